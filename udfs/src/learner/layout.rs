@@ -1,0 +1,75 @@
+//! The layout of the flat parameter buffer.
+
+/// What a tensor is for, which decides on regularisation and on its learning rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Regularised by L1 and L2.
+    Weight,
+    /// Free of regularisation.
+    Bias,
+    /// The bias of the output layer: free, and steps with `intercept_learning_rate`.
+    Intercept,
+}
+
+/// One tensor of the flat buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tensor {
+    /// Number of the layer, from 0.
+    pub layer: usize,
+    /// `weight` or `bias`.
+    pub name: &'static str,
+    /// Row-major shape: `[inputs, units]` of a weight, `[units]` of a bias.
+    pub shape: Vec<usize>,
+    /// Where it begins in the flat buffer.
+    pub offset: usize,
+    /// What it is for.
+    pub role: Role,
+}
+
+impl Tensor {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether the tensor holds no value.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Its range in the flat buffer.
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.offset..self.offset + self.len()
+    }
+}
+
+/// The tensors of a flat parameter buffer, in order and without gaps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    tensors: Vec<Tensor>,
+    len: usize,
+}
+
+impl Layout {
+    /// Appends a tensor behind the last one.
+    pub fn push(&mut self, layer: usize, name: &'static str, shape: Vec<usize>, role: Role) {
+        let tensor = Tensor { layer, name, shape, offset: self.len, role };
+        self.len += tensor.len();
+        self.tensors.push(tensor);
+    }
+
+    /// The tensors, in the order of their offsets.
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
+    /// Number of parameters.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no parameter.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}

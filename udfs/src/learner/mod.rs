@@ -1,0 +1,102 @@
+//! What to learn: the loss of some encoded rows under some parameters, and its gradient.
+
+use std::fmt::Debug;
+
+use crate::batch::{MiniBatch, Width};
+
+mod layout;
+mod loss;
+mod network;
+
+pub use layout::{Layout, Role, Tensor};
+pub use loss::Loss;
+pub use network::{Activation, Network};
+
+/// Weighted loss of some rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LossSum {
+    /// Sum of weight times loss.
+    pub loss: f64,
+    /// Sum of weights.
+    pub weight: f64,
+    /// Number of rows.
+    pub rows: u64,
+}
+
+impl LossSum {
+    /// Adds another sum to this one.
+    pub fn add(&mut self, other: LossSum) {
+        self.loss += other.loss;
+        self.weight += other.weight;
+        self.rows += other.rows;
+    }
+
+    /// The weighted mean loss; NaN of no rows.
+    pub fn mean(&self) -> f64 {
+        self.loss / self.weight
+    }
+}
+
+/// What random draws of a step depend on: nothing else, so that a step can be repeated.
+#[derive(Clone, Copy, Debug)]
+pub struct StepKey {
+    /// Seed of the training.
+    pub seed: u64,
+    /// Number of the step (and, beyond bit 48, of the replica).
+    pub step: u64,
+}
+
+/// Working memory of a learner for up to so many rows, allocated once.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// As many buffers as the learner wants.
+    pub buffers: Vec<Vec<f32>>,
+}
+
+/// A differentiable loss over encoded rows.
+///
+/// Methods allocate nothing; a caller hands in `Scratch` made for at least as many rows.
+pub trait Learner: Debug + Send + Sync {
+    /// Width of the rows it takes.
+    fn width(&self) -> Width;
+
+    /// The tensors of the flat parameter buffer.
+    fn layout(&self) -> &Layout;
+
+    /// Number of raw outputs a row (logits, or one prediction).
+    fn outputs(&self) -> usize;
+
+    /// Floating-point operations of one gradient, per row: what decides on shards.
+    fn flops_per_row(&self) -> u64;
+
+    /// Writes initial parameters `[layout.len()]`, a function of the seed alone.
+    fn initialize(&self, seed: u64, parameters: &mut [f32]);
+
+    /// Working memory for mini-batches of up to `rows` rows.
+    fn scratch(&self, rows: usize) -> Scratch;
+
+    /// Overwrites `gradient` `[layout.len()]` with `scale` times the gradient of the sum of
+    /// weighted losses of the rows (dropout applied), and returns that sum (unscaled).
+    fn gradient(
+        &self,
+        parameters: &[f32],
+        batch: &MiniBatch<'_>,
+        key: StepKey,
+        scale: f32,
+        scratch: &mut Scratch,
+        gradient: &mut [f32],
+    ) -> LossSum;
+
+    /// The sum of weighted losses of the rows, without dropout.
+    fn loss(&self, parameters: &[f32], batch: &MiniBatch<'_>, scratch: &mut Scratch) -> LossSum;
+
+    /// Raw outputs `[rows, outputs]` (logits, or predictions on the scale of the label) without
+    /// dropout. `batch.label` and `batch.weight` may be empty.
+    fn scores(
+        &self,
+        parameters: &[f32],
+        batch: &MiniBatch<'_>,
+        scratch: &mut Scratch,
+        out: &mut [f32],
+    );
+}

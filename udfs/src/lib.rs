@@ -1,0 +1,12 @@
+//! The mathematics of Gradlake as functions of DataFusion: kernels, learners, optimizers,
+//! encoders, metrics.
+//!
+//! This crate does no I/O, parses no SQL and spawns nothing.
+
+pub mod algorithm;
+pub mod batch;
+pub mod encoder;
+pub mod learner;
+pub mod model;
+pub mod optimizer;
+pub mod shards;
