@@ -2,4 +2,5 @@
 //!
 //! This crate parses no statement of ours and prints nothing: progress leaves it as events.
 
+pub mod event;
 pub mod options;

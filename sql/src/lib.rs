@@ -1,1 +1,5 @@
-//! placeholder
+//! The language of Gradlake and its shell.
+
+pub mod session;
+
+pub use session::{Session, SessionOptions};

@@ -1,0 +1,78 @@
+//! Progress of a training: the engine prints nothing, it tells.
+
+use std::sync::Arc;
+
+/// Something that happened while a statement ran.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Rows were read from the query so far (before training begins).
+    Reading {
+        /// Rows so far.
+        rows: u64,
+    },
+    /// Training began.
+    Started {
+        /// Name of the model.
+        model: String,
+        /// The member of a partitioned model, `carrier = UA`; empty otherwise.
+        member: String,
+        /// Training rows.
+        rows: u64,
+        /// Evaluation rows.
+        eval_rows: u64,
+        /// Epochs at most.
+        epochs: u64,
+        /// What runs, in words: `adam, batch 128, 1 replica` or `newton`.
+        method: String,
+    },
+    /// Some rows of an epoch are learned.
+    Progress {
+        /// Epoch, from 1.
+        epoch: u64,
+        /// Epochs at most.
+        epochs: u64,
+        /// Rows learned in this epoch.
+        rows_done: u64,
+        /// Rows of an epoch.
+        rows: u64,
+        /// Mean loss of this epoch so far.
+        loss: f64,
+    },
+    /// An epoch (or a Newton step) ended.
+    Epoch {
+        /// Epoch, from 1.
+        epoch: u64,
+        /// Epochs at most.
+        epochs: u64,
+        /// Mean loss of the rows as they were learned from.
+        loss: f64,
+        /// Mean loss of the evaluation rows.
+        eval_loss: Option<f64>,
+        /// Learning rate of its last step (NaN of exact solvers).
+        learning_rate: f64,
+        /// Rows a second, evaluation included.
+        rows_per_second: f64,
+    },
+    /// A checkpoint is durable.
+    Checkpoint {
+        /// Epochs that it holds.
+        epoch: u64,
+    },
+    /// A training goes on from a checkpoint.
+    Resumed {
+        /// Epochs that it held.
+        epoch: u64,
+    },
+    /// Something the user should know, in one sentence.
+    Warning(String),
+    /// A version is published.
+    Published {
+        /// Name of the model.
+        model: String,
+        /// Its new version.
+        version: u64,
+    },
+}
+
+/// Where events go; called from any thread, so it must be quick.
+pub type EventSink = Arc<dyn Fn(Event) + Send + Sync>;
