@@ -6,7 +6,13 @@
 pub mod algorithm;
 pub mod batch;
 pub mod encoder;
+pub mod functions;
+pub mod kernels;
 pub mod learner;
 pub mod model;
 pub mod optimizer;
+pub mod resolver;
+pub mod round;
+pub mod scorer;
 pub mod shards;
+pub mod state;
