@@ -6,6 +6,7 @@
 pub mod algorithm;
 pub mod batch;
 pub mod encoder;
+pub mod exact;
 pub mod learner;
 pub mod model;
 pub mod optimizer;
