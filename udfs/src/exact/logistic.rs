@@ -462,7 +462,7 @@ fn logistic(z: &mut [f64], class: usize) -> (f64, bool) {
     let margin = if class == 1 { score } else { -score };
     let small = (-score.abs()).exp();
     z[0] = if score >= 0.0 { 1.0 / (1.0 + small) } else { small / (1.0 + small) };
-    (small.ln_1p() + (-margin).max(0.0) + (score - score), margin > 0.0)
+    (small.ln_1p() + (-margin).max(0.0), margin > 0.0)
 }
 
 /// `z` becomes the probabilities; the loss `log sum exp(z) - z_y`, and whether class `y` is strictly

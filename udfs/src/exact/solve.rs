@@ -69,7 +69,7 @@ fn substitute(factor: &[f64], n: usize, b: &mut [f64]) {
     }
     let lower = MatRef::from_column_major_slice(factor, n, n);
     let mut b = MatMut::from_column_major_slice_mut(b, n, 1);
-    solve_lower_triangular_in_place(lower, b.rb_mut(), Par::Seq);
+    solve_lower_triangular_in_place(lower, b.as_mut(), Par::Seq);
     solve_upper_triangular_in_place(lower.transpose(), b, Par::Seq);
 }
 
