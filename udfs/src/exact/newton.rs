@@ -36,8 +36,9 @@ const VERSION: u32 = 1;
 /// Sufficient decrease, Boyd and Vandenberghe's alpha.
 const ARMIJO: f64 = 1e-4;
 
-/// What rounding may do to a mean of losses, relative to its size.
-const ROUNDING: f64 = 1e-14;
+/// What rounding may do to a mean of losses, relative to its size: a sum of a million terms in
+/// sequence loses about 1e-13.
+const ROUNDING: f64 = 1e-12;
 
 /// Halvings after which no step can help: 2^-40 of a Newton step.
 const HALVINGS: u32 = 40;
@@ -153,7 +154,7 @@ pub enum Advance {
 pub enum Outcome {
     /// Passes are still needed.
     Running,
-    /// The gradient is below the tolerance, or the step promises less than rounding.
+    /// The gradient is below the tolerance, or as small as rounding lets it become.
     Converged,
     /// `max_steps` steps were taken.
     StepLimit,
@@ -268,10 +269,12 @@ impl Newton {
                 return exec_err!("a logistic regression needs finite inputs");
             }
         } else {
-            let slack = ROUNDING * (1.0 + self.report.objective.abs());
+            let slack = ROUNDING * self.report.objective.abs();
             let enough = self.report.objective - ARMIJO * self.scale * self.decrement + slack;
             if !(finite && objective <= enough) {
-                return Ok(self.halve());
+                // Where the step promises less than rounding, there is nothing left to halve for.
+                let done = finite && self.decrement <= slack;
+                return Ok(if done { self.finish(Outcome::Converged) } else { self.halve() });
             }
             self.report.steps += 1;
         }
@@ -279,6 +282,7 @@ impl Newton {
         self.report.objective = objective;
         self.report.loss = sum.mean_loss();
         self.report.separable = self.options.l2 == 0.0 && sum.wrong() == 0;
+        let previous = self.report.gradient_max;
         self.report.gradient_max = gradient.iter().fold(0.0, |most, g| g.abs().max(most));
         if self.report.gradient_max <= self.options.tolerance {
             return Ok(self.finish(Outcome::Converged));
@@ -287,7 +291,10 @@ impl Newton {
             return Ok(self.finish(Outcome::StepLimit));
         }
         let step = sum.step(&self.parameters, self.options.l2)?;
-        if step.decrement <= ROUNDING * objective.abs() {
+        // The objective cannot tell steps below rounding from each other; the gradient can, as long
+        // as it falls as fast as Newton's method makes it.
+        let rounding = step.decrement <= ROUNDING * objective.abs();
+        if rounding && self.report.gradient_max > 0.5 * previous {
             return Ok(self.finish(Outcome::Converged));
         }
         self.direction = step.direction;

@@ -326,6 +326,80 @@ fn merging_keeps_the_laws() {
     assert_eq!(found, solved);
 }
 
+/// Runs Newton's method over one batch.
+fn run(width: Width, outputs: usize, intercept: bool, l2: f64, batch: &MiniBatch) -> Newton {
+    let count = (width.inputs() + usize::from(intercept)) * outputs;
+    let options = NewtonOptions { l2, tolerance: 1e-9, max_steps: 60 };
+    let mut newton = Newton::new(vec![0.0; count], options).expect("valid");
+    loop {
+        let mut sum = NewtonSum::new(width, outputs, intercept).expect("valid");
+        sum.update(newton.trial(), batch).expect("valid");
+        if newton.advance(&sum).expect("finite") == Advance::Finished {
+            return newton;
+        }
+    }
+}
+
+/// Without l2, one-hot columns of all categories beside an intercept, the same without intercept,
+/// and dummies with one category dropped are the same model.
+#[test]
+fn dependent_columns_do_not_change_the_loss() {
+    let rows = 300;
+    let codes: Vec<u32> = (0..rows).map(|i| (i as u32 * 7919 / 13) % 3).collect();
+    let weight = vec![1.0; rows];
+    for outputs in [1, 3] {
+        let classes = outputs.max(2) as u32;
+        let label: Vec<f32> =
+            (0..rows as u32).map(|i| ((i * 2_654_435 / 1000) % classes) as f32).collect();
+        let x: Vec<f32> = (0..rows).map(|i| (i as f32).sin() + 0.3 * label[i]).collect();
+        let dummies: Vec<f32> = (0..rows)
+            .flat_map(|i| {
+                [x[i], f32::from(u8::from(codes[i] == 1)), f32::from(u8::from(codes[i] == 2))]
+            })
+            .collect();
+        let batch = |dense, codes| MiniBatch {
+            rows,
+            first_row: 0,
+            dense,
+            codes,
+            label: &label,
+            weight: &weight,
+        };
+        let hot = Width { dense: 1, columns: 1, categories: 3 };
+        let plain = Width { dense: 3, columns: 0, categories: 0 };
+        let expected = run(plain, outputs, true, 0.0, &batch(&dummies, &[])).report();
+        assert_eq!(expected.outcome, Outcome::Converged);
+        for intercept in [true, false] {
+            let found = run(hot, outputs, intercept, 0.0, &batch(&x, &codes)).report();
+            assert_eq!(found.outcome, Outcome::Converged, "{found:?}");
+            assert!(!found.separable && found.passes <= 10, "{found:?}");
+            close("loss", &[found.loss], &[expected.loss], 1e-12);
+        }
+    }
+}
+
+/// Timestamps in seconds, not standardised, against the same counted from the first.
+#[test]
+fn a_logistic_regression_of_timestamps_keeps_its_digits() {
+    let rows = 200;
+    let near: Vec<f32> = (0..rows).map(|i| 128.0 * ((i * 37) % 101) as f32).collect();
+    let far: Vec<f32> = near.iter().map(|x| x + 1.6e9).collect();
+    let label: Vec<f32> = (0..rows)
+        .map(|i| f32::from(u8::from((i * i + (near[i] / 2000.0) as usize) % 7 > 3)))
+        .collect();
+    let weight = vec![1.0; rows];
+    let width = Width { dense: 1, columns: 0, categories: 0 };
+    let fit = |x| {
+        let batch =
+            MiniBatch { rows, first_row: 0, dense: x, codes: &[], label: &label, weight: &weight };
+        run(width, 1, true, 0.0, &batch)
+    };
+    let (near, far) = (fit(&near), fit(&far));
+    assert_eq!(far.report().outcome, Outcome::Converged, "{:?}", far.report());
+    close("weight", &far.parameters()[..1], &near.parameters()[..1], 1e-8);
+    close("loss", &[far.report().loss], &[near.report().loss], 1e-12);
+}
+
 /// Two classes that a threshold separates, without a penalty; with one category of a single class.
 #[test]
 fn separable_classes_end_with_finite_weights() {
@@ -477,6 +551,14 @@ fn measure() {
         let start = std::time::Instant::now();
         sum.step(&at, 1e-3).expect("finite");
         let step = start.elapsed();
+        let mut gram = GramSum::new(width);
+        gram.update(&batch).expect("valid");
+        let start = std::time::Instant::now();
+        gram.update(&batch).expect("valid");
+        let gram_pass = start.elapsed();
+        let start = std::time::Instant::now();
+        let rank = gram.solve(0.0, true).expect("solvable").rank;
+        eprintln!("{dense}: gram pass {gram_pass:?}, solve {:?}, rank {rank}", start.elapsed());
         let flops = newton_flops(width, outputs, rows as u64);
         eprintln!(
             "{dense} x {outputs}, {rows} rows: pass {pass:?}, step {step:?}, {flops:e} flops"

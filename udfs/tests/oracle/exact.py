@@ -59,11 +59,7 @@ def write(name, x, codes, t, label, weight, expected):
 
 def logistic(name, x, codes, t, full, label, weight, C=1.0):
     classes = len(set(label))
-    solver = "newton-cholesky" if classes == 2 else "lbfgs"
-    model = LogisticRegression(C=C, solver=solver, tol=1e-11, max_iter=20000)
-    if classes > 2:
-        # scikit-learn's lbfgs stops at a relative change of 64 eps; newton-cg goes further.
-        model = LogisticRegression(C=C, solver="newton-cg", tol=1e-11, max_iter=20000)
+    model = LogisticRegression(C=C, solver="newton-cholesky", tol=1e-12, max_iter=1000)
     model.fit(full, label, sample_weight=weight)
     loss = log_loss(label, model.predict_proba(full), sample_weight=weight)
     write(name, x, codes, t, label, weight, {
