@@ -6,6 +6,7 @@
 pub mod algorithm;
 pub mod batch;
 pub mod encoder;
+pub mod exact;
 pub mod functions;
 pub mod kernels;
 pub mod learner;

@@ -1,0 +1,112 @@
+//! Little-endian records: a tag of 4 bytes, a version, then 64-bit numbers.
+
+use datafusion_common::{Result, exec_err};
+
+/// Builds a record.
+pub(super) struct Writer {
+    bytes: Vec<u8>,
+}
+
+impl Writer {
+    /// A record that begins with `tag` and `version`.
+    pub(super) fn new(tag: [u8; 4], version: u32) -> Self {
+        let mut bytes = tag.to_vec();
+        bytes.extend_from_slice(&version.to_le_bytes());
+        Self { bytes }
+    }
+
+    /// Appends integers.
+    pub(super) fn integers(&mut self, values: &[u64]) {
+        values.iter().for_each(|value| self.bytes.extend_from_slice(&value.to_le_bytes()));
+    }
+
+    /// Appends numbers.
+    pub(super) fn numbers(&mut self, values: &[f64]) {
+        values.iter().for_each(|value| self.bytes.extend_from_slice(&value.to_le_bytes()));
+    }
+
+    /// The record.
+    pub(super) fn finish(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+/// Reads a record; every length is checked before memory is taken.
+pub(super) struct Reader<'a> {
+    rest: &'a [u8],
+    what: &'static str,
+}
+
+impl<'a> Reader<'a> {
+    /// Checks tag and version of a record; `what` names it in errors.
+    pub(super) fn new(
+        bytes: &'a [u8],
+        tag: [u8; 4],
+        version: u32,
+        what: &'static str,
+    ) -> Result<Self> {
+        let mut reader = Self { rest: bytes, what };
+        if reader.take(4)? != tag {
+            return exec_err!("these bytes are not a {what}: they do not begin with its tag");
+        }
+        let mut found = [0; 4];
+        found.copy_from_slice(reader.take(4)?);
+        let found = u32::from_le_bytes(found);
+        if found != version {
+            return exec_err!("{what} has format version {found}, this build reads {version}");
+        }
+        Ok(reader)
+    }
+
+    fn take(&mut self, count: usize) -> Result<&'a [u8]> {
+        match self.rest.split_at_checked(count) {
+            Some((taken, rest)) => {
+                self.rest = rest;
+                Ok(taken)
+            }
+            None => exec_err!(
+                "{} is cut short: {count} more bytes expected, {} found",
+                self.what,
+                self.rest.len()
+            ),
+        }
+    }
+
+    /// The next integer.
+    pub(super) fn integer(&mut self) -> Result<u64> {
+        let mut value = [0; 8];
+        value.copy_from_slice(self.take(8)?);
+        Ok(u64::from_le_bytes(value))
+    }
+
+    /// The next integer as a dimension, small enough that products of two cannot overflow.
+    pub(super) fn dimension(&mut self) -> Result<usize> {
+        let value = self.integer()?;
+        if value >= 1 << 28 {
+            return exec_err!("{} has the impossible dimension {value}", self.what);
+        }
+        Ok(value as usize)
+    }
+
+    /// The next `count` numbers.
+    pub(super) fn numbers(&mut self, count: usize) -> Result<Vec<f64>> {
+        let Some(bytes) = count.checked_mul(8) else {
+            return exec_err!("{} cannot hold {count} numbers", self.what);
+        };
+        let (chunks, _) = self.take(bytes)?.as_chunks::<8>();
+        Ok(chunks.iter().map(|chunk| f64::from_le_bytes(*chunk)).collect())
+    }
+
+    /// The next number.
+    pub(super) fn number(&mut self) -> Result<f64> {
+        Ok(f64::from_bits(self.integer()?))
+    }
+
+    /// Nothing may be left.
+    pub(super) fn finish(self) -> Result<()> {
+        if self.rest.is_empty() {
+            return Ok(());
+        }
+        exec_err!("{} has {} bytes too many", self.what, self.rest.len())
+    }
+}

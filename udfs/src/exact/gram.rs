@@ -1,0 +1,284 @@
+//! Linear regression by its Gram matrix: one pass over the rows, then one solve.
+//!
+//! # Accuracy
+//! Sums are float64 and shifted by a reference row (see `moments.rs`), so unstandardised columns and
+//! timestamps lose nothing to their distance from 0. The normal equations square the condition
+//! number of the standardised columns: with condition `k` the weights carry a relative error of
+//! about `k^2 1e-16` (scikit-learn's `lstsq`: `k 1e-16`), up to `k = 1e6` or so; beyond that columns
+//! count as dependent and the solution of least norm is taken. Weights agree with scikit-learn's to
+//! 1e-9 or better on the data sets of the tests.
+
+use datafusion_common::{Result, exec_err, internal_err, plan_err};
+
+use super::bytes::{Reader, Writer};
+use super::check_batch;
+use super::moments::{BLOCK, Block, Moments};
+use super::solve::solve_semidefinite;
+use crate::batch::{MiniBatch, Width};
+
+const TAG: [u8; 4] = *b"GLGS";
+const VERSION: u32 = 1;
+
+/// Weighted sums over rows: `w`, `w x`, `w x x^T`, `w y`, `w y x`, `w y^2`, for `n = d + t` inputs.
+///
+/// Merging is addition; where references differ the other sum is translated first.
+#[derive(Clone, Debug)]
+pub struct GramSum {
+    width: Width,
+    rows: u64,
+    /// `[d + 1]`: dense numbers and target; nothing before the first row with a weight.
+    reference: Option<Vec<f64>>,
+    /// Dense columns `[x - r, y - r_y, 1]`.
+    moments: Moments,
+    block: Block,
+    weights: Vec<f64>,
+}
+
+/// The minimum.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinearSolution {
+    /// `[d + t]`: of the dense numbers, then of the categories.
+    pub weights: Vec<f64>,
+    /// 0 when none was asked for.
+    pub intercept: f64,
+    /// Independent columns (after centring, with an intercept).
+    pub rank: usize,
+    /// Weighted mean squared residual of these rows, without the penalty; to about 1e-15 of the
+    /// variance of the target.
+    pub loss: f64,
+}
+
+impl GramSum {
+    /// Sums over no row; the first row with a positive weight becomes the reference.
+    pub fn new(width: Width) -> Self {
+        Self {
+            width,
+            rows: 0,
+            reference: None,
+            moments: Moments::new(width.dense + 2, width.categories),
+            block: Block::default(),
+            weights: Vec::new(),
+        }
+    }
+
+    /// Sums over no row with a given reference, `[d]` dense numbers and the target: sums that share
+    /// one merge by plain addition. Means are the best reference, 0 for standardised inputs.
+    pub fn with_reference(width: Width, reference: &[f64]) -> Result<Self> {
+        if reference.len() != width.dense + 1 {
+            return internal_err!(
+                "the reference of a Gram sum has {} numbers, expected {} and the target",
+                reference.len(),
+                width.dense
+            );
+        }
+        Ok(Self { reference: Some(reference.to_vec()), ..Self::new(width) })
+    }
+
+    /// The width of the rows.
+    pub fn width(&self) -> Width {
+        self.width
+    }
+
+    /// Rows seen, with or without weight.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// The sum of weights.
+    pub fn weight(&self) -> f64 {
+        self.moments.dense(self.width.dense + 1, self.width.dense + 1)
+    }
+
+    /// The weighted mean of the target, what the best constant predicts.
+    pub fn mean_target(&self) -> f64 {
+        let (y, one) = (self.width.dense, self.width.dense + 1);
+        let reference = self.reference.as_ref().map_or(0.0, |reference| reference[y]);
+        reference + self.moments.dense(one, y) / self.weight()
+    }
+
+    /// Adds rows. Rows of weight 0 count in `rows` alone, whatever they hold.
+    pub fn update(&mut self, batch: &MiniBatch) -> Result<()> {
+        check_batch(self.width, batch)?;
+        let Width { dense: d, columns: c, .. } = self.width;
+        self.rows += batch.rows as u64;
+        if self.reference.is_none() {
+            let Some(row) = batch.weight.iter().position(|&weight| weight != 0.0) else {
+                return Ok(());
+            };
+            let dense = batch.dense[row * d..(row + 1) * d].iter();
+            let values = dense.chain([&batch.label[row]]);
+            self.reference = Some(values.map(|&x| f64::from(x)).collect());
+        }
+        let Some(reference) = &self.reference else { return Ok(()) };
+        self.weights.resize(BLOCK, 0.0);
+        for start in (0..batch.rows).step_by(BLOCK) {
+            let rows = BLOCK.min(batch.rows - start);
+            self.block.reset(rows, d + 2);
+            for row in 0..rows {
+                let at = start + row;
+                let weight = batch.weight[at];
+                let values = &batch.dense[at * d..(at + 1) * d];
+                let extras = self.block.fill(row, values, reference, weight);
+                // A negative weight has no meaning here; NaN is reported by `solve`.
+                self.weights[row] = if weight < 0.0 { f64::NAN } else { f64::from(weight) };
+                if weight != 0.0 {
+                    extras[0] = f64::from(batch.label[at]) - reference[d];
+                    extras[1] = 1.0;
+                }
+            }
+            let codes = &batch.codes[start * c..(start + rows) * c];
+            self.moments.add_block(&mut self.block, codes, &self.weights[..rows]);
+        }
+        Ok(())
+    }
+
+    /// Adds the sums over other rows of the same width.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        if self.width != other.width {
+            return internal_err!(
+                "Gram sums of widths {:?} and {:?} cannot be merged",
+                self.width,
+                other.width
+            );
+        }
+        self.rows += other.rows;
+        let Some(theirs) = &other.reference else { return Ok(()) };
+        match &self.reference {
+            None => {
+                self.reference = Some(theirs.clone());
+                self.moments = other.moments.clone();
+            }
+            Some(ours) if ours == theirs => self.moments.merge(&other.moments),
+            Some(_) if other.weight() == 0.0 => {}
+            Some(ours) => {
+                let mut delta: Vec<f64> =
+                    theirs.iter().zip(ours).map(|(theirs, ours)| theirs - ours).collect();
+                delta.push(0.0);
+                let mut moved = other.moments.clone();
+                moved.translate(&delta);
+                self.moments.merge(&moved);
+            }
+        }
+        Ok(())
+    }
+
+    /// Minimises the weighted mean of `(y - z)^2` plus `(l2 / 2) |w|^2`, `z = w x + intercept`.
+    ///
+    /// Where columns depend on each other and `l2` is 0, the weights are those of least norm (after
+    /// centring, with an intercept), as scikit-learn's `LinearRegression` chooses them.
+    pub fn solve(&self, l2: f64, intercept: bool) -> Result<LinearSolution> {
+        if !(l2.is_finite() && l2 >= 0.0) {
+            return plan_err!("l2 is {l2}, it should be a finite number of at least 0");
+        }
+        let weight = self.weight();
+        if self.rows == 0 || weight == 0.0 {
+            return exec_err!("there is no row with a weight to fit a linear model to");
+        }
+        let Width { dense: d, categories: t, .. } = self.width;
+        let (y, one, n) = (d, d + 1, d + t);
+        let mut moments = self.moments.clone();
+        let mut reference = self.reference.clone().unwrap_or_else(|| vec![0.0; d + 1]);
+        if !intercept {
+            reference.push(0.0);
+            moments.translate(&reference);
+            reference.fill(0.0);
+        }
+        let values = moments.values();
+        if values.iter().any(|value| !value.is_finite()) || weight < 0.0 {
+            return exec_err!(
+                "a linear model needs finite inputs, targets and weights, and no weight below 0"
+            );
+        }
+        // Positions of the inputs in the moments: dense columns, then categories.
+        let second = |i: usize, j: usize| match (i < d, j < d) {
+            (true, true) => moments.dense(i, j),
+            (true, false) => moments.cross(j - d, i),
+            (false, true) => moments.cross(i - d, j),
+            (false, false) => moments.pair(i - d, j - d),
+        };
+        let with = |i: usize, column: usize| match i < d {
+            true => moments.dense(i, column),
+            false => moments.cross(i - d, column),
+        };
+        let centre = if intercept { 1.0 } else { 0.0 };
+        let mean: Vec<f64> = (0..n).map(|i| centre * with(i, one) / weight).collect();
+        let mean_y = centre * moments.dense(y, one) / weight;
+        let mut gram = vec![0.0; n * n];
+        for j in 0..n {
+            for i in j..n {
+                gram[j * n + i] = second(i, j) / weight - mean[i] * mean[j];
+            }
+        }
+        let b: Vec<f64> = (0..n).map(|i| with(i, y) / weight - mean[i] * mean_y).collect();
+        let raw: Vec<f64> = (0..n).map(|i| second(i, i) / weight).collect();
+        let solution = solve_semidefinite(&gram, &b, &raw, l2 / 2.0)?;
+        let weights = solution.x;
+        let centred: f64 =
+            (0..n).map(|i| weights[i] * (mean[i] + if i < d { reference[i] } else { 0.0 })).sum();
+        let intercept = centre * (mean_y + reference[y] - centred);
+        Ok(LinearSolution {
+            loss: loss(&gram, &b, &weights, moments.dense(y, y) / weight - mean_y * mean_y),
+            intercept,
+            weights,
+            rank: solution.rank,
+        })
+    }
+
+    /// The sums in little-endian bytes: `"GLGS"`, `u32` version 1; `u64` d, c, t, rows and 1 where
+    /// there is a reference, else 0; `f64` reference `[d + 1]`; then, with `a = d + 2` columns
+    /// `[x - r, y - r_y, 1]`, the lower triangle of `[a, a]` column by column, the sums by category
+    /// `[t, a]`, and the lower triangle of the counts by pairs of categories `[t, t]` row by row.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut writer = Writer::new(TAG, VERSION);
+        let Width { dense, columns, categories } = self.width;
+        let known = u64::from(self.reference.is_some());
+        writer.integers(&[dense as u64, columns as u64, categories as u64, self.rows, known]);
+        match &self.reference {
+            Some(reference) => writer.numbers(reference),
+            None => writer.numbers(&vec![0.0; dense + 1]),
+        }
+        writer.numbers(&self.moments.values());
+        writer.finish()
+    }
+
+    /// The sums that [`Self::to_bytes`] wrote.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let mut reader = Reader::new(bytes, TAG, VERSION, "a Gram sum")?;
+        let (dense, columns) = (reader.dimension()?, reader.dimension()?);
+        let width = Width { dense, columns, categories: reader.dimension()? };
+        let rows = reader.integer()?;
+        let known = reader.integer()? == 1;
+        let reference = reader.numbers(dense + 1)?;
+        let values = reader.numbers(Moments::packed_len(dense + 2, width.categories))?;
+        reader.finish()?;
+        Ok(Self {
+            width,
+            rows,
+            reference: known.then_some(reference),
+            moments: Moments::from_values(dense + 2, width.categories, &values),
+            block: Block::default(),
+            weights: Vec::new(),
+        })
+    }
+
+    /// Memory in bytes, buffers included; takes no time.
+    pub fn size(&self) -> usize {
+        let numbers = Moments::len(self.width.dense + 2, self.width.categories)
+            + self.width.dense
+            + self.weights.capacity();
+        size_of::<Self>() + numbers * size_of::<f64>() + self.block.size()
+    }
+}
+
+/// `yy - 2 w b + w A w`, the mean squared residual.
+fn loss(gram: &[f64], b: &[f64], weights: &[f64], yy: f64) -> f64 {
+    let n = b.len();
+    let mut quadratic = 0.0;
+    for j in 0..n {
+        let column = &gram[j * n..(j + 1) * n];
+        let below: f64 = (j + 1..n).map(|i| column[i] * weights[i]).sum();
+        quadratic += weights[j] * (column[j] * weights[j] + 2.0 * below);
+    }
+    let linear: f64 = b.iter().zip(weights).map(|(b, w)| b * w).sum();
+    (yy - 2.0 * linear + quadratic).max(0.0)
+}

@@ -1,0 +1,482 @@
+//! Loss, gradient and Hessian of logistic regression at given parameters, in one pass over rows.
+//!
+//! With scores `z_k = w_k x + b_k`, one output is the log loss of two classes with
+//! `p = 1 / (1 + exp(-z))`, and `K >= 2` outputs are the log loss of the softmax. The derivative by
+//! `z_k` is `p_k - [y = k]`, the second derivative by `z_a, z_b` is `p_a ([a = b] - p_b)` (Hastie,
+//! Tibshirani and Friedman, The Elements of Statistical Learning, 4.4.1 and exercise 4.4). So the
+//! Hessian is `K (K + 1) / 2` weighted Gram matrices of the rows.
+//!
+//! Inside, dense inputs are `x - r` with a reference row `r` and the intercept is `b + w r`: the
+//! same model in coordinates in which the Hessian is not spoilt by distant means.
+
+use datafusion_common::{Result, exec_err, internal_err, plan_err};
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+
+use super::bytes::{Reader, Writer};
+use super::check_batch;
+use super::moments::{BLOCK, Block, Moments, add};
+use crate::batch::{MiniBatch, NO_CATEGORY, Width};
+
+const TAG: [u8; 4] = *b"GLNS";
+const VERSION: u32 = 1;
+
+/// Sums over rows at one set of parameters: loss, gradient `[n + 1, K]`, Hessian.
+#[derive(Clone, Debug)]
+pub struct NewtonSum {
+    width: Width,
+    outputs: usize,
+    intercept: bool,
+    rows: u64,
+    weight: f64,
+    loss: f64,
+    /// Rows with a weight whose own class does not have the strictly highest score.
+    wrong: u64,
+    /// `[d]`; nothing before the first row with a weight. All 0 without an intercept.
+    reference: Option<Vec<f64>>,
+    /// `[K, d + 1]`: sums of `w dL/dz_k [x - r, 1]`.
+    dense_gradient: Vec<f64>,
+    /// `[t, K]`: sums of `w dL/dz_k` over the rows of each category.
+    category_gradient: Vec<f64>,
+    /// Blocks `(a, b)`, `b <= a`, at `a (a + 1) / 2 + b`.
+    hessian: Vec<Moments>,
+    scratch: Scratch,
+}
+
+/// Buffers that an update uses and a sum does not consist of.
+#[derive(Clone, Debug, Default)]
+struct Scratch {
+    block: Block,
+    /// `[d + 1, K]`: the weights of dense numbers and the shifted intercept.
+    parameters: Vec<f64>,
+    /// `[rows, K]`: scores, then probabilities.
+    scores: Vec<f64>,
+    /// `[rows, K]`: row weight times `dL/dz`.
+    residuals: Vec<f64>,
+    /// `[rows]`: the weights of a block of the Hessian.
+    h: Vec<f64>,
+}
+
+impl NewtonSum {
+    /// Sums over no row. `outputs` is 1 for two classes (labels 0 and 1), else the number of
+    /// classes (labels `0..K`).
+    pub fn new(width: Width, outputs: usize, intercept: bool) -> Result<Self> {
+        if outputs == 0 {
+            return internal_err!("logistic regression has at least one output, not 0");
+        }
+        let columns = width.dense + 1;
+        Ok(Self {
+            width,
+            outputs,
+            intercept,
+            rows: 0,
+            weight: 0.0,
+            loss: 0.0,
+            wrong: 0,
+            reference: (!intercept).then(|| vec![0.0; width.dense]),
+            dense_gradient: vec![0.0; outputs * columns],
+            category_gradient: vec![0.0; outputs * width.categories],
+            hessian: vec![Moments::new(columns, width.categories); outputs * (outputs + 1) / 2],
+            scratch: Scratch::default(),
+        })
+    }
+
+    /// The width of the rows.
+    pub fn width(&self) -> Width {
+        self.width
+    }
+
+    /// 1 for two classes, else the number of classes.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Whether the model has intercepts.
+    pub fn intercept(&self) -> bool {
+        self.intercept
+    }
+
+    /// Rows seen, with or without weight.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// The sum of weights.
+    pub fn weight(&self) -> f64 {
+        self.weight
+    }
+
+    /// Rows with a weight that the parameters do not put strictly into their own class. 0 proves
+    /// that a hyperplane separates the classes.
+    pub fn wrong(&self) -> u64 {
+        self.wrong
+    }
+
+    /// Parameters of the model: `(d + t + 1) K`, or `(d + t) K` without intercept.
+    pub fn parameter_count(&self) -> usize {
+        (self.width.inputs() + usize::from(self.intercept)) * self.outputs
+    }
+
+    /// Adds rows at `parameters`: `[d + t, K]` weights, row-major, then `[K]` intercepts where the
+    /// model has them. All sums that are merged must have been taken at the same parameters.
+    /// Rows of weight 0 count in `rows` alone.
+    pub fn update(&mut self, parameters: &[f64], batch: &MiniBatch) -> Result<()> {
+        check_batch(self.width, batch)?;
+        if parameters.len() != self.parameter_count() {
+            return internal_err!(
+                "{} parameters were given to a logistic regression of {}",
+                parameters.len(),
+                self.parameter_count()
+            );
+        }
+        let Width { dense: d, columns: c, categories: t } = self.width;
+        let outputs = self.outputs;
+        let classes = outputs.max(2);
+        let wrong = |&(label, weight): &(&f32, &f32)| {
+            *weight != 0.0 && !(label.fract() == 0.0 && (0.0..classes as f32).contains(label))
+        };
+        if let Some((label, _)) = batch.label.iter().zip(batch.weight).find(wrong) {
+            return exec_err!(
+                "the class index {label} is out of range, the model knows {classes} classes"
+            );
+        }
+        if batch.weight.iter().any(|weight| !(weight.is_finite() && *weight >= 0.0)) {
+            return exec_err!("row weights should be finite and at least 0");
+        }
+        self.rows += batch.rows as u64;
+        if self.reference.is_none() {
+            let Some(row) = batch.weight.iter().position(|&weight| weight != 0.0) else {
+                return Ok(());
+            };
+            let values = &batch.dense[row * d..(row + 1) * d];
+            self.reference = Some(values.iter().map(|&x| f64::from(x)).collect());
+        }
+        self.shift_parameters(parameters);
+        for start in (0..batch.rows).step_by(BLOCK) {
+            let rows = BLOCK.min(batch.rows - start);
+            let part = batch.slice(start, start + rows, self.width);
+            self.score(&parameters[d * outputs..(d + t) * outputs], &part);
+            self.differentiate(&part);
+            self.add_gradient(&part);
+            let Scratch { block, scores, residuals: _, h, .. } = &mut self.scratch;
+            for a in 0..outputs {
+                for b in 0..=a {
+                    for ((h, p), weight) in
+                        h.iter_mut().zip(scores.chunks_exact(outputs)).zip(part.weight)
+                    {
+                        let other = if a == b { 1.0 - p[b] } else { -p[b] };
+                        *h = f64::from(*weight) * p[a] * other;
+                    }
+                    let codes = &part.codes[..rows * c];
+                    self.hessian[a * (a + 1) / 2 + b].add_block(block, codes, &h[..rows]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `[d + 1, K]` parameters for rows `[x - r, 1]`.
+    fn shift_parameters(&mut self, parameters: &[f64]) {
+        let Width { dense: d, categories: t, .. } = self.width;
+        let outputs = self.outputs;
+        let shifted = &mut self.scratch.parameters;
+        shifted.clear();
+        shifted.extend_from_slice(&parameters[..d * outputs]);
+        match self.intercept {
+            true => shifted.extend_from_slice(&parameters[(d + t) * outputs..]),
+            false => shifted.resize((d + 1) * outputs, 0.0),
+        }
+        let (weights, intercepts) = shifted.split_at_mut(d * outputs);
+        for (weights, r) in weights.chunks_exact(outputs).zip(self.reference.iter().flatten()) {
+            weights.iter().zip(&mut *intercepts).for_each(|(w, b)| *b += w * r);
+        }
+    }
+
+    /// Fills the block with rows and `scores [rows, K]` with their scores.
+    fn score(&mut self, categories: &[f64], part: &MiniBatch) {
+        let Width { dense: d, columns: c, .. } = self.width;
+        let outputs = self.outputs;
+        let Scratch { block, parameters, scores, residuals, h } = &mut self.scratch;
+        scores.resize(BLOCK * outputs, 0.0);
+        residuals.resize(BLOCK * outputs, 0.0);
+        h.resize(BLOCK, 0.0);
+        block.reset(part.rows, d + 1);
+        let Some(reference) = &self.reference else { return };
+        for row in 0..part.rows {
+            let values = &part.dense[row * d..(row + 1) * d];
+            block.fill(row, values, reference, part.weight[row])[0] = 1.0;
+        }
+        matmul(
+            MatMut::from_column_major_slice_mut(
+                &mut scores[..part.rows * outputs],
+                outputs,
+                part.rows,
+            ),
+            Accum::Replace,
+            MatRef::from_column_major_slice(parameters, outputs, d + 1),
+            block.transposed(),
+            1.0,
+            Par::Seq,
+        );
+        for (row, scores) in scores.chunks_exact_mut(outputs).enumerate().take(part.rows) {
+            for &code in &part.codes[row * c..(row + 1) * c] {
+                if code != NO_CATEGORY {
+                    let code = code as usize;
+                    add(scores, &categories[code * outputs..(code + 1) * outputs]);
+                }
+            }
+        }
+    }
+
+    /// Turns scores into probabilities, fills the residuals, and adds loss and weight.
+    fn differentiate(&mut self, part: &MiniBatch) {
+        let outputs = self.outputs;
+        let rows = self.scratch.scores.chunks_exact_mut(outputs);
+        let rows = rows.zip(self.scratch.residuals.chunks_exact_mut(outputs));
+        let targets = part.label.iter().zip(part.weight);
+        for ((z, residual), (&label, &weight)) in rows.zip(targets) {
+            if weight == 0.0 {
+                z.fill(0.0);
+                residual.fill(0.0);
+                continue;
+            }
+            let weight = f64::from(weight);
+            let class = label as usize;
+            let (loss, right) = if outputs == 1 { logistic(z, class) } else { softmax(z, class) };
+            self.loss += weight * loss;
+            self.weight += weight;
+            self.wrong += u64::from(!right);
+            for (k, (residual, p)) in residual.iter_mut().zip(&*z).enumerate() {
+                let target = if outputs == 1 { class == 1 } else { class == k };
+                *residual = weight * (p - f64::from(u8::from(target)));
+            }
+        }
+    }
+
+    fn add_gradient(&mut self, part: &MiniBatch) {
+        let Width { dense: d, columns: c, .. } = self.width;
+        let outputs = self.outputs;
+        let Scratch { block, residuals, .. } = &self.scratch;
+        matmul(
+            MatMut::from_column_major_slice_mut(&mut self.dense_gradient, d + 1, outputs),
+            Accum::Add,
+            block.transposed(),
+            MatRef::from_row_major_slice(&residuals[..part.rows * outputs], part.rows, outputs),
+            1.0,
+            Par::Seq,
+        );
+        for (row, residuals) in residuals.chunks_exact(outputs).enumerate().take(part.rows) {
+            for &code in &part.codes[row * c..(row + 1) * c] {
+                if code != NO_CATEGORY {
+                    let at = code as usize * outputs;
+                    add(&mut self.category_gradient[at..at + outputs], residuals);
+                }
+            }
+        }
+    }
+
+    /// Adds the sums over other rows at the same parameters.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        let shape = |sum: &Self| (sum.width, sum.outputs, sum.intercept);
+        if shape(self) != shape(other) {
+            return internal_err!(
+                "Newton sums of shapes {:?} and {:?} cannot be merged",
+                shape(self),
+                shape(other)
+            );
+        }
+        self.rows += other.rows;
+        self.weight += other.weight;
+        self.loss += other.loss;
+        self.wrong += other.wrong;
+        let Some(theirs) = &other.reference else { return Ok(()) };
+        let Some(ours) = &self.reference else {
+            self.reference = Some(theirs.clone());
+            self.dense_gradient.clone_from(&other.dense_gradient);
+            self.category_gradient.clone_from(&other.category_gradient);
+            self.hessian.clone_from(&other.hessian);
+            return Ok(());
+        };
+        add(&mut self.category_gradient, &other.category_gradient);
+        if ours == theirs {
+            add(&mut self.dense_gradient, &other.dense_gradient);
+            self.hessian.iter_mut().zip(&other.hessian).for_each(|(ours, t)| ours.merge(t));
+            return Ok(());
+        }
+        let mut delta: Vec<f64> =
+            theirs.iter().zip(ours).map(|(theirs, ours)| theirs - ours).collect();
+        delta.push(0.0);
+        let columns = delta.len();
+        let gradients = self.dense_gradient.chunks_exact_mut(columns);
+        for (ours, theirs) in gradients.zip(other.dense_gradient.chunks_exact(columns)) {
+            let intercept = theirs[columns - 1];
+            for ((ours, theirs), delta) in ours.iter_mut().zip(theirs).zip(&delta) {
+                *ours += theirs + delta * intercept;
+            }
+        }
+        for (ours, theirs) in self.hessian.iter_mut().zip(&other.hessian) {
+            let mut moved = theirs.clone();
+            moved.translate(&delta);
+            ours.merge(&moved);
+        }
+        Ok(())
+    }
+
+    /// Weighted mean log loss, without the penalty.
+    pub fn mean_loss(&self) -> f64 {
+        self.loss / self.weight
+    }
+
+    /// The reference `[d]` of the coordinates in which gradient and Hessian are given.
+    pub(super) fn reference(&self) -> &[f64] {
+        self.reference.as_deref().unwrap_or(&[])
+    }
+
+    /// Dense position of input `i` (of `n`, then the intercept), or its category.
+    fn place(&self, input: usize) -> Place {
+        let Width { dense: d, categories: t, .. } = self.width;
+        match input {
+            i if i < d => Place::Dense(i),
+            i if i < d + t => Place::Category(i - d),
+            _ => Place::Dense(d),
+        }
+    }
+
+    /// The gradient of the mean loss by the parameters `[inputs, K]`, inputs shifted.
+    pub(super) fn gradient(&self) -> Vec<f64> {
+        let (outputs, columns) = (self.outputs, self.width.dense + 1);
+        (0..self.parameter_count())
+            .map(|at| match (self.place(at / outputs), at % outputs) {
+                (Place::Dense(i), k) => self.dense_gradient[k * columns + i],
+                (Place::Category(i), k) => self.category_gradient[i * outputs + k],
+            })
+            .map(|sum| sum / self.weight)
+            .collect()
+    }
+
+    /// The Hessian of the mean loss, column-major, lower triangle, inputs shifted.
+    pub(super) fn hessian(&self) -> Vec<f64> {
+        let (outputs, count) = (self.outputs, self.parameter_count());
+        let mut matrix = vec![0.0; count * count];
+        for (column, values) in matrix.chunks_exact_mut(count.max(1)).enumerate() {
+            let (j, b) = (self.place(column / outputs), column % outputs);
+            for (row, value) in values.iter_mut().enumerate().skip(column) {
+                let (i, a) = (self.place(row / outputs), row % outputs);
+                let block = &self.hessian[a.max(b) * (a.max(b) + 1) / 2 + a.min(b)];
+                let sum = match (i, j) {
+                    (Place::Dense(i), Place::Dense(j)) => block.dense(i, j),
+                    (Place::Dense(i), Place::Category(j)) => block.cross(j, i),
+                    (Place::Category(i), Place::Dense(j)) => block.cross(i, j),
+                    (Place::Category(i), Place::Category(j)) => block.pair(i, j),
+                };
+                *value = sum / self.weight;
+            }
+        }
+        matrix
+    }
+
+    /// The sums in little-endian bytes: `"GLNS"`, `u32` version 1; `u64` d, c, t, K, 1 with
+    /// intercept, rows, wrong rows, 1 with reference; `f64` weight, loss, reference `[d]`, dense
+    /// gradient `[K, d + 1]`, category gradient `[t, K]`, then the blocks of the Hessian
+    /// (0, 0), (1, 0), (1, 1), (2, 0) ... as a Gram sum writes its moments, with `a = d + 1`.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut writer = Writer::new(TAG, VERSION);
+        let Width { dense, columns, categories } = self.width;
+        let known = u64::from(self.reference.is_some());
+        writer.integers(&[dense as u64, columns as u64, categories as u64, self.outputs as u64]);
+        writer.integers(&[u64::from(self.intercept), self.rows, self.wrong, known]);
+        writer.numbers(&[self.weight, self.loss]);
+        match &self.reference {
+            Some(reference) => writer.numbers(reference),
+            None => writer.numbers(&vec![0.0; dense]),
+        }
+        writer.numbers(&self.dense_gradient);
+        writer.numbers(&self.category_gradient);
+        self.hessian.iter().for_each(|block| writer.numbers(&block.values()));
+        writer.finish()
+    }
+
+    /// The sums that [`Self::to_bytes`] wrote.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let mut reader = Reader::new(bytes, TAG, VERSION, "a Newton sum")?;
+        let (dense, columns) = (reader.dimension()?, reader.dimension()?);
+        let width = Width { dense, columns, categories: reader.dimension()? };
+        let outputs = reader.dimension()?;
+        let intercept = reader.integer()? == 1;
+        if outputs == 0 {
+            return plan_err!("a Newton sum of 0 outputs cannot be");
+        }
+        let (rows, wrong) = (reader.integer()?, reader.integer()?);
+        let known = reader.integer()? == 1;
+        let (weight, loss) = (reader.number()?, reader.number()?);
+        let reference = reader.numbers(dense)?;
+        let dense_gradient = reader.numbers(outputs * (dense + 1))?;
+        let category_gradient = reader.numbers(outputs * width.categories)?;
+        let packed = Moments::packed_len(dense + 1, width.categories);
+        let mut hessian = Vec::new();
+        for _ in 0..outputs * (outputs + 1) / 2 {
+            let values = reader.numbers(packed)?;
+            hessian.push(Moments::from_values(dense + 1, width.categories, &values));
+        }
+        reader.finish()?;
+        Ok(Self {
+            width,
+            outputs,
+            intercept,
+            rows,
+            weight,
+            loss,
+            wrong,
+            reference: known.then_some(reference),
+            dense_gradient,
+            category_gradient,
+            hessian,
+            scratch: Scratch::default(),
+        })
+    }
+
+    /// Memory in bytes, buffers included; takes no time.
+    pub fn size(&self) -> usize {
+        let Scratch { block, parameters, scores, residuals, h } = &self.scratch;
+        let numbers = self.hessian.len()
+            * Moments::len(self.width.dense + 1, self.width.categories)
+            + self.width.dense
+            + self.dense_gradient.len()
+            + self.category_gradient.len()
+            + [parameters, scores, residuals, h].iter().map(|v| v.capacity()).sum::<usize>();
+        size_of::<Self>() + numbers * size_of::<f64>() + block.size()
+    }
+}
+
+/// Where an input stands in the moments.
+#[derive(Clone, Copy)]
+enum Place {
+    Dense(usize),
+    Category(usize),
+}
+
+/// `z` becomes the probability of class 1; the loss `log(1 + exp(z)) - y z`, and whether the sign
+/// is right.
+fn logistic(z: &mut [f64], class: usize) -> (f64, bool) {
+    let score = z[0];
+    let margin = if class == 1 { score } else { -score };
+    let small = (-score.abs()).exp();
+    z[0] = if score >= 0.0 { 1.0 / (1.0 + small) } else { small / (1.0 + small) };
+    (small.ln_1p() + (-margin).max(0.0), margin > 0.0)
+}
+
+/// `z` becomes the probabilities; the loss `log sum exp(z) - z_y`, and whether class `y` is strictly
+/// ahead.
+fn softmax(z: &mut [f64], class: usize) -> (f64, bool) {
+    let own = z[class];
+    let rivals = z.iter().enumerate().filter(|(k, _)| *k != class);
+    let rival = rivals.fold(f64::NEG_INFINITY, |most, (_, z)| most.max(*z));
+    let highest = own.max(rival);
+    let mut total = 0.0;
+    for z in &mut *z {
+        *z = (*z - highest).exp();
+        total += *z;
+    }
+    z.iter_mut().for_each(|z| *z /= total);
+    (total.ln() + (highest - own), own > rival)
+}

@@ -1,0 +1,66 @@
+//! Exact solvers in float64 whose passes over the data are mergeable sums.
+//!
+//! ```text
+//!   rows ──► GramSum ──merge──► solve            linear regression: one pass
+//!   rows ──► NewtonSum ──merge──► Newton::advance ──► next trial ──► rows ...
+//!                                                logistic regression: some ten passes
+//! ```
+//!
+//! Dimension letters: `d` dense numbers of a row, `c` category columns, `t` categories of all
+//! columns, `n = d + t` inputs, `K` outputs. One-hot columns are never materialised: their products
+//! are scatters of rows and counts.
+//!
+//! Both objectives are weighted means over the rows plus `(l2 / 2) |w|^2`; intercepts are free.
+//! The `C` of scikit-learn's `LogisticRegression` is `l2 = 1 / (C sum of weights)`, the `alpha` of
+//! its `Ridge` is `l2 = 2 alpha / (sum of weights)`.
+//!
+//! # Correctness
+//! Sums depend on the order of the rows only through rounding. The same rows in the same batches,
+//! merged in the same order, give the same bits.
+
+mod bytes;
+mod cost;
+mod gram;
+mod logistic;
+mod moments;
+mod newton;
+mod solve;
+
+#[cfg(test)]
+mod oracle;
+
+pub use cost::{fits, gram_flops, gram_memory, newton_flops, newton_memory};
+pub use gram::{GramSum, LinearSolution};
+pub use logistic::NewtonSum;
+pub use newton::{Advance, Newton, NewtonOptions, NewtonStep, Outcome, Report};
+
+use datafusion_common::{Result, internal_err};
+
+use crate::batch::{MiniBatch, NO_CATEGORY, Width};
+
+/// Checks the shape of a batch, so that no index below can be out of range.
+fn check_batch(width: Width, batch: &MiniBatch) -> Result<()> {
+    let rows = batch.rows;
+    for (name, found, columns) in [
+        ("dense", batch.dense.len(), width.dense),
+        ("codes", batch.codes.len(), width.columns),
+        ("label", batch.label.len(), 1),
+        ("weight", batch.weight.len(), 1),
+    ] {
+        if Some(found) != rows.checked_mul(columns) {
+            return internal_err!(
+                "the {name} buffer of an encoded batch holds {found} values, expected {rows} rows \
+                 of {columns}"
+            );
+        }
+    }
+    let unknown =
+        batch.codes.iter().find(|&&code| code != NO_CATEGORY && code as usize >= width.categories);
+    if let Some(code) = unknown {
+        return internal_err!(
+            "category index {code} of an encoded batch is out of range, the encoder knows {}",
+            width.categories
+        );
+    }
+    Ok(())
+}
