@@ -1,0 +1,50 @@
+//! Names in printed statements, and the clauses that many statements share.
+
+use std::fmt;
+
+use datafusion::sql::sqlparser::ast::Ident;
+use gradlake_engine::options::OptionValue;
+
+/// The name as SQL that reads as this name again: quoted where folding would change it.
+pub fn quoted(name: &str) -> String {
+    let mut characters = name.chars();
+    let is_plain = characters.next().is_some_and(|c| c.is_ascii_lowercase() || c == '_')
+        && characters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        && !["if", "or"].contains(&name);
+    if is_plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+}
+
+/// The name that an identifier stands for: folded to lower case unless it is quoted.
+pub(crate) fn folded(ident: &Ident) -> String {
+    match ident.quote_style {
+        Some(_) => ident.value.clone(),
+        None => ident.value.to_lowercase(),
+    }
+}
+
+/// `a, "B", c`
+pub(super) fn list(names: &[String]) -> String {
+    names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
+}
+
+/// Writes ` VERSION n`, or nothing.
+pub(super) fn write_version(f: &mut fmt::Formatter<'_>, version: Option<u64>) -> fmt::Result {
+    version.map_or(Ok(()), |version| write!(f, " VERSION {version}"))
+}
+
+/// Writes ` WITH (...)`, or nothing where there are no options.
+pub(super) fn write_options(
+    f: &mut fmt::Formatter<'_>,
+    options: &[(String, OptionValue)],
+) -> fmt::Result {
+    if options.is_empty() {
+        return Ok(());
+    }
+    write!(f, " WITH ({})", options_text(options))
+}
+
+/// `name = value, ...`
+pub(super) fn options_text(options: &[(String, OptionValue)]) -> String {
+    let pairs = options.iter().map(|(name, value)| format!("{} = {value}", quoted(name)));
+    pairs.collect::<Vec<_>>().join(", ")
+}
