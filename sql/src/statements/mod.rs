@@ -21,8 +21,10 @@ pub use drop::DropModel;
 pub use evaluate::Evaluate;
 pub use explain::ExplainTrain;
 pub use name::quoted;
+pub(crate) use name::{exact, folded, options_text};
 pub use predict::{PREDICT_ROWS, Predict, PredictRows};
 pub use source::Source;
+pub(crate) use train::did_you_mean;
 pub use train::{Train, TransformItem};
 
 /// One statement.
@@ -59,7 +61,10 @@ impl fmt::Display for Statement {
             Statement::DescribeModel(describe) => describe.fmt(f),
             Statement::DropModel(drop) => drop.fmt(f),
             Statement::AlterModel(alter) => alter.fmt(f),
-            Statement::DataFusion(statement) => statement.fmt(f),
+            Statement::DataFusion(statement) => match statement.as_ref() {
+                DfStatement::Statement(statement) => f.write_str(&exact(statement.as_ref())),
+                statement => statement.fmt(f),
+            },
         }
     }
 }

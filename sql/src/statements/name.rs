@@ -1,8 +1,10 @@
 //! Names in printed statements, and the clauses that many statements share.
 
+use std::convert::Infallible;
 use std::fmt;
+use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::Ident;
+use datafusion::sql::sqlparser::ast::{Ident, Value, ValueWithSpan, VisitMut, VisitorMut};
 use gradlake_engine::options::OptionValue;
 
 /// The name as SQL that reads as this name again: quoted where folding would change it.
@@ -44,7 +46,27 @@ pub(super) fn write_options(
 }
 
 /// `name = value, ...`
-pub(super) fn options_text(options: &[(String, OptionValue)]) -> String {
+pub(crate) fn options_text(options: &[(String, OptionValue)]) -> String {
     let pairs = options.iter().map(|(name, value)| format!("{} = {value}", quoted(name)));
     pairs.collect::<Vec<_>>().join(", ")
+}
+
+/// The node as SQL that reads as the same node again.
+///
+/// sqlparser takes two quotes side by side in a string's value for an escape and prints them as
+/// they are; written twice, every quote is printed as it must be.
+pub(crate) fn exact<T: VisitMut + Clone + fmt::Display>(node: &T) -> String {
+    struct Doubled;
+    impl VisitorMut for Doubled {
+        type Break = Infallible;
+        fn pre_visit_value(&mut self, value: &mut ValueWithSpan) -> ControlFlow<Infallible> {
+            if let Value::SingleQuotedString(text) = &mut value.value {
+                *text = text.replace('\'', "''");
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut node = node.clone();
+    let ControlFlow::Continue(()) = node.visit(&mut Doubled);
+    node.to_string()
 }

@@ -6,6 +6,8 @@ use datafusion::error::Result;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{ObjectName, Query};
 
+use super::name::exact;
+
 /// Where rows come from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
@@ -20,9 +22,9 @@ pub enum Source {
 impl Source {
     /// The query as a statement that DataFusion plans; of a table or file, `SELECT * FROM it`.
     pub fn statement(&self) -> Result<DfStatement> {
-        Ok(DfStatement::Statement(Box::new(
-            datafusion::sql::sqlparser::ast::Statement::Query(self.query()?),
-        )))
+        Ok(DfStatement::Statement(Box::new(datafusion::sql::sqlparser::ast::Statement::Query(
+            self.query()?,
+        ))))
     }
 
     /// The query; of a table or file, `SELECT * FROM it`.
@@ -40,7 +42,7 @@ impl Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Source::Query(query) => write!(f, "AS {query}"),
+            Source::Query(query) => write!(f, "AS {}", exact(query.as_ref())),
             Source::Table(name) => write!(f, "FROM {name}"),
             Source::File(path) => write!(f, "FROM {}", literal(path)),
         }

@@ -138,12 +138,16 @@ impl fmt::Display for TransformItem {
             TransformItem::Wildcard { except, replace } => {
                 f.write_str("*")?;
                 if !except.is_empty() {
-                    write!(f, " EXCEPT ({})", except.iter().map(|n| column_alias(n)).collect::<Vec<_>>().join(", "))?;
+                    write!(
+                        f,
+                        " EXCEPT ({})",
+                        except.iter().map(|n| column_alias(n)).collect::<Vec<_>>().join(", ")
+                    )?;
                 }
                 if !replace.is_empty() {
-                    let items = replace
-                        .iter()
-                        .map(|(name, expression)| format!("{expression} AS {}", column_alias(name)));
+                    let items = replace.iter().map(|(name, expression)| {
+                        format!("{expression} AS {}", column_alias(name))
+                    });
                     write!(f, " REPLACE ({})", items.collect::<Vec<_>>().join(", "))?;
                 }
                 Ok(())
