@@ -12,6 +12,8 @@ pub mod args;
 pub mod backend;
 mod command;
 mod complete;
+#[cfg(test)]
+mod fake;
 mod interactive;
 pub mod message;
 mod meter;

@@ -196,8 +196,8 @@ mod tests {
     use std::io::ErrorKind;
     use std::sync::Arc;
 
-    use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
-    use datafusion::arrow::datatypes::{DataType, Field, Schema};
+    use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, ListArray, StringArray};
+    use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
 
     use super::super::output::memory::{Failing, Memory};
     use super::*;
@@ -325,11 +325,8 @@ mod tests {
     fn nested_columns_of_csv_are_json() {
         let field = Field::new_list("v", Field::new_list_field(DataType::Int64, true), true);
         let schema = Arc::new(Schema::new(vec![field]));
-        let list = datafusion::arrow::array::ListArray::from_iter_primitive::<
-            datafusion::arrow::datatypes::Int64Type,
-            _,
-            _,
-        >([Some(vec![Some(1), None]), None]);
+        let list =
+            ListArray::from_iter_primitive::<Int64Type, _, _>([Some(vec![Some(1), None]), None]);
         let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(list)]).unwrap();
         let memory = Memory::default();
         let mut writer = RowWriter::new(Format::Csv, None, &schema, &memory.output()).unwrap();

@@ -246,3 +246,182 @@ async fn drive(
         writer = Some(open);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::sync::atomic::Ordering;
+
+    use tokio::runtime::{Builder, Runtime};
+    use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+    use super::super::fake::Fake;
+    use super::super::output::memory::{Failing, Memory};
+    use super::*;
+
+    struct Stage {
+        control: Runtime,
+        workers: Runtime,
+        fake: Arc<Fake>,
+        interrupts: UnboundedSender<Interrupt>,
+        runner: Runner,
+        results: Memory,
+        console: Memory,
+    }
+
+    fn stage() -> Stage {
+        let workers = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let control = Builder::new_current_thread().enable_all().build().unwrap();
+        let (results, console) = (Memory::default(), Memory::default());
+        let (interrupts, receiver) = unbounded_channel();
+        let fake = Arc::new(Fake::default());
+        let runner = Runner::new(
+            fake.clone(),
+            workers.handle().clone(),
+            receiver,
+            (results.output(), console.output()),
+            Settings {
+                format: Format::Csv,
+                max_rows: None,
+                quiet: false,
+                terminal: false,
+                look: Look::Lines,
+            },
+        );
+        Stage { control, workers, fake, interrupts, runner, results, console }
+    }
+
+    impl Stage {
+        fn script(&mut self, script: &str) -> Ended {
+            self.control.block_on(self.runner.run_script(script, None))
+        }
+
+        /// Runs a statement and interrupts it after each of these milliseconds.
+        fn interrupted(&mut self, sql: &str, after: &[u64]) -> Ended {
+            let (sender, after) = (self.interrupts.clone(), after.to_vec());
+            self.workers.spawn(async move {
+                for milliseconds in after {
+                    tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+                    sender.send(Interrupt::Statement).unwrap();
+                }
+            });
+            self.script(sql)
+        }
+    }
+
+    #[test]
+    fn results_alone_reach_the_output() {
+        let mut stage = stage();
+        stage.runner.settings.terminal = true;
+        assert_eq!(stage.script("rows 2; ddl"), Ended::Done);
+        assert_eq!(stage.results.text(), "x\n0\n1\n0\n");
+        let console = stage.console.text();
+        assert!(console.starts_with("3 rows in set. Elapsed 0."), "{console}");
+        assert!(console.contains("\nDone. Elapsed 0."), "{console}");
+    }
+
+    #[test]
+    fn quiet_and_pipes_get_no_summary() {
+        let mut stage = stage();
+        assert_eq!(stage.script("rows 2"), Ended::Done);
+        stage.runner.settings.terminal = true;
+        stage.runner.settings.quiet = true;
+        assert_eq!(stage.script("rows 2"), Ended::Done);
+        assert_eq!(stage.console.text(), "");
+    }
+
+    #[test]
+    fn a_script_ends_at_its_first_error_and_names_the_line() {
+        let mut stage = stage();
+        assert_eq!(stage.script("rows 1;\n\n fail;\nrows 1"), Ended::Failed);
+        assert_eq!(stage.results.text(), "x\n0\n0\n");
+        assert_eq!(stage.console.text(), "error: line 3: no such table 't'\n");
+        assert_eq!(stage.fake.executed.load(Ordering::SeqCst), 2);
+        let ended =
+            stage.control.block_on(stage.runner.run_script("\nfail", Some(Path::new("dir/a.sql"))));
+        assert_eq!(ended, Ended::Failed);
+        assert!(stage.console.text().ends_with("error: dir/a.sql, line 2: no such table 't'\n"));
+    }
+
+    #[test]
+    fn an_error_in_the_middle_keeps_the_rows_before_it() {
+        let mut stage = stage();
+        assert_eq!(stage.script("fail late"), Ended::Failed);
+        assert_eq!(stage.results.text(), "x\n0\n1\n");
+        assert_eq!(stage.console.text(), "error: disk on fire\n");
+    }
+
+    #[test]
+    fn a_query_is_dropped_at_once() {
+        let mut stage = stage();
+        for sql in ["hang; rows 1", "reading; rows 1"] {
+            assert_eq!(stage.interrupted(sql, &[20]), Ended::Interrupted);
+        }
+        assert_eq!(stage.console.text(), "error: interrupted\nerror: interrupted\n");
+        assert!(!stage.fake.interrupted.load(Ordering::SeqCst));
+        // The shell goes on.
+        assert_eq!(stage.script("rows 1"), Ended::Done);
+        assert_eq!(stage.results.text(), "x\n0\n0\n");
+    }
+
+    #[test]
+    fn a_training_may_keep_its_checkpoint() {
+        let mut stage = stage();
+        assert_eq!(stage.interrupted("train; rows 1", &[150]), Ended::Interrupted);
+        let console = stage.console.text();
+        assert!(console.contains("interrupting: the training stops"), "{console}");
+        assert!(console.contains("\ncheckpoint after epoch "), "{console}");
+        assert!(console.lines().last().unwrap().starts_with("error: interrupted after epoch"));
+        assert_eq!(stage.results.text(), "");
+    }
+
+    #[test]
+    fn a_second_interrupt_drops_a_training() {
+        let mut stage = stage();
+        let start = Instant::now();
+        assert_eq!(stage.interrupted("train stubborn", &[60, 60]), Ended::Interrupted);
+        assert!(start.elapsed() < Duration::from_secs(2));
+        assert!(stage.fake.interrupted.load(Ordering::SeqCst));
+        assert!(stage.console.text().ends_with("error: interrupted\n"));
+    }
+
+    #[test]
+    fn termination_ends_the_shell() {
+        let mut stage = stage();
+        stage.interrupts.send(Interrupt::Shell).unwrap();
+        assert_eq!(stage.script("hang"), Ended::Terminated);
+    }
+
+    #[test]
+    fn old_interrupts_are_forgotten() {
+        let mut stage = stage();
+        stage.interrupts.send(Interrupt::Statement).unwrap();
+        stage.control.block_on(stage.runner.forget_interrupts());
+        assert_eq!(stage.script("rows 1"), Ended::Done);
+    }
+
+    #[test]
+    fn a_reader_that_went_away_ends_everything_in_silence() {
+        let mut stage = stage();
+        stage.runner.redirect(Output::new(Failing(10, ErrorKind::BrokenPipe)));
+        assert_eq!(stage.script("endless; fail"), Ended::Closed);
+        assert_eq!(stage.console.text(), "");
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error() {
+        let mut stage = stage();
+        stage.runner.redirect(Output::new(Failing(10, ErrorKind::StorageFull)));
+        assert_eq!(stage.script("endless"), Ended::Failed);
+        let console = stage.console.text();
+        assert!(console.starts_with("error: cannot write the result: "), "{console}");
+    }
+
+    #[test]
+    fn a_panic_is_an_internal_error() {
+        let mut stage = stage();
+        assert_eq!(stage.script("panic"), Ended::Failed);
+        assert!(stage.console.text().starts_with("error: internal error: "));
+        assert_eq!(stage.script("rows 1"), Ended::Done);
+    }
+}
