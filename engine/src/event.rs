@@ -65,6 +65,8 @@ pub enum Event {
     },
     /// Something the user should know, in one sentence.
     Warning(String),
+    /// Something good to know that is no reason to worry (the warehouse is made), in one sentence.
+    Note(String),
     /// A version is published.
     Published {
         /// Name of the model.

@@ -1,7 +1,9 @@
 //! The language of Gradlake and its shell.
 
 pub mod parsers;
+mod relation;
 pub mod session;
+pub mod shell;
 pub mod statements;
 
 pub use session::{Session, SessionOptions};

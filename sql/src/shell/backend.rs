@@ -1,0 +1,36 @@
+//! What the shell needs of a session.
+
+use async_trait::async_trait;
+use datafusion::error::Result;
+use datafusion::execution::SendableRecordBatchStream;
+use gradlake_engine::event::EventSink;
+
+use crate::session::Session;
+
+/// Something that runs statements: the session, or a stand-in for it in tests.
+#[async_trait]
+pub trait Backend: Send + Sync + 'static {
+    /// Runs one statement; events of a training go to `events`.
+    async fn execute(&self, sql: &str, events: EventSink) -> Result<SendableRecordBatchStream>;
+
+    /// Asks the running training to stop at its next mini-batch and to keep its checkpoint.
+    fn interrupt(&self);
+
+    /// Keywords and the names of tables, models and columns.
+    async fn completions(&self) -> Vec<String>;
+}
+
+#[async_trait]
+impl Backend for Session {
+    async fn execute(&self, sql: &str, events: EventSink) -> Result<SendableRecordBatchStream> {
+        Self::execute(self, sql, events).await
+    }
+
+    fn interrupt(&self) {
+        Self::interrupt(self);
+    }
+
+    async fn completions(&self) -> Vec<String> {
+        Self::completions(self).await
+    }
+}

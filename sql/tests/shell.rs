@@ -1,0 +1,282 @@
+//! The binary `gradlake` as its users meet it: arguments, pipes, formats, exit codes.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// The binary in a folder of its own.
+fn gradlake(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gradlake"));
+    command.current_dir(folder).stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    let folder = TempDir::new().unwrap();
+    gradlake(folder.path()).args(arguments).output().unwrap()
+}
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+/// Runs and expects success and a silent standard error.
+fn results(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stderr(&output), "");
+    stdout(&output).to_owned()
+}
+
+#[test]
+fn help_and_version() {
+    let output = run(&["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    for word in [
+        "--command",
+        "--file",
+        "--format",
+        "--maxrows",
+        "--quiet",
+        "--warehouse",
+        "--memory-limit",
+        "--threads",
+        "Examples:",
+        "TRAIN MODEL",
+    ] {
+        assert!(stdout(&output).contains(word), "{word}");
+    }
+    let output = run(&["--version"]);
+    assert_eq!(stdout(&output), format!("gradlake {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    for arguments in [
+        &["--nonsense"][..],
+        &["--format", "xml"],
+        &["--memory-limit", "lots"],
+        &["--maxrows", "few"],
+        &["--threads", "0"],
+        &["-f", "no-such-file.sql"],
+        &["-c"],
+        &["SELECT 1"],
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert_eq!(stdout(&output), "", "{arguments:?}");
+        assert!(stderr(&output).starts_with("error: "), "{arguments:?}");
+    }
+}
+
+#[test]
+fn nothing_to_do_is_success() {
+    assert_eq!(results(&["-c", " ; -- nothing"]), "");
+    assert_eq!(results(&[]), "", "standard input is empty");
+}
+
+#[test]
+#[ignore = "needs the session"]
+fn every_format_shows_a_select() {
+    let sql = "SELECT 1 AS x, 'a,b' AS y, CAST(NULL AS DOUBLE) AS z";
+    let expected = [
+        ("csv", "x,y,z\n1,\"a,b\",\n"),
+        ("json", "[{\"x\":1,\"y\":\"a,b\",\"z\":null}]\n"),
+        ("ndjson", "{\"x\":1,\"y\":\"a,b\",\"z\":null}\n"),
+        (
+            "table",
+            "+---+-----+------+\n| x | y   | z    |\n+---+-----+------+\n\
+             | 1 | a,b | NULL |\n+---+-----+------+\n",
+        ),
+    ];
+    for (format, text) in expected {
+        assert_eq!(results(&["-c", sql, "--format", format]), text, "{format}");
+    }
+}
+
+#[test]
+#[ignore = "needs the session"]
+fn an_empty_result_has_its_header() {
+    let sql = "SELECT 1 AS x WHERE false";
+    assert_eq!(results(&["-c", sql, "--format", "csv"]), "x\n");
+    assert_eq!(results(&["-c", sql, "--format", "json"]), "[]\n");
+    assert_eq!(results(&["-c", sql, "--format", "ndjson"]), "");
+    assert_eq!(results(&["-c", sql]), "+---+\n| x |\n+---+\n+---+\n");
+}
+
+#[test]
+#[ignore = "needs the session"]
+fn a_table_is_whole_in_a_pipe_and_cut_by_maxrows() {
+    let sql = "SELECT value FROM generate_series(1, 100) ORDER BY value";
+    assert_eq!(results(&["-c", sql]).lines().count(), 104);
+    let text = results(&["-c", sql, "--maxrows", "2"]);
+    assert!(text.ends_with("... 98 more rows (--maxrows N or inf shows more)\n"), "{text}");
+    assert_eq!(text.lines().count(), 7);
+}
+
+#[test]
+#[ignore = "needs the session"]
+fn statements_run_in_the_order_given() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("two.sql");
+    std::fs::write(&file, "\u{feff}-- first; comment\nSELECT 2 AS x;\nSELECT ';' AS x;").unwrap();
+    let output = gradlake(folder.path())
+        .args(["-c", "SELECT 1 AS x", "-f", "two.sql", "-c", "SELECT 4 AS x", "-f", "-"])
+        .args(["--format", "csv", "--quiet"])
+        .stdin(std::fs::File::open(&file).unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(stderr(&output), "");
+    assert_eq!(stdout(&output), "x\n1\nx\n2\nx\n;\nx\n4\nx\n2\nx\n;\n");
+}
+
+#[test]
+#[ignore = "needs the session"]
+fn standard_input_is_a_script() {
+    let folder = TempDir::new().unwrap();
+    let mut child = gradlake(folder.path())
+        .args(["--format", "ndjson"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"SELECT 1 AS x;\nSELECT 2\nAS x").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(stdout(&output), "{\"x\":1}\n{\"x\":2}\n");
+}
+
+#[test]
+#[ignore = "needs the session"]
+fn a_failure_exits_with_1_and_ends_the_script() {
+    let output = run(&[
+        "--format",
+        "csv",
+        "-c",
+        "SELECT 1 AS x;\nSELECT nope FROM nowhere;\nSELECT 3",
+        "-c",
+        "SELECT 4",
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(stdout(&output), "x\n1\n");
+    let text = stderr(&output);
+    assert!(text.starts_with("error: line 2: "), "{text}");
+    assert!(text.contains("nowhere"), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(!text.contains("Error during planning"), "{text}");
+}
+
+#[test]
+#[ignore = "needs the session"]
+fn errors_name_file_and_line() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("bad.sql"), "SELECT 1;\n\nSELEC 2;\n").unwrap();
+    let output = gradlake(folder.path()).args(["-f", "bad.sql"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    assert!(text.starts_with("error: bad.sql, line 3: "), "{text}");
+    assert!(text.contains("SELEC"), "{text}");
+    assert!(text.trim_end().ends_with("at line 3, column 1"), "{text}");
+}
+
+#[test]
+#[ignore = "needs the session"]
+fn an_unclosed_quote_fails_after_what_stands_before_it() {
+    let output = run(&["--format", "csv", "-c", "SELECT 1 AS x; SELECT 'abc"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(stdout(&output), "x\n1\n");
+    assert!(stderr(&output).starts_with("error: "));
+}
+
+#[test]
+fn a_script_that_is_no_text_is_an_error() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("bad.sql"), b"SELECT '\xff'").unwrap();
+    let output = gradlake(folder.path()).args(["-f", "bad.sql"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).starts_with("error: bad.sql is not UTF-8 text"));
+}
+
+#[test]
+#[ignore = "needs the session"]
+fn a_reader_that_leaves_is_success() {
+    for format in ["table", "csv", "json", "ndjson"] {
+        let folder = TempDir::new().unwrap();
+        let mut child = gradlake(folder.path())
+            .args(["--format", format])
+            .args(["-c", "SELECT value FROM generate_series(1, 10000000)", "-c", "SELECT nope"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = child.stdout.take().unwrap();
+        out.read_exact(&mut [0; 10]).unwrap();
+        drop(out);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(stderr(&output), "", "{format}");
+        assert_eq!(output.status.code(), Some(0), "{format}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "needs the session"]
+fn a_full_disk_is_an_error() {
+    let folder = TempDir::new().unwrap();
+    let output = gradlake(folder.path())
+        .args(["-c", "SELECT 1"])
+        .stdout(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap())
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).starts_with("error: cannot write the result: "), "{}", stderr(&output));
+}
+
+#[cfg(unix)]
+#[test]
+#[ignore = "needs the session"]
+fn a_signal_stops_a_query() {
+    for signal in ["-INT", "-TERM"] {
+        let folder = TempDir::new().unwrap();
+        let mut child = gradlake(folder.path())
+            .args(["--format", "csv", "-c", "SELECT 1 AS x"])
+            .args(["-c", "SELECT count(*) FROM generate_series(1, 100000000000)"])
+            .args(["-c", "SELECT 3 AS x"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // The first result shows that the signals are listened to.
+        let mut first = [0; 4];
+        child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+        assert_eq!(&first, b"x\n1\n");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        let status = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{signal}");
+        assert_eq!(stderr(&output), "error: interrupted\n", "{signal}");
+        assert_eq!(stdout(&output), "", "{signal}");
+    }
+}
+
+#[test]
+#[ignore = "needs the session"]
+fn nested_values_have_a_form_in_every_format() {
+    let sql = "SELECT [1, 2] AS v, named_struct('label', 'a', 'prob', 0.5) AS p";
+    assert_eq!(
+        results(&["-c", sql, "--format", "csv"]),
+        "v,p\n\"[1,2]\",\"{\"\"label\"\":\"\"a\"\",\"\"prob\"\":0.5}\"\n"
+    );
+    assert_eq!(
+        results(&["-c", sql, "--format", "ndjson"]),
+        "{\"v\":[1,2],\"p\":{\"label\":\"a\",\"prob\":0.5}}\n"
+    );
+}
