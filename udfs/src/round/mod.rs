@@ -20,11 +20,11 @@ use datafusion_common::Result;
 
 use crate::batch::{MiniBatch, Width};
 
-
+mod exact;
 mod loss;
 mod sgd;
 
-
+pub use exact::{GramRound, NewtonRound};
 pub use loss::LossRound;
 pub use sgd::{Descent, Interrupt, Progress, SgdRound};
 

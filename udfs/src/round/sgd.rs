@@ -48,9 +48,12 @@ impl Interrupt {
         self.0.store(false, Ordering::Relaxed);
     }
 
-    /// Whether a stop was asked for.
-    pub fn is_requested(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// An error when a stop was asked for.
+    pub fn check(&self) -> Result<()> {
+        if self.0.load(Ordering::Relaxed) {
+            return exec_err!("{}", Self::MESSAGE);
+        }
+        Ok(())
     }
 }
 
@@ -318,9 +321,7 @@ impl SgdReplica {
         shards: &mut [Mutex<Shard>],
         batch: &MiniBatch<'_>,
     ) -> Result<()> {
-        if descent.interrupt.is_requested() {
-            return exec_err!("{}", Interrupt::MESSAGE);
-        }
+        descent.interrupt.check()?;
         let step = state.steps + 1;
         let key = StepKey { seed: descent.seed, step: step | (u64::from(index) << 48) };
         let scale = 1.0 / batch.rows as f32;

@@ -1,0 +1,210 @@
+//! Exact solvers: passes over all rows as rounds, and a solve between them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use datafusion::common::{Result, exec_datafusion_err};
+use gradlake_udfs::exact::{Advance, GramSum, Newton, NewtonOptions, NewtonSum, Outcome};
+use gradlake_udfs::learner::{Learner, LossSum, Network};
+use gradlake_udfs::model::HistoryEntry;
+use gradlake_udfs::round::{GramRound, LossRound, NewtonRound, Round};
+use gradlake_udfs::state::State;
+
+use super::member::MemberTraining;
+use super::plan::Method;
+use crate::event::Event;
+use crate::table::EncodedTable;
+
+/// Partitions of a pass. Fixed, so that sums do not depend on the machine.
+pub const PARTITIONS: usize = 8;
+
+/// What a solver found.
+#[derive(Debug)]
+pub struct Solved {
+    /// Parameters and counters; no moments.
+    pub state: State,
+    /// One entry per step.
+    pub history: Vec<HistoryEntry>,
+    /// Mean loss of the training rows, in the target's units.
+    pub loss: f64,
+    /// Mean loss of the evaluation rows.
+    pub eval_loss: Option<f64>,
+    /// What the user should know, if anything.
+    pub warning: Option<String>,
+}
+
+/// Steps at most, for progress.
+pub fn steps(method: Method) -> u64 {
+    match method {
+        Method::Newton => NewtonOptions::default().max_steps,
+        Method::Normal | Method::Descent => 1,
+    }
+}
+
+/// Solves for the parameters of a linear model.
+///
+/// # Errors
+/// When the rows are not finite, or the training is interrupted.
+pub async fn solve(
+    training: &MemberTraining<'_>,
+    method: Method,
+    train: &Arc<EncodedTable>,
+    eval: Option<&Arc<EncodedTable>>,
+    network: &Arc<Network>,
+    l2: f64,
+    loss_scale: f64,
+) -> Result<Solved> {
+    let mut solved = match method {
+        Method::Newton => newton(training, train, network, l2).await?,
+        Method::Normal | Method::Descent => {
+            normal(training, train, network, l2, loss_scale).await?
+        }
+    };
+    if let Some(eval) = eval {
+        let parameters = Arc::new(solved.state.parameters.clone());
+        let round = LossRound::new(Arc::<Network>::clone(network), parameters);
+        let bytes = pass(training, eval, Arc::new(round), "eval").await?;
+        let loss = LossRound::sum(&bytes)?.mean() * loss_scale;
+        solved.eval_loss = Some(loss);
+        if let Some(last) = solved.history.last_mut() {
+            last.eval_loss = Some(loss);
+        }
+    }
+    Ok(solved)
+}
+
+/// One pass over a table.
+async fn pass(
+    training: &MemberTraining<'_>,
+    table: &Arc<EncodedTable>,
+    round: Arc<dyn Round>,
+    what: &str,
+) -> Result<Vec<u8>> {
+    let order = table.epoch_order(0, 0, false);
+    let rows = table.slice_provider(&order, 0, table.rows(), PARTITIONS);
+    let reference = format!("{}/{what}", training.reference);
+    training.runner.run(&reference, round, rows).await
+}
+
+fn state(parameters: Vec<f32>, steps: u64, rows: u64) -> State {
+    State { parameters, moments: vec![], steps, rows, round: LossSum::default() }
+}
+
+async fn normal(
+    training: &MemberTraining<'_>,
+    train: &Arc<EncodedTable>,
+    network: &Arc<Network>,
+    l2: f64,
+    loss_scale: f64,
+) -> Result<Solved> {
+    let begun = Instant::now();
+    let interrupt = Arc::clone(&training.engine.interrupt);
+    let round = Arc::new(GramRound::new(train.width(), interrupt));
+    let sum = GramSum::from_bytes(&pass(training, train, round, "gram").await?)?;
+    let intercept = training.request.options.intercept;
+    let solution = tokio::task::spawn_blocking(move || sum.solve(l2, intercept))
+        .await
+        .map_err(|e| exec_datafusion_err!("the solver failed: {e}"))??;
+    let mut parameters: Vec<f32> = solution.weights.iter().map(|w| *w as f32).collect();
+    if intercept {
+        parameters.push(solution.intercept as f32);
+    }
+    debug_assert_eq!(parameters.len(), network.layout().len());
+    let loss = solution.loss * loss_scale;
+    let entry = HistoryEntry {
+        epoch: 1,
+        loss,
+        eval_loss: None,
+        learning_rate: f64::NAN,
+        rows: train.rows(),
+        duration_ms: begun.elapsed().as_millis() as u64,
+    };
+    Ok(Solved {
+        state: state(parameters, 1, train.rows()),
+        history: vec![entry],
+        loss,
+        eval_loss: None,
+        warning: None,
+    })
+}
+
+async fn newton(
+    training: &MemberTraining<'_>,
+    train: &Arc<EncodedTable>,
+    network: &Arc<Network>,
+    l2: f64,
+) -> Result<Solved> {
+    let options = &training.request.options;
+    let (width, outputs) = (train.width(), network.outputs());
+    let defaults = NewtonOptions::default();
+    let tolerance = options.tolerance.unwrap_or(defaults.tolerance);
+    let intercepts = if options.intercept { outputs } else { 0 };
+    let start = vec![0.0; width.inputs() * outputs + intercepts];
+    let mut newton = Newton::new(start, NewtonOptions { l2, tolerance, ..defaults })?;
+    let mut history: Vec<HistoryEntry> = vec![];
+    let mut begun = Instant::now();
+    loop {
+        let round = Arc::new(NewtonRound::new(
+            width,
+            outputs,
+            options.intercept,
+            Arc::new(newton.trial().to_vec()),
+            Arc::clone(&training.engine.interrupt),
+        ));
+        let what = format!("newton/{}", newton.report().passes);
+        let sum = NewtonSum::from_bytes(&pass(training, train, round, &what).await?)?;
+        let steps_before = newton.report().steps;
+        let (next, advance) = tokio::task::spawn_blocking(move || {
+            let advance = newton.advance(&sum);
+            (newton, advance)
+        })
+        .await
+        .map_err(|e| exec_datafusion_err!("the solver failed: {e}"))?;
+        newton = next;
+        let report = newton.report();
+        if report.steps > steps_before {
+            let elapsed = begun.elapsed();
+            begun = Instant::now();
+            history.push(HistoryEntry {
+                epoch: report.steps,
+                loss: report.loss,
+                eval_loss: None,
+                learning_rate: f64::NAN,
+                rows: train.rows(),
+                duration_ms: elapsed.as_millis() as u64,
+            });
+            (training.events)(Event::Epoch {
+                epoch: report.steps,
+                epochs: defaults.max_steps,
+                loss: report.loss,
+                eval_loss: None,
+                learning_rate: f64::NAN,
+                rows_per_second: train.rows() as f64 / elapsed.as_secs_f64().max(1e-9),
+            });
+        }
+        if advance? == Advance::Finished {
+            break;
+        }
+    }
+    let report = newton.report();
+    let warning = if report.separable {
+        Some(
+            "the classes are separable, so the weights would grow for ever; they were stopped \
+             where the gradient is small; l2 > 0 bounds them"
+                .to_owned(),
+        )
+    } else if report.outcome == Outcome::StepLimit {
+        Some(format!("newton did not converge in {} steps", report.steps))
+    } else {
+        None
+    };
+    let keep = width.inputs() * outputs + intercepts;
+    let parameters = newton.parameters()[..keep].iter().map(|w| *w as f32).collect();
+    Ok(Solved {
+        state: state(parameters, report.steps, train.rows()),
+        history,
+        loss: report.loss,
+        eval_loss: None,
+        warning,
+    })
+}
