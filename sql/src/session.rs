@@ -1,17 +1,37 @@
 //! A session: SQL in, Arrow batches and events out.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::plan_err;
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::prelude::DataFrame;
+use datafusion::sql::parser::Statement as DfStatement;
+use futures::StreamExt;
 use gradlake_engine::event::EventSink;
+use gradlake_engine::prediction::PredictOptions;
+use gradlake_engine::request::TrainRequest;
+use gradlake_engine::session::{Engine, EngineOptions};
+use gradlake_engine::{inspection, training};
+use gradlake_engine::options::TrainOptions;
+
+use crate::parsers;
+use crate::relation::{PinnedModels, PredictRelation};
+use crate::statements::{
+    AlterModelAction, DropModel, Evaluate, Predict, Source, Statement, Train, TransformItem,
+};
 
 /// How to open a session.
 #[derive(Clone, Debug, Default)]
 pub struct SessionOptions {
     /// Folder or object-store URL of the warehouse; `./gradlake-warehouse` if absent.
     pub warehouse: Option<String>,
-    /// Bytes that queries and training may reserve; 80 % of the machine's memory if absent.
+    /// Bytes that queries and training may reserve; 70 % of the machine's memory if absent.
     pub memory_limit: Option<usize>,
     /// Threads; the machine's cores if absent.
     pub threads: Option<usize>,
@@ -20,36 +40,278 @@ pub struct SessionOptions {
 }
 
 /// A session on a warehouse.
-pub struct Session {}
+///
+/// ```no_run
+/// # async fn example() -> datafusion::error::Result<()> {
+/// use std::sync::Arc;
+/// use gradlake_sql::{Session, SessionOptions};
+///
+/// let session = Session::open(SessionOptions::default()).await?;
+/// let events = Arc::new(|event| println!("{event:?}"));
+/// let rows = session
+///     .collect("TRAIN MODEL price USING linear_regression TARGET price FROM 'diamonds.parquet'", events)
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Session {
+    engine: Arc<Engine>,
+    pinned: Arc<PinnedModels>,
+}
 
 impl Session {
     /// Opens a session. The warehouse need not exist: it is made when it is first written to.
-    pub async fn open(_options: SessionOptions) -> Result<Self> {
-        Ok(Self {})
+    ///
+    /// # Errors
+    /// When the warehouse's location cannot be used.
+    pub async fn open(options: SessionOptions) -> Result<Self> {
+        let engine = Engine::open(EngineOptions {
+            warehouse: options.warehouse,
+            memory_limit: options.memory_limit,
+            threads: options.threads,
+            spill_folder: options.spill_folder,
+        })?;
+        Ok(Self::on(engine))
+    }
+
+    /// A session on an engine of the caller's making.
+    pub fn on(engine: Engine) -> Self {
+        let engine = Arc::new(engine);
+        let pinned = Arc::new(PinnedModels::default());
+        let planner = PredictRelation::new(Arc::clone(&engine), Arc::clone(&pinned));
+        engine.context().state_ref().write().register_relation_planner(Arc::new(planner));
+        Self { engine, pinned }
+    }
+
+    /// The engine, for programs that go beyond SQL.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
     }
 
     /// Runs one statement and returns its rows. Events of a training go to `events`.
     ///
     /// Dropping the future or the stream stops a query; [`Session::interrupt`] stops a training
-    /// at its next round, so that it keeps its checkpoint.
-    pub async fn execute(
-        &self,
-        _sql: &str,
-        _events: EventSink,
-    ) -> Result<SendableRecordBatchStream> {
-        Err(datafusion::error::DataFusionError::NotImplemented("statements".to_owned()))
+    /// at its next mini-batch, so that it keeps its checkpoint.
+    ///
+    /// # Errors
+    /// One sentence that says what was wrong; see [`crate::sentence`].
+    pub async fn execute(&self, sql: &str, events: EventSink) -> Result<SendableRecordBatchStream> {
+        match parsers::parse_one(sql)? {
+            Statement::Train(train) => {
+                let request = self.request(&train).await?;
+                Ok(once(self.engine.train(&request, &events).await?))
+            }
+            Statement::ExplainTrain(explain) => {
+                let request = self.request(&explain.train).await?;
+                let rows =
+                    training::explain(&self.engine, &request, explain.analyze, &events).await?;
+                Ok(once(rows))
+            }
+            Statement::Predict(predict) => self.predict(&predict, events).await,
+            Statement::Evaluate(evaluate) => self.evaluate(&evaluate, events).await,
+            Statement::ShowModels => Ok(once(inspection::show_models(self.engine.store()).await?)),
+            Statement::DescribeModel(describe) => {
+                let (name, version) = (&describe.name, describe.version);
+                Ok(once(inspection::describe(self.engine.store(), name, version).await?))
+            }
+            Statement::DropModel(drop) => {
+                self.drop_model(&drop).await?;
+                Ok(nothing())
+            }
+            Statement::AlterModel(alter) => {
+                let store = self.engine.store();
+                match &alter.action {
+                    AlterModelAction::Rename(other) => store.rename(&alter.name, other).await?,
+                    AlterModelAction::SetVersion(n) => store.set_version(&alter.name, *n).await?,
+                }
+                Ok(nothing())
+            }
+            Statement::DataFusion(statement) => self.query(*statement, events).await,
+        }
+    }
+
+    /// Runs one statement and returns all its rows.
+    ///
+    /// # Errors
+    /// As [`Session::execute`].
+    pub async fn collect(&self, sql: &str, events: EventSink) -> Result<Vec<RecordBatch>> {
+        datafusion::physical_plan::common::collect(self.execute(sql, events).await?).await
     }
 
     /// Splits a script into statements at the semicolons between them.
-    pub fn split(_script: &str) -> Result<Vec<String>> {
-        Ok(vec![])
+    ///
+    /// # Errors
+    /// When a string, quoted name or comment does not end.
+    pub fn split(script: &str) -> Result<Vec<String>> {
+        parsers::split(script)
     }
 
-    /// Asks the running training of this session to stop at its next mini-batch boundary.
-    pub fn interrupt(&self) {}
+    /// Asks the running training of this session to stop at its next mini-batch.
+    pub fn interrupt(&self) {
+        self.engine.interrupt();
+    }
 
-    /// Names for completion: keywords, tables, models and columns.
+    /// Names for completion: tables, models and columns.
     pub async fn completions(&self) -> Vec<String> {
-        vec![]
+        let mut names = self.engine.refresh_catalog().await.unwrap_or_default();
+        let context = self.engine.context();
+        for catalog in context.catalog_names() {
+            let Some(catalog) = context.catalog(&catalog) else { continue };
+            for schema in catalog.schema_names() {
+                if schema == "information_schema" {
+                    continue;
+                }
+                let Some(schema) = catalog.schema(&schema) else { continue };
+                for table in schema.table_names() {
+                    if let Ok(Some(provider)) = schema.table(&table).await {
+                        names.extend(provider.schema().fields().iter().map(|f| f.name().clone()));
+                    }
+                    names.push(table);
+                }
+            }
+        }
+        names.sort();
+        names.dedup();
+        names
     }
+
+    /// The plan of rows that a statement of ours takes.
+    async fn plan(&self, source: &Source) -> Result<LogicalPlan> {
+        self.logical_plan(source.statement()?).await
+    }
+
+    /// Plans a statement of DataFusion's, with the models that it names loaded and pinned.
+    async fn logical_plan(&self, statement: DfStatement) -> Result<LogicalPlan> {
+        let named = parsers::named_models(&statement)?;
+        self.engine.pin(&named.functions).await?;
+        for (name, version) in &named.relations {
+            let scorer = self.engine.scorer(name, *version).await?;
+            self.pinned.pin(name, *version, scorer);
+        }
+        self.engine.context().state().statement_to_plan(statement).await
+    }
+
+    /// A TRAIN statement with its query planned and its options checked.
+    async fn request(&self, train: &Train) -> Result<TrainRequest> {
+        let algorithm = train.algorithm()?;
+        let options = TrainOptions::check(algorithm, &train.options)?;
+        let query = self.plan(&train.source).await?;
+        let columns: Vec<&str> =
+            query.schema().fields().iter().map(|f| f.name().as_str()).collect();
+        Ok(TrainRequest {
+            name: train.name.clone(),
+            or_replace: train.or_replace,
+            if_not_exists: train.if_not_exists,
+            algorithm,
+            transform: TransformItem::expand(&train.transform, &columns)?,
+            target: train.target.clone(),
+            features: train.features.clone(),
+            weight: train.weight.clone(),
+            partition_by: train.partition_by.clone(),
+            continue_from: train.continue_from.clone(),
+            options,
+            statement: train.to_string(),
+            query,
+        })
+    }
+
+    async fn predict(
+        &self,
+        predict: &Predict,
+        events: EventSink,
+    ) -> Result<SendableRecordBatchStream> {
+        let options = PredictOptions::check(&predict.options)?;
+        let scorer = self.engine.scorer(&predict.name, predict.version).await?;
+        let query = self.plan(&predict.source).await?;
+        let plan = self.engine.predict(&scorer, options, query)?;
+        let stream = self.run(plan).await?;
+        let engine = Arc::clone(&self.engine);
+        Ok(at_end(stream, move || engine.warn_of_unseen(&scorer, &events)))
+    }
+
+    async fn evaluate(
+        &self,
+        evaluate: &Evaluate,
+        events: EventSink,
+    ) -> Result<SendableRecordBatchStream> {
+        let options = PredictOptions::check(&evaluate.options)?;
+        let Some(source) = &evaluate.source else {
+            if !evaluate.options.is_empty() {
+                return plan_err!(
+                    "EVALUATE without data shows the stored metrics, which options cannot change; \
+                     add FROM or AS"
+                );
+            }
+            let (name, version) = (&evaluate.name, evaluate.version);
+            let rows =
+                inspection::stored_metrics(self.engine.store(), name, version).await?;
+            return Ok(once(rows));
+        };
+        let scorer = self.engine.scorer(&evaluate.name, evaluate.version).await?;
+        let query = self.plan(source).await?;
+        let plan = self.engine.evaluate(&scorer, options, query)?;
+        let stream = self.run(plan).await?;
+        let engine = Arc::clone(&self.engine);
+        Ok(at_end(stream, move || engine.warn_of_unseen(&scorer, &events)))
+    }
+
+    async fn drop_model(&self, drop: &DropModel) -> Result<()> {
+        let store = self.engine.store();
+        if drop.if_exists && !store.contains(&drop.name).await? {
+            return Ok(());
+        }
+        store.drop_model(&drop.name, drop.version).await
+    }
+
+    async fn query(
+        &self,
+        statement: DfStatement,
+        events: EventSink,
+    ) -> Result<SendableRecordBatchStream> {
+        if parsers::lists_catalog(&statement) {
+            self.engine.refresh_catalog().await?;
+        }
+        let named = parsers::named_models(&statement)?;
+        let plan = self.logical_plan(statement).await?;
+        let stream = self.run(plan).await?;
+        let scorers: Vec<_> = named
+            .relations
+            .iter()
+            .filter_map(|(name, version)| self.pinned.get(name, *version))
+            .collect();
+        let engine = Arc::clone(&self.engine);
+        Ok(at_end(stream, move || {
+            for scorer in &scorers {
+                engine.warn_of_unseen(scorer, &events);
+            }
+        }))
+    }
+
+    async fn run(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
+        let frame: DataFrame = self.engine.context().execute_logical_plan(plan).await?;
+        frame.execute_stream().await
+    }
+}
+
+/// Rows that are there already, as a stream.
+fn once(batch: RecordBatch) -> SendableRecordBatchStream {
+    let schema: SchemaRef = batch.schema();
+    let rows = futures::stream::once(async move { Ok(batch) });
+    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+}
+
+/// The result of a statement that returns nothing: no rows and no columns.
+fn nothing() -> SendableRecordBatchStream {
+    let schema = Arc::new(arrow::datatypes::Schema::empty());
+    Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::empty()))
+}
+
+/// A stream with something to do when its last row is out.
+fn at_end(
+    stream: SendableRecordBatchStream,
+    finish: impl FnOnce() + Send + 'static,
+) -> SendableRecordBatchStream {
+    let schema = stream.schema();
+    let end = futures::stream::once(async move { finish() }).filter_map(|()| async { None });
+    Box::pin(RecordBatchStreamAdapter::new(schema, stream.chain(end)))
 }

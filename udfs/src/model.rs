@@ -48,6 +48,8 @@ pub struct Model {
     pub inputs: Vec<(String, DataType)>,
     /// `TRANSFORM` as (output name, SQL expression), empty without the clause.
     pub transform: Vec<(String, String)>,
+    /// `WEIGHT`: the column of row weights, honoured by metrics too.
+    pub weight: Option<String>,
     /// Names (and types) of the `PARTITION BY` columns, empty without the clause.
     pub partition_by: Vec<(String, DataType)>,
     /// Options of the training as name -> value in SQL's spelling, every default written out.
@@ -148,7 +150,7 @@ pub struct NetworkSpec {
 
 impl NetworkSpec {
     /// The network for rows of this width.
-    pub fn network(&self, _width: crate::batch::Width) -> Network {
-        Network {}
+    pub fn network(&self, width: crate::batch::Width) -> Network {
+        Network::new(self, width)
     }
 }

@@ -1,9 +1,14 @@
-//! Losses of one row: value, derivative with respect to the raw outputs, and their names.
+//! Losses: the value of a row, its derivative by the raw outputs, and the link to probabilities.
+
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The loss of one row.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+use super::LossSum;
+use crate::kernels::math::{sigmoid, softplus};
+
+/// The loss of one row with label `y` and raw outputs `z`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Loss {
     /// `(y - z)^2`, PyTorch's `MSELoss`.
@@ -22,4 +27,184 @@ pub enum Loss {
     Hinge,
     /// `max(0, 1 - s z)^2`; of many classes, one against the rest.
     SquaredHinge,
+}
+
+impl Loss {
+    /// Every loss.
+    pub const ALL: [Loss; 8] = [
+        Loss::Squared,
+        Loss::Absolute,
+        Loss::Huber,
+        Loss::Poisson,
+        Loss::Logistic,
+        Loss::Softmax,
+        Loss::Hinge,
+        Loss::SquaredHinge,
+    ];
+
+    /// The name in SQL.
+    pub fn name(self) -> &'static str {
+        match self {
+            Loss::Squared => "squared",
+            Loss::Absolute => "absolute",
+            Loss::Huber => "huber",
+            Loss::Poisson => "poisson",
+            Loss::Logistic => "logistic",
+            Loss::Softmax => "softmax",
+            Loss::Hinge => "hinge",
+            Loss::SquaredHinge => "squared_hinge",
+        }
+    }
+
+    /// Whether raw outputs are logits of classes.
+    pub fn has_probabilities(self) -> bool {
+        matches!(self, Loss::Logistic | Loss::Softmax)
+    }
+
+    /// Whether the prediction is the exponential of the raw output.
+    pub fn is_log_link(self) -> bool {
+        self == Loss::Poisson
+    }
+
+    /// The weighted sum of losses of some rows, and in `z[r, outputs]` the raw outputs replaced by
+    /// `scale * weight` times the derivative of the row's loss.
+    pub fn differentiate(
+        self,
+        z: &mut [f32],
+        outputs: usize,
+        label: &[f32],
+        weight: &[f32],
+        scale: f32,
+    ) -> LossSum {
+        let mut sum = LossSum { rows: label.len() as u64, ..LossSum::default() };
+        for ((z, &y), &w) in z.chunks_exact_mut(outputs).zip(label).zip(weight) {
+            sum.loss += f64::from(w) * self.value(z, y);
+            sum.weight += f64::from(w);
+            let factor = scale * w;
+            self.derivative(z, y);
+            for d in z {
+                *d *= factor;
+            }
+        }
+        sum
+    }
+
+    /// The weighted sum of losses of some rows with raw outputs `z[r, outputs]`.
+    pub fn sum(self, z: &[f32], outputs: usize, label: &[f32], weight: &[f32]) -> LossSum {
+        let mut sum = LossSum { rows: label.len() as u64, ..LossSum::default() };
+        for ((z, &y), &w) in z.chunks_exact(outputs).zip(label).zip(weight) {
+            sum.loss += f64::from(w) * self.value(z, y);
+            sum.weight += f64::from(w);
+        }
+        sum
+    }
+
+    /// The loss of one row.
+    #[inline]
+    pub fn value(self, z: &[f32], y: f32) -> f64 {
+        let Some(&first) = z.first() else { return 0.0 };
+        let (z0, y0) = (f64::from(first), f64::from(y));
+        match self {
+            Loss::Squared => (y0 - z0) * (y0 - z0),
+            Loss::Absolute => (y0 - z0).abs(),
+            Loss::Huber => {
+                let a = (y0 - z0).abs();
+                if a <= 1.0 { 0.5 * a * a } else { a - 0.5 }
+            }
+            Loss::Poisson => z0.exp() - y0 * z0,
+            // -y log p - (1 - y) log(1 - p) = log(1 + e^z) - y z
+            Loss::Logistic => softplus(z0) - y0 * z0,
+            Loss::Softmax => {
+                let top = z.iter().fold(f32::NEG_INFINITY, |top, z| top.max(*z));
+                let total: f64 = z.iter().map(|z| f64::from(z - top).exp()).sum();
+                total.ln() - f64::from(z.get(y as usize).copied().unwrap_or(top) - top)
+            }
+            Loss::Hinge | Loss::SquaredHinge => signs(z.len(), y)
+                .zip(z)
+                .map(|(s, z)| {
+                    let slack = f64::from(1.0 - s * z).max(0.0);
+                    if self == Loss::Hinge { slack } else { slack * slack }
+                })
+                .sum(),
+        }
+    }
+
+    /// The derivative of one row's loss by its raw outputs, in their place.
+    #[inline]
+    fn derivative(self, z: &mut [f32], y: f32) {
+        match self {
+            Loss::Squared => z.iter_mut().for_each(|z| *z = 2.0 * (*z - y)),
+            Loss::Absolute => z.iter_mut().for_each(|z| {
+                let r = *z - y;
+                *z = if r == 0.0 { 0.0 } else { r.signum() };
+            }),
+            Loss::Huber => z.iter_mut().for_each(|z| *z = (*z - y).clamp(-1.0, 1.0)),
+            Loss::Poisson => z.iter_mut().for_each(|z| *z = z.exp() - y),
+            Loss::Logistic => z.iter_mut().for_each(|z| *z = sigmoid(*z) - y),
+            Loss::Softmax => {
+                let top = z.iter().fold(f32::NEG_INFINITY, |top, z| top.max(*z));
+                let mut total = 0.0;
+                for z in z.iter_mut() {
+                    *z = crate::kernels::math::exp(*z - top);
+                    total += *z;
+                }
+                for z in z.iter_mut() {
+                    *z /= total;
+                }
+                if let Some(own) = z.get_mut(y as usize) {
+                    *own -= 1.0;
+                }
+            }
+            Loss::Hinge | Loss::SquaredHinge => {
+                for (s, z) in signs(z.len(), y).zip(z.iter_mut()) {
+                    let slack = 1.0 - s * *z;
+                    *z = match self {
+                        _ if slack <= 0.0 => 0.0,
+                        Loss::Hinge => -s,
+                        _ => -2.0 * s * slack,
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// The sign of each output: of one, that of the positive class; of many, + for the own class.
+fn signs(outputs: usize, y: f32) -> impl Iterator<Item = f32> {
+    (0..outputs).map(move |i| {
+        let positive = if outputs == 1 { y > 0.5 } else { i == y as usize };
+        if positive { 1.0 } else { -1.0 }
+    })
+}
+
+/// Probabilities `[r, classes]` in float64 from logits `[r, outputs]`: of a logistic loss both
+/// classes from one logit, of a softmax all.
+pub fn probabilities(loss: Loss, logits: &[f32], outputs: usize, out: &mut [f64]) {
+    if loss == Loss::Logistic {
+        for (z, p) in logits.iter().zip(out.chunks_exact_mut(2)) {
+            let z = f64::from(*z);
+            // Both from the tail that is small, so that neither rounds to exactly 1 too soon.
+            let small = (-z.abs()).exp() / (1.0 + (-z.abs()).exp());
+            let (negative, positive) = if z > 0.0 { (small, 1.0 - small) } else { (1.0 - small, small) };
+            p.copy_from_slice(&[negative, positive]);
+        }
+        return;
+    }
+    for (z, p) in logits.chunks_exact(outputs).zip(out.chunks_exact_mut(outputs)) {
+        let top = z.iter().fold(f32::NEG_INFINITY, |top, z| top.max(*z));
+        let mut total = 0.0;
+        for (z, p) in z.iter().zip(p.iter_mut()) {
+            *p = f64::from(z - top).exp();
+            total += *p;
+        }
+        p.iter_mut().for_each(|p| *p /= total);
+    }
+}
+
+impl FromStr for Loss {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        Loss::ALL.into_iter().find(|loss| loss.name() == name).ok_or(())
+    }
 }

@@ -9,7 +9,7 @@ mod loss;
 mod network;
 
 pub use layout::{Layout, Role, Tensor};
-pub use loss::Loss;
+pub use loss::{Loss, probabilities};
 pub use network::{Activation, Network};
 
 /// Weighted loss of some rows.

@@ -37,3 +37,31 @@ pub enum Decay {
         steps: u64,
     },
 }
+
+impl Schedule {
+    /// A rate that stays.
+    pub const CONSTANT: Schedule = Schedule { decay: Decay::Constant, warmup_steps: 0 };
+
+    /// The factor on the learning rate at step number `step`, from 1.
+    pub fn factor(&self, step: u64) -> f32 {
+        if step <= self.warmup_steps {
+            return (step as f64 / self.warmup_steps as f64) as f32;
+        }
+        // Steps made since the warm-up, as PyTorch's schedulers count them.
+        let t = step.saturating_sub(1 + self.warmup_steps);
+        let factor = match self.decay {
+            Decay::Constant => 1.0,
+            Decay::Step { steps, factor } => {
+                f64::from(factor).powf((t / steps.max(1)) as f64)
+            }
+            Decay::Exponential { steps, factor } => {
+                f64::from(factor).powf(t as f64 / steps.max(1) as f64)
+            }
+            Decay::Cosine { steps } => {
+                let share = (t as f64 / steps.max(1) as f64).min(1.0);
+                0.5 * (1.0 + (std::f64::consts::PI * share).cos())
+            }
+        };
+        factor as f32
+    }
+}

@@ -1,0 +1,91 @@
+//! The catalog `model`: every model a schema, its tables read from the store.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, MemTable, SchemaProvider, TableProvider};
+use datafusion::common::{Result, exec_datafusion_err, plan_err};
+
+use crate::options::nearest;
+use crate::names::suggestion;
+use crate::store::{ModelStore, ModelTable};
+
+/// Name of the catalog in SQL.
+pub const MODEL_CATALOG: &str = "model";
+
+/// The catalog of models. Names are listed from memory (listing is synchronous in DataFusion) and
+/// refreshed before each statement; tables are read from the store when a plan names them.
+pub struct ModelCatalog {
+    store: ModelStore,
+    names: RwLock<Vec<String>>,
+}
+
+impl fmt::Debug for ModelCatalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelCatalog").finish_non_exhaustive()
+    }
+}
+
+impl ModelCatalog {
+    /// The catalog of a store.
+    pub fn new(store: ModelStore) -> Self {
+        Self { store, names: RwLock::default() }
+    }
+
+    /// Replaces the names that are listed.
+    pub fn set_names(&self, names: Vec<String>) {
+        *self.names.write().unwrap_or_else(PoisonError::into_inner) = names;
+    }
+}
+
+impl CatalogProvider for ModelCatalog {
+    fn schema_names(&self) -> Vec<String> {
+        self.names.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        Some(Arc::new(ModelSchema { store: self.store.clone(), name: name.to_owned() }))
+    }
+}
+
+/// The tables of one model.
+struct ModelSchema {
+    store: ModelStore,
+    name: String,
+}
+
+impl fmt::Debug for ModelSchema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelSchema").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for ModelSchema {
+    fn table_names(&self) -> Vec<String> {
+        ModelTable::ALL.iter().map(|table| table.name().to_owned()).collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let Some(table) = ModelTable::ALL.into_iter().find(|table| table.name() == name) else {
+            let names = ModelTable::ALL.iter().map(|table| table.name());
+            return plan_err!(
+                "model {} has no table {name}{}; it has {}",
+                self.name,
+                suggestion(nearest(name, names.clone())),
+                names.collect::<Vec<_>>().join(", ")
+            );
+        };
+        let batches = self.store.table(&self.name, None, table).await?;
+        let Some(first) = batches.first() else {
+            return Err(exec_datafusion_err!("model {} has an empty {name}", self.name));
+        };
+        let schema = first.schema();
+        Ok(Some(Arc::new(MemTable::try_new(schema, vec![batches])?)))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        ModelTable::ALL.iter().any(|table| table.name() == name)
+    }
+}

@@ -1,0 +1,138 @@
+//! PREDICT as a plan: the query's rows, and behind them what the model says of each.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::FieldRef;
+use datafusion::common::{Column, DFSchema, Result, plan_err};
+use datafusion::execution::SessionState;
+use datafusion::functions::core::expr_ext::FieldAccessor;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use gradlake_udfs::functions::predict::bound_predict_udf;
+use gradlake_udfs::scorer::{Scorer, parts};
+
+use crate::names::{find_column, suggestion};
+use crate::options::{OptionValue, nearest};
+
+/// The struct column between the two projections of a prediction.
+const ROW: &str = "__gradlake_prediction";
+
+/// What `WITH (...)` of a PREDICT or EVALUATE says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PredictOptions {
+    /// Probability above which the larger of two classes is predicted.
+    pub threshold: f64,
+}
+
+impl PredictOptions {
+    /// Checks options as they were given.
+    pub fn check(given: &[(String, OptionValue)]) -> Result<Self> {
+        let mut options = Self { threshold: 0.5 };
+        for (i, (name, value)) in given.iter().enumerate() {
+            if name != "threshold" {
+                return plan_err!(
+                    "option {name} is not known to PREDICT and EVALUATE{}; they take threshold",
+                    suggestion(nearest(name, ["threshold"]))
+                );
+            }
+            if given[..i].iter().any(|(other, _)| other == name) {
+                return plan_err!("option threshold is given twice");
+            }
+            options.threshold = match value {
+                OptionValue::Number(text) => match text.parse::<f64>() {
+                    Ok(number) if (0.0..=1.0).contains(&number) => number,
+                    _ => return plan_err!("threshold must be between 0 and 1, but is {text}"),
+                },
+                other => {
+                    return plan_err!("threshold must be a number from 0 to 1, but is {other}");
+                }
+            };
+        }
+        Ok(options)
+    }
+}
+
+/// The plan of a prediction over `input`, whose columns all stay.
+///
+/// # Errors
+/// When a column that the model needs is missing or of a type that it cannot take.
+pub fn predict_plan(
+    state: &SessionState,
+    input: LogicalPlan,
+    scorer: &Arc<Scorer>,
+    options: PredictOptions,
+) -> Result<LogicalPlan> {
+    let schema = Arc::clone(input.schema());
+    let arguments = arguments(state, &schema, scorer)?;
+    let model = scorer.model();
+    let is_probabilistic = scorer.fields().find(parts::PROBABILITIES).is_some();
+    if options.threshold != 0.5 && !is_probabilistic {
+        return plan_err!(
+            "threshold needs a model with probabilities, but model {} is a {}",
+            model.name,
+            model.algorithm
+        );
+    }
+    let types = arguments
+        .iter()
+        .map(|e| datafusion::logical_expr::ExprSchemable::get_type(e, schema.as_ref()))
+        .collect::<Result<Vec<_>>>()?;
+    scorer.check(&types)?;
+    let row = bound_predict_udf(Arc::clone(scorer), options.threshold).call(arguments).alias(ROW);
+    let mut columns: Vec<Expr> = schema.columns().into_iter().map(Expr::Column).collect();
+    let with_row: Vec<Expr> = columns.iter().cloned().chain([row]).collect();
+    let plan = LogicalPlanBuilder::from(input).project(with_row)?;
+    let mut taken: HashSet<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
+    for (part, name) in output_names(scorer) {
+        let name = free_name(name, &mut taken);
+        columns.push(Expr::Column(Column::from_name(ROW)).field(part).alias(name));
+    }
+    plan.project(columns)?.build()
+}
+
+/// The parts of a prediction and the names of their columns, before a clash adds a suffix.
+pub fn output_names(scorer: &Scorer) -> Vec<(&str, String)> {
+    let target = &scorer.model().target.name;
+    let name_of = |field: &FieldRef| match field.name().as_str() {
+        parts::LABEL => format!("predicted_{target}"),
+        part => format!("predicted_{target}_{part}"),
+    };
+    scorer.fields().iter().map(|field| (field.name().as_str(), name_of(field))).collect()
+}
+
+/// `name`, or `name_1`, `name_2`, ... where that is taken.
+pub fn free_name(name: String, taken: &mut HashSet<String>) -> String {
+    let mut free = name.clone();
+    let mut suffix = 1;
+    while !taken.insert(free.clone()) {
+        free = format!("{name}_{suffix}");
+        suffix += 1;
+    }
+    free
+}
+
+/// What a prediction's function takes: columns of the query, or TRANSFORM's expressions on them.
+fn arguments(state: &SessionState, schema: &DFSchema, scorer: &Scorer) -> Result<Vec<Expr>> {
+    let model = scorer.model();
+    scorer
+        .arguments()
+        .map(|(name, data_type)| {
+            match model.transform.iter().find(|(output, _)| output == name) {
+                Some((_, sql)) => state.create_logical_expr(sql, schema).map_err(|e| {
+                    e.context(format!("TRANSFORM of model {} cannot be applied here", model.name))
+                }),
+                None => match find_column(schema, name)? {
+                    Some(column) => Ok(Expr::Column(column)),
+                    None => {
+                        let names = schema.fields().iter().map(|f| f.name().as_str());
+                        plan_err!(
+                            "model {} needs column {name} ({data_type}), which the query lacks{}",
+                            model.name,
+                            suggestion(nearest(name, names))
+                        )
+                    }
+                },
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,268 @@
+//! An engine on a warehouse: contexts for queries, the model store, and what statements do.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use datafusion::common::{Result, plan_err};
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use gradlake_udfs::functions::assert_true::assert_true_udf;
+use gradlake_udfs::functions::predict::predict_udfs;
+use gradlake_udfs::functions::train::train_udaf;
+use gradlake_udfs::resolver::StateResolver;
+use gradlake_udfs::round::Interrupt;
+use gradlake_udfs::scorer::Scorer;
+use gradlake_udfs::shards::{Sequential, Shards};
+
+use crate::catalog::{MODEL_CATALOG, ModelCatalog};
+use crate::evaluation::evaluate_plan;
+use crate::event::{Event, EventSink};
+use crate::prediction::{PredictOptions, predict_plan};
+use crate::registry::Registry;
+use crate::store::ModelStore;
+use crate::training::shards::Pool;
+
+/// The warehouse where none is named.
+pub const DEFAULT_WAREHOUSE: &str = "gradlake-warehouse";
+
+/// How to open an engine.
+#[derive(Clone, Debug, Default)]
+pub struct EngineOptions {
+    /// Folder or object-store URL of the warehouse; `./gradlake-warehouse` if absent.
+    pub warehouse: Option<String>,
+    /// Bytes that queries and training may reserve; 70 % of the machine's memory if absent.
+    pub memory_limit: Option<usize>,
+    /// Threads; the machine's cores if absent.
+    pub threads: Option<usize>,
+    /// Folder for spilled data; the system's temporary folder if absent.
+    pub spill_folder: Option<PathBuf>,
+}
+
+/// An engine on a warehouse.
+pub struct Engine {
+    context: SessionContext,
+    pub(crate) store: ModelStore,
+    pub(crate) registry: Arc<Registry>,
+    catalog: Arc<ModelCatalog>,
+    shards: RwLock<Option<Arc<dyn Shards>>>,
+    pub(crate) interrupt: Arc<Interrupt>,
+    pub(crate) threads: usize,
+    scorers: RwLock<HashMap<(String, u64), Arc<Scorer>>>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Opens an engine. The warehouse need not exist: it is made when it is first written to.
+    ///
+    /// # Errors
+    /// When the warehouse's location or the spill folder cannot be used.
+    pub fn open(options: EngineOptions) -> Result<Self> {
+        let warehouse = options.warehouse.as_deref().unwrap_or(DEFAULT_WAREHOUSE);
+        let store = ModelStore::open(warehouse)?;
+        Self::with_store(store, options)
+    }
+
+    /// Opens an engine on a store of the caller's making.
+    pub fn with_store(store: ModelStore, options: EngineOptions) -> Result<Self> {
+        let threads = options.threads.unwrap_or_else(cores).max(1);
+        let limit = options.memory_limit.unwrap_or_else(default_memory_limit);
+        let pool = TrackConsumersPool::new(FairSpillPool::new(limit), TOP_CONSUMERS);
+        let mut disk = DiskManagerBuilder::default();
+        if let Some(folder) = options.spill_folder {
+            disk = disk.with_mode(DiskManagerMode::Directories(vec![folder]));
+        }
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(pool))
+            .with_disk_manager_builder(disk)
+            .build_arc()?;
+        let mut config = SessionConfig::new()
+            .with_information_schema(true)
+            .with_target_partitions(threads);
+        // One accumulator a row would be built for aggregates with many groups otherwise.
+        config.options_mut().execution.skip_partial_aggregation_probe_ratio_threshold = 1.0;
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(runtime)
+            .with_default_features()
+            .build();
+        let context = SessionContext::new_with_state(state).enable_url_table();
+        let registry = Arc::new(Registry::default());
+        let resolver: Arc<dyn StateResolver> = Arc::<Registry>::clone(&registry);
+        for function in predict_udfs(&resolver) {
+            context.register_udf(function);
+        }
+        context.register_udf(assert_true_udf());
+        context.register_udaf(train_udaf(resolver));
+        for metric in gradlake_udfs::metrics::all() {
+            context.register_udaf(metric.as_ref().clone());
+        }
+        let catalog = Arc::new(ModelCatalog::new(store.clone()));
+        context.register_catalog(MODEL_CATALOG, Arc::<ModelCatalog>::clone(&catalog));
+        Ok(Self {
+            context,
+            store,
+            registry,
+            catalog,
+            shards: RwLock::new(None),
+            interrupt: Arc::new(Interrupt::default()),
+            threads,
+            scorers: RwLock::default(),
+        })
+    }
+
+    /// The context that plans and runs queries, with all functions and the models' tables.
+    pub fn context(&self) -> &SessionContext {
+        &self.context
+    }
+
+    /// The model store.
+    pub fn store(&self) -> &ModelStore {
+        &self.store
+    }
+
+    /// Asks the running training to stop at its next mini-batch.
+    pub fn interrupt(&self) {
+        self.interrupt.request();
+    }
+
+    /// The state that training queries and rounds are planned with: rows keep the order in which
+    /// the files hold them, whatever the number of threads, and groups are cut by position.
+    pub(crate) fn training_state(&self) -> SessionState {
+        let state = self.context.state();
+        let mut config = state.config().clone();
+        let options = config.options_mut();
+        options.optimizer.enable_round_robin_repartition = false;
+        options.execution.enable_file_stream_work_stealing = false;
+        SessionStateBuilder::new_from_existing(state).with_config(config).build()
+    }
+
+    /// Where the shards of a mini-batch run; threads are started when they are first needed.
+    pub(crate) fn shards(&self) -> Result<Arc<dyn Shards>> {
+        if self.threads == 1 {
+            return Ok(Arc::new(Sequential));
+        }
+        let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pool) = shards.as_ref() {
+            return Ok(Arc::clone(pool));
+        }
+        let pool: Arc<dyn Shards> = Pool::new(self.threads)?;
+        *shards = Some(Arc::clone(&pool));
+        Ok(pool)
+    }
+
+    /// A model ready to predict: the given version, or the one that PREDICT uses.
+    pub async fn scorer(&self, name: &str, version: Option<u64>) -> Result<Arc<Scorer>> {
+        let version = match version {
+            Some(version) => version,
+            None => self.store.current_version(name).await?,
+        };
+        let key = (name.to_owned(), version);
+        let known = {
+            let scorers = self.scorers.read().unwrap_or_else(PoisonError::into_inner);
+            scorers.get(&key).cloned()
+        };
+        let model = self.store.load(name, Some(version)).await;
+        if let (Some(scorer), Ok(model)) = (known, &model) {
+            // A name can be used again after DROP: the same version must be the same model.
+            if scorer.model().finished_ms == model.finished_ms {
+                return Ok(scorer);
+            }
+        }
+        let scorer = Arc::new(Scorer::new(Arc::new(model?))?);
+        let mut scorers = self.scorers.write().unwrap_or_else(PoisonError::into_inner);
+        scorers.retain(|(other, _), _| other != name);
+        scorers.insert(key, Arc::clone(&scorer));
+        Ok(scorer)
+    }
+
+    /// Loads the models that a statement's `predict('name', ...)` calls name and pins their
+    /// current versions, and refreshes the list of models for the catalog.
+    pub async fn pin(&self, names: &[String]) -> Result<()> {
+        for name in names {
+            let scorer = self.scorer(name, None).await?;
+            self.registry.pin(name, scorer);
+        }
+        Ok(())
+    }
+
+    /// Lists the models anew for `information_schema` and completion.
+    pub async fn refresh_catalog(&self) -> Result<Vec<String>> {
+        let names: Vec<String> =
+            self.store.list().await?.into_iter().map(|model| model.name).collect();
+        self.catalog.set_names(names.clone());
+        Ok(names)
+    }
+
+    /// The plan of PREDICT over a query.
+    pub fn predict(
+        &self,
+        scorer: &Arc<Scorer>,
+        options: PredictOptions,
+        query: LogicalPlan,
+    ) -> Result<LogicalPlan> {
+        predict_plan(&self.context.state(), query, scorer, options)
+    }
+
+    /// The plan of EVALUATE over a query.
+    pub fn evaluate(
+        &self,
+        scorer: &Arc<Scorer>,
+        options: PredictOptions,
+        query: LogicalPlan,
+    ) -> Result<LogicalPlan> {
+        evaluate_plan(&self.context.state(), query, scorer, options)
+    }
+
+    /// Says how many rows had no model of their own, if any.
+    pub fn warn_of_unseen(&self, scorer: &Scorer, events: &EventSink) {
+        let unseen = scorer.take_unseen();
+        if unseen > 0 {
+            let model = scorer.model();
+            let columns: Vec<_> = model.partition_by.iter().map(|(n, _)| n.as_str()).collect();
+            events(Event::Warning(format!(
+                "{unseen} rows have a {} for which model {} was not trained: their predictions \
+                 are NULL",
+                columns.join(", "),
+                model.name
+            )));
+        }
+    }
+
+    /// Refuses a query over an unbounded table.
+    pub(crate) fn refuse_unbounded(plan: &dyn datafusion::physical_plan::ExecutionPlan) -> Result<()> {
+        use datafusion::physical_plan::ExecutionPlanProperties;
+        if plan.boundedness().is_unbounded() {
+            return plan_err!(
+                "the query reads an unbounded table; this version trains and predicts on bounded \
+                 tables"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Consumers that an error about memory names.
+const TOP_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.saturating_add(4);
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// 70 % of the machine's memory, or 4 GiB where that cannot be read.
+fn default_memory_limit() -> usize {
+    let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+        line.split_whitespace().nth(1)?.parse::<usize>().ok()
+    });
+    total.map_or(4 << 30, |kib| kib / 10 * 7 * 1024)
+}

@@ -1,0 +1,323 @@
+//! Trainings: from a request to a published version.
+//!
+//! ```text
+//! query ──► raw table ──► groups ──► per member: split, fit, encode ──► rounds ──► model ──► store
+//! ```
+
+mod checkpoint;
+mod columns;
+mod descent;
+mod exact;
+mod explain;
+mod member;
+mod metrics;
+mod plan;
+mod progress;
+mod rounds;
+mod saver;
+pub mod shards;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::physical_plan::{ExecutionPlanProperties, execute_stream_partitioned};
+use gradlake_udfs::model::{Member, Model, Target, Trained};
+
+pub use explain::explain;
+
+use self::checkpoint::TrainingProgress;
+use self::columns::TrainingColumns;
+use self::member::MemberTraining;
+use self::rounds::RoundRunner;
+use self::saver::Saver;
+use crate::event::{Event, EventSink};
+use crate::request::TrainRequest;
+use crate::session::Engine;
+use crate::store::{Publish, validate_name};
+use crate::table::{RawTable, Resources};
+
+/// How long a training holds its model's lease without renewing it.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// The columns of the row that TRAIN returns.
+pub fn result_schema() -> SchemaRef {
+    let int = |name: &str| Field::new(name, DataType::Int64, false);
+    Arc::new(Schema::new(vec![
+        Field::new("model", DataType::Utf8, false),
+        int("version"),
+        int("rows"),
+        int("skipped_rows"),
+        int("epochs"),
+        Field::new("loss", DataType::Float64, true),
+        Field::new("eval_loss", DataType::Float64, true),
+        int("duration_ms"),
+    ]))
+}
+
+/// A trained model that is not published yet, and what EXPLAIN ANALYZE says of it.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub model: Model,
+    pub report: Vec<member::Report>,
+    pub duration: Duration,
+}
+
+impl Engine {
+    /// Trains and publishes a model, and returns the row of [`result_schema`] (no row where IF
+    /// NOT EXISTS found the model).
+    ///
+    /// # Errors
+    /// When the request does not fit the data or the store, or the training is interrupted; what
+    /// was published before stays as it was.
+    pub async fn train(&self, request: &TrainRequest, events: &EventSink) -> Result<RecordBatch> {
+        validate_name(&request.name)?;
+        let exists = self.store.contains(&request.name).await?;
+        if exists && request.if_not_exists {
+            return Ok(RecordBatch::new_empty(result_schema()));
+        }
+        if exists && !request.or_replace {
+            return plan_err!(
+                "model {0} exists; TRAIN OR REPLACE MODEL {0} publishes its next version, \
+                 DROP MODEL {0} removes it",
+                request.name
+            );
+        }
+        let created = !self.store.exists().await?;
+        if created {
+            events(Event::Warning(format!("creating the warehouse {}", self.store.location())));
+        }
+        let lease = self.store.acquire_lease(&request.name, &owner(), LEASE).await?;
+        let keeper = self.store.keep_lease(lease.clone());
+        let result = self.train_and_publish(request, &lease, events).await;
+        drop(keeper);
+        let released = self.store.release_lease(&lease).await;
+        let row = result?;
+        released?;
+        Ok(row)
+    }
+
+    async fn train_and_publish(
+        &self,
+        request: &TrainRequest,
+        lease: &crate::store::Lease,
+        events: &EventSink,
+    ) -> Result<RecordBatch> {
+        self.interrupt.clear();
+        let progress = self.resume(request, events).await?;
+        let saver = Saver::new(
+            Some(self.store.clone()),
+            request,
+            progress,
+            Arc::clone(events),
+        );
+        let finished = self.run_training(request, saver, events).await?;
+        let mut model = finished.model;
+        if model.members.iter().all(|m| m.outcome.is_err()) {
+            let reason = model.members.iter().find_map(|m| m.outcome.as_ref().err());
+            return match reason {
+                Some(reason) => exec_err!("{reason}"),
+                None => exec_err!("the query gives no rows to train on"),
+            };
+        }
+        let mode = if request.or_replace { Publish::Replace } else { Publish::New };
+        let keep = request.options.keep_versions;
+        let version = self.store.publish(&model, mode, keep, Some(lease)).await?;
+        model.version = version;
+        events(Event::Published { model: model.name.clone(), version });
+        self.store.discard_checkpoints(&request.name).await?;
+        result_row(&model, finished.duration)
+    }
+
+    /// The progress of an earlier run of the same statement, if it left a checkpoint.
+    async fn resume(&self, request: &TrainRequest, events: &EventSink) -> Result<TrainingProgress> {
+        let fresh = TrainingProgress { started_ms: now_ms(), members: BTreeMap::new() };
+        let Some(checkpoint) = self.store.checkpoint(&request.name).await? else {
+            return Ok(fresh);
+        };
+        if let Some(warning) = &checkpoint.warning {
+            events(Event::Warning(warning.clone()));
+        }
+        if checkpoint.fingerprint != request.fingerprint() {
+            if request.or_replace {
+                self.store.discard_checkpoints(&request.name).await?;
+                events(Event::Warning(format!(
+                    "the checkpoint of another training of model {} is discarded",
+                    request.name
+                )));
+                return Ok(fresh);
+            }
+            return plan_err!(
+                "model {0} has a checkpoint of another statement ({1}); run that statement to \
+                 resume it, or TRAIN OR REPLACE MODEL {0} to discard it",
+                request.name,
+                checkpoint.fingerprint
+            );
+        }
+        let progress = TrainingProgress::from_bytes(&checkpoint.bytes)?;
+        let epoch = progress.members.values().map(|m| m.epoch).max().unwrap_or(0);
+        events(Event::Resumed { epoch });
+        Ok(progress)
+    }
+
+    /// Reads the query and trains every member; publishes nothing.
+    pub(crate) async fn run_training(
+        &self,
+        request: &TrainRequest,
+        mut saver: Saver,
+        events: &EventSink,
+    ) -> Result<Finished> {
+        let begun = Instant::now();
+        let state = self.training_state();
+        let parent = match &request.continue_from {
+            Some((name, version)) => {
+                let version = match version {
+                    Some(version) => *version,
+                    None => self.store.current_version(name).await?,
+                };
+                Some(self.store.load(name, Some(version)).await?)
+            }
+            None => None,
+        };
+        let columns = TrainingColumns::resolve(&state, request, parent.as_ref())?;
+        let physical = state.create_physical_plan(&columns.plan).await?;
+        Engine::refuse_unbounded(physical.as_ref())?;
+        let partitions = physical.output_partitioning().partition_count();
+        log::debug!("reading {partitions} partitions");
+        let streams = execute_stream_partitioned(physical, state.task_ctx())?;
+        let resources = Resources::new(&state, self.threads);
+        let sink = Arc::clone(events);
+        let mut raw = RawTable::collect(streams, &columns.roles, &resources, &move |rows| {
+            sink(Event::Reading { rows });
+        })
+        .await?;
+        if raw.rows() == 0 {
+            let skipped: u64 = raw.skipped().values().sum();
+            return if skipped > 0 {
+                let causes: Vec<_> =
+                    raw.skipped().iter().map(|(cause, n)| format!("{n} because {cause}")).collect();
+                exec_err!(
+                    "no row is left to train on: {skipped} were skipped, {}",
+                    causes.join(", ")
+                )
+            } else {
+                exec_err!("the query gives no rows to train on")
+            };
+        }
+        let runner = RoundRunner::new(state, Arc::clone(&self.registry));
+        let reference = format!("{}/{}", request.name, uuid::Uuid::new_v4().simple());
+        let mut members = vec![];
+        let mut report = vec![];
+        let partitioned = !request.partition_by.is_empty();
+        for (key, subset) in raw.groups()? {
+            let label = member_label(&request.partition_by, &key);
+            let training = MemberTraining {
+                engine: self,
+                request,
+                columns: &columns,
+                parent: parent.as_ref(),
+                runner: &runner,
+                resources: &resources,
+                events,
+                key: &key,
+                label: label.clone(),
+                reference: format!("{reference}/{}", members.len()),
+                only: !partitioned,
+            };
+            match training.run(&mut raw, subset, &mut saver).await {
+                Ok((trained, own)) => {
+                    report.push(own);
+                    members.push(Member { key, outcome: Ok(Box::new(trained)) });
+                }
+                // A group that cannot train is recorded and fails nothing.
+                Err(member::Failure::Untrainable(reason)) if partitioned => {
+                    events(Event::Warning(format!("no model for {label}: {reason}")));
+                    members.push(Member { key, outcome: Err(reason) });
+                }
+                Err(member::Failure::Untrainable(reason)) => return exec_err!("{reason}"),
+                Err(member::Failure::Failed(error)) => return Err(error),
+            }
+        }
+        let rows = trained(&members).map(|t| t.rows).sum();
+        let mut skipped_rows = raw.skipped().clone();
+        for (cause, n) in trained(&members).flat_map(|t| &t.skipped_rows) {
+            *skipped_rows.entry(cause.clone()).or_default() += n;
+        }
+        let model = Model {
+            name: request.name.clone(),
+            version: 0,
+            algorithm: request.algorithm,
+            target: Target {
+                name: columns.target.0.clone(),
+                data_type: columns.target.1.clone(),
+            },
+            inputs: columns.inputs.clone(),
+            transform: request.transform.clone(),
+            weight: request.weight.clone(),
+            partition_by: columns.partition_by.clone(),
+            options: request.options.written_out(),
+            statement: request.statement.clone(),
+            parent: parent.map(|p| (p.name, p.version)),
+            seed: request.options.seed,
+            rows,
+            skipped_rows,
+            started_ms: saver.started_ms(),
+            finished_ms: now_ms(),
+            members,
+        };
+        Ok(Finished { model, report, duration: begun.elapsed() })
+    }
+}
+
+fn trained(members: &[Member]) -> impl Iterator<Item = &Trained> {
+    members.iter().filter_map(|m| m.outcome.as_deref().ok())
+}
+
+/// `carrier = UA, origin = JFK`; empty without PARTITION BY.
+fn member_label(columns: &[String], key: &[ScalarValue]) -> String {
+    let parts: Vec<_> = columns.iter().zip(key).map(|(c, v)| format!("{c} = {v}")).collect();
+    parts.join(", ")
+}
+
+fn result_row(model: &Model, duration: Duration) -> Result<RecordBatch> {
+    let int = |n: u64| Arc::new(Int64Array::from(vec![n as i64])) as ArrayRef;
+    let float = |x: Option<f64>| Arc::new(Float64Array::from(vec![x])) as ArrayRef;
+    // Of many members, losses are means weighted by rows.
+    let rows: u64 = model.rows;
+    let mean = |loss: &dyn Fn(&Trained) -> Option<f64>| -> Option<f64> {
+        let mut sum = 0.0;
+        for t in trained(&model.members) {
+            sum += loss(t)? * t.rows as f64;
+        }
+        Some(sum / rows as f64)
+    };
+    let loss = match trained(&model.members).collect::<Vec<_>>().as_slice() {
+        [one] => (Some(one.loss), one.eval_loss),
+        _ => (mean(&|t| Some(t.loss)), mean(&|t| t.eval_loss)),
+    };
+    let epochs = trained(&model.members).map(|t| t.history.len() as u64).max().unwrap_or(0);
+    Ok(RecordBatch::try_new(result_schema(), vec![
+        Arc::new(StringArray::from(vec![model.name.clone()])),
+        int(model.version),
+        int(rows),
+        int(model.skipped_rows.values().sum()),
+        int(epochs),
+        float(loss.0),
+        float(loss.1),
+        int(duration.as_millis() as u64),
+    ])?)
+}
+
+/// Who holds a lease: this process, by its number and the machine's name.
+fn owner() -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "localhost".to_owned());
+    format!("{host}:{}", std::process::id())
+}
+
+/// Milliseconds since the epoch.
+pub(crate) fn now_ms() -> i64 {
+    chrono::Utc::now().timestamp_millis()
+}

@@ -1,0 +1,87 @@
+//! From checked options and the shape of the rows to what runs: solver, replicas, shards, rounds.
+
+use gradlake_udfs::batch::Width;
+use gradlake_udfs::exact;
+use gradlake_udfs::learner::Loss;
+
+use crate::options::{Parallel, Solver, TrainOptions};
+
+/// Floating-point operations of a mini-batch above which another shard pays for its hand-over
+/// (some 10 microseconds, at 50 GFLOP/s and more a core).
+const FLOPS_PER_SHARD: u64 = 8_000_000;
+/// Shards at most, whatever the machine: the sums, and so the weights, depend on the number.
+const MAX_SHARDS: usize = 8;
+/// Floating-point operations of a round where nothing else decides: some seconds on one core, so
+/// that checkpoints and `max_seconds` find an end of a round soon.
+const FLOPS_PER_ROUND: u64 = 50_000_000_000;
+/// Rounds (merges) of an epoch with more than one replica.
+const MERGES_PER_EPOCH: u64 = 10;
+
+/// How the parameters are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Normal equations of a linear regression.
+    Normal,
+    /// Newton steps of a logistic regression.
+    Newton,
+    /// Mini-batch descent.
+    Descent,
+}
+
+impl Method {
+    /// What EXPLAIN and the history call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Normal => "normal equations",
+            Method::Newton => "newton",
+            Method::Descent => "sgd",
+        }
+    }
+}
+
+/// The method for these options, loss and shape.
+pub fn method(options: &TrainOptions, loss: Loss, width: Width, outputs: usize, rows: u64) -> Method {
+    let linear = options.hidden.is_empty();
+    let exact_fits = linear && exact::fits(width, outputs, rows);
+    match (options.solver, loss) {
+        (Solver::Normal, _) => Method::Normal,
+        (Solver::Newton, _) => Method::Newton,
+        (Solver::Auto, Loss::Squared) if exact_fits => Method::Normal,
+        (Solver::Auto, Loss::Logistic | Loss::Softmax) if exact_fits => Method::Newton,
+        _ => Method::Descent,
+    }
+}
+
+/// Who learns from which rows, and how often they meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Copies of the state.
+    pub replicas: usize,
+    /// Shards of a mini-batch.
+    pub shards: usize,
+    /// Rows of a round.
+    pub round_rows: u64,
+}
+
+/// The layout for these options. It depends on the shape of the work and never on the machine.
+pub fn layout(options: &TrainOptions, flops_per_row: u64, rows: u64) -> Layout {
+    let batch = options.batch_size as u64;
+    let (replicas, shards) = match (options.parallel, options.replicas) {
+        (Some(Parallel::Replicas), n) => (n.unwrap_or(1), 1),
+        (None, Some(n)) => (n, 1),
+        (Some(Parallel::Gradient), Some(n)) => (1, n.min(options.batch_size)),
+        (Some(Parallel::Gradient) | None, None) => {
+            let shards = (batch * flops_per_row / FLOPS_PER_SHARD).clamp(1, MAX_SHARDS as u64);
+            (1, (shards as usize).min(options.batch_size))
+        }
+    };
+    let unit = batch * replicas as u64;
+    let wanted = match options.round_rows {
+        Some(rows) => rows,
+        None if replicas > 1 => rows.div_ceil(MERGES_PER_EPOCH),
+        None => FLOPS_PER_ROUND / flops_per_row.max(1),
+    };
+    // Whole mini-batches for every replica, so that cutting rounds elsewhere changes nothing.
+    let round_rows = wanted.max(1).div_ceil(unit).saturating_mul(unit);
+    Layout { replicas, shards, round_rows }
+}

@@ -1,0 +1,39 @@
+//! How far an epoch is, told while its rounds run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gradlake_udfs::round::Progress;
+
+use crate::event::{Event, EventSink};
+
+/// How often a running round says how far it is.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// Tells the progress of a round until dropped.
+#[derive(Debug)]
+pub struct Ticker(tokio::task::JoinHandle<()>);
+
+impl Ticker {
+    /// Begins to tell: `template` is an [`Event::Progress`] whose rows are filled in.
+    pub fn start(progress: Arc<Progress>, events: EventSink, template: Event) -> Self {
+        Self(tokio::spawn(async move {
+            let mut interval = tokio::time::interval(INTERVAL);
+            interval.tick().await;
+            loop {
+                interval.tick().await;
+                let mut event = template.clone();
+                if let Event::Progress { rows_done, .. } = &mut event {
+                    *rows_done = progress.rows();
+                }
+                events(event);
+            }
+        }))
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

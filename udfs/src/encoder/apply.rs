@@ -1,0 +1,319 @@
+//! Applies an encoder to columns: what training and PREDICT both run.
+
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, UInt32Array};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, TimeUnit, UInt8Type};
+use datafusion_common::{Result, exec_err};
+
+use super::interner::for_each_text;
+use super::{CodeMap, Encoder, Feature, FeatureKind, Lookup, Scale};
+use crate::batch::NO_CATEGORY;
+
+/// A column to encode.
+#[derive(Clone, Copy, Debug)]
+pub enum Column<'a> {
+    /// As the query gives it.
+    Array(&'a ArrayRef),
+    /// A category column as provisional codes.
+    Codes {
+        /// Codes of an interner; NULL is NULL.
+        codes: &'a UInt32Array,
+        /// What they are in the encoder.
+        map: &'a CodeMap,
+    },
+}
+
+impl Encoder {
+    /// Encodes `rows` rows: `columns` in the order of the features, into `dense[rows, d]` and
+    /// `codes[rows, c]`, row-major.
+    ///
+    /// # Errors
+    /// When a column is not of a type that its feature takes, or a list has another length.
+    pub fn encode(
+        &self,
+        columns: &[Column<'_>],
+        rows: usize,
+        dense: &mut [f32],
+        codes: &mut [u32],
+    ) -> Result<()> {
+        if columns.len() != self.features.len() {
+            return exec_err!(
+                "{} columns were given to an encoder of {}",
+                columns.len(),
+                self.features.len()
+            );
+        }
+        let (d, c) = (self.width.dense, self.width.columns);
+        for (i, (feature, column)) in self.features.iter().zip(columns).enumerate() {
+            let place = self.places[i];
+            match (&feature.kind, column) {
+                (FeatureKind::Category(_), Column::Codes { codes: own, map }) => {
+                    for (out, code) in codes.iter_mut().skip(place).step_by(c).zip(own.iter()) {
+                        *out = match code {
+                            Some(code) => map.codes[code as usize],
+                            None => map.null,
+                        };
+                    }
+                }
+                (FeatureKind::Category(_), Column::Array(array)) => {
+                    if let Some(lookup) = &self.lookups[i] {
+                        let out = codes.iter_mut().skip(place).step_by(c);
+                        encode_categories(lookup, array, out)?;
+                    }
+                }
+                (FeatureKind::Vector(scales), Column::Array(array)) => {
+                    encode_vectors(feature, scales, array, &mut dense[place..], d)?;
+                }
+                (FeatureKind::Number(scale), Column::Array(array)) => {
+                    let values = numbers(&feature.name, array)?;
+                    encode_numbers(scale, &values, dense.iter_mut().skip(place).step_by(d));
+                }
+                (FeatureKind::Boolean(scale), Column::Array(array)) => {
+                    let values = numbers(&feature.name, array)?;
+                    encode_numbers(scale, &values, dense.iter_mut().skip(place).step_by(d));
+                }
+                (FeatureKind::Timestamp(scale), Column::Array(array)) => {
+                    let seconds = unix_seconds(array)?;
+                    let out = dense[place..].chunks_mut(d).take(rows);
+                    encode_timestamps(scale, &seconds, out);
+                }
+                (_, Column::Codes { .. }) => {
+                    return exec_err!("column {} is no category", feature.name);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A column of numbers, decimals or booleans as float64.
+pub(super) fn numbers(name: &str, array: &ArrayRef) -> Result<Float64Array> {
+    match cast(array, &DataType::Float64) {
+        Ok(values) => Ok(values.as_primitive().clone()),
+        Err(_) => exec_err!("column {name} is {}, which is no number", array.data_type()),
+    }
+}
+
+/// A column of timestamps as seconds since the epoch.
+pub(super) fn unix_seconds(array: &ArrayRef) -> Result<Float64Array> {
+    let unit = match array.data_type() {
+        DataType::Timestamp(unit, _) => *unit,
+        DataType::Dictionary(_, value) => {
+            let plain = cast(array, value)?;
+            return unix_seconds(&plain);
+        }
+        _ => TimeUnit::Second,
+    };
+    let per_second = match unit {
+        TimeUnit::Second => 1.0,
+        TimeUnit::Millisecond => 1e3,
+        TimeUnit::Microsecond => 1e6,
+        TimeUnit::Nanosecond => 1e9,
+    };
+    let ticks = cast(array, &DataType::Int64)?;
+    let ticks = ticks.as_primitive::<arrow::datatypes::Int64Type>();
+    Ok(ticks.unary(|t| t as f64 / per_second))
+}
+
+#[inline(always)]
+fn encode_numbers<'a>(
+    scale: &Scale,
+    values: &Float64Array,
+    out: impl Iterator<Item = &'a mut f32>,
+) {
+    let encode = |value: f64| {
+        // What is not finite is as good as missing.
+        scale.encode(if value.is_finite() { value } else { scale.mean })
+    };
+    if values.null_count() == 0 {
+        for (out, value) in out.zip(values.values()) {
+            *out = encode(*value);
+        }
+    } else {
+        for (out, value) in out.zip(values.iter()) {
+            *out = encode(value.unwrap_or(f64::NAN));
+        }
+    }
+}
+
+/// Seconds of a day, a week, an average Gregorian year.
+const DAY: f64 = 86_400.0;
+
+fn encode_timestamps<'a>(
+    scale: &Scale,
+    seconds: &Float64Array,
+    out: impl Iterator<Item = &'a mut [f32]>,
+) {
+    for (out, value) in out.zip(seconds.iter()) {
+        let [time, hour_sin, hour_cos, week_sin, week_cos, month_sin, month_cos, ..] = out else {
+            return;
+        };
+        let Some(s) = value else {
+            // No time of day is as far from every other as the middle of the circle.
+            *time = scale.encode(scale.mean);
+            for cycle in [hour_sin, hour_cos, week_sin, week_cos, month_sin, month_cos] {
+                *cycle = 0.0;
+            }
+            continue;
+        };
+        *time = scale.encode(s);
+        let days = (s / DAY).floor();
+        let hour = ((s - days * DAY) / 3600.0).floor() / 24.0;
+        // The epoch was a Thursday; Monday is 0.
+        let weekday = (days + 3.0).rem_euclid(7.0) / 7.0;
+        let month = f64::from(month_of(days as i64)) / 12.0;
+        for (phase, sin, cos) in [
+            (hour, hour_sin, hour_cos),
+            (weekday, week_sin, week_cos),
+            (month, month_sin, month_cos),
+        ] {
+            let (s, c) = (std::f64::consts::TAU * phase).sin_cos();
+            (*sin, *cos) = (s as f32, c as f32);
+        }
+    }
+}
+
+/// The month (0 to 11) of a day since the epoch in the Gregorian calendar (Howard Hinnant,
+/// "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`).
+fn month_of(days: i64) -> u32 {
+    let day_of_era = (days + 719_468).rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    ((from_march + 2) % 12) as u32
+}
+
+fn encode_categories<'a>(
+    lookup: &Lookup,
+    array: &ArrayRef,
+    mut out: impl Iterator<Item = &'a mut u32>,
+) -> Result<()> {
+    let mut put = |code: u32| {
+        if let Some(out) = out.next() {
+            *out = code;
+        }
+    };
+    if let Some(dictionary) = array.as_any_dictionary_opt() {
+        let mut known = vec![NO_CATEGORY; dictionary.values().len()];
+        let mut next = known.iter_mut();
+        for_each_text(dictionary.values(), |text| {
+            if let Some(code) = next.next() {
+                *code = text.map_or(lookup.null, |text| lookup.find(text));
+            }
+        })?;
+        for (row, key) in dictionary.normalized_keys().into_iter().enumerate() {
+            let is_null = dictionary.keys().is_null(row);
+            put(if is_null { lookup.null } else { known[key] });
+        }
+        return Ok(());
+    }
+    for_each_text(array, |text| put(text.map_or(lookup.null, |text| lookup.find(text))))
+}
+
+/// The elements of lists of one length: the array of all elements, where each row's begin (None
+/// for NULL), and the length.
+pub(super) fn vectors(
+    name: &str,
+    array: &ArrayRef,
+) -> Result<(ArrayRef, Vec<Option<usize>>, Option<usize>)> {
+    let mut length = None;
+    let mut starts = Vec::with_capacity(array.len());
+    let mut different = None;
+    let mut row = |is_null: bool, start: usize, len: usize| {
+        if is_null {
+            starts.push(None);
+            return;
+        }
+        let first = *length.get_or_insert(len);
+        if first != len && different.is_none() {
+            different = Some((first, len));
+        }
+        starts.push(Some(start));
+    };
+    let values = match array.data_type() {
+        DataType::FixedSizeList(_, n) => {
+            let list = array.as_fixed_size_list();
+            let n = *n as usize;
+            for i in 0..list.len() {
+                row(list.is_null(i), (list.offset() + i) * n, n);
+            }
+            list.values().clone()
+        }
+        DataType::List(_) => {
+            let list = array.as_list::<i32>();
+            for (i, pair) in list.value_offsets().windows(2).enumerate() {
+                row(list.is_null(i), pair[0] as usize, (pair[1] - pair[0]) as usize);
+            }
+            list.values().clone()
+        }
+        DataType::LargeList(_) => {
+            let list = array.as_list::<i64>();
+            for (i, pair) in list.value_offsets().windows(2).enumerate() {
+                row(list.is_null(i), pair[0] as usize, (pair[1] - pair[0]) as usize);
+            }
+            list.values().clone()
+        }
+        other => return exec_err!("column {name} is {other}, which is no list of numbers"),
+    };
+    if let Some((first, other)) = different {
+        return exec_err!(
+            "the lists of column {name} must have one length, but some have {first} and some \
+             {other} elements"
+        );
+    }
+    Ok((values, starts, length))
+}
+
+fn encode_vectors(
+    feature: &Feature,
+    scales: &[Scale],
+    array: &ArrayRef,
+    out: &mut [f32],
+    d: usize,
+) -> Result<()> {
+    let n = scales.len();
+    let (values, starts, length) = vectors(&feature.name, array)?;
+    if let Some(length) = length.filter(|length| *length != n) {
+        return exec_err!(
+            "the lists of column {} have {length} elements, but the model was trained on {n}",
+            feature.name
+        );
+    }
+    let rows = out.chunks_mut(d).zip(&starts);
+    let is_bytes = *values.data_type() == DataType::UInt8 && values.null_count() == 0;
+    if is_bytes && scales.iter().all(|s| s.center == 0.0 && s.stddev == 255.0) {
+        // The common case, images: no detour over float64.
+        let bytes = values.as_primitive::<UInt8Type>().values();
+        for (out, start) in rows {
+            match start {
+                Some(start) => {
+                    for (out, byte) in out[..n].iter_mut().zip(&bytes[*start..start + n]) {
+                        *out = f32::from(*byte) / 255.0;
+                    }
+                }
+                None => means(scales, &mut out[..n]),
+            }
+        }
+        return Ok(());
+    }
+    let values = numbers(&feature.name, &values)?;
+    for (out, start) in rows {
+        let Some(start) = start else {
+            means(scales, &mut out[..n]);
+            continue;
+        };
+        for (i, (out, scale)) in out[..n].iter_mut().zip(scales).enumerate() {
+            let at = start + i;
+            let value = if values.is_valid(at) { values.value(at) } else { f64::NAN };
+            *out = scale.encode(if value.is_finite() { value } else { scale.mean });
+        }
+    }
+    Ok(())
+}
+
+fn means(scales: &[Scale], out: &mut [f32]) {
+    for (out, scale) in out.iter_mut().zip(scales) {
+        *out = scale.encode(scale.mean);
+    }
+}

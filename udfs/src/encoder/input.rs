@@ -1,0 +1,129 @@
+//! Input columns: structs taken apart, types sorted into kinds.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, new_null_array};
+use arrow::compute::{is_null, nullif};
+use arrow::datatypes::{DataType, Fields};
+use datafusion_common::{Result, exec_err, plan_err};
+
+/// How a type is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Integers, floats, decimals.
+    Number,
+    /// Booleans.
+    Boolean,
+    /// Strings, dictionaries of strings, dates.
+    Category,
+    /// Timestamps.
+    Timestamp,
+    /// Lists of numbers of one length.
+    Vector,
+}
+
+impl Kind {
+    /// The kind of a column's type.
+    ///
+    /// # Errors
+    /// Names the column and the type where there is none.
+    pub fn of(name: &str, data_type: &DataType) -> Result<Kind> {
+        match data_type {
+            DataType::Boolean => Ok(Kind::Boolean),
+            DataType::Utf8
+            | DataType::LargeUtf8
+            | DataType::Utf8View
+            | DataType::Date32
+            | DataType::Date64 => Ok(Kind::Category),
+            DataType::Dictionary(_, value) => Kind::of(name, value),
+            DataType::Timestamp(_, _) => Ok(Kind::Timestamp),
+            DataType::FixedSizeList(item, _) | DataType::List(item) | DataType::LargeList(item)
+                if item.data_type().is_numeric() =>
+            {
+                Ok(Kind::Vector)
+            }
+            t if t.is_numeric() => Ok(Kind::Number),
+            t => plan_err!(
+                "column {name} is {t}, which cannot be a feature; name the others in FEATURES or \
+                 cast it in the query"
+            ),
+        }
+    }
+}
+
+/// A column of a query, or a field of a struct in one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Input {
+    /// `column`, or `column.field` of a struct.
+    pub name: String,
+    /// Its type, which is no struct.
+    pub data_type: DataType,
+    /// The column among those of the query.
+    pub column: usize,
+    /// The fields that lead to it from there.
+    pub path: Vec<String>,
+}
+
+/// The inputs that columns of these types become.
+///
+/// # Errors
+/// When one has a type that cannot be a feature.
+pub fn flatten_fields(fields: &Fields) -> Result<Vec<Input>> {
+    let mut inputs = vec![];
+    for (column, field) in fields.iter().enumerate() {
+        push(field.name().clone(), field.data_type(), column, &[], &mut inputs)?;
+    }
+    Ok(inputs)
+}
+
+fn push(
+    name: String,
+    data_type: &DataType,
+    column: usize,
+    path: &[String],
+    inputs: &mut Vec<Input>,
+) -> Result<()> {
+    if let DataType::Struct(fields) = data_type {
+        for field in fields {
+            let path: Vec<String> = path.iter().cloned().chain([field.name().clone()]).collect();
+            push(format!("{name}.{}", field.name()), field.data_type(), column, &path, inputs)?;
+        }
+        return Ok(());
+    }
+    if *data_type != DataType::Null {
+        Kind::of(&name, data_type)?;
+    }
+    inputs.push(Input { name, data_type: data_type.clone(), column, path: path.to_vec() });
+    Ok(())
+}
+
+/// The arrays of the inputs, from the columns of a batch. Fields of a struct that is NULL are
+/// NULL; structs may have their fields in another order than when they were flattened.
+pub fn flatten_columns(columns: &[ArrayRef], inputs: &[Input]) -> Result<Vec<ArrayRef>> {
+    inputs
+        .iter()
+        .map(|input| {
+            let Some(column) = columns.get(input.column) else {
+                return exec_err!("column {} is missing", input.name);
+            };
+            let mut array = Arc::clone(column);
+            for field in &input.path {
+                if *array.data_type() == DataType::Null {
+                    return Ok(new_null_array(&input.data_type, array.len()));
+                }
+                let Some(parent) = array.as_struct_opt() else {
+                    return exec_err!("column {} is no struct", input.name);
+                };
+                let Some(child) = parent.column_by_name(field) else {
+                    return exec_err!("column {} is missing", input.name);
+                };
+                array = if parent.null_count() > 0 {
+                    nullif(child, &is_null(parent)?)?
+                } else {
+                    Arc::clone(child)
+                };
+            }
+            Ok(array)
+        })
+        .collect()
+}

@@ -1,0 +1,96 @@
+//! Activation functions, forward fused with the bias and backward with the bias gradient.
+//!
+//! Forward keeps the activations `a[r, u]` and, where the derivative needs them, the
+//! pre-activations `z[r, u]`.
+
+use super::math::{erf, exp, sigmoid, tanh, vectorized};
+use crate::learner::Activation;
+
+/// `z[r, u] += bias[u]`, then `a[r, u] = f(z)`. An empty bias adds nothing.
+pub fn forward(f: Activation, z: &mut [f32], bias: &[f32], a: &mut [f32], u: usize) {
+    add_bias(z, bias, u);
+    apply(f, z, a);
+}
+
+/// `a = f(z)`.
+pub fn apply(f: Activation, z: &[f32], a: &mut [f32]) {
+    vectorized(
+        #[inline(always)]
+        || match f {
+            Activation::Relu => map(z, a, |x| x.max(0.0)),
+            Activation::Gelu => map(z, a, gelu),
+            Activation::Tanh => map(z, a, tanh),
+            Activation::Sigmoid => map(z, a, sigmoid),
+            Activation::Elu => map(z, a, |x| if x > 0.0 { x } else { exp(x) - 1.0 }),
+            Activation::Identity => a.copy_from_slice(z),
+        },
+    );
+}
+
+/// `d[r, u] *= f'(z)`, with `a = f(z)`.
+pub fn backward(f: Activation, z: &[f32], a: &[f32], d: &mut [f32]) {
+    vectorized(
+        #[inline(always)]
+        || match f {
+            // The derivative at 0 is 0, as in PyTorch.
+            Activation::Relu => scale(d, z, |z| if z > 0.0 { 1.0 } else { 0.0 }),
+            Activation::Gelu => scale(d, z, gelu_derivative),
+            Activation::Tanh => scale(d, a, |a| 1.0 - a * a),
+            Activation::Sigmoid => scale(d, a, |a| a * (1.0 - a)),
+            Activation::Elu => scale(d, a, |a| if a > 0.0 { 1.0 } else { a + 1.0 }),
+            Activation::Identity => {}
+        },
+    );
+}
+
+/// `z[r, u] += bias[u]` for every row.
+pub fn add_bias(z: &mut [f32], bias: &[f32], u: usize) {
+    if bias.is_empty() || u == 0 {
+        return;
+    }
+    for row in z.chunks_exact_mut(u) {
+        for (z, b) in row.iter_mut().zip(bias) {
+            *z += b;
+        }
+    }
+}
+
+/// `out[u] = sum_r d[r, u]`: the gradient of a bias.
+pub fn column_sums(d: &[f32], out: &mut [f32], u: usize) {
+    out.fill(0.0);
+    if u == 0 {
+        return;
+    }
+    for row in d.chunks_exact(u) {
+        for (sum, d) in out.iter_mut().zip(row) {
+            *sum += d;
+        }
+    }
+}
+
+/// `x Phi(x)` with the normal distribution function.
+#[inline(always)]
+fn gelu(x: f32) -> f32 {
+    0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
+}
+
+/// `Phi(x) + x phi(x)`.
+#[inline(always)]
+fn gelu_derivative(x: f32) -> f32 {
+    const INV_SQRT_2PI: f32 = 0.398_942_3;
+    0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)) + x * INV_SQRT_2PI * exp(-0.5 * x * x)
+}
+
+#[inline(always)]
+fn map(z: &[f32], a: &mut [f32], f: impl Fn(f32) -> f32) {
+    for (a, z) in a.iter_mut().zip(z) {
+        *a = f(*z);
+    }
+}
+
+#[inline(always)]
+fn scale(d: &mut [f32], of: &[f32], f: impl Fn(f32) -> f32) {
+    for (d, x) in d.iter_mut().zip(of) {
+        *d *= f(*x);
+    }
+}

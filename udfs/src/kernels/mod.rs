@@ -1,0 +1,9 @@
+//! Dense kernels over row-major buffers. `r` rows, `d` inputs, `u` units.
+//!
+//! Kernels allocate nothing, start no threads, and give the same bits for the same arguments.
+
+pub mod activation;
+pub mod gather;
+pub mod matmul;
+pub mod math;
+pub mod rng;

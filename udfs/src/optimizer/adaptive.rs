@@ -1,0 +1,62 @@
+//! Descent with a rate per coordinate: Adagrad, RMSprop, Adam and AdamW, as in PyTorch.
+
+use super::{TensorStep, shrink};
+
+/// Duchi, Hazan and Singer 2011: `a += g^2; w -= lr g / (sqrt(a) + epsilon)`.
+#[inline(always)]
+pub(super) fn adagrad(step: TensorStep, epsilon: f32, w: &mut [f32], g: &[f32], a: &mut [f32]) {
+    let TensorStep { learning_rate, l1, l2, .. } = step;
+    for ((w, g), a) in w.iter_mut().zip(g).zip(a) {
+        let g = g + l2 * *w;
+        *a += g * g;
+        let rate = learning_rate / (a.sqrt() + epsilon);
+        *w = shrink(*w - rate * g, rate * l1);
+    }
+}
+
+/// Hinton 2012: `a = beta2 a + (1 - beta2) g^2; w -= lr g / (sqrt(a) + epsilon)`.
+#[inline(always)]
+pub(super) fn rmsprop(
+    step: TensorStep,
+    beta2: f32,
+    epsilon: f32,
+    w: &mut [f32],
+    g: &[f32],
+    a: &mut [f32],
+) {
+    let TensorStep { learning_rate, l1, l2, .. } = step;
+    for ((w, g), a) in w.iter_mut().zip(g).zip(a) {
+        let g = g + l2 * *w;
+        *a = beta2 * *a + (1.0 - beta2) * g * g;
+        let rate = learning_rate / (a.sqrt() + epsilon);
+        *w = shrink(*w - rate * g, rate * l1);
+    }
+}
+
+/// Kingma and Ba 2015, with bias-corrected moments; `decoupled` is AdamW (Loshchilov and Hutter
+/// 2019), whose decay acts on the weights and not through the gradient.
+#[inline(always)]
+pub(super) fn adam(
+    step: TensorStep,
+    (beta1, beta2, epsilon): (f32, f32, f32),
+    decoupled: bool,
+    w: &mut [f32],
+    g: &[f32],
+    m: &mut [f32],
+    v: &mut [f32],
+) {
+    let TensorStep { learning_rate, l1, l2, step } = step;
+    // In float64: beta2^t is close to 1 for many steps.
+    let correction = |beta: f32| 1.0 - f64::from(beta).powf(step as f64);
+    let rate = (f64::from(learning_rate) / correction(beta1)) as f32;
+    let root = (1.0 / correction(beta2).sqrt()) as f32;
+    let (coupled, decay) =
+        if decoupled { (0.0, 1.0 - learning_rate * l2) } else { (l2, 1.0) };
+    for (((w, g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
+        let g = g + coupled * *w;
+        *m = beta1 * *m + (1.0 - beta1) * g;
+        *v = beta2 * *v + (1.0 - beta2) * g * g;
+        let scale = 1.0 / (v.sqrt() * root + epsilon);
+        *w = shrink(decay * *w - rate * *m * scale, learning_rate * scale * l1);
+    }
+}

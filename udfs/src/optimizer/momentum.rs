@@ -1,0 +1,33 @@
+//! Plain descent and descent with a velocity (`torch.optim.SGD`).
+
+use super::{TensorStep, shrink};
+
+/// `w -= lr g`.
+#[inline(always)]
+pub(super) fn sgd(step: TensorStep, w: &mut [f32], g: &[f32]) {
+    let TensorStep { learning_rate, l1, l2, .. } = step;
+    for (w, g) in w.iter_mut().zip(g) {
+        *w = shrink(*w - learning_rate * (g + l2 * *w), learning_rate * l1);
+    }
+}
+
+/// `v = momentum v + g; w -= lr v`.
+#[inline(always)]
+pub(super) fn momentum(step: TensorStep, momentum: f32, w: &mut [f32], g: &[f32], v: &mut [f32]) {
+    let TensorStep { learning_rate, l1, l2, .. } = step;
+    for ((w, g), v) in w.iter_mut().zip(g).zip(v) {
+        *v = momentum * *v + (g + l2 * *w);
+        *w = shrink(*w - learning_rate * *v, learning_rate * l1);
+    }
+}
+
+/// `v = momentum v + g; w -= lr (g + momentum v)`.
+#[inline(always)]
+pub(super) fn nesterov(step: TensorStep, momentum: f32, w: &mut [f32], g: &[f32], v: &mut [f32]) {
+    let TensorStep { learning_rate, l1, l2, .. } = step;
+    for ((w, g), v) in w.iter_mut().zip(g).zip(v) {
+        let g = g + l2 * *w;
+        *v = momentum * *v + g;
+        *w = shrink(*w - learning_rate * (g + momentum * *v), learning_rate * l1);
+    }
+}

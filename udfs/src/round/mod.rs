@@ -1,0 +1,66 @@
+//! A round: one training aggregate over one slice of rows.
+//!
+//! ```text
+//!   slice of rows ──► replica 0 ── partial ──┐
+//!   (by position) ──► replica 1 ── partial ──┼──► merge, in replica order ──► next state
+//!                 ──► replica 2 ── partial ──┘
+//! ```
+//!
+//! The aggregate `train` (see [`crate::functions::train`]) runs any [`Round`]: what a replica does
+//! with its rows and how partial results become one is the round's own business.
+//!
+//! # Correctness
+//! Partial results arrive in no order, so they are folded in the order of their replica index.
+//! A replica that saw no rows leaves no partial: empty is the identity. Partials of another
+//! ancestor are refused before they get here.
+
+use std::fmt::Debug;
+
+use datafusion_common::Result;
+
+use crate::batch::{MiniBatch, Width};
+
+
+mod loss;
+mod sgd;
+
+
+pub use loss::LossRound;
+pub use sgd::{Descent, Interrupt, Progress, SgdRound};
+
+/// What one replica learned from its share of the rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Partial {
+    /// Index of the replica.
+    pub replica: u32,
+    /// Its result, in the round's own layout.
+    pub bytes: Vec<u8>,
+}
+
+/// One training aggregate over one slice of rows.
+pub trait Round: Debug + Send + Sync {
+    /// What runs, for plans: `sgd`, `gram`, `newton`, `loss`.
+    fn kind(&self) -> &'static str;
+
+    /// Width of the rows it takes.
+    fn width(&self) -> Width;
+
+    /// A replica that starts from the round's ancestor.
+    fn replica(&self, index: u32) -> Result<Box<dyn Replica>>;
+
+    /// Folds partial results, ascending and distinct by replica, into the result of the round.
+    /// Without any, the result is that of no rows.
+    fn merge(&self, partials: &[Partial]) -> Result<Vec<u8>>;
+
+    /// Bytes that one replica holds, for the memory pool.
+    fn replica_bytes(&self) -> usize;
+}
+
+/// One copy of the state that is trained sequentially.
+pub trait Replica: Debug + Send + Sync {
+    /// Learns from some rows.
+    fn update(&mut self, rows: &MiniBatch<'_>) -> Result<()>;
+
+    /// Ends the round (a mini-batch that is not full is learned now) and gives the result.
+    fn finish(&mut self) -> Result<Vec<u8>>;
+}

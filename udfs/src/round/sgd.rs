@@ -1,0 +1,413 @@
+//! Mini-batch descent: what a replica does with its rows in an iterative training.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use datafusion_common::{Result, exec_err, internal_err};
+
+use super::{Partial, Replica, Round};
+use crate::batch::{MiniBatch, Width};
+use crate::learner::{Learner, LossSum, Scratch, StepKey};
+use crate::optimizer::{Optimizer, Schedule, StepSize};
+use crate::shards::Shards;
+use crate::state::State;
+
+/// How far the rows of an epoch are learned; read by whoever shows it.
+#[derive(Debug, Default)]
+pub struct Progress {
+    rows: AtomicU64,
+}
+
+impl Progress {
+    /// Rows learned so far.
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    /// Forgets what was counted.
+    pub fn reset(&self) {
+        self.rows.store(0, Ordering::Relaxed);
+    }
+}
+
+/// A request to stop at the next mini-batch.
+#[derive(Debug, Default)]
+pub struct Interrupt(AtomicBool);
+
+impl Interrupt {
+    /// The error message of a training that stopped because it was asked to.
+    pub const MESSAGE: &'static str = "the training was interrupted";
+
+    /// Asks for the stop.
+    pub fn request(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes the request back.
+    pub fn clear(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether a stop was asked for.
+    pub fn is_requested(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Everything about a descent that stays the same from round to round.
+#[derive(Debug)]
+pub struct Descent {
+    /// What to learn.
+    pub learner: Arc<dyn Learner>,
+    /// How to step.
+    pub optimizer: Optimizer,
+    /// The factor on the learning rates by step.
+    pub schedule: Schedule,
+    /// Steps made before this training began, which the schedule does not count.
+    pub first_step: u64,
+    /// Learning rate before the schedule.
+    pub learning_rate: f32,
+    /// Learning rate of the intercept before the schedule.
+    pub intercept_learning_rate: f32,
+    /// L1 strength.
+    pub l1: f32,
+    /// L2 strength.
+    pub l2: f32,
+    /// Seed of random draws.
+    pub seed: u64,
+    /// Rows of a mini-batch.
+    pub batch_size: usize,
+    /// Shards of a mini-batch whose gradients are summed in order; 1 for none.
+    pub shards: usize,
+    /// Where shards run.
+    pub runner: Arc<dyn Shards>,
+    /// Counts rows as they are learned.
+    pub progress: Arc<Progress>,
+    /// Stops the replicas.
+    pub interrupt: Arc<Interrupt>,
+}
+
+impl Descent {
+    /// Number of moment values of a state.
+    pub fn moments(&self) -> usize {
+        self.optimizer.moments() * self.learner.layout().len()
+    }
+
+    /// What step number `step` (from 1) takes.
+    pub fn step_size(&self, step: u64) -> StepSize {
+        let factor = self.schedule.factor(step.saturating_sub(self.first_step).max(1));
+        StepSize {
+            learning_rate: self.learning_rate * factor,
+            intercept_learning_rate: self.intercept_learning_rate * factor,
+            l1: self.l1,
+            l2: self.l2,
+            step,
+        }
+    }
+
+    /// The state before the first step: initial parameters, moments that fit them.
+    pub fn initial_state(&self) -> State {
+        let mut parameters = vec![0.0; self.learner.layout().len()];
+        self.learner.initialize(self.seed, &mut parameters);
+        self.state_from(parameters)
+    }
+
+    /// A state with the given parameters and moments that fit them.
+    pub fn state_from(&self, parameters: Vec<f32>) -> State {
+        let mut moments = vec![0.0; self.moments()];
+        self.optimizer.initialize_moments(
+            self.learner.layout(),
+            &self.step_size(1),
+            &parameters,
+            &mut moments,
+        );
+        State { parameters, moments, ..State::default() }
+    }
+}
+
+/// One round of descent from a given state.
+#[derive(Debug)]
+pub struct SgdRound {
+    descent: Arc<Descent>,
+    start: Arc<State>,
+}
+
+impl SgdRound {
+    /// A round that starts from `start`.
+    ///
+    /// # Errors
+    /// When the state does not have the learner's dimensions.
+    pub fn new(descent: Arc<Descent>, start: Arc<State>) -> Result<Self> {
+        let parameters = descent.learner.layout().len();
+        if start.parameters.len() != parameters || start.moments.len() != descent.moments() {
+            return internal_err!(
+                "a state of {} parameters and {} moments was given to a learner of {parameters} \
+                 and {}",
+                start.parameters.len(),
+                start.moments.len(),
+                descent.moments()
+            );
+        }
+        Ok(Self { descent, start })
+    }
+
+    /// Reads the result of a round.
+    pub fn state(&self, bytes: &[u8]) -> Result<State> {
+        State::from_bytes(bytes, self.start.parameters.len(), self.start.moments.len())
+    }
+}
+
+impl Round for SgdRound {
+    fn kind(&self) -> &'static str {
+        "sgd"
+    }
+
+    fn width(&self) -> Width {
+        self.descent.learner.width()
+    }
+
+    fn replica(&self, index: u32) -> Result<Box<dyn Replica>> {
+        Ok(Box::new(SgdReplica::new(Arc::clone(&self.descent), &self.start, index)))
+    }
+
+    /// Parameters and moments average weighted by rows; rows and losses add as deltas. The step
+    /// count is the ancestor's plus the most steps that a replica made, for every optimizer: the
+    /// averaged moments have decayed that often, which is what Adam's bias correction and the
+    /// schedules want to know.
+    fn merge(&self, partials: &[Partial]) -> Result<Vec<u8>> {
+        let base = self.start.as_ref();
+        let mut states = Vec::with_capacity(partials.len());
+        for partial in partials {
+            let state = self.state(&partial.bytes)?;
+            if state.steps < base.steps || state.rows < base.rows {
+                return internal_err!("a replica's state is older than the round's ancestor");
+            }
+            if state.rows > base.rows {
+                states.push(state);
+            }
+        }
+        let round_rows: u64 = states.iter().map(|s| s.rows - base.rows).sum();
+        let mut merged = State { round: LossSum::default(), ..base.clone() };
+        if let [one] = states.as_slice() {
+            // The average of one is itself, and bit for bit so.
+            return Ok(one.to_bytes());
+        }
+        if !states.is_empty() {
+            average(&mut merged.parameters, &states, base.rows, round_rows, |s| &s.parameters);
+            average(&mut merged.moments, &states, base.rows, round_rows, |s| &s.moments);
+        }
+        for state in &states {
+            merged.round.add(state.round);
+            merged.steps = merged.steps.max(state.steps);
+        }
+        merged.rows = base.rows + round_rows;
+        if !states.is_empty() {
+            let size = self.descent.step_size(merged.steps.max(1));
+            let layout = self.descent.learner.layout();
+            self.descent.optimizer.after_merge(
+                layout,
+                &size,
+                &mut merged.parameters,
+                &merged.moments,
+            );
+        }
+        Ok(merged.to_bytes())
+    }
+
+    fn replica_bytes(&self) -> usize {
+        4 * (self.start.moments.len() + self.start.parameters.len() * (1 + self.descent.shards))
+    }
+}
+
+/// `out = sum_i (rows_i / rows) x_i`, in the order of the replicas.
+fn average(
+    out: &mut [f32],
+    states: &[State],
+    base_rows: u64,
+    rows: u64,
+    part: impl Fn(&State) -> &Vec<f32>,
+) {
+    out.fill(0.0);
+    for state in states {
+        let share = ((state.rows - base_rows) as f64 / rows as f64) as f32;
+        for (o, x) in out.iter_mut().zip(part(state)) {
+            *o += share * x;
+        }
+    }
+}
+
+/// The working memory of one shard.
+#[derive(Debug)]
+struct Shard {
+    scratch: Scratch,
+    gradient: Vec<f32>,
+    sum: LossSum,
+}
+
+/// Rows that wait for their mini-batch to fill.
+#[derive(Debug, Default)]
+struct Pending {
+    rows: usize,
+    dense: Vec<f32>,
+    codes: Vec<u32>,
+    label: Vec<f32>,
+    weight: Vec<f32>,
+}
+
+impl Pending {
+    fn push(&mut self, rows: &MiniBatch<'_>) {
+        self.rows += rows.rows;
+        self.dense.extend_from_slice(rows.dense);
+        self.codes.extend_from_slice(rows.codes);
+        self.label.extend_from_slice(rows.label);
+        self.weight.extend_from_slice(rows.weight);
+    }
+
+    fn clear(&mut self) {
+        self.rows = 0;
+        self.dense.clear();
+        self.codes.clear();
+        self.label.clear();
+        self.weight.clear();
+    }
+
+    fn batch(&self) -> MiniBatch<'_> {
+        MiniBatch {
+            rows: self.rows,
+            first_row: 0,
+            dense: &self.dense,
+            codes: &self.codes,
+            label: &self.label,
+            weight: &self.weight,
+        }
+    }
+}
+
+/// One copy of the state, learning mini-batch by mini-batch.
+#[derive(Debug)]
+struct SgdReplica {
+    descent: Arc<Descent>,
+    index: u32,
+    state: State,
+    pending: Pending,
+    shards: Vec<Mutex<Shard>>,
+}
+
+impl SgdReplica {
+    fn new(descent: Arc<Descent>, start: &State, index: u32) -> Self {
+        let shards = descent.shards.max(1);
+        let shard_rows = descent.batch_size.div_ceil(shards);
+        let shards = (0..shards)
+            .map(|_| {
+                Mutex::new(Shard {
+                    scratch: descent.learner.scratch(shard_rows),
+                    gradient: vec![0.0; start.parameters.len()],
+                    sum: LossSum::default(),
+                })
+            })
+            .collect();
+        let state = State { round: LossSum::default(), ..start.clone() };
+        Self { descent, index, state, pending: Pending::default(), shards }
+    }
+
+    /// One step on one mini-batch of at most `batch_size` rows.
+    fn step(
+        descent: &Descent,
+        index: u32,
+        state: &mut State,
+        shards: &mut [Mutex<Shard>],
+        batch: &MiniBatch<'_>,
+    ) -> Result<()> {
+        if descent.interrupt.is_requested() {
+            return exec_err!("{}", Interrupt::MESSAGE);
+        }
+        let step = state.steps + 1;
+        let key = StepKey { seed: descent.seed, step: step | (u64::from(index) << 48) };
+        let scale = 1.0 / batch.rows as f32;
+        let learner = descent.learner.as_ref();
+        let n = shards.len();
+        let (width, parameters) = (learner.width(), state.parameters.as_slice());
+        // Shares are cut by position: the same rows in the same shard on any machine.
+        let share = |i: usize| batch.rows * i / n;
+        let run = |i: usize, shard: &mut Shard| {
+            let rows = batch.slice(share(i), share(i + 1), width);
+            shard.sum = learner.gradient(
+                parameters,
+                &rows,
+                key,
+                scale,
+                &mut shard.scratch,
+                &mut shard.gradient,
+            );
+        };
+        if let [only] = shards {
+            run(0, only.get_mut().unwrap_or_else(PoisonError::into_inner));
+        } else {
+            let shards: &[Mutex<Shard>] = shards;
+            descent.runner.run(n, &|i| {
+                run(i, &mut shards[i].lock().unwrap_or_else(PoisonError::into_inner));
+            });
+        }
+        let Some((first, rest)) = shards.split_first_mut() else {
+            return internal_err!("a replica without shards");
+        };
+        let first = first.get_mut().unwrap_or_else(PoisonError::into_inner);
+        state.round.add(first.sum);
+        for shard in rest {
+            let shard = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
+            state.round.add(shard.sum);
+            for (sum, g) in first.gradient.iter_mut().zip(&shard.gradient) {
+                *sum += g;
+            }
+        }
+        descent.optimizer.step(
+            learner.layout(),
+            &descent.step_size(step),
+            &mut state.parameters,
+            &first.gradient,
+            &mut state.moments,
+        );
+        state.steps = step;
+        state.rows += batch.rows as u64;
+        descent.progress.rows.fetch_add(batch.rows as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if self.pending.rows > 0 {
+            let Self { descent, index, state, pending, shards } = self;
+            Self::step(descent, *index, state, shards, &pending.batch())?;
+            pending.clear();
+        }
+        Ok(())
+    }
+}
+
+impl Replica for SgdReplica {
+    fn update(&mut self, rows: &MiniBatch<'_>) -> Result<()> {
+        let (size, width) = (self.descent.batch_size, self.descent.learner.width());
+        let mut start = 0;
+        if self.pending.rows > 0 {
+            start = rows.rows.min(size - self.pending.rows);
+            self.pending.push(&rows.slice(0, start, width));
+            if self.pending.rows == size {
+                self.flush()?;
+            }
+        }
+        while rows.rows - start >= size {
+            let mut batch = rows.slice(start, start + size, width);
+            batch.first_row = 0;
+            Self::step(&self.descent, self.index, &mut self.state, &mut self.shards, &batch)?;
+            start += size;
+        }
+        if start < rows.rows {
+            self.pending.push(&rows.slice(start, rows.rows, width));
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Vec<u8>> {
+        self.flush()?;
+        Ok(self.state.to_bytes())
+    }
+}

@@ -1,0 +1,390 @@
+//! A model ready to predict: what PREDICT and `predict(...)` run over whole batches.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, ListArray, PrimitiveArray, StructArray, UInt32Array,
+};
+use arrow::buffer::OffsetBuffer;
+use arrow::compute::{cast, interleave, take};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type};
+use arrow::row::{OwnedRow, RowConverter, SortField};
+use datafusion_common::{Result, ScalarValue, exec_err, internal_err};
+
+use crate::batch::MiniBatch;
+use crate::encoder::{Column, Input, flatten_columns, flatten_fields};
+use crate::learner::{Learner, Network, probabilities};
+use crate::model::{Labels, Model, Trained};
+
+/// Rows that are encoded and scored at a time: they stay in the cache between the two.
+const BLOCK: usize = 512;
+
+/// The name of the struct field (and output column) of a prediction's parts.
+pub mod parts {
+    /// The prediction, of the target's type.
+    pub const LABEL: &str = "label";
+    /// Classes with their probabilities, most probable first.
+    pub const PROBABILITIES: &str = "probs";
+    /// The raw score of a model without probabilities.
+    pub const SCORE: &str = "score";
+}
+
+/// A model ready to predict.
+#[derive(Debug)]
+pub struct Scorer {
+    model: Arc<Model>,
+    inputs: Vec<Input>,
+    members: Vec<Option<Ready>>,
+    dispatch: Option<Dispatch>,
+    unseen: AtomicU64,
+    fields: Fields,
+}
+
+/// One trained member with its network and its classes as an array.
+#[derive(Debug)]
+struct Ready {
+    trained: Trained,
+    network: Network,
+    classes: Option<ArrayRef>,
+}
+
+/// From the values of the partition columns to the member.
+#[derive(Debug)]
+struct Dispatch {
+    converter: RowConverter,
+    types: Vec<DataType>,
+    members: HashMap<OwnedRow, usize>,
+}
+
+impl Scorer {
+    /// Prepares a model.
+    ///
+    /// # Errors
+    /// When its parts do not fit together.
+    pub fn new(model: Arc<Model>) -> Result<Self> {
+        let fields: Vec<Field> =
+            model.inputs.iter().map(|(n, t)| Field::new(n, t.clone(), true)).collect();
+        let inputs = flatten_fields(&Fields::from(fields))?;
+        let mut members = Vec::with_capacity(model.members.len());
+        for member in &model.members {
+            let Ok(trained) = &member.outcome else {
+                members.push(None);
+                continue;
+            };
+            let network = trained.network.network(trained.encoder.width());
+            if network.layout().len() != trained.parameters.len() {
+                return exec_err!(
+                    "model {} has {} parameters, but its layers need {}",
+                    model.name,
+                    trained.parameters.len(),
+                    network.layout().len()
+                );
+            }
+            let classes = match &trained.labels {
+                Labels::Numbers { .. } => None,
+                Labels::Classes(classes) => {
+                    Some(ScalarValue::iter_to_array(classes.iter().cloned())?)
+                }
+            };
+            members.push(Some(Ready { trained: trained.as_ref().clone(), network, classes }));
+        }
+        let dispatch = match model.partition_by.as_slice() {
+            [] => None,
+            columns => Some(Dispatch::new(columns, &model)?),
+        };
+        let fields = output_fields(&model, &members);
+        Ok(Self { model, inputs, members, dispatch, unseen: AtomicU64::new(0), fields })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Arguments of a prediction in order: the model's inputs, then its partition columns.
+    pub fn arguments(&self) -> impl Iterator<Item = &(String, DataType)> {
+        self.model.inputs.iter().chain(&self.model.partition_by)
+    }
+
+    /// The parts of a prediction: `label`, then `probs` or `score` where the model has them.
+    pub fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
+    /// Number of classes of a classifier (of its first trained member).
+    pub fn classes(&self) -> Option<usize> {
+        let ready = self.members.iter().flatten().next()?;
+        ready.classes.as_ref().map(|classes| classes.len())
+    }
+
+    /// Rows that no trained member was there for, and forgets their number.
+    pub fn take_unseen(&self) -> u64 {
+        self.unseen.swap(0, Ordering::Relaxed)
+    }
+
+    /// Refuses argument types that the model cannot take.
+    pub fn check(&self, types: &[DataType]) -> Result<()> {
+        let names: Vec<_> = self.arguments().map(|(name, _)| name.as_str()).collect();
+        if types.len() != names.len() {
+            return exec_err!(
+                "model {} takes {} arguments ({}), but got {}",
+                self.model.name,
+                names.len(),
+                names.join(", "),
+                types.len()
+            );
+        }
+        let given: Vec<Field> = names
+            .iter()
+            .zip(types)
+            .take(self.model.inputs.len())
+            .map(|(name, data_type)| Field::new(*name, data_type.clone(), true))
+            .collect();
+        let given = flatten_fields(&Fields::from(given))?;
+        for member in self.members.iter().flatten().take(1) {
+            let given: Vec<_> =
+                given.iter().map(|i| (i.name.as_str(), &i.data_type)).collect();
+            member.trained.encoder.check(&given)?;
+        }
+        Ok(())
+    }
+
+    /// Predicts a batch: `columns` in the order of [`Scorer::arguments`], all of `rows` rows. The
+    /// result has the fields of [`Scorer::fields`]; rows without a trained member are NULL.
+    /// `threshold` is the probability above which the larger of two classes is predicted.
+    pub fn score(&self, columns: &[ArrayRef], rows: usize, threshold: f64) -> Result<StructArray> {
+        let inputs = self.model.inputs.len();
+        if columns.len() != inputs + self.model.partition_by.len() {
+            return internal_err!("a prediction got {} columns", columns.len());
+        }
+        let features = flatten_columns(&columns[..inputs], &self.inputs)?;
+        let Some(dispatch) = &self.dispatch else {
+            return match self.members.first() {
+                Some(Some(ready)) => self.score_member(ready, &features, rows, threshold),
+                _ => exec_err!("model {} was not trained", self.model.name),
+            };
+        };
+        // Rows of each member are taken together, scored, and put back to where they stood.
+        let members = dispatch.members(&columns[inputs..])?;
+        let mut rows_of: Vec<Vec<u32>> = vec![vec![]; self.members.len()];
+        let nulls = StructArray::new_null(self.fields.clone(), 1);
+        let mut places = vec![(0usize, 0usize); rows];
+        let mut unseen = 0;
+        for (row, member) in members.iter().enumerate() {
+            match member {
+                Some(m) if self.members[*m].is_some() => rows_of[*m].push(row as u32),
+                _ => unseen += 1,
+            }
+        }
+        self.unseen.fetch_add(unseen, Ordering::Relaxed);
+        let mut pieces: Vec<ArrayRef> = vec![Arc::new(nulls)];
+        for (ready, own) in self.members.iter().zip(rows_of) {
+            let Some(ready) = ready.as_ref().filter(|_| !own.is_empty()) else { continue };
+            for (i, row) in own.iter().enumerate() {
+                places[*row as usize] = (pieces.len(), i);
+            }
+            let indices = UInt32Array::from(own);
+            let own: Vec<ArrayRef> = features
+                .iter()
+                .map(|column| take(column, &indices, None))
+                .collect::<Result<_, _>>()?;
+            pieces.push(Arc::new(self.score_member(ready, &own, indices.len(), threshold)?));
+        }
+        let pieces: Vec<&dyn Array> = pieces.iter().map(AsRef::as_ref).collect();
+        Ok(interleave(&pieces, &places)?.as_struct().clone())
+    }
+
+    /// Predicts rows that all belong to one member.
+    fn score_member(
+        &self,
+        ready: &Ready,
+        features: &[ArrayRef],
+        rows: usize,
+        threshold: f64,
+    ) -> Result<StructArray> {
+        let Ready { trained, network, classes } = ready;
+        let width = trained.encoder.width();
+        let outputs = network.outputs();
+        let mut dense = vec![0.0; BLOCK * width.dense];
+        let mut codes = vec![0; BLOCK * width.columns];
+        let mut scratch = network.scratch(BLOCK);
+        let mut logits = vec![0.0f32; rows * outputs];
+        for start in (0..rows).step_by(BLOCK) {
+            let n = BLOCK.min(rows - start);
+            let block: Vec<ArrayRef> = features.iter().map(|f| f.slice(start, n)).collect();
+            let columns: Vec<Column> = block.iter().map(Column::Array).collect();
+            let dense = &mut dense[..n * width.dense];
+            let codes = &mut codes[..n * width.columns];
+            trained.encoder.encode(&columns, n, dense, codes)?;
+            let batch =
+                MiniBatch { rows: n, first_row: 0, dense, codes, label: &[], weight: &[] };
+            let out = &mut logits[start * outputs..(start + n) * outputs];
+            network.scores(&trained.parameters, &batch, &mut scratch, out);
+        }
+        let loss = trained.network.loss;
+        match (&trained.labels, classes) {
+            (Labels::Classes(_), Some(classes)) if loss.has_probabilities() => {
+                let k = classes.len();
+                let mut probs = vec![0.0f64; rows * k];
+                probabilities(loss, &logits, outputs, &mut probs);
+                self.decide(&probs, k, classes, threshold)
+            }
+            (Labels::Classes(_), Some(classes)) => self.margins(&logits, outputs, classes),
+            (Labels::Numbers { mean, stddev }, _) => {
+                let exponential = loss.is_log_link();
+                let values = logits.iter().map(|z| {
+                    let z = f64::from(*z);
+                    if exponential { z.exp() } else { mean + stddev * z }
+                });
+                let values: ArrayRef = Arc::new(Float64Array::from_iter_values(values));
+                let label = cast(&values, self.fields[0].data_type())?;
+                Ok(StructArray::try_new(self.fields.clone(), vec![label], None)?)
+            }
+            (Labels::Classes(_), None) => internal_err!("a classifier without classes"),
+        }
+    }
+
+    /// The prediction of classes from their probabilities `[rows, k]`.
+    fn decide(
+        &self,
+        probs: &[f64],
+        k: usize,
+        classes: &ArrayRef,
+        threshold: f64,
+    ) -> Result<StructArray> {
+        let rows = probs.len() / k;
+        let mut best = Vec::with_capacity(rows);
+        let mut order: Vec<u32> = Vec::with_capacity(rows * k);
+        let mut sorted = Vec::with_capacity(rows * k);
+        for row in probs.chunks_exact(k) {
+            let begin = order.len();
+            order.extend(0..k as u32);
+            let own = &mut order[begin..];
+            own.sort_by(|a, b| row[*b as usize].total_cmp(&row[*a as usize]));
+            sorted.extend(own.iter().map(|class| row[*class as usize]));
+            best.push(match row {
+                [_, positive] => u32::from(*positive > threshold),
+                _ => own.first().copied().unwrap_or(0),
+            });
+        }
+        let label = take(classes, &UInt32Array::from(best), None)?;
+        let of_probs = take(classes, &UInt32Array::from(order), None)?;
+        let DataType::List(item) = self.fields[1].data_type() else {
+            return internal_err!("probabilities must be a list");
+        };
+        let DataType::Struct(pair) = item.data_type() else {
+            return internal_err!("probabilities must be a list of struct");
+        };
+        let pairs = StructArray::try_new(
+            pair.clone(),
+            vec![of_probs, Arc::new(Float64Array::from(sorted))],
+            None,
+        )?;
+        let list = ListArray::try_new(
+            Arc::clone(item),
+            OffsetBuffer::from_repeated_length(k, rows),
+            Arc::new(pairs),
+            None,
+        )?;
+        Ok(StructArray::try_new(self.fields.clone(), vec![label, Arc::new(list)], None)?)
+    }
+
+    /// The prediction of a support vector machine from its margins `[rows, outputs]`.
+    fn margins(&self, scores: &[f32], outputs: usize, classes: &ArrayRef) -> Result<StructArray> {
+        let mut best = Vec::with_capacity(scores.len() / outputs);
+        let mut margin = Vec::with_capacity(best.capacity());
+        for row in scores.chunks_exact(outputs) {
+            if let [score] = row {
+                best.push(u32::from(*score > 0.0));
+                margin.push(f64::from(*score));
+            } else {
+                let (mut class, mut top) = (0, f32::NEG_INFINITY);
+                for (i, score) in row.iter().enumerate() {
+                    if *score > top {
+                        (class, top) = (i, *score);
+                    }
+                }
+                best.push(class as u32);
+                margin.push(f64::from(top));
+            }
+        }
+        let label = take(classes, &UInt32Array::from(best), None)?;
+        let margin: PrimitiveArray<Float64Type> = margin.into();
+        Ok(StructArray::try_new(self.fields.clone(), vec![label, Arc::new(margin)], None)?)
+    }
+}
+
+impl Dispatch {
+    fn new(columns: &[(String, DataType)], model: &Model) -> Result<Self> {
+        let types: Vec<DataType> = columns.iter().map(|(_, t)| t.clone()).collect();
+        let converter =
+            RowConverter::new(types.iter().map(|t| SortField::new(t.clone())).collect())?;
+        let mut members = HashMap::new();
+        for (i, member) in model.members.iter().enumerate() {
+            let key: Vec<ArrayRef> = member
+                .key
+                .iter()
+                .zip(&types)
+                .map(|(value, t)| Ok(cast(&value.to_array()?, t)?))
+                .collect::<Result<_>>()?;
+            members.insert(converter.convert_columns(&key)?.row(0).owned(), i);
+        }
+        Ok(Self { converter, types, members })
+    }
+
+    /// The member of each row.
+    fn members(&self, columns: &[ArrayRef]) -> Result<Vec<Option<usize>>> {
+        let columns: Vec<ArrayRef> = columns
+            .iter()
+            .zip(&self.types)
+            .map(|(column, t)| Ok(cast(column, t)?))
+            .collect::<Result<_>>()?;
+        let rows = self.converter.convert_columns(&columns)?;
+        Ok(rows.iter().map(|row| self.members.get(&row.owned()).copied()).collect())
+    }
+}
+
+/// The type of a prediction: the target's, but fractions where numbers are predicted for a
+/// target of whole numbers or decimals, which rounding would only make worse.
+fn label_type(model: &Model) -> DataType {
+    match &model.target.data_type {
+        t if model.algorithm.is_classifier() => class_type(t),
+        t @ (DataType::Float16 | DataType::Float32 | DataType::Float64) => t.clone(),
+        _ => DataType::Float64,
+    }
+}
+
+/// Classes are kept as plain values: a dictionary of strings predicts strings.
+fn class_type(target: &DataType) -> DataType {
+    match target {
+        DataType::Dictionary(_, value) => class_type(value),
+        other => other.clone(),
+    }
+}
+
+/// The fields of a prediction.
+fn output_fields(model: &Model, members: &[Option<Ready>]) -> Fields {
+    let label = label_type(model);
+    let mut fields = vec![Field::new(parts::LABEL, label.clone(), true)];
+    let any = members.iter().flatten().next();
+    if let (Some(ready), true) = (any, model.algorithm.is_classifier()) {
+        if ready.trained.network.loss.has_probabilities() {
+            fields.push(Field::new(parts::PROBABILITIES, probabilities_type(label), true));
+        } else {
+            fields.push(Field::new(parts::SCORE, DataType::Float64, true));
+        }
+    }
+    Fields::from(fields)
+}
+
+/// `List<Struct<label, prob>>`.
+pub fn probabilities_type(label: DataType) -> DataType {
+    let pair = Fields::from(vec![
+        Field::new("label", label, true),
+        Field::new("prob", DataType::Float64, false),
+    ]);
+    let item: FieldRef = Arc::new(Field::new_list_field(DataType::Struct(pair), true));
+    DataType::List(item)
+}
