@@ -27,6 +27,8 @@ mod newton;
 mod solve;
 
 #[cfg(test)]
+mod laws;
+#[cfg(test)]
 mod oracle;
 
 pub use cost::{fits, gram_flops, gram_memory, newton_flops, newton_memory};

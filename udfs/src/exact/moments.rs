@@ -68,11 +68,6 @@ impl Block {
         extras
     }
 
-    /// Row `row`, `[a]`.
-    pub(super) fn row(&self, row: usize) -> &[f64] {
-        &self.values[row * self.columns..(row + 1) * self.columns]
-    }
-
     /// The rows in use as the column-major matrix `[a, rows]`.
     pub(super) fn transposed(&self) -> MatRef<'_, f64> {
         let used = &self.values[..self.rows * self.columns];
@@ -270,8 +265,11 @@ mod tests {
                 let second = if row % 7 == 0 { NO_CATEGORY } else { 3 + row as u32 % 2 };
                 codes.extend([first, second]);
                 h.push((at * 0.11).cos());
-                let mut v: Vec<f64> =
-                    block.row(row).iter().zip(&delta).map(|(v, delta)| v + delta).collect();
+                let mut v: Vec<f64> = block.values[row * columns..][..columns]
+                    .iter()
+                    .zip(&delta)
+                    .map(|(v, delta)| v + delta)
+                    .collect();
                 v.resize(columns + categories, 0.0);
                 v[columns + first as usize] = 1.0;
                 if second != NO_CATEGORY {

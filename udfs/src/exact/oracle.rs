@@ -8,9 +8,9 @@ use super::*;
 
 /// A file of `exact.py`.
 #[derive(Deserialize)]
-struct Case {
-    rows: usize,
-    dense: usize,
+pub(super) struct Case {
+    pub(super) rows: usize,
+    pub(super) dense: usize,
     columns: usize,
     categories: usize,
     x: Vec<f32>,
@@ -18,14 +18,14 @@ struct Case {
     label: Vec<f32>,
     weight: Vec<f32>,
     #[serde(default)]
-    outputs: usize,
-    l2: f64,
+    pub(super) outputs: usize,
+    pub(super) l2: f64,
     #[serde(default)]
     intercept: Option<bool>,
     rank: Option<usize>,
     weights: Vec<f64>,
     intercepts: Vec<f64>,
-    loss: f64,
+    pub(super) loss: f64,
 }
 
 impl Case {
@@ -33,16 +33,16 @@ impl Case {
         serde_json::from_str(text).expect("a case of exact.py")
     }
 
-    fn width(&self) -> Width {
+    pub(super) fn width(&self) -> Width {
         Width { dense: self.dense, columns: self.columns, categories: self.categories }
     }
 
     /// Category indices, NO_CATEGORY for -1.
-    fn codes(&self) -> Vec<u32> {
+    pub(super) fn codes(&self) -> Vec<u32> {
         self.codes.iter().map(|&code| u32::try_from(code).unwrap_or(NO_CATEGORY)).collect()
     }
 
-    fn batch<'a>(&'a self, codes: &'a [u32]) -> MiniBatch<'a> {
+    pub(super) fn batch<'a>(&'a self, codes: &'a [u32]) -> MiniBatch<'a> {
         MiniBatch {
             rows: self.rows,
             first_row: 0,
@@ -66,7 +66,7 @@ impl Case {
         sum
     }
 
-    fn newton(&self, parameters: &[f64]) -> NewtonSum {
+    pub(super) fn newton(&self, parameters: &[f64]) -> NewtonSum {
         let codes = self.codes();
         let mut sum = NewtonSum::new(self.width(), self.outputs, true).expect("valid");
         sum.update(parameters, &self.batch(&codes)).expect("valid");
@@ -80,7 +80,7 @@ impl Case {
         }
         close(name, &found.weights, &self.weights, tolerance);
         close(name, &[found.intercept], &self.intercepts, tolerance);
-        close(name, &[found.loss], &[self.loss], 1e-9);
+        close(name, &[found.loss], &[self.loss], 1e-11);
     }
 
     fn check_logistic(&self, name: &str, tolerance: f64) -> Report {
@@ -96,7 +96,7 @@ impl Case {
         let (weights, intercepts) = newton.parameters().split_at(count - self.outputs);
         close(name, weights, &self.weights, tolerance);
         close(name, &centred(intercepts), &centred(&self.intercepts), tolerance);
-        close(name, &[report.loss], &[self.loss], 1e-9);
+        close(name, &[report.loss], &[self.loss], 1e-10);
         report
     }
 }
@@ -108,18 +108,18 @@ fn centred(intercepts: &[f64]) -> Vec<f64> {
 }
 
 /// Equal to `tolerance` of the largest of `expected`.
-fn close(name: &str, found: &[f64], expected: &[f64], tolerance: f64) {
+pub(super) fn close(name: &str, found: &[f64], expected: &[f64], tolerance: f64) {
     assert_eq!(found.len(), expected.len(), "{name}");
     let size = expected.iter().fold(f64::MIN_POSITIVE, |most, x| most.max(x.abs()));
     let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs() / size).fold(0.0, f64::max);
     assert!(worst <= tolerance, "{name}: off by {worst:e} of {size}\n{found:?}\n{expected:?}");
 }
 
-fn adult() -> Case {
+pub(super) fn adult() -> Case {
     Case::parse(include_str!("../../tests/oracle/exact_adult.json"))
 }
 
-fn iris() -> Case {
+pub(super) fn iris() -> Case {
     Case::parse(include_str!("../../tests/oracle/exact_iris.json"))
 }
 
@@ -129,18 +129,18 @@ fn diamonds() -> Case {
 
 #[test]
 fn linear_regressions_equal_scikit_learn() {
-    diamonds().check_linear("diamonds", 1e-8);
+    diamonds().check_linear("diamonds", 1e-10);
     let ridge = include_str!("../../tests/oracle/exact_diamonds_ridge.json");
-    Case::parse(ridge).check_linear("ridge", 1e-8);
+    Case::parse(ridge).check_linear("ridge", 1e-10);
     let raw = include_str!("../../tests/oracle/exact_diamonds_raw.json");
-    Case::parse(raw).check_linear("raw, no intercept", 1e-6);
+    Case::parse(raw).check_linear("raw, no intercept", 1e-9);
 }
 
 #[test]
 fn logistic_regressions_equal_scikit_learn() {
-    let report = adult().check_logistic("adult", 1e-7);
+    let report = adult().check_logistic("adult", 1e-9);
     assert!(report.passes <= 12, "{report:?}");
-    iris().check_logistic("iris", 1e-6);
+    iris().check_logistic("iris", 1e-11);
 }
 
 /// A column of timestamps (seconds, float32 as encoded) and a constant column: shifting the target
@@ -270,227 +270,6 @@ fn a_newton_sum_equals_the_naive_one() {
     }
 }
 
-#[test]
-fn merging_keeps_the_laws() {
-    let case = adult();
-    let codes = case.codes();
-    let (width, batch) = (case.width(), case.batch(&codes));
-    let at = vec![0.05; width.inputs() + 1];
-    let gram = |from, to| {
-        let mut sum = GramSum::new(width);
-        sum.update(&batch.slice(from, to, width)).expect("valid");
-        sum
-    };
-    let newton = |from, to| {
-        let mut sum = NewtonSum::new(width, 1, true).expect("valid");
-        sum.update(&at, &batch.slice(from, to, width)).expect("valid");
-        sum
-    };
-    let (whole, whole_newton) = (gram(0, case.rows), newton(0, case.rows));
-    let solved = whole.solve(0.01, true).expect("solvable");
-    let step = whole_newton.step(&at, 0.01).expect("finite");
-    assert_eq!(gram(0, case.rows).to_bytes(), whole.to_bytes());
-    assert_eq!(newton(0, case.rows).to_bytes(), whole_newton.to_bytes());
-    for cuts in [vec![0, 1, 400], vec![0, 257, 258, 400], vec![0, 0, 13, 200, 399, 400]] {
-        let mut sum = GramSum::new(width);
-        let mut sum_newton = NewtonSum::new(width, 1, true).expect("valid");
-        for pair in cuts.windows(2) {
-            let bytes = gram(pair[0], pair[1]).to_bytes();
-            sum.merge(&GramSum::from_bytes(&bytes).expect("own bytes")).expect("same width");
-            let bytes = newton(pair[0], pair[1]).to_bytes();
-            let part = NewtonSum::from_bytes(&bytes).expect("own bytes");
-            sum_newton.merge(&part).expect("same width");
-        }
-        assert_eq!((sum.rows(), sum.weight()), (whole.rows(), whole.weight()));
-        let found = sum.solve(0.01, true).expect("solvable");
-        close("weights", &found.weights, &solved.weights, 1e-12);
-        close("mean", &[sum.mean_target()], &[whole.mean_target()], 1e-13);
-        let found = sum_newton.step(&at, 0.01).expect("finite");
-        close("objective", &[found.objective], &[step.objective], 1e-13);
-        close("direction", &found.direction, &step.direction, 1e-12);
-    }
-    // Empty sums, and rows without weight, change nothing.
-    let mut sum = whole.clone();
-    sum.merge(&GramSum::new(width)).expect("same width");
-    assert_eq!(sum.to_bytes(), whole.to_bytes());
-    let mut sum = GramSum::new(width);
-    sum.merge(&whole).expect("same width");
-    assert_eq!(sum.to_bytes(), whole.to_bytes());
-    let mut sum = NewtonSum::new(width, 1, true).expect("valid");
-    sum.merge(&whole_newton).expect("same width");
-    assert_eq!(sum.to_bytes(), whole_newton.to_bytes());
-    let row = MiniBatch { weight: &[0.0], dense: &[f32::NAN; 6], ..batch.slice(0, 1, width) };
-    let mut sum = whole.clone();
-    sum.update(&row).expect("valid");
-    let found = sum.solve(0.01, true).expect("a row without weight is nothing");
-    assert_eq!(found, solved);
-}
-
-/// Runs Newton's method over one batch.
-fn run(width: Width, outputs: usize, intercept: bool, l2: f64, batch: &MiniBatch) -> Newton {
-    let count = (width.inputs() + usize::from(intercept)) * outputs;
-    let options = NewtonOptions { l2, tolerance: 1e-9, max_steps: 60 };
-    let mut newton = Newton::new(vec![0.0; count], options).expect("valid");
-    loop {
-        let mut sum = NewtonSum::new(width, outputs, intercept).expect("valid");
-        sum.update(newton.trial(), batch).expect("valid");
-        if newton.advance(&sum).expect("finite") == Advance::Finished {
-            return newton;
-        }
-    }
-}
-
-/// Without l2, one-hot columns of all categories beside an intercept, the same without intercept,
-/// and dummies with one category dropped are the same model.
-#[test]
-fn dependent_columns_do_not_change_the_loss() {
-    let rows = 300;
-    let codes: Vec<u32> = (0..rows).map(|i| (i as u32 * 7919 / 13) % 3).collect();
-    let weight = vec![1.0; rows];
-    for outputs in [1, 3] {
-        let classes = outputs.max(2) as u32;
-        let label: Vec<f32> =
-            (0..rows as u32).map(|i| ((i * 2_654_435 / 1000) % classes) as f32).collect();
-        let x: Vec<f32> = (0..rows).map(|i| (i as f32).sin() + 0.3 * label[i]).collect();
-        let dummies: Vec<f32> = (0..rows)
-            .flat_map(|i| {
-                [x[i], f32::from(u8::from(codes[i] == 1)), f32::from(u8::from(codes[i] == 2))]
-            })
-            .collect();
-        let batch = |dense, codes| MiniBatch {
-            rows,
-            first_row: 0,
-            dense,
-            codes,
-            label: &label,
-            weight: &weight,
-        };
-        let hot = Width { dense: 1, columns: 1, categories: 3 };
-        let plain = Width { dense: 3, columns: 0, categories: 0 };
-        let expected = run(plain, outputs, true, 0.0, &batch(&dummies, &[])).report();
-        assert_eq!(expected.outcome, Outcome::Converged);
-        for intercept in [true, false] {
-            let found = run(hot, outputs, intercept, 0.0, &batch(&x, &codes)).report();
-            assert_eq!(found.outcome, Outcome::Converged, "{found:?}");
-            assert!(!found.separable && found.passes <= 10, "{found:?}");
-            close("loss", &[found.loss], &[expected.loss], 1e-12);
-        }
-    }
-}
-
-/// Timestamps in seconds, not standardised, against the same counted from the first.
-#[test]
-fn a_logistic_regression_of_timestamps_keeps_its_digits() {
-    let rows = 200;
-    let near: Vec<f32> = (0..rows).map(|i| 128.0 * ((i * 37) % 101) as f32).collect();
-    let far: Vec<f32> = near.iter().map(|x| x + 1.6e9).collect();
-    let label: Vec<f32> = (0..rows)
-        .map(|i| f32::from(u8::from((i * i + (near[i] / 2000.0) as usize) % 7 > 3)))
-        .collect();
-    let weight = vec![1.0; rows];
-    let width = Width { dense: 1, columns: 0, categories: 0 };
-    let fit = |x| {
-        let batch =
-            MiniBatch { rows, first_row: 0, dense: x, codes: &[], label: &label, weight: &weight };
-        run(width, 1, true, 0.0, &batch)
-    };
-    let (near, far) = (fit(&near), fit(&far));
-    assert_eq!(far.report().outcome, Outcome::Converged, "{:?}", far.report());
-    close("weight", &far.parameters()[..1], &near.parameters()[..1], 1e-8);
-    close("loss", &[far.report().loss], &[near.report().loss], 1e-12);
-}
-
-/// Two classes that a threshold separates, without a penalty; with one category of a single class.
-#[test]
-fn separable_classes_end_with_finite_weights() {
-    let width = Width { dense: 1, columns: 1, categories: 2 };
-    let x: Vec<f32> = (0..40).map(|i| i as f32 / 10.0 - 2.0).collect();
-    let codes: Vec<u32> = (0..40).map(|i| u32::from(i % 2 == 0)).collect();
-    let label: Vec<f32> = x.iter().map(|&x| f32::from(u8::from(x > 0.33))).collect();
-    let batch = MiniBatch {
-        rows: 40,
-        first_row: 0,
-        dense: &x,
-        codes: &codes,
-        label: &label,
-        weight: &[1.0; 40],
-    };
-    for outputs in [1, 2] {
-        let mut newton = Newton::new(vec![0.0; 4 * outputs], NewtonOptions::default()).unwrap();
-        loop {
-            let mut sum = NewtonSum::new(width, outputs, true).unwrap();
-            sum.update(newton.trial(), &batch).unwrap();
-            if newton.advance(&sum).unwrap() == Advance::Finished {
-                break;
-            }
-        }
-        let report = newton.report();
-        assert!(report.separable, "{report:?}");
-        assert_eq!(report.outcome, Outcome::Converged, "{report:?}");
-        assert!(report.loss < 1e-5 && newton.parameters().iter().all(|w| w.abs() < 1e6));
-    }
-}
-
-/// A start far out, where the full Newton step overshoots, needs halvings and still converges.
-#[test]
-fn a_bad_start_is_damped() {
-    let case = iris();
-    let count = (case.dense + 1) * case.outputs;
-    let start: Vec<f64> = (0..count).map(|i| if i % 2 == 0 { 9.0 } else { -9.0 }).collect();
-    let options = NewtonOptions { l2: case.l2, tolerance: 1e-10, max_steps: 100 };
-    let mut newton = Newton::new(start, options).unwrap();
-    let mut last = f64::INFINITY;
-    while newton.advance(&case.newton(newton.trial())).unwrap() == Advance::Continue {
-        assert!(newton.report().objective <= last);
-        last = newton.report().objective;
-    }
-    let report = newton.report();
-    assert_eq!(report.outcome, Outcome::Converged, "{report:?}");
-    assert!(report.passes > report.steps + 1, "no step was halved: {report:?}");
-    close("loss", &[report.loss], &[case.loss], 1e-8);
-}
-
-#[test]
-fn bad_input_is_an_error() {
-    let width = Width { dense: 1, columns: 1, categories: 2 };
-    let good = MiniBatch {
-        rows: 2,
-        first_row: 0,
-        dense: &[1.0, 2.0],
-        codes: &[0, 1],
-        label: &[0.0, 1.0],
-        weight: &[1.0, 1.0],
-    };
-    let solve = |batch: MiniBatch| {
-        let mut sum = GramSum::new(width);
-        sum.update(&batch)?;
-        sum.solve(0.0, true)
-    };
-    let message = |batch| solve(batch).expect_err("bad").to_string();
-    assert!(solve(good).is_ok());
-    for bad in [
-        MiniBatch { dense: &[1.0, f32::NAN], ..good },
-        MiniBatch { label: &[f32::INFINITY, 1.0], ..good },
-        MiniBatch { weight: &[1.0, -1.0], ..good },
-    ] {
-        assert!(message(bad).contains("finite"));
-        let mut sum = NewtonSum::new(width, 1, true).unwrap();
-        let mut newton = Newton::new(vec![0.0; 4], NewtonOptions::default()).unwrap();
-        let done = sum.update(newton.trial(), &bad).and_then(|()| newton.advance(&sum));
-        assert!(done.is_err(), "{bad:?}");
-    }
-    assert!(message(MiniBatch { codes: &[0, 2], ..good }).contains("out of range"));
-    assert!(message(MiniBatch { dense: &[1.0], ..good }).contains("dense"));
-    assert!(message(MiniBatch { weight: &[0.0, 0.0], ..good }).contains("no row"));
-    assert!(GramSum::new(width).solve(-1.0, true).is_err());
-    let mut sum = NewtonSum::new(width, 3, true).unwrap();
-    let bad = MiniBatch { label: &[0.0, 3.0], ..good };
-    assert!(sum.update(&[0.0; 12], &bad).unwrap_err().to_string().contains("3 classes"));
-    let bytes = GramSum::new(width).to_bytes();
-    assert!(GramSum::from_bytes(&bytes[..bytes.len() - 1]).is_err());
-    assert!(NewtonSum::from_bytes(&bytes).is_err());
-}
-
 /// All rows: `python udfs/tests/oracle/exact.py DATA FOLDER`, then
 /// `GRADLAKE_EXACT_ORACLE=FOLDER cargo test -p gradlake-udfs --lib exact -- --ignored --nocapture`.
 #[test]
@@ -506,14 +285,14 @@ fn all_rows_equal_scikit_learn() {
         Case::parse(&std::fs::read_to_string(path).expect("a file of exact.py"))
     };
     let linear = ["housing", "housing_ridge", "housing_raw", "flights", "diamonds"];
-    for (name, tolerance) in linear.into_iter().zip([1e-8, 1e-8, 1e-6, 1e-7, 1e-7]) {
+    for (name, tolerance) in linear.into_iter().zip([1e-11, 1e-11, 1e-11, 1e-8, 1e-11]) {
         let case = case(name);
         let start = std::time::Instant::now();
         let found = case.gram().solve(case.l2, true).expect("solvable");
         eprintln!("{name}: {:?}, rank {}, rmse {}", start.elapsed(), found.rank, found.loss.sqrt());
         case.check_linear(name, tolerance);
     }
-    for (name, tolerance) in [("adult", 1e-6), ("iris", 1e-6), ("digits", 1e-5)] {
+    for (name, tolerance) in [("adult", 1e-11), ("iris", 1e-11), ("digits", 1e-11)] {
         let case = case(name);
         let codes = case.codes();
         let at = vec![0.0; (case.width().inputs() + 1) * case.outputs];
