@@ -123,3 +123,69 @@ fn named_model(function: &Function) -> Result<Option<ModelUse>> {
          are loaded before any row is read"
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parsers::parse_one;
+    use crate::statements::Statement;
+
+    fn models(sql: &str) -> Result<Vec<String>> {
+        let Statement::DataFusion(statement) = parse_one(sql)? else { panic!("{sql}") };
+        let models = models_of_statement(&statement)?;
+        let text = |m: ModelUse| m.version.map_or(m.name.clone(), |v| format!("{} {v}", m.name));
+        Ok(models.into_iter().map(text).collect())
+    }
+
+    #[test]
+    fn models_are_found_wherever_they_stand() {
+        for (sql, expected) in [
+            ("SELECT predict('b', x), Predict_Proba('A', y) FROM t", "A, b"),
+            ("SELECT 1 FROM t WHERE predict('m', x) > 1 ORDER BY predict('n', x)", "m, n"),
+            ("SELECT sum(predict('m', x)) OVER (PARTITION BY predict('n', x)) FROM t", "m, n"),
+            ("SELECT predict('m', predict('n', x)) FROM t", "m, n"),
+            ("WITH c AS (SELECT predict('m', x) FROM t) SELECT * FROM c", "m"),
+            ("SELECT * FROM (PREDICT MODEL m VERSION 3 AS SELECT predict('n', x) FROM t)", "m 3, n"),
+            ("SELECT * FROM (PREDICT MODEL m FROM t), (PREDICT MODEL m FROM t)", "m"),
+            ("COPY (PREDICT MODEL m FROM t) TO 'x.csv'", "m"),
+            ("COPY t TO 'x.csv'", ""),
+            ("EXPLAIN ANALYZE SELECT predict('m', x) FROM t", "m"),
+            ("EXPLAIN COPY (PREDICT MODEL m FROM t) TO 'x.csv'", "m"),
+            ("INSERT INTO t PREDICT MODEL m FROM u", "m"),
+            ("CREATE VIEW v AS SELECT predict('m', x) FROM t", "m"),
+            ("SELECT predict, a.predict('m') FROM predict", ""),
+            ("SHOW TABLES", ""),
+        ] {
+            assert_eq!(models(sql).unwrap().join(", "), expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_name_must_be_a_literal() {
+        for (sql, expected) in [
+            (
+                "SELECT predict(m, x) FROM t",
+                "the first argument of predict is the name of a model as a string, found m: models \
+                 are loaded before any row is read",
+            ),
+            (
+                "SELECT predict_proba('a' || 'b', x) FROM t",
+                "the first argument of predict_proba is the name of a model as a string, found 'a' \
+                 || 'b': models are loaded before any row is read",
+            ),
+            (
+                "SELECT predict() FROM t",
+                "predict takes the name of a model as a string and then its features, found no \
+                 argument",
+            ),
+            (
+                "SELECT predict_rows('m', (SELECT 1)) FROM t",
+                "predict_rows gives rows and stands in FROM; in an expression write \
+                 predict('model', feature, ...)",
+            ),
+        ] {
+            let error = models(sql).unwrap_err().strip_backtrace();
+            assert_eq!(error, format!("Error during planning: {expected}"));
+        }
+    }
+}

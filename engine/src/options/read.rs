@@ -1,0 +1,226 @@
+//! Values of options as Rust's types, or the sentence that says what was expected.
+
+use std::time::Duration;
+
+use datafusion::common::{Result, plan_err};
+
+use super::schedule::{ScheduleKind, ScheduleOption, Warmup};
+use super::spec::Spec;
+use super::value::OptionValue;
+use super::{ClassWeights, nearest};
+
+/// One given option.
+pub(super) struct Given<'a> {
+    pub(super) spec: &'static Spec,
+    pub(super) value: &'a OptionValue,
+}
+
+impl<'a> Given<'a> {
+    /// The error of a value that does not fit.
+    pub(super) fn refuse<T>(&self) -> Result<T> {
+        plan_err!("option {} must be {}, but is {}", self.spec.name, self.spec.range, self.value)
+    }
+
+    fn check<T>(&self, value: Option<T>) -> Result<T> {
+        value.map_or_else(|| self.refuse(), Ok)
+    }
+
+    /// A whole number from `low` to `high`.
+    pub(super) fn whole(&self, low: u64, high: u64) -> Result<u64> {
+        self.check(whole(self.value).filter(|n| (low..=high).contains(n)))
+    }
+
+    /// A finite number that `fits`.
+    pub(super) fn number(&self, fits: impl Fn(f64) -> bool) -> Result<f64> {
+        self.check(number(self.value).filter(|n| fits(*n)))
+    }
+
+    pub(super) fn boolean(&self) -> Result<bool> {
+        self.check(match self.value {
+            OptionValue::Bool(value) => Some(*value),
+            _ => None,
+        })
+    }
+
+    /// The text of a string or of a bare word.
+    pub(super) fn text(&self) -> Result<&'a str> {
+        self.check(text(self.value))
+    }
+
+    /// Whether it is this word (or string).
+    pub(super) fn is(&self, word: &str) -> bool {
+        text(self.value).is_some_and(|text| text.eq_ignore_ascii_case(word))
+    }
+
+    /// One of these names, as `choose` knows them.
+    pub(super) fn one_of<T>(
+        &self,
+        names: &[&str],
+        choose: impl Fn(&str) -> Option<T>,
+    ) -> Result<T> {
+        let Some(text) = text(self.value) else { return self.refuse() };
+        match choose(&text.to_lowercase()) {
+            Some(value) => Ok(value),
+            None => match nearest(text, names.iter().copied()) {
+                Some(name) => plan_err!(
+                    "option {} must be {}, but is {}; did you mean {name}?",
+                    self.spec.name,
+                    self.spec.range,
+                    self.value
+                ),
+                None => self.refuse(),
+            },
+        }
+    }
+
+    /// `[128, 64]`, or one number for one layer.
+    pub(super) fn layers(&self) -> Result<Vec<usize>> {
+        let units = |value: &OptionValue| {
+            whole(value).filter(|n| (1..=65536).contains(n)).and_then(|n| usize::try_from(n).ok())
+        };
+        self.check(match self.value {
+            OptionValue::List(values) if values.len() <= 32 => values.iter().map(units).collect(),
+            _ => None,
+        })
+    }
+
+    pub(super) fn class_weights(&self) -> Result<ClassWeights> {
+        if let OptionValue::Map(entries) = self.value {
+            let weight = |(label, value): &(String, OptionValue)| {
+                let weight = number(value).filter(|n| *n > 0.0 && *n <= 1e9)?;
+                Some((label.clone(), weight))
+            };
+            let weights: Option<Vec<_>> = entries.iter().map(weight).collect();
+            return self.check(weights.filter(|w| !w.is_empty()).map(ClassWeights::Map));
+        }
+        self.one_of(&["none", "balanced"], |name| match name {
+            "none" => Some(ClassWeights::None),
+            "balanced" => Some(ClassWeights::Balanced),
+            _ => None,
+        })
+    }
+
+    /// Seconds as a number, or a number and a unit in a string.
+    pub(super) fn duration(&self) -> Result<Duration> {
+        let seconds = match self.value {
+            OptionValue::String(text) => {
+                let text = text.trim();
+                let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+                let amount = text[..text.len() - unit.len()].parse::<f64>().ok();
+                let unit = match unit.trim().to_lowercase().as_str() {
+                    "ms" | "millisecond" | "milliseconds" => Some(0.001),
+                    "" | "s" | "second" | "seconds" => Some(1.0),
+                    "m" | "min" | "minute" | "minutes" => Some(60.0),
+                    "h" | "hour" | "hours" => Some(3600.0),
+                    "d" | "day" | "days" => Some(86400.0),
+                    _ => None,
+                };
+                amount.zip(unit).map(|(amount, unit)| amount * unit)
+            }
+            value => number(value),
+        };
+        let seconds = seconds.filter(|s| (0.0..=1e9).contains(s));
+        self.check(seconds.and_then(|s| Duration::try_from_secs_f64(s).ok()))
+    }
+
+    /// A word, or a map with 'kind', 'epochs', 'factor' and 'warmup'.
+    pub(super) fn schedule(&self) -> Result<ScheduleOption> {
+        let none = [];
+        let (kind, entries) = match self.value {
+            OptionValue::Map(entries) => {
+                let kind = entries.iter().find(|(key, _)| key == "kind").map(|(_, kind)| kind);
+                let kind = match kind {
+                    Some(kind) => self.check(text(kind))?,
+                    None => "constant",
+                };
+                (kind.to_lowercase(), entries.as_slice())
+            }
+            _ => (self.text()?.to_lowercase(), none.as_slice()),
+        };
+        let keys: &[&str] = match kind.as_str() {
+            "step" | "exponential" => &["kind", "warmup", "epochs", "factor"],
+            "constant" | "cosine" => &["kind", "warmup"],
+            _ => return self.refuse(),
+        };
+        let (mut epochs, mut factor, mut warmup) = (None, None, Warmup::Share(0.0));
+        for (key, value) in entries {
+            if !keys.contains(&key.as_str()) {
+                return plan_err!(
+                    "schedule '{kind}' takes {}, found '{key}'",
+                    keys.iter().map(|key| format!("'{key}'")).collect::<Vec<_>>().join(", ")
+                );
+            }
+            let number = number(value);
+            let fits = match (key.as_str(), number) {
+                ("epochs", Some(n)) if n > 0.0 && n <= 1e6 => {
+                    epochs = Some(n);
+                    true
+                }
+                ("factor", Some(n)) if n > 0.0 && n <= 1.0 => {
+                    factor = Some(n);
+                    true
+                }
+                ("warmup", Some(n)) if (0.0..1.0).contains(&n) => {
+                    warmup = Warmup::Share(n);
+                    true
+                }
+                ("warmup", Some(_)) => match whole(value) {
+                    Some(steps) => {
+                        warmup = Warmup::Steps(steps);
+                        true
+                    }
+                    None => false,
+                },
+                ("kind", _) => true,
+                _ => false,
+            };
+            if !fits {
+                let range = match key.as_str() {
+                    "epochs" => "a number above 0 and at most 1000000",
+                    "factor" => "a number above 0 and at most 1",
+                    _ => "a share of all steps from 0 to below 1, or a whole number of steps",
+                };
+                return plan_err!("'{key}' of schedule must be {range}, but is {value}");
+            }
+        }
+        let kind = match kind.as_str() {
+            "step" => ScheduleKind::Step { epochs, factor: factor.unwrap_or(0.1) },
+            "exponential" => ScheduleKind::Exponential {
+                epochs: epochs.unwrap_or(1.0),
+                factor: factor.unwrap_or(0.9),
+            },
+            "cosine" => ScheduleKind::Cosine,
+            _ => ScheduleKind::Constant,
+        };
+        Ok(ScheduleOption { kind, warmup })
+    }
+}
+
+fn text(value: &OptionValue) -> Option<&str> {
+    match value {
+        OptionValue::String(text) | OptionValue::Word(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// A finite number.
+fn number(value: &OptionValue) -> Option<f64> {
+    match value {
+        OptionValue::Number(text) => text.parse().ok().filter(|n: &f64| n.is_finite()),
+        _ => None,
+    }
+}
+
+/// A whole number, exact in 64 bits; `1e3` is one too.
+fn whole(value: &OptionValue) -> Option<u64> {
+    match value {
+        OptionValue::Number(text) => text.parse().ok().or_else(|| {
+            let number = number(value)?;
+            // Beyond 2^53 a float no longer says which whole number is meant.
+            let is_whole =
+                number.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&number);
+            is_whole.then_some(number as u64)
+        }),
+        _ => None,
+    }
+}
