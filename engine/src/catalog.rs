@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, MemTable, SchemaProvider, TableProvider};
-use datafusion::common::{Result, exec_datafusion_err, plan_err};
+use datafusion::common::{Result, plan_err};
 
 use crate::options::nearest;
 use crate::names::suggestion;
@@ -77,12 +77,8 @@ impl SchemaProvider for ModelSchema {
                 names.collect::<Vec<_>>().join(", ")
             );
         };
-        let batches = self.store.table(&self.name, None, table).await?;
-        let Some(first) = batches.first() else {
-            return Err(exec_datafusion_err!("model {} has an empty {name}", self.name));
-        };
-        let schema = first.schema();
-        Ok(Some(Arc::new(MemTable::try_new(schema, vec![batches])?)))
+        let batch = self.store.table(&self.name, None, table).await?;
+        Ok(Some(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?)))
     }
 
     fn table_exist(&self, name: &str) -> bool {

@@ -2,5 +2,18 @@
 //!
 //! This crate parses no statement of ours and prints nothing: progress leaves it as events.
 
+pub mod catalog;
+pub mod evaluation;
 pub mod event;
+pub mod inspection;
+mod names;
 pub mod options;
+pub mod prediction;
+pub mod registry;
+pub mod request;
+pub mod session;
+pub mod store;
+pub mod table;
+pub mod training;
+
+pub use session::{DEFAULT_WAREHOUSE, Engine, EngineOptions};

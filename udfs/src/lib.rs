@@ -10,6 +10,7 @@ pub mod exact;
 pub mod functions;
 pub mod kernels;
 pub mod learner;
+pub mod metrics;
 pub mod model;
 pub mod optimizer;
 pub mod resolver;

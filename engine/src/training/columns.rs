@@ -1,7 +1,7 @@
 //! Which columns of the query are what: features, target, weight, partition, split.
 
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::{Column, DFSchema, Result, plan_err};
+use datafusion::common::{Column, DFSchema, ExprSchema, Result, plan_err};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use gradlake_udfs::model::Model;

@@ -41,7 +41,6 @@ pub struct DescentPlan {
     /// What counts as an improvement.
     pub min_delta: f64,
     /// Stop when the training loss falls by less than this from one epoch to the next.
-    pub tolerance: Option<f64>,
     /// What rounds are called: model and version.
     pub reference: String,
     /// Factor from the loss of encoded rows to that in the target's own units.
@@ -101,7 +100,7 @@ impl DescentPlan {
             while progress.row < rows {
                 let end = rows.min(progress.row + self.round_rows);
                 let reference = format!("{}/{}/{}", self.reference, epoch, progress.row);
-                let table = self.train.slice_provider(&order, progress.row, end, self.replicas);
+                let table = self.train.slice_provider(&order, progress.row, end, self.replicas)?;
                 let round = Arc::new(SgdRound::new(Arc::clone(&self.descent), Arc::new(state.clone()))?);
                 let bytes = match runner.run(&reference, Arc::clone(&round) as _, table).await {
                     Ok(bytes) => bytes,
@@ -172,7 +171,7 @@ impl DescentPlan {
         let learner: Arc<dyn Learner> = Arc::clone(&self.descent.learner);
         let round = LossRound::new(learner, Arc::new(state.parameters.clone()));
         let order = table.epoch_order(0, self.descent.seed, false);
-        let rows = table.slice_provider(&order, 0, table.rows(), EVALUATION_PARTITIONS);
+        let rows = table.slice_provider(&order, 0, table.rows(), EVALUATION_PARTITIONS)?;
         let reference = format!("{}/{what}/{}", self.reference, state.steps);
         let mut sum = LossRound::sum(&runner.run(&reference, Arc::new(round), rows).await?)?;
         sum.loss *= self.loss_scale;
@@ -212,7 +211,6 @@ impl DescentPlan {
             learning_rate,
             rows_per_second: entry.rows as f64 / elapsed.as_secs_f64().max(1e-9),
         });
-        let last_loss = progress.history.last().map(|h| h.loss);
         progress.history.push(entry);
         progress.row = 0;
         progress.epoch_loss = LossSum::default();
@@ -234,9 +232,6 @@ impl DescentPlan {
                 progress.best = None;
                 progress.best_state = None;
             }
-        }
-        if let (Some(tolerance), Some(last)) = (self.tolerance, last_loss) {
-            progress.done |= last - loss < tolerance;
         }
         if !loss.is_finite() {
             return internal_err!("the loss of an epoch is not finite");

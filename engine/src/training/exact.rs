@@ -81,7 +81,7 @@ async fn pass(
     what: &str,
 ) -> Result<Vec<u8>> {
     let order = table.epoch_order(0, 0, false);
-    let rows = table.slice_provider(&order, 0, table.rows(), PARTITIONS);
+    let rows = table.slice_provider(&order, 0, table.rows(), PARTITIONS)?;
     let reference = format!("{}/{what}", training.reference);
     training.runner.run(&reference, round, rows).await
 }
@@ -137,7 +137,7 @@ async fn newton(
     let options = &training.request.options;
     let (width, outputs) = (train.width(), network.outputs());
     let defaults = NewtonOptions::default();
-    let tolerance = options.tolerance.unwrap_or(defaults.tolerance);
+    let tolerance = options.tolerance;
     let intercepts = if options.intercept { outputs } else { 0 };
     let start = vec![0.0; width.inputs() * outputs + intercepts];
     let mut newton = Newton::new(start, NewtonOptions { l2, tolerance, ..defaults })?;

@@ -179,7 +179,7 @@ async fn round_text(
     };
     let table = Arc::new(EncodedTable::empty(width));
     let order = table.epoch_order(0, options.seed, options.shuffle);
-    let provider = table.slice_provider(&order, 0, 0, replicas);
+    let provider = table.slice_provider(&order, 0, 0, replicas)?;
     let runner = RoundRunner::new(engine.training_state(), Arc::clone(&engine.registry));
     let reference = format!("{}/0/0", request.name);
     let parameters = Arc::new(vec![0.0; network.layout().len()]);

@@ -22,7 +22,7 @@ use crate::event::{Event, EventSink};
 use crate::options::{Split, TrainOptions};
 use crate::request::TrainRequest;
 use crate::session::Engine;
-use crate::table::{EncodedTable, RawTable, Resources, Side, SplitRule, Subset};
+use crate::table::{EncodedTable, Encoding, RawTable, Side, SplitRule, Subset};
 
 /// Rows below which `split = 'auto'` keeps every row for training.
 const SPLIT_MIN_ROWS: u64 = 500;
@@ -70,7 +70,6 @@ pub struct MemberTraining<'a> {
     pub columns: &'a TrainingColumns,
     pub parent: Option<&'a Model>,
     pub runner: &'a RoundRunner,
-    pub resources: &'a Resources,
     pub events: &'a EventSink,
     /// Values of the partition columns.
     pub key: &'a [ScalarValue],
@@ -207,7 +206,10 @@ impl MemberTraining<'_> {
         // method: the width of all rows is taken, and the encoder fitted again where it matters.
         let classifier = self.request.algorithm.is_classifier();
         let standardize_target = options.standardize && !classifier;
-        let mut mask = raw.split(subset, &SplitRule::None)?;
+        if subset.rows() == 0 {
+            return Err(Failure::Untrainable(super::no_rows(subset.skipped())));
+        }
+        let mut mask = raw.split(subset, &SplitRule::None).await?;
         let mut fitted = raw.fit(subset, &mask, options.standardize, standardize_target).await?;
         let network = self.network_spec(&fitted.labels)?;
         let method = match &parent {
@@ -222,7 +224,7 @@ impl MemberTraining<'_> {
         };
         let rule = split_rule(options, method, subset.rows());
         if !matches!(rule, SplitRule::None) {
-            mask = raw.split(subset, &rule)?;
+            mask = raw.split(subset, &rule).await?;
             fitted = raw.fit(subset, &mask, options.standardize, standardize_target).await?;
         }
         if mask.training_rows() == 0 {
@@ -233,7 +235,7 @@ impl MemberTraining<'_> {
         }
         let (encoder, labels) = match &parent {
             Some(parent) => (parent.encoder.clone(), parent.labels.clone()),
-            None => (fitted.encoder, fitted.labels),
+            None => (fitted.encoder.clone(), fitted.labels.clone()),
         };
         self.check_labels(&labels)?;
         let network = match &parent {
@@ -248,18 +250,21 @@ impl MemberTraining<'_> {
             labels => labels,
         };
         let shuffle = (options.shuffle && method == Method::Descent).then_some(options.seed);
+        if network.loss == Loss::Poisson && fitted.smallest_target < 0.0 {
+            return Err(Failure::Untrainable(format!(
+                "loss = 'poisson' needs a target of at least 0, but {} has {}",
+                self.columns.target.0, fitted.smallest_target
+            )));
+        }
         let encode = |side: Side, shuffle: Option<u64>| {
-            EncodedTable::encode(
-                raw,
-                subset,
-                &mask,
-                side,
-                &encoder,
-                &labels,
-                &options.class_weights,
+            let encoding = Encoding {
+                encoder: &encoder,
+                labels: &labels,
+                class_weights: &options.class_weights,
+                fitted: &fitted,
                 shuffle,
-                self.resources,
-            )
+            };
+            EncodedTable::encode(raw, subset, &mask, side, encoding)
         };
         let train = Arc::new(encode(Side::Training, shuffle).await?);
         if train.rows() == 0 {
@@ -269,7 +274,7 @@ impl MemberTraining<'_> {
             0 => None,
             _ => Some(encode(Side::Evaluation, None).await?).filter(|t| t.rows() > 0),
         };
-        let mut skipped = BTreeMap::new();
+        let mut skipped = subset.skipped().clone();
         for table in [Some(train.as_ref()), eval.as_ref()].into_iter().flatten() {
             for (cause, n) in table.skipped() {
                 *skipped.entry(cause.clone()).or_default() += n;
@@ -394,7 +399,6 @@ impl MemberTraining<'_> {
             shuffle: options.shuffle,
             patience: options.early_stop.then_some(options.patience),
             min_delta: options.min_delta,
-            tolerance: options.tolerance,
             reference: self.reference.clone(),
             loss_scale,
         })

@@ -88,10 +88,10 @@ impl Engine {
         }
         let created = !self.store.exists().await?;
         if created {
-            events(Event::Warning(format!("creating the warehouse {}", self.store.location())));
+            events(Event::Note(format!("creating the warehouse {}", self.store.location())));
         }
-        let lease = self.store.acquire_lease(&request.name, &owner(), LEASE).await?;
-        let keeper = self.store.keep_lease(lease.clone());
+        let lease = self.store.acquire_lease(&request.name, LEASE).await?;
+        let keeper = self.store.keep_lease(&lease);
         let result = self.train_and_publish(request, &lease, events).await;
         drop(keeper);
         let released = self.store.release_lease(&lease).await;
@@ -188,31 +188,27 @@ impl Engine {
         let partitions = physical.output_partitioning().partition_count();
         log::debug!("reading {partitions} partitions");
         let streams = execute_stream_partitioned(physical, state.task_ctx())?;
-        let resources = Resources::new(&state, self.threads);
+        let resources = Resources::new(&state, Arc::clone(&self.interrupt));
         let sink = Arc::clone(events);
         let mut raw = RawTable::collect(streams, &columns.roles, &resources, &move |rows| {
             sink(Event::Reading { rows });
         })
         .await?;
         if raw.rows() == 0 {
-            let skipped: u64 = raw.skipped().values().sum();
-            return if skipped > 0 {
-                let causes: Vec<_> =
-                    raw.skipped().iter().map(|(cause, n)| format!("{n} because {cause}")).collect();
-                exec_err!(
-                    "no row is left to train on: {skipped} were skipped, {}",
-                    causes.join(", ")
-                )
-            } else {
-                exec_err!("the query gives no rows to train on")
-            };
+            return exec_err!("{}", no_rows(&raw.skipped()));
         }
         let runner = RoundRunner::new(state, Arc::clone(&self.registry));
         let reference = format!("{}/{}", request.name, uuid::Uuid::new_v4().simple());
         let mut members = vec![];
         let mut report = vec![];
+        let mut skipped_rows: BTreeMap<String, u64> = BTreeMap::new();
+        let mut skip = |causes: &BTreeMap<String, u64>| {
+            for (cause, n) in causes {
+                *skipped_rows.entry(cause.clone()).or_default() += n;
+            }
+        };
         let partitioned = !request.partition_by.is_empty();
-        for (key, subset) in raw.groups()? {
+        for (key, subset) in raw.groups() {
             let label = member_label(&request.partition_by, &key);
             let training = MemberTraining {
                 engine: self,
@@ -220,20 +216,22 @@ impl Engine {
                 columns: &columns,
                 parent: parent.as_ref(),
                 runner: &runner,
-                resources: &resources,
                 events,
                 key: &key,
                 label: label.clone(),
                 reference: format!("{reference}/{}", members.len()),
                 only: !partitioned,
             };
+            let left_out = subset.skipped().clone();
             match training.run(&mut raw, subset, &mut saver).await {
                 Ok((trained, own)) => {
+                    skip(&trained.skipped_rows);
                     report.push(own);
                     members.push(Member { key, outcome: Ok(Box::new(trained)) });
                 }
                 // A group that cannot train is recorded and fails nothing.
                 Err(member::Failure::Untrainable(reason)) if partitioned => {
+                    skip(&left_out);
                     events(Event::Warning(format!("no model for {label}: {reason}")));
                     members.push(Member { key, outcome: Err(reason) });
                 }
@@ -242,10 +240,6 @@ impl Engine {
             }
         }
         let rows = trained(&members).map(|t| t.rows).sum();
-        let mut skipped_rows = raw.skipped().clone();
-        for (cause, n) in trained(&members).flat_map(|t| &t.skipped_rows) {
-            *skipped_rows.entry(cause.clone()).or_default() += n;
-        }
         let model = Model {
             name: request.name.clone(),
             version: 0,
@@ -270,6 +264,16 @@ impl Engine {
         };
         Ok(Finished { model, report, duration: begun.elapsed() })
     }
+}
+
+/// Why there is no row to learn from.
+fn no_rows(skipped: &BTreeMap<String, u64>) -> String {
+    if skipped.is_empty() {
+        return "the query gives no rows to train on".to_owned();
+    }
+    let causes: Vec<_> = skipped.iter().map(|(cause, n)| format!("{n} because {cause}")).collect();
+    let all: u64 = skipped.values().sum();
+    format!("no row is left to train on: {all} were skipped, {}", causes.join(", "))
 }
 
 fn trained(members: &[Member]) -> impl Iterator<Item = &Trained> {
@@ -309,12 +313,6 @@ fn result_row(model: &Model, duration: Duration) -> Result<RecordBatch> {
         float(loss.1),
         int(duration.as_millis() as u64),
     ])?)
-}
-
-/// Who holds a lease: this process, by its number and the machine's name.
-fn owner() -> String {
-    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "localhost".to_owned());
-    format!("{host}:{}", std::process::id())
 }
 
 /// Milliseconds since the epoch.

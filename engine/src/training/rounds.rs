@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, AsArray};
+use datafusion::arrow::array::AsArray;
 use datafusion::catalog::TableProvider;
 use datafusion::common::{Result, internal_err};
 use datafusion::datasource::provider_as_source;

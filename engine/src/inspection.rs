@@ -1,0 +1,94 @@
+//! What is known of models, as tables: SHOW MODELS, DESCRIBE MODEL, the stored metrics.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    ArrayRef, BooleanArray, RecordBatch, StringArray, TimestampMillisecondArray, UInt64Array,
+};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::common::Result;
+use gradlake_udfs::scorer::Scorer;
+
+use crate::session::Engine;
+use crate::store::ModelTable;
+
+impl Engine {
+    /// The models of the warehouse: model, version, versions, algorithm, target, rows,
+    /// published_at.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn show_models(&self) -> Result<RecordBatch> {
+        let models = self.store.list().await?;
+        let text = |f: &dyn Fn(&crate::store::ModelSummary) -> String| -> ArrayRef {
+            Arc::new(models.iter().map(f).map(Some).collect::<StringArray>())
+        };
+        let number = |f: &dyn Fn(&crate::store::ModelSummary) -> u64| -> ArrayRef {
+            Arc::new(models.iter().map(f).map(Some).collect::<UInt64Array>())
+        };
+        let published: TimestampMillisecondArray =
+            models.iter().map(|m| Some(m.current.published_at)).collect();
+        batch(vec![
+            ("model", text(&|m| m.name.clone())),
+            ("version", number(&|m| m.current.version)),
+            ("versions", number(&|m| m.versions)),
+            ("algorithm", text(&|m| m.current.algorithm.clone())),
+            ("target", text(&|m| m.current.target.clone())),
+            ("rows", number(&|m| m.current.rows)),
+            ("published_at", Arc::new(published.with_timezone("UTC"))),
+        ])
+    }
+
+    /// The columns of a model: first what `predict('name', ...)` takes, in order, then what it
+    /// gives.
+    ///
+    /// # Errors
+    /// When there is no such model.
+    pub async fn describe_model(&self, name: &str) -> Result<RecordBatch> {
+        let scorer = self.scorer(name, None).await?;
+        let mut rows: Vec<(String, String, &str)> = vec![];
+        let keys = scorer.model().partition_by.len();
+        for (i, (column, data_type)) in scorer.arguments().enumerate() {
+            let role = if i < keys { "partition" } else { "feature" };
+            rows.push((column.to_owned(), data_type.to_string(), role));
+        }
+        for (part, column) in crate::prediction::output_names(&scorer) {
+            let data_type = scorer.fields().find(part).map(|(_, field)| field.data_type());
+            let data_type = data_type.map_or_else(String::new, DataType::to_string);
+            rows.push((column, data_type, "prediction"));
+        }
+        let text = |f: &dyn Fn(&(String, String, &str)) -> String| -> ArrayRef {
+            Arc::new(rows.iter().map(f).map(Some).collect::<StringArray>())
+        };
+        let transformed: BooleanArray =
+            rows.iter().map(|(column, _, role)| Some(is_transformed(&scorer, column, role))).collect();
+        batch(vec![
+            ("column_name", text(&|r| r.0.clone())),
+            ("data_type", text(&|r| r.1.clone())),
+            ("role", text(&|r| r.2.to_owned())),
+            ("from_transform", Arc::new(transformed)),
+        ])
+    }
+
+    /// The metrics that were measured when a version was trained.
+    ///
+    /// # Errors
+    /// When there is no such model or version.
+    pub async fn stored_metrics(&self, name: &str, version: Option<u64>) -> Result<RecordBatch> {
+        self.store.table(name, version, ModelTable::Metrics).await
+    }
+}
+
+/// Whether a column of PREDICT is made by TRANSFORM from columns of the query.
+fn is_transformed(scorer: &Scorer, column: &str, role: &str) -> bool {
+    role != "prediction" && scorer.model().transform.iter().any(|(output, _)| output == column)
+}
+
+fn batch(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch> {
+    let fields: Vec<Field> = columns
+        .iter()
+        .map(|(name, column)| Field::new(*name, column.data_type().clone(), true))
+        .collect();
+    let columns = columns.into_iter().map(|(_, column)| column).collect();
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}

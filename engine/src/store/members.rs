@@ -1,0 +1,193 @@
+//! The table `members`: what was learned of each group, apart from its tensors.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, ListArray, RecordBatch, UInt32Array, new_empty_array,
+};
+use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::common::{Result, ScalarValue, exec_err};
+use gradlake_udfs::learner::{Activation, Loss};
+use gradlake_udfs::model::{Labels, Member, Model, NetworkSpec, Trained};
+use gradlake_udfs::optimizer::Optimizer;
+use serde::{Deserialize, Serialize};
+
+use super::records::{from_batch, to_batch};
+use super::tables::{Count, count_type, counts, with_keys};
+
+/// A row of `members` without its classes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct MemberRow {
+    /// Why there is no model; all else is empty then.
+    pub reason: Option<String>,
+    pub label_mean: Option<f64>,
+    pub label_stddev: Option<f64>,
+    pub hidden: Vec<u64>,
+    pub activation: Option<Activation>,
+    pub loss_function: Option<Loss>,
+    pub outputs: u64,
+    pub intercept: bool,
+    pub dropout: f64,
+    /// The optimizer and its hyper-parameters, as JSON.
+    pub optimizer: Option<String>,
+    pub steps: u64,
+    pub rows: u64,
+    pub skipped_rows: Vec<Count>,
+    pub loss: Option<f64>,
+    pub eval_loss: Option<f64>,
+    pub metrics_on: String,
+}
+
+/// Name of the column of classes.
+const CLASSES: &str = "classes";
+
+impl MemberRow {
+    fn of(member: &Member) -> Self {
+        let trained = match &member.outcome {
+            Ok(trained) => trained,
+            Err(reason) => return Self { reason: Some(reason.clone()), ..Self::default() },
+        };
+        let (label_mean, label_stddev) = match &trained.labels {
+            Labels::Numbers { mean, stddev } => (Some(*mean), Some(*stddev)),
+            Labels::Classes(_) => (None, None),
+        };
+        let network = &trained.network;
+        let finite = |x: f64| Some(x).filter(|x| x.is_finite());
+        Self {
+            reason: None,
+            label_mean,
+            label_stddev,
+            hidden: network.hidden.iter().map(|n| *n as u64).collect(),
+            activation: Some(network.activation),
+            loss_function: Some(network.loss),
+            outputs: network.outputs as u64,
+            intercept: network.intercept,
+            dropout: f64::from(network.dropout),
+            optimizer: trained.optimizer.and_then(|o| serde_json::to_string(&o).ok()),
+            steps: trained.steps,
+            rows: trained.rows,
+            skipped_rows: counts(&trained.skipped_rows),
+            loss: finite(trained.loss),
+            eval_loss: trained.eval_loss.and_then(finite),
+            metrics_on: trained.metrics_on.clone(),
+        }
+    }
+
+    /// The network.
+    pub fn network(&self) -> Result<NetworkSpec> {
+        let (Some(activation), Some(loss)) = (self.activation, self.loss_function) else {
+            return exec_err!("a member of the model has no network");
+        };
+        Ok(NetworkSpec {
+            hidden: self.hidden.iter().map(|n| *n as usize).collect(),
+            activation,
+            loss,
+            outputs: self.outputs as usize,
+            intercept: self.intercept,
+            dropout: self.dropout as f32,
+        })
+    }
+
+    /// The optimizer.
+    pub fn optimizer(&self) -> Result<Option<Optimizer>> {
+        match &self.optimizer {
+            None => Ok(None),
+            Some(json) => match serde_json::from_str(json) {
+                Ok(optimizer) => Ok(Some(optimizer)),
+                Err(error) => exec_err!("the model's optimizer {json} is not known: {error}"),
+            },
+        }
+    }
+}
+
+/// The table.
+pub(super) fn members(model: &Model) -> Result<RecordBatch> {
+    let rows: Vec<MemberRow> = model.members.iter().map(MemberRow::of).collect();
+    let float = |name: &str| Field::new(name, DataType::Float64, true);
+    let int = |name: &str| Field::new(name, DataType::UInt64, false);
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    let schema = Schema::new(vec![
+        text("reason"),
+        float("label_mean"),
+        float("label_stddev"),
+        Field::new("hidden", DataType::new_list(DataType::UInt64, false), false),
+        text("activation"),
+        text("loss_function"),
+        int("outputs"),
+        Field::new("intercept", DataType::Boolean, false),
+        Field::new("dropout", DataType::Float64, false),
+        text("optimizer"),
+        int("steps"),
+        int("rows"),
+        Field::new("skipped_rows", count_type(), false),
+        float("loss"),
+        float("eval_loss"),
+        Field::new("metrics_on", DataType::Utf8, false),
+    ]);
+    let batch = to_batch(Arc::new(schema), &rows)?;
+    let classes = classes(model)?;
+    let mut fields: Vec<Field> =
+        batch.schema().fields().iter().map(|f| f.as_ref().clone()).collect();
+    fields.push(Field::new(CLASSES, classes.data_type().clone(), true));
+    let columns = batch.columns().iter().cloned().chain([classes]).collect();
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+    let all: Vec<u32> = (0..model.members.len() as u32).collect();
+    with_keys(model, &all, &batch)
+}
+
+/// The classes of each member, in the target's own type; empty lists where there are none.
+fn classes(model: &Model) -> Result<ArrayRef> {
+    let mut values: Vec<ScalarValue> = vec![];
+    let mut lengths = vec![];
+    for member in &model.members {
+        let before = values.len();
+        if let Ok(Trained { labels: Labels::Classes(classes), .. }) = member.outcome.as_deref() {
+            values.extend(classes.iter().cloned());
+        }
+        lengths.push(values.len() - before);
+    }
+    let values = match values.first() {
+        Some(_) => ScalarValue::iter_to_array(values)?,
+        None => new_empty_array(match &model.target.data_type {
+            DataType::Dictionary(_, value) => value,
+            other => other,
+        }),
+    };
+    let item = Arc::new(Field::new("item", values.data_type().clone(), true));
+    Ok(Arc::new(ListArray::try_new(item, OffsetBuffer::from_lengths(lengths), values, None)?))
+}
+
+/// The rows of the table, and the classes of each.
+pub(super) fn read_members(
+    batch: &RecordBatch,
+    keys: usize,
+) -> Result<Vec<(MemberRow, Vec<ScalarValue>)>> {
+    let all: Vec<usize> = (keys..batch.num_columns()).collect();
+    let own = batch.project(&all)?;
+    let Some(classes) = own.column_by_name(CLASSES).cloned() else {
+        return exec_err!("the table members has no column classes");
+    };
+    let others: Vec<usize> = (0..own.num_columns())
+        .filter(|i| own.schema().field(*i).name() != CLASSES)
+        .collect();
+    let rows: Vec<MemberRow> = from_batch(&own.project(&others)?, "the table members")?;
+    let Some(classes) = classes.as_list_opt::<i32>() else {
+        return exec_err!("the column classes of the table members is no list");
+    };
+    rows.into_iter()
+        .enumerate()
+        .map(|(i, row)| {
+            let values = classes.value(i);
+            let values = (0..values.len())
+                .map(|j| ScalarValue::try_from_array(&values, j))
+                .collect::<Result<Vec<_>>>()?;
+            Ok((row, values))
+        })
+        .collect()
+}
+
+/// Numbers of rows as an array, for taking.
+pub(super) fn indices(rows: impl Iterator<Item = usize>) -> UInt32Array {
+    rows.map(|row| row as u32).collect()
+}

@@ -1,0 +1,220 @@
+//! The model store: how models lie on disk, in a local folder or on any object store.
+//!
+//! ```text
+//! <warehouse>/models/<name>/log/000001.parquet      what happened, and every version that lives
+//! <warehouse>/models/<name>/lease/000001            until when the training with that number holds
+//! <warehouse>/models/<name>/checkpoints/000001      progress of a training
+//! <warehouse>/models/<name>/v000001-<id>/*.parquet  the tables of a version
+//! ```
+//!
+//! A version is a folder that a writer fills alone and then commits by putting the next entry of
+//! the log, which succeeds for one writer only. Every entry holds the whole state of the model
+//! (see [`log`]), so the last one is all a reader needs. Nothing committed is changed; what a crash
+//! left behind is swept when the model is next trained. The schemas of the tables (see [`tables`])
+//! are a wire format with a version, [`FORMAT_VERSION`].
+
+mod checkpoints;
+mod files;
+mod lease;
+mod log;
+mod members;
+mod name;
+mod publish;
+mod read;
+mod records;
+mod tables;
+mod weights;
+
+use std::fmt;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+
+use datafusion::common::{Result, exec_err, plan_err};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{ObjectStore, parse_url};
+use url::Url;
+
+pub use checkpoints::Checkpoint;
+pub use files::failpoints;
+pub use lease::{Lease, LeaseKeeper};
+pub use log::VersionEntry;
+pub use name::validate_name;
+pub use publish::Publish;
+pub use tables::ModelTable;
+
+use self::files::Files;
+use self::log::LogState;
+use crate::names::suggestion;
+use crate::options::nearest;
+
+/// Version of the format that this program writes; it reads this and older ones.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Models of a warehouse. Cheap to clone.
+#[derive(Clone)]
+pub struct ModelStore {
+    files: Files,
+    location: String,
+}
+
+impl fmt::Debug for ModelStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelStore").field("location", &self.location).finish_non_exhaustive()
+    }
+}
+
+/// A model as SHOW MODELS lists it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelSummary {
+    /// Its name.
+    pub name: String,
+    /// The version that PREDICT uses.
+    pub current: VersionEntry,
+    /// How many versions there are.
+    pub versions: u64,
+}
+
+impl ModelStore {
+    /// The store of a warehouse: a folder, which need not exist, or a URL of an object store.
+    ///
+    /// # Errors
+    /// When the location is no folder, or no store is known for the URL.
+    pub fn open(warehouse: &str) -> Result<Self> {
+        if let Ok(url) = Url::parse(warehouse)
+            && url.scheme().len() > 1
+        {
+            if url.scheme() == "file" {
+                return match url.to_file_path() {
+                    Ok(path) => Self::open_folder(&path),
+                    Err(()) => plan_err!("the warehouse {warehouse} is no local folder"),
+                };
+            }
+            return match parse_url(&url) {
+                Ok((store, prefix)) => Ok(Self::from_object_store(Arc::from(store), prefix, warehouse)),
+                Err(error) => plan_err!("the warehouse {warehouse} cannot be opened: {error}"),
+            };
+        }
+        Self::open_folder(FilePath::new(warehouse))
+    }
+
+    fn open_folder(folder: &FilePath) -> Result<Self> {
+        if folder.exists() && !folder.is_dir() {
+            return plan_err!("the warehouse {} is a file, not a folder", folder.display());
+        }
+        let absolute: PathBuf = match std::path::absolute(folder) {
+            Ok(path) => path,
+            Err(error) => {
+                return plan_err!("the warehouse {} cannot be used: {error}", folder.display());
+            }
+        };
+        let prefix = Path::from_absolute_path(&absolute)?;
+        let files = Files::new(Arc::new(LocalFileSystem::new()), prefix, Some(absolute));
+        Ok(Self { files, location: folder.display().to_string() })
+    }
+
+    /// The store under a prefix of an object store of the caller's making.
+    pub fn from_object_store(store: Arc<dyn ObjectStore>, prefix: Path, location: &str) -> Self {
+        Self { files: Files::new(store, prefix, None), location: location.to_owned() }
+    }
+
+    /// The warehouse as it was named.
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// Whether the warehouse holds anything.
+    pub async fn exists(&self) -> Result<bool> {
+        Ok(!self.files.folders("models").await?.is_empty())
+    }
+
+    /// Whether a model of that name has a version.
+    pub async fn contains(&self, name: &str) -> Result<bool> {
+        validate_name(name)?;
+        Ok(!self.state(name).await?.versions.is_empty())
+    }
+
+    /// All models, by name.
+    ///
+    /// # Errors
+    /// When a log cannot be read.
+    pub async fn list(&self) -> Result<Vec<ModelSummary>> {
+        let mut models = vec![];
+        for name in self.files.folders("models").await? {
+            if validate_name(&name).is_err() {
+                continue;
+            }
+            let state = self.state(&name).await?;
+            if let Some(current) = state.current_entry().cloned() {
+                let versions = state.versions.len() as u64;
+                models.push(ModelSummary { name, current, versions });
+            }
+        }
+        models.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(models)
+    }
+
+    /// The versions of a model, oldest first, and which of them PREDICT uses.
+    ///
+    /// # Errors
+    /// When there is no such model.
+    pub async fn versions(&self, name: &str) -> Result<(Vec<VersionEntry>, u64)> {
+        let state = self.known(name).await?;
+        Ok((state.versions.clone(), state.current.unwrap_or(0)))
+    }
+
+    /// The version that PREDICT uses.
+    ///
+    /// # Errors
+    /// When there is no such model.
+    pub async fn current_version(&self, name: &str) -> Result<u64> {
+        let state = self.known(name).await?;
+        match state.current_entry() {
+            Some(entry) => Ok(entry.version),
+            None => exec_err!("model {name} has no current version"),
+        }
+    }
+
+    /// The log entry of a version.
+    async fn entry(&self, name: &str, version: Option<u64>) -> Result<VersionEntry> {
+        let state = self.known(name).await?;
+        let wanted = version.or(state.current);
+        match state.versions.iter().find(|entry| Some(entry.version) == wanted) {
+            Some(entry) => Ok(entry.clone()),
+            None => {
+                let versions: Vec<_> =
+                    state.versions.iter().map(|entry| entry.version.to_string()).collect();
+                plan_err!(
+                    "model {name} has no version {}; it has {}",
+                    wanted.unwrap_or(0),
+                    versions.join(", ")
+                )
+            }
+        }
+    }
+
+    /// The state of a model that exists.
+    async fn known(&self, name: &str) -> Result<LogState> {
+        validate_name(name)?;
+        let state = self.state(name).await?;
+        if !state.versions.is_empty() {
+            return Ok(state);
+        }
+        let mut names = vec![];
+        for other in self.files.folders("models").await? {
+            if validate_name(&other).is_ok() && !self.state(&other).await?.versions.is_empty() {
+                names.push(other);
+            }
+        }
+        plan_err!(
+            "there is no model {name} in the warehouse {}{}",
+            self.location,
+            suggestion(nearest(name, names.iter().map(String::as_str)))
+        )
+    }
+}
+
+/// Where a model's files lie.
+fn folder(name: &str) -> String {
+    format!("models/{name}")
+}

@@ -1,0 +1,263 @@
+//! What changes the log of a model: publishing, dropping, renaming, choosing a version.
+
+use datafusion::common::{Result, exec_err, plan_err};
+use gradlake_udfs::model::Model;
+
+use super::files::failpoints;
+use super::lease::Lease;
+use super::log::{Action, FileEntry, LogState, VersionEntry};
+use super::records::to_parquet;
+use super::{ModelStore, ModelTable, folder, validate_name};
+use crate::training::now_ms;
+
+/// Age of what nobody refers to after which it is swept: a writer may still be at work on it.
+const SWEEP_AFTER_MS: i64 = 3_600_000;
+
+/// What to do about a model that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Publish {
+    /// Refuse to publish over it.
+    New,
+    /// Publish the next version.
+    Replace,
+}
+
+impl ModelStore {
+    /// Publishes a model as the next version of its name, and returns the number.
+    ///
+    /// Of the versions before, the latest `keep` - 1 stay, all if absent.
+    ///
+    /// # Errors
+    /// When the model exists and `mode` is `New`, the lease is no longer held, or the store cannot
+    /// be written; nothing is published then.
+    pub async fn publish(
+        &self,
+        model: &Model,
+        mode: Publish,
+        keep: Option<u64>,
+        lease: Option<&Lease>,
+    ) -> Result<u64> {
+        let name = model.name.as_str();
+        validate_name(name)?;
+        let state = self.state(name).await?;
+        may_publish(name, &state, mode, lease)?;
+        let version = state.next_version;
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let own = format!("{}/v{version:06}-{}", folder(name), &id[..12]);
+        let written = self.write_version(model, &own).await;
+        let entry = match written {
+            Ok(files) => VersionEntry {
+                version,
+                folder: own.clone(),
+                published_at: now_ms(),
+                algorithm: model.algorithm.to_string(),
+                target: model.target.name.clone(),
+                rows: model.rows,
+                parent: model.parent.as_ref().map(|(name, version)| format!("{name}:{version}")),
+                files,
+            },
+            Err(error) => return self.give_up(&own, error).await,
+        };
+        loop {
+            let mut state = self.state(name).await?;
+            if let Err(error) = may_publish(name, &state, mode, lease) {
+                return self.give_up(&own, error).await;
+            }
+            if state.next_version != version {
+                let error = datafusion::common::exec_datafusion_err!(
+                    "version {version} of model {name} was published by somebody else meanwhile; \
+                     run the statement again"
+                );
+                return self.give_up(&own, error).await;
+            }
+            state.next_version = version + 1;
+            state.current = Some(version);
+            state.versions.push(entry.clone());
+            let mut gone = vec![];
+            if let Some(keep) = keep {
+                let surplus = state.versions.len().saturating_sub(keep.max(1) as usize);
+                gone.extend(state.versions.drain(..surplus));
+            }
+            if self.commit(name, &state, &Action::new("publish"), "publish-log").await? {
+                failpoints::pass("publish-old");
+                for old in gone {
+                    self.files.delete_folder(&old.folder).await?;
+                }
+                return Ok(version);
+            }
+        }
+    }
+
+    /// Writes the files of a version.
+    async fn write_version(&self, model: &Model, folder: &str) -> Result<Vec<FileEntry>> {
+        let mut files = vec![];
+        for table in ModelTable::FILES {
+            let bytes = to_parquet(&table.batch(model)?)?;
+            failpoints::pass(&format!("publish-{}", table.name()));
+            files.push(FileEntry {
+                name: table.file(),
+                bytes: bytes.len() as u64,
+                crc32: crc32fast::hash(&bytes),
+            });
+            self.files.write(&format!("{folder}/{}", table.file()), bytes).await?;
+        }
+        Ok(files)
+    }
+
+    /// Takes away what was written of a version that will not be published.
+    async fn give_up<T>(&self, folder: &str, error: datafusion::error::DataFusionError) -> Result<T> {
+        if let Err(second) = self.files.delete_folder(folder).await {
+            log::warn!("{folder} could not be deleted: {second}");
+        }
+        Err(error)
+    }
+
+    /// Drops a version, or the model with all its versions and checkpoints.
+    ///
+    /// # Errors
+    /// When there is no such model or version, or the version is the one that PREDICT uses.
+    pub async fn drop_model(&self, name: &str, version: Option<u64>) -> Result<()> {
+        loop {
+            let mut state = self.known(name).await?;
+            let gone: Vec<VersionEntry> = match version {
+                None => std::mem::take(&mut state.versions),
+                Some(version) => {
+                    self.entry(name, Some(version)).await?;
+                    if state.current == Some(version) && state.versions.len() > 1 {
+                        return plan_err!(
+                            "version {version} is the one of model {name} that PREDICT uses; \
+                             choose another with ALTER MODEL {name} SET VERSION, or drop the model"
+                        );
+                    }
+                    let is_gone = |entry: &VersionEntry| entry.version == version;
+                    let gone = state.versions.iter().filter(|e| is_gone(e)).cloned().collect();
+                    state.versions.retain(|e| !is_gone(e));
+                    gone
+                }
+            };
+            if state.versions.is_empty() {
+                state.current = None;
+                state.next_version = 1;
+            }
+            if self.commit(name, &state, &Action::new("drop"), "drop-log").await? {
+                if state.versions.is_empty() {
+                    self.discard_checkpoints(name).await?;
+                }
+                for old in gone {
+                    self.files.delete_folder(&old.folder).await?;
+                }
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes a version the one that PREDICT uses.
+    ///
+    /// # Errors
+    /// When there is no such model or version.
+    pub async fn set_version(&self, name: &str, version: u64) -> Result<()> {
+        loop {
+            let mut state = self.known(name).await?;
+            self.entry(name, Some(version)).await?;
+            state.current = Some(version);
+            let action = Action::new("set_version");
+            if self.commit(name, &state, &action, "set-version-log").await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Gives a model another name.
+    ///
+    /// # Errors
+    /// When there is no such model, the other name is taken, or the model is being trained.
+    pub async fn rename(&self, name: &str, other: &str) -> Result<()> {
+        validate_name(other)?;
+        loop {
+            let state = self.known(name).await?;
+            for taken in self.files.folders("models").await? {
+                let same = taken.eq_ignore_ascii_case(other) && taken != name;
+                if same && !self.state(&taken).await?.versions.is_empty() {
+                    return plan_err!("model {taken} exists; choose another name or drop it");
+                }
+            }
+            if name == other {
+                return Ok(());
+            }
+            if let Some(holder) = &state.lease.owner {
+                return exec_err!(
+                    "model {name} is being trained by {holder}; it can be renamed afterwards"
+                );
+            }
+            let confirmation = state.sequence + 1;
+            let before = self.state(other).await?;
+            let moved = LogState { sequence: before.sequence, lease: before.lease, ..state.clone() };
+            let action = Action {
+                name: "rename_from",
+                other: Some((name.to_owned(), confirmation)),
+            };
+            if !self.commit(other, &moved, &action, "rename-from-log").await? {
+                continue;
+            }
+            let left = LogState {
+                sequence: state.sequence,
+                next_version: 1,
+                lease: state.lease,
+                ..LogState::default()
+            };
+            let action = Action {
+                name: "rename_to",
+                other: Some((other.to_owned(), before.sequence + 1)),
+            };
+            if self.commit(name, &left, &action, "rename-to-log").await? {
+                return self.discard_checkpoints(name).await;
+            }
+        }
+    }
+
+    /// Deletes folders of versions that no log refers to: what a crash left behind.
+    pub(super) async fn sweep(&self, name: &str) -> Result<()> {
+        let mut left: Vec<String> = vec![];
+        for own in self.files.folders(&folder(name)).await? {
+            if own.starts_with('v') {
+                left.push(format!("{}/{own}", folder(name)));
+            }
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+        // After a rename the log of another name refers to these folders.
+        for other in self.files.folders("models").await? {
+            let state = self.state(&other).await?;
+            left.retain(|own| !state.versions.iter().any(|entry| entry.folder == *own));
+        }
+        for own in left {
+            let youngest = self.files.youngest(&own).await?;
+            if youngest.is_none_or(|at| at < now_ms() - SWEEP_AFTER_MS) {
+                log::info!("sweeping {own}, which no version refers to");
+                self.files.delete_folder(&own).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the state of the log allows to publish.
+fn may_publish(name: &str, state: &LogState, mode: Publish, lease: Option<&Lease>) -> Result<()> {
+    if mode == Publish::New && !state.versions.is_empty() {
+        return plan_err!(
+            "model {name} exists; TRAIN OR REPLACE MODEL {name} publishes its next version, DROP \
+             MODEL {name} removes it"
+        );
+    }
+    if let Some(lease) = lease
+        && (state.lease.number != lease.number || state.lease.owner.is_none())
+    {
+        return exec_err!(
+            "the training of model {name} took too long to renew its lease, and {} has it now: \
+             nothing is published",
+            state.lease.owner.as_deref().unwrap_or("nobody")
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,487 @@
+//! The tables of a version: their schemas and what a model puts into them.
+//!
+//! Every table is for people and other programs as much as for this one: `parameters`, `features`
+//! and `members` are all that it takes to predict. A partitioned model's tables begin with the
+//! partition columns.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    ArrayRef, Float32Builder, Int32Builder, ListBuilder, RecordBatch, StringBuilder, UInt32Array,
+};
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use datafusion::common::{Result, ScalarValue};
+use gradlake_udfs::encoder::{FeatureKind, Scale};
+use gradlake_udfs::learner::Learner;
+use gradlake_udfs::model::{HistoryEntry, Member, Model, Trained};
+use serde::{Deserialize, Serialize};
+
+use super::FORMAT_VERSION;
+use super::members::members;
+use super::records::to_batch;
+use super::weights::weights;
+
+/// A table of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelTable {
+    /// One row: what was trained, from what, how.
+    Manifest,
+    /// One row a group (one in all without PARTITION BY): its labels, network and result.
+    Members,
+    /// One row an input feature, or an element of a vector.
+    Features,
+    /// One row a tensor.
+    Parameters,
+    /// Readable weights of linear models.
+    Weights,
+    /// One row a moment tensor.
+    Optimizer,
+    /// One row an epoch or step.
+    History,
+    /// One row a metric.
+    Metrics,
+    /// One row a version; made from the log.
+    Versions,
+}
+
+impl ModelTable {
+    /// Every table.
+    pub const ALL: [ModelTable; 9] = [
+        ModelTable::Weights,
+        ModelTable::Features,
+        ModelTable::Parameters,
+        ModelTable::Optimizer,
+        ModelTable::History,
+        ModelTable::Metrics,
+        ModelTable::Members,
+        ModelTable::Manifest,
+        ModelTable::Versions,
+    ];
+
+    /// The tables that are files, in the order in which they are written.
+    pub const FILES: [ModelTable; 8] = [
+        ModelTable::Manifest,
+        ModelTable::Members,
+        ModelTable::Features,
+        ModelTable::Parameters,
+        ModelTable::Weights,
+        ModelTable::Optimizer,
+        ModelTable::History,
+        ModelTable::Metrics,
+    ];
+
+    /// Its name in SQL.
+    pub fn name(self) -> &'static str {
+        match self {
+            ModelTable::Manifest => "manifest",
+            ModelTable::Members => "members",
+            ModelTable::Features => "features",
+            ModelTable::Parameters => "parameters",
+            ModelTable::Weights => "weights",
+            ModelTable::Optimizer => "optimizer",
+            ModelTable::History => "history",
+            ModelTable::Metrics => "metrics",
+            ModelTable::Versions => "versions",
+        }
+    }
+
+    /// Its file in the folder of a version.
+    pub fn file(self) -> String {
+        format!("{}.parquet", self.name())
+    }
+
+    /// The rows of a file.
+    pub(super) fn batch(self, model: &Model) -> Result<RecordBatch> {
+        match self {
+            ModelTable::Manifest => to_batch(manifest_schema(), &[Manifest::of(model)]),
+            ModelTable::Members => members(model),
+            ModelTable::Features => features(model),
+            ModelTable::Parameters => parameters(model),
+            ModelTable::Weights => weights(model),
+            ModelTable::Optimizer => optimizer(model),
+            ModelTable::History => history(model),
+            ModelTable::Metrics => metrics(model),
+            ModelTable::Versions => Ok(RecordBatch::new_empty(Arc::new(Schema::empty()))),
+        }
+    }
+}
+
+/// A name with a text.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Pair {
+    pub name: String,
+    pub value: String,
+}
+
+/// The row of `manifest`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Manifest {
+    pub format_version: u32,
+    pub model: String,
+    pub algorithm: String,
+    pub target: String,
+    pub target_type: String,
+    pub inputs: Vec<Pair>,
+    pub transform: Vec<Pair>,
+    pub weight: Option<String>,
+    pub partition_by: Vec<Pair>,
+    pub options: Vec<Pair>,
+    pub statement: String,
+    pub parent_model: Option<String>,
+    pub parent_version: Option<u64>,
+    pub seed: u64,
+    pub rows: u64,
+    pub skipped_rows: Vec<Count>,
+    pub started_at: i64,
+    pub finished_at: i64,
+}
+
+/// Rows by cause.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Count {
+    pub cause: String,
+    pub rows: u64,
+}
+
+impl Manifest {
+    fn of(model: &Model) -> Self {
+        let types = |columns: &[(String, DataType)]| {
+            columns
+                .iter()
+                .map(|(name, t)| Pair { name: name.clone(), value: t.to_string() })
+                .collect()
+        };
+        let pair = |(name, value): (&String, &String)| Pair {
+            name: name.clone(),
+            value: value.clone(),
+        };
+        Self {
+            format_version: FORMAT_VERSION,
+            model: model.name.clone(),
+            algorithm: model.algorithm.to_string(),
+            target: model.target.name.clone(),
+            target_type: model.target.data_type.to_string(),
+            inputs: types(&model.inputs),
+            transform: model.transform.iter().map(|(name, sql)| pair((name, sql))).collect(),
+            weight: model.weight.clone(),
+            partition_by: types(&model.partition_by),
+            options: model.options.iter().map(pair).collect(),
+            statement: model.statement.clone(),
+            parent_model: model.parent.as_ref().map(|(name, _)| name.clone()),
+            parent_version: model.parent.as_ref().map(|(_, version)| *version),
+            seed: model.seed,
+            rows: model.rows,
+            skipped_rows: counts(&model.skipped_rows),
+            started_at: model.started_ms,
+            finished_at: model.finished_ms,
+        }
+    }
+}
+
+/// Rows by cause, as a list.
+pub(super) fn counts(skipped: &std::collections::BTreeMap<String, u64>) -> Vec<Count> {
+    skipped.iter().map(|(cause, rows)| Count { cause: cause.clone(), rows: *rows }).collect()
+}
+
+pub(super) fn count_type() -> DataType {
+    let fields = Fields::from(vec![
+        Field::new("cause", DataType::Utf8, false),
+        Field::new("rows", DataType::UInt64, false),
+    ]);
+    DataType::new_list(DataType::Struct(fields), false)
+}
+
+fn manifest_schema() -> SchemaRef {
+    let time = || DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+    let text = |name: &str| Field::new(name, DataType::Utf8, false);
+    let pairs = |name: &str| {
+        let fields = Fields::from(vec![text("name"), text("value")]);
+        Field::new(name, DataType::new_list(DataType::Struct(fields), false), false)
+    };
+    Arc::new(Schema::new(vec![
+        Field::new("format_version", DataType::UInt32, false),
+        text("model"),
+        text("algorithm"),
+        text("target"),
+        text("target_type"),
+        pairs("inputs"),
+        pairs("transform"),
+        Field::new("weight", DataType::Utf8, true),
+        pairs("partition_by"),
+        pairs("options"),
+        text("statement"),
+        Field::new("parent_model", DataType::Utf8, true),
+        Field::new("parent_version", DataType::UInt64, true),
+        Field::new("seed", DataType::UInt64, false),
+        Field::new("rows", DataType::UInt64, false),
+        Field::new("skipped_rows", count_type(), false),
+        Field::new("started_at", time(), false),
+        Field::new("finished_at", time(), false),
+    ]))
+}
+
+/// The members that were trained, with their index.
+pub(super) fn trained(model: &Model) -> impl Iterator<Item = (u32, &Trained)> {
+    let trained = |(i, member): (usize, &'_ Member)| -> Option<u32> {
+        member.outcome.is_ok().then_some(i as u32)
+    };
+    model.members.iter().enumerate().filter_map(move |(i, member)| {
+        Some((trained((i, member))?, member.outcome.as_deref().ok()?))
+    })
+}
+
+/// `batch` with the partition columns before it: `member` is the member of each row.
+pub(super) fn with_keys(model: &Model, member: &[u32], batch: &RecordBatch) -> Result<RecordBatch> {
+    if model.partition_by.is_empty() {
+        return Ok(batch.clone());
+    }
+    let mut fields = vec![];
+    let mut columns: Vec<ArrayRef> = vec![];
+    let rows = UInt32Array::from(member.to_vec());
+    for (i, (name, data_type)) in model.partition_by.iter().enumerate() {
+        let plain = match data_type {
+            DataType::Dictionary(_, value) => value.as_ref(),
+            other => other,
+        };
+        let keys = model.members.iter().filter_map(|m| m.key.get(i).cloned());
+        let keys = if model.members.is_empty() {
+            datafusion::arrow::array::new_empty_array(plain)
+        } else {
+            ScalarValue::iter_to_array(keys)?
+        };
+        columns.push(datafusion::arrow::compute::take(&keys, &rows, None)?);
+        let mut free = name.clone();
+        while batch.schema().column_with_name(&free).is_some() {
+            free.push_str("_1");
+        }
+        fields.push(Field::new(free, keys.data_type().clone(), true));
+    }
+    fields.extend(batch.schema().fields().iter().map(|field| field.as_ref().clone()));
+    columns.extend(batch.columns().iter().cloned());
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+/// A row of `features`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct FeatureRow {
+    pub feature: String,
+    pub element: Option<u32>,
+    pub kind: String,
+    pub data_type: String,
+    pub mean: Option<f64>,
+    pub center: Option<f64>,
+    pub stddev: Option<f64>,
+    pub min: Option<f64>,
+    pub max: Option<f64>,
+    pub null_count: u64,
+    pub categories: Option<Vec<Option<String>>>,
+}
+
+fn features(model: &Model) -> Result<RecordBatch> {
+    let mut rows = vec![];
+    let mut member = vec![];
+    for (index, trained) in trained(model) {
+        for feature in trained.encoder.features() {
+            let row = |kind: &str, element: Option<u32>, scale: Option<&Scale>| FeatureRow {
+                feature: feature.name.clone(),
+                element,
+                kind: kind.to_owned(),
+                data_type: feature.data_type.to_string(),
+                mean: scale.map(|s| s.mean),
+                center: scale.map(|s| s.center),
+                stddev: scale.map(|s| s.stddev),
+                min: scale.map(|s| s.min).filter(|m| m.is_finite()),
+                max: scale.map(|s| s.max).filter(|m| m.is_finite()),
+                null_count: feature.null_count,
+                categories: None,
+            };
+            match &feature.kind {
+                FeatureKind::Number(s) => rows.push(row("number", None, Some(s))),
+                FeatureKind::Boolean(s) => rows.push(row("boolean", None, Some(s))),
+                FeatureKind::Timestamp(s) => rows.push(row("timestamp", None, Some(s))),
+                FeatureKind::Vector(scales) => {
+                    if scales.is_empty() {
+                        rows.push(row("vector", None, None));
+                    }
+                    for (element, scale) in scales.iter().enumerate() {
+                        rows.push(row("vector", Some(element as u32), Some(scale)));
+                    }
+                }
+                FeatureKind::Category(categories) => {
+                    let categories = Some(categories.clone());
+                    rows.push(FeatureRow { categories, ..row("category", None, None) });
+                }
+            }
+            member.resize(rows.len(), index);
+        }
+    }
+    let float = |name: &str| Field::new(name, DataType::Float64, true);
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("feature", DataType::Utf8, false),
+        Field::new("element", DataType::UInt32, true),
+        Field::new("kind", DataType::Utf8, false),
+        Field::new("data_type", DataType::Utf8, false),
+        float("mean"),
+        float("center"),
+        float("stddev"),
+        float("min"),
+        float("max"),
+        Field::new("null_count", DataType::UInt64, false),
+        Field::new("categories", DataType::new_list(DataType::Utf8, true), true),
+    ]));
+    with_keys(model, &member, &to_batch(schema, &rows)?)
+}
+
+/// Tensors of some kind: layer, name, (moment,) shape, values.
+struct Tensors {
+    member: Vec<u32>,
+    layer: Int32Builder,
+    name: StringBuilder,
+    moment: Option<StringBuilder>,
+    shape: ListBuilder<Int32Builder>,
+    values: ListBuilder<Float32Builder>,
+}
+
+impl Tensors {
+    fn new(with_moment: bool) -> Self {
+        let item = |t: DataType| Arc::new(Field::new("item", t, false));
+        Self {
+            member: vec![],
+            layer: Int32Builder::new(),
+            name: StringBuilder::new(),
+            moment: with_moment.then(StringBuilder::new),
+            shape: ListBuilder::new(Int32Builder::new()).with_field(item(DataType::Int32)),
+            values: ListBuilder::new(Float32Builder::new()).with_field(item(DataType::Float32)),
+        }
+    }
+
+    fn push(&mut self, member: u32, trained: &Trained, moment: Option<&str>, values: &[f32]) {
+        let network = trained.network.network(trained.encoder.width());
+        for tensor in network.layout().tensors() {
+            self.member.push(member);
+            self.layer.append_value(tensor.layer as i32);
+            self.name.append_value(tensor.name);
+            if let Some(builder) = &mut self.moment {
+                builder.append_option(moment);
+            }
+            self.shape.append_value(tensor.shape.iter().map(|n| Some(*n as i32)));
+            self.values.values().append_slice(&values[tensor.range()]);
+            self.values.append(true);
+        }
+    }
+
+    fn finish(mut self, model: &Model) -> Result<RecordBatch> {
+        let mut columns: Vec<(&str, ArrayRef)> = vec![
+            ("layer", Arc::new(self.layer.finish())),
+            ("name", Arc::new(self.name.finish())),
+        ];
+        if let Some(mut moment) = self.moment {
+            columns.push(("moment", Arc::new(moment.finish())));
+        }
+        columns.push(("shape", Arc::new(self.shape.finish())));
+        columns.push(("values", Arc::new(self.values.finish())));
+        let fields: Vec<Field> =
+            columns.iter().map(|(name, c)| Field::new(*name, c.data_type().clone(), false)).collect();
+        let columns = columns.into_iter().map(|(_, column)| column).collect();
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+        with_keys(model, &self.member, &batch)
+    }
+}
+
+fn parameters(model: &Model) -> Result<RecordBatch> {
+    let mut tensors = Tensors::new(false);
+    for (member, trained) in trained(model) {
+        tensors.push(member, trained, None, &trained.parameters);
+    }
+    tensors.finish(model)
+}
+
+fn optimizer(model: &Model) -> Result<RecordBatch> {
+    let mut tensors = Tensors::new(true);
+    for (member, trained) in trained(model) {
+        let Some(optimizer) = &trained.optimizer else { continue };
+        let buffers = trained.moments.chunks_exact(trained.parameters.len().max(1));
+        for (name, moments) in optimizer.moment_names().iter().zip(buffers) {
+            tensors.push(member, trained, Some(name), moments);
+        }
+    }
+    tensors.finish(model)
+}
+
+/// A row of `history`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct HistoryRow {
+    pub epoch: u64,
+    pub loss: Option<f64>,
+    pub eval_loss: Option<f64>,
+    pub learning_rate: Option<f64>,
+    pub rows: u64,
+    pub duration_ms: u64,
+}
+
+impl HistoryRow {
+    /// The entry that it came from.
+    pub fn entry(self) -> HistoryEntry {
+        HistoryEntry {
+            epoch: self.epoch,
+            loss: self.loss.unwrap_or(f64::NAN),
+            eval_loss: self.eval_loss,
+            learning_rate: self.learning_rate.unwrap_or(f64::NAN),
+            rows: self.rows,
+            duration_ms: self.duration_ms,
+        }
+    }
+}
+
+fn history(model: &Model) -> Result<RecordBatch> {
+    let mut rows = vec![];
+    let mut member = vec![];
+    let finite = |x: f64| Some(x).filter(|x| x.is_finite());
+    for (index, trained) in trained(model) {
+        rows.extend(trained.history.iter().map(|h| HistoryRow {
+            epoch: h.epoch,
+            loss: finite(h.loss),
+            eval_loss: h.eval_loss.and_then(finite),
+            learning_rate: finite(h.learning_rate),
+            rows: h.rows,
+            duration_ms: h.duration_ms,
+        }));
+        member.resize(rows.len(), index);
+    }
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("epoch", DataType::UInt64, false),
+        Field::new("loss", DataType::Float64, true),
+        Field::new("eval_loss", DataType::Float64, true),
+        Field::new("learning_rate", DataType::Float64, true),
+        Field::new("rows", DataType::UInt64, false),
+        Field::new("duration_ms", DataType::UInt64, false),
+    ]));
+    with_keys(model, &member, &to_batch(schema, &rows)?)
+}
+
+/// A row of `metrics`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct MetricRow {
+    pub metric: String,
+    pub value: Option<f64>,
+    pub measured_on: String,
+}
+
+fn metrics(model: &Model) -> Result<RecordBatch> {
+    let mut rows = vec![];
+    let mut member = vec![];
+    for (index, trained) in trained(model) {
+        rows.extend(trained.metrics.iter().map(|(name, value)| MetricRow {
+            metric: name.clone(),
+            value: Some(*value).filter(|v| v.is_finite()),
+            measured_on: trained.metrics_on.clone(),
+        }));
+        member.resize(rows.len(), index);
+    }
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("metric", DataType::Utf8, false),
+        Field::new("value", DataType::Float64, true),
+        Field::new("measured_on", DataType::Utf8, false),
+    ]));
+    with_keys(model, &member, &to_batch(schema, &rows)?)
+}

@@ -1,0 +1,65 @@
+//! Tables of rows to learn from: raw as the query gave them, then encoded as kernels take them.
+//!
+//! ```text
+//! query partitions ──► RawTable ──► Subset (a group) ──► Mask (training | evaluation)
+//!                                        └──► fit: encoder, labels ──► EncodedTable ──► rounds
+//! ```
+//!
+//! Whatever is computed here depends on the rows, their order and the seed alone: not on how the
+//! query cut them into batches or partitions, nor on the number of threads, nor on what was
+//! spilled. That is why every pass goes over blocks of a fixed number of rows ([`BLOCK_ROWS`]).
+
+mod chunks;
+mod classes;
+mod collect;
+mod encode;
+mod fit;
+mod order;
+mod provider;
+mod raw;
+mod resources;
+mod spill;
+mod split;
+mod weights;
+
+use datafusion::arrow::datatypes::DataType;
+use gradlake_udfs::algorithm::Algorithm;
+
+pub use classes::Distinct;
+pub use encode::{EncodedTable, Encoding, Side};
+pub use fit::Fitted;
+pub use order::EpochOrder;
+pub use raw::{RawTable, Subset};
+pub use resources::Resources;
+pub use split::{Mask, SplitRule};
+
+/// Rows of the blocks that statistics are reduced over, in order.
+pub const BLOCK_ROWS: usize = 8192;
+
+/// What the target is taken as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetKind {
+    /// A number to estimate.
+    Number,
+    /// One of some classes.
+    Class,
+}
+
+/// What the columns of a training query are, by name.
+#[derive(Clone, Debug)]
+pub struct Roles {
+    /// What is trained.
+    pub algorithm: Algorithm,
+    /// Features with their types, in order.
+    pub inputs: Vec<(String, DataType)>,
+    /// The target.
+    pub target: String,
+    /// What it is taken as.
+    pub kind: TargetKind,
+    /// Row weights.
+    pub weight: Option<String>,
+    /// Columns whose distinct values make groups.
+    pub partition_by: Vec<String>,
+    /// A boolean column, true for evaluation rows.
+    pub split: Option<String>,
+}

@@ -1,0 +1,111 @@
+//! The order of the rows in an epoch: chunks in random order, rows in random order within each.
+
+use std::sync::Arc;
+
+use gradlake_udfs::kernels::rng::mix;
+
+/// What the draws are for.
+const CHUNKS: u64 = 0x63_6875_6e6b;
+const ROWS: u64 = 0x72_6f77;
+
+/// The order of an epoch.
+#[derive(Clone, Debug)]
+pub struct EpochOrder {
+    /// (chunk, position of its first row), in order.
+    pub(super) chunks: Arc<Vec<(u32, u64)>>,
+    /// (seed, epoch) of the order within chunks; None: as they lie.
+    pub(super) within: Option<(u64, u64)>,
+}
+
+impl EpochOrder {
+    /// The order of chunks with these numbers of rows. The first epoch takes them as they lie:
+    /// they were shuffled when they were encoded.
+    pub fn new(chunk_rows: impl Iterator<Item = usize>, epoch: u64, seed: u64, shuffle: bool) -> Self {
+        let rows: Vec<usize> = chunk_rows.collect();
+        let shuffle = shuffle && epoch > 0;
+        let mut order: Vec<u32> = (0..rows.len() as u32).collect();
+        if shuffle {
+            permute(&mut order, mix(seed, CHUNKS, epoch));
+        }
+        let mut first = 0;
+        let chunks = order
+            .into_iter()
+            .map(|chunk| {
+                let at = first;
+                first += rows[chunk as usize] as u64;
+                (chunk, at)
+            })
+            .collect();
+        Self { chunks: Arc::new(chunks), within: shuffle.then_some((seed, epoch)) }
+    }
+
+    /// The rows of a chunk in their order; None: as they lie.
+    pub fn rows(&self, chunk: u32, rows: usize) -> Option<Vec<u32>> {
+        let (seed, epoch) = self.within?;
+        let mut order: Vec<u32> = (0..rows as u32).collect();
+        permute(&mut order, mix(mix(seed, ROWS, epoch), ROWS, u64::from(chunk)));
+        Some(order)
+    }
+}
+
+/// Fisher and Yates's shuffle with draws from `key`.
+fn permute(order: &mut [u32], key: u64) {
+    for i in (1..order.len()).rev() {
+        let draw = mix(key, 0, i as u64);
+        // A number below i + 1 by Lemire's multiplication; its bias is below 2^-32.
+        let j = ((u128::from(draw) * (i as u128 + 1)) >> 64) as usize;
+        order.swap(i, j);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_has_every_chunk_and_row_once() {
+        let rows = [10, 10, 10, 3];
+        let order = EpochOrder::new(rows.into_iter(), 4, 7, true);
+        let mut seen: Vec<u32> = order.chunks.iter().map(|(chunk, _)| *chunk).collect();
+        let mut first = 0;
+        for (chunk, at) in order.chunks.iter() {
+            assert_eq!(*at, first);
+            first += rows[*chunk as usize] as u64;
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, [0, 1, 2, 3]);
+        let mut within = order.rows(0, 1000).unwrap();
+        assert_ne!(within, order.rows(1, 1000).unwrap());
+        assert_ne!(within, EpochOrder::new(rows.into_iter(), 5, 7, true).rows(0, 1000).unwrap());
+        assert_eq!(within, EpochOrder::new(rows.into_iter(), 4, 7, true).rows(0, 1000).unwrap());
+        within.sort_unstable();
+        assert_eq!(within, (0..1000).collect::<Vec<u32>>());
+    }
+
+    /// Every row is equally likely at every place: chi-square of 6 rows over 6000 shuffles, 25
+    /// degrees of freedom, below its 99.99 % quantile of 57.9.
+    #[test]
+    fn shuffles_are_uniform() {
+        let mut counts = [[0.0f64; 6]; 6];
+        for key in 0..6000 {
+            let mut order: Vec<u32> = (0..6).collect();
+            permute(&mut order, mix(3, 4, key));
+            for (place, row) in order.iter().enumerate() {
+                counts[place][*row as usize] += 1.0;
+            }
+        }
+        let chi: f64 = counts.as_flattened().iter().map(|c| (c - 1000.0).powi(2) / 1000.0).sum();
+        assert!(chi < 57.9, "{chi}");
+    }
+
+    #[test]
+    fn without_shuffle_rows_stay_where_they_are() {
+        for order in [
+            EpochOrder::new([5, 5].into_iter(), 3, 1, false),
+            EpochOrder::new([5, 5].into_iter(), 0, 1, true),
+        ] {
+            assert_eq!(*order.chunks, [(0, 0), (1, 5)]);
+            assert!(order.rows(0, 5).is_none());
+        }
+    }
+}

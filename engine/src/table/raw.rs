@@ -1,0 +1,203 @@
+//! The rows of a training query, in order, before anything is known of their statistics.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use datafusion::arrow::compute::{BatchCoalescer, take_record_batch};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::{Result, ScalarValue, internal_datafusion_err};
+use gradlake_udfs::encoder::{Input, Interner, Values, hash_rows};
+
+use super::chunks::Chunks;
+use super::classes::Distinct;
+use super::{BLOCK_ROWS, Resources, TargetKind};
+
+/// Rows by the cause for which they were left out.
+pub type Skipped = BTreeMap<String, u64>;
+
+/// The rows of a query that can be learned from.
+#[derive(Debug)]
+pub struct RawTable {
+    data: Option<Arc<RawData>>,
+    groups: Vec<Group>,
+    rows: u64,
+}
+
+/// The rows of one group.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub key: Vec<ScalarValue>,
+    pub subset: Subset,
+}
+
+/// Some rows of a [`RawTable`], in its order.
+#[derive(Clone, Debug)]
+pub struct Subset {
+    /// Rows by chunk; all rows if absent.
+    pub(super) parts: Option<Arc<Vec<(usize, UInt32Array)>>>,
+    pub(super) rows: u64,
+    pub(super) skipped: Skipped,
+}
+
+impl Subset {
+    /// Number of rows.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Rows of the group that were left out, by cause.
+    pub fn skipped(&self) -> &Skipped {
+        &self.skipped
+    }
+}
+
+/// What [`RawTable`] shares with the threads that read it.
+///
+/// A chunk has a column per input (category columns as provisional codes), then the target, then
+/// weight and split where there are such.
+#[derive(Debug)]
+pub(super) struct RawData {
+    pub inputs: Vec<Input>,
+    /// Of category columns.
+    pub interners: Vec<Option<Interner>>,
+    pub kind: TargetKind,
+    /// Of a target that is a class.
+    pub classes: Option<Distinct>,
+    pub has_weight: bool,
+    pub schema: SchemaRef,
+    /// (chunks of a partition, number of its first chunk).
+    pub partitions: Vec<(Chunks, usize)>,
+    pub resources: Resources,
+}
+
+impl RawTable {
+    pub(super) fn new(data: RawData, groups: Vec<Group>) -> Self {
+        let rows = groups.iter().map(|g| g.subset.rows).sum();
+        Self { data: Some(Arc::new(data)), groups, rows }
+    }
+
+    /// Rows of all groups.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Rows that were left out, by cause.
+    pub fn skipped(&self) -> Skipped {
+        let mut all = Skipped::new();
+        for (cause, rows) in self.groups.iter().flat_map(|g| &g.subset.skipped) {
+            *all.entry(cause.clone()).or_default() += rows;
+        }
+        all
+    }
+
+    /// The groups in ascending order of their keys; one of all rows without PARTITION BY.
+    pub fn groups(&self) -> Vec<(Vec<ScalarValue>, Subset)> {
+        self.groups.iter().map(|g| (g.key.clone(), g.subset.clone())).collect()
+    }
+
+    /// Lets go of the rows, when nothing will be asked of them any more.
+    pub fn release(&mut self) {
+        self.data = None;
+    }
+
+    pub(super) fn data(&self) -> Result<Arc<RawData>> {
+        self.data.clone().ok_or_else(|| internal_datafusion_err!("the raw rows are released"))
+    }
+}
+
+impl RawData {
+    fn chunk(&self, index: usize) -> Result<RecordBatch> {
+        let after = self.partitions.partition_point(|(_, first)| *first <= index);
+        let (chunks, first) = &self.partitions[after - 1];
+        chunks.get(index - first)
+    }
+
+    /// Calls `f` with blocks of [`BLOCK_ROWS`] rows (the last may have fewer) and the position of
+    /// their first row in the subset.
+    pub fn for_each_block(
+        &self,
+        subset: &Subset,
+        mut f: impl FnMut(u64, &RecordBatch) -> Result<()>,
+    ) -> Result<()> {
+        let mut coalescer = BatchCoalescer::new(Arc::clone(&self.schema), BLOCK_ROWS);
+        let mut first = 0;
+        let mut drain = |coalescer: &mut BatchCoalescer| -> Result<()> {
+            while let Some(block) = coalescer.next_completed_batch() {
+                self.resources.check_interrupt()?;
+                f(first, &block)?;
+                first += block.num_rows() as u64;
+            }
+            Ok(())
+        };
+        match &subset.parts {
+            Some(parts) => {
+                for (chunk, rows) in parts.iter() {
+                    coalescer.push_batch(take_record_batch(&self.chunk(*chunk)?, rows)?)?;
+                    drain(&mut coalescer)?;
+                }
+            }
+            None => {
+                let chunks = self.partitions.last().map_or(0, |(c, first)| first + c.len());
+                for chunk in 0..chunks {
+                    coalescer.push_batch(self.chunk(chunk)?)?;
+                    drain(&mut coalescer)?;
+                }
+            }
+        }
+        coalescer.finish_buffered_batch()?;
+        drain(&mut coalescer)
+    }
+
+    /// The feature columns of a block as statistics take them.
+    pub fn values<'a>(&'a self, block: &'a RecordBatch) -> Vec<Values<'a>> {
+        let columns = block.columns().iter();
+        columns
+            .zip(&self.interners)
+            .map(|(column, interner)| match (interner, column.as_any().downcast_ref()) {
+                (Some(_), Some(codes)) => Values::Codes(codes),
+                _ => Values::Array(column),
+            })
+            .collect()
+    }
+
+    /// The target: float64 of numbers, provisional codes of classes.
+    pub fn target<'a>(&self, block: &'a RecordBatch) -> &'a ArrayRef {
+        block.column(self.inputs.len())
+    }
+
+    /// Row weights, float32, if there are any.
+    pub fn weight<'a>(&self, block: &'a RecordBatch) -> Option<&'a ArrayRef> {
+        self.has_weight.then(|| block.column(self.inputs.len() + 1))
+    }
+
+    /// The split column, boolean, if there is one.
+    pub fn split_column<'a>(&self, block: &'a RecordBatch) -> Option<&'a ArrayRef> {
+        block.columns().get(self.inputs.len() + 1 + usize::from(self.has_weight))
+    }
+
+    /// A hash of each row's features and target.
+    pub fn hash(&self, block: &RecordBatch) -> Result<Vec<u64>> {
+        let mut hashes = vec![0; block.num_rows()];
+        let values = self.values(block);
+        let columns: Vec<_> = self
+            .inputs
+            .iter()
+            .zip(values)
+            .zip(&self.interners)
+            .map(|((input, values), interner)| (input.name.as_str(), values, interner.as_ref()))
+            .collect();
+        hash_rows(&columns, &mut hashes)?;
+        let target = self.target(block);
+        match (&self.classes, target.as_any().downcast_ref::<UInt32Array>()) {
+            (Some(classes), Some(codes)) => {
+                let known: Vec<u64> = classes.hashes();
+                for (hash, code) in hashes.iter_mut().zip(codes.values()) {
+                    *hash = gradlake_udfs::kernels::rng::mix(*hash, 1, known[*code as usize]);
+                }
+            }
+            _ => hash_rows(&[("target", Values::Array(target), None)], &mut hashes)?,
+        }
+        Ok(hashes)
+    }
+}

@@ -1,0 +1,112 @@
+//! Which rows train and which evaluate.
+
+use datafusion::arrow::array::{AsArray, BooleanBufferBuilder};
+use datafusion::arrow::buffer::BooleanBuffer;
+use datafusion::common::{Result, exec_datafusion_err, internal_err};
+use gradlake_udfs::kernels::rng::{mix, unit};
+
+use super::raw::{RawTable, Subset};
+
+/// What the draws of a random split are for.
+const SPLIT_STREAM: u64 = 0x73_706c_6974;
+
+/// How rows are split.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum SplitRule {
+    /// All rows train.
+    None,
+    /// By a hash of the row's features and target, so that equal rows stay together and a row
+    /// keeps its side wherever it stands.
+    Random {
+        /// Share of evaluation rows.
+        fraction: f64,
+        /// Seed of the hash.
+        seed: u64,
+    },
+    /// The last rows evaluate.
+    Sequential {
+        /// Share of evaluation rows.
+        fraction: f64,
+    },
+    /// The rows where the split column is true evaluate.
+    Column,
+}
+
+/// The side of every row of a subset.
+#[derive(Clone, Debug)]
+pub struct Mask {
+    rows: u64,
+    training: u64,
+    /// True for training; None where all rows train.
+    bits: Option<BooleanBuffer>,
+}
+
+impl Mask {
+    fn new(bits: BooleanBuffer) -> Self {
+        let training = bits.count_set_bits() as u64;
+        Self { rows: bits.len() as u64, training, bits: Some(bits) }
+    }
+
+    /// Rows that train.
+    pub fn training_rows(&self) -> u64 {
+        self.training
+    }
+
+    /// Rows that evaluate.
+    pub fn evaluation_rows(&self) -> u64 {
+        self.rows - self.training
+    }
+
+    /// The sides of `rows` rows from `first` on; None where all train.
+    pub fn block(&self, first: u64, rows: usize) -> Option<BooleanBuffer> {
+        self.bits.as_ref().map(|bits| bits.slice(first as usize, rows))
+    }
+}
+
+impl RawTable {
+    /// Splits a subset by a rule.
+    ///
+    /// # Errors
+    /// When spilled rows cannot be read.
+    pub async fn split(&self, subset: &Subset, rule: &SplitRule) -> Result<Mask> {
+        let rows = subset.rows();
+        match *rule {
+            SplitRule::None => Ok(Mask { rows, training: rows, bits: None }),
+            SplitRule::Sequential { fraction } => {
+                let evaluation = ((rows as f64 * fraction).round() as u64).min(rows);
+                let mut bits = BooleanBufferBuilder::new(rows as usize);
+                bits.append_n((rows - evaluation) as usize, true);
+                bits.append_n(evaluation as usize, false);
+                Ok(Mask::new(bits.finish()))
+            }
+            SplitRule::Random { .. } | SplitRule::Column => {
+                let (data, subset, rule) = (self.data()?, subset.clone(), *rule);
+                tokio::task::spawn_blocking(move || {
+                    let mut bits = BooleanBufferBuilder::new(rows as usize);
+                    data.for_each_block(&subset, |_, block| {
+                        match rule {
+                            SplitRule::Random { fraction, seed } => {
+                                let limit = fraction as f32;
+                                for hash in data.hash(block)? {
+                                    bits.append(unit(mix(seed, SPLIT_STREAM, hash)) >= limit);
+                                }
+                            }
+                            _ => {
+                                let Some(column) = data.split_column(block) else {
+                                    return internal_err!("the split column is missing");
+                                };
+                                for value in column.as_boolean() {
+                                    bits.append(value != Some(true));
+                                }
+                            }
+                        }
+                        Ok(())
+                    })?;
+                    Ok(Mask::new(bits.finish()))
+                })
+                .await
+                .map_err(|e| exec_datafusion_err!("the split failed: {e}"))?
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Metrics of predicted classes and of probabilities.
+
+use std::collections::BTreeMap;
+
+/// Weights of rows by (class, predicted class).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Confusion {
+    cells: BTreeMap<(u32, u32), f64>,
+}
+
+/// Precision, recall and F1 of one class.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct OfClass {
+    precision: f64,
+    recall: f64,
+    f1: f64,
+}
+
+impl Confusion {
+    /// Takes in a row.
+    pub fn add(&mut self, class: u32, predicted: u32, weight: f64) {
+        *self.cells.entry((class, predicted)).or_default() += weight;
+    }
+
+    /// Takes in the rows of another.
+    pub fn merge(&mut self, other: &Self) {
+        for ((class, predicted), weight) in &other.cells {
+            self.add(*class, *predicted, *weight);
+        }
+    }
+
+    /// The cells: (class, predicted class) and the weight of their rows.
+    pub fn cells(&self) -> impl ExactSizeIterator<Item = ((u32, u32), f64)> {
+        self.cells.iter().map(|(cell, weight)| (*cell, *weight))
+    }
+
+    /// The same with other numbers for the classes.
+    pub fn relabelled(&self, mut class_of: impl FnMut(u32) -> u32) -> Self {
+        let mut other = Self::default();
+        for ((class, predicted), weight) in &self.cells {
+            other.add(class_of(*class), class_of(*predicted), *weight);
+        }
+        other
+    }
+
+    /// Share of rows whose class was predicted; None without rows.
+    pub fn accuracy(&self) -> Option<f64> {
+        let all: f64 = self.cells.values().sum();
+        let right: f64 =
+            self.cells.iter().filter(|((c, p), _)| c == p).map(|(_, weight)| weight).sum();
+        (all > 0.0).then(|| right / all)
+    }
+
+    /// Of two classes that of the positive one (the larger), of more the mean over classes; see
+    /// `average` of [`Confusion::classes`].
+    pub fn precision(&self) -> Option<f64> {
+        self.mean(|class| class.precision)
+    }
+
+    /// As [`Confusion::precision`].
+    pub fn recall(&self) -> Option<f64> {
+        self.mean(|class| class.recall)
+    }
+
+    /// As [`Confusion::precision`].
+    pub fn f1_score(&self) -> Option<f64> {
+        self.mean(|class| class.f1)
+    }
+
+    /// The classes that occur, as labels or as predictions, in ascending order.
+    pub fn classes(&self) -> Vec<u32> {
+        let mut classes: Vec<u32> = self.cells.keys().flat_map(|(c, p)| [*c, *p]).collect();
+        classes.sort_unstable();
+        classes.dedup();
+        classes
+    }
+
+    fn mean(&self, metric: impl Fn(&OfClass) -> f64) -> Option<f64> {
+        let classes = self.classes();
+        let (mut actual, mut predicted, mut right) =
+            (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        for ((class, prediction), weight) in &self.cells {
+            *actual.entry(*class).or_insert(0.0) += weight;
+            *predicted.entry(*prediction).or_insert(0.0) += weight;
+            if class == prediction {
+                *right.entry(*class).or_insert(0.0) += weight;
+            }
+        }
+        let of = |class: &u32| {
+            let get = |sums: &BTreeMap<u32, f64>| sums.get(class).copied().unwrap_or(0.0);
+            let ratio = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
+            let (right, actual, predicted) = (get(&right), get(&actual), get(&predicted));
+            metric(&OfClass {
+                precision: ratio(right, predicted),
+                recall: ratio(right, actual),
+                f1: ratio(2.0 * right, actual + predicted),
+            })
+        };
+        match classes.as_slice() {
+            [] => None,
+            [only] => Some(of(only)),
+            [_, positive] => Some(of(positive)),
+            many => Some(many.iter().map(of).sum::<f64>() / many.len() as f64),
+        }
+    }
+}
+
+/// The mean of `-ln p(class)`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LogLoss {
+    /// Sum of weighted losses.
+    pub loss: f64,
+    /// Sum of weights.
+    pub weight: f64,
+}
+
+impl LogLoss {
+    /// Takes in a row whose class was given this probability. As in scikit-learn, a probability
+    /// counts as at least the epsilon of float64, and at most 1 minus that.
+    pub fn add(&mut self, probability: f64, weight: f64) {
+        let p = probability.clamp(f64::EPSILON, 1.0 - f64::EPSILON);
+        self.loss -= weight * p.ln();
+        self.weight += weight;
+    }
+
+    /// Takes in the rows of another.
+    pub fn merge(&mut self, other: &Self) {
+        self.loss += other.loss;
+        self.weight += other.weight;
+    }
+
+    /// The mean; None without rows.
+    pub fn mean(&self) -> Option<f64> {
+        (self.weight > 0.0).then(|| self.loss / self.weight)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn confusion(rows: &[(u32, u32, f64)]) -> Confusion {
+        let mut confusion = Confusion::default();
+        rows.iter().for_each(|(c, p, w)| confusion.add(*c, *p, *w));
+        confusion
+    }
+
+    fn check(rows: &[(u32, u32, f64)], expected: [f64; 4]) {
+        let c = confusion(rows);
+        let got = [c.accuracy(), c.precision(), c.recall(), c.f1_score()].map(Option::unwrap);
+        for (got, expected) in got.iter().zip(expected) {
+            assert!((got - expected).abs() < 1e-9, "{got} {expected}");
+        }
+        // In two parts.
+        let (a, b) = rows.split_at(rows.len() / 2);
+        let mut merged = confusion(a);
+        merged.merge(&confusion(b));
+        assert!((merged.f1_score().unwrap() - expected[3]).abs() < 1e-9);
+    }
+
+    /// sklearn.metrics: y = [0,1,1,0,1,1], p = [0,1,0,1,1,1], average 'binary'; then with weights
+    /// [1,2,.5,1,1,3]; then y = [0,1,2,2,1,0,2], p = [0,2,2,1,1,0,0], average 'macro'; then
+    /// y = [0,0,1], p = [0,0,0].
+    #[test]
+    fn scores_are_those_of_scikit_learn() {
+        let rows = [(0, 0), (1, 1), (1, 0), (0, 1), (1, 1), (1, 1)];
+        let even: Vec<_> = rows.iter().map(|(c, p)| (*c, *p, 1.0)).collect();
+        check(&even, [4.0 / 6.0, 0.75, 0.75, 0.75]);
+        let weights = [1.0, 2.0, 0.5, 1.0, 1.0, 3.0];
+        let weighted: Vec<_> =
+            rows.iter().zip(weights).map(|((c, p), w)| (*c, *p, w)).collect();
+        check(&weighted, [7.0 / 8.5, 6.0 / 7.0, 6.0 / 6.5, 12.0 / 13.5]);
+        let many = [(0, 0), (1, 2), (2, 2), (2, 1), (1, 1), (0, 0), (2, 0)];
+        let many: Vec<_> = many.iter().map(|(c, p)| (*c, *p, 1.0)).collect();
+        let (p, r) = ((2.0 / 3.0 + 0.5 + 0.5) / 3.0, (1.0 + 0.5 + 1.0 / 3.0) / 3.0);
+        check(&many, [4.0 / 7.0, p, r, (0.8 + 0.5 + 0.4) / 3.0]);
+        check(&[(0, 0, 1.0), (0, 0, 1.0), (1, 0, 1.0)], [2.0 / 3.0, 0.0, 0.0, 0.0]);
+        assert_eq!(Confusion::default().accuracy(), None);
+        assert_eq!(Confusion::default().precision(), None);
+    }
+
+    #[test]
+    fn log_loss_is_bounded() {
+        let mut loss = LogLoss::default();
+        assert_eq!(loss.mean(), None);
+        loss.add(0.5, 2.0);
+        loss.add(0.0, 1.0);
+        // sklearn.metrics.log_loss([1, 1], [.5, 0], sample_weight=[2, 1], labels=[0, 1])
+        assert!((loss.mean().unwrap() - 12.476_650_507_3).abs() < 1e-6, "{:?}", loss.mean());
+    }
+}

@@ -1,0 +1,14 @@
+//! Metrics of predictions, exact and not binned: as plain sums, and as aggregate functions of SQL.
+//!
+//! Definitions are scikit-learn's (`sklearn.metrics`), with `zero_division = 0`. Every metric takes
+//! row weights. Parts merge: the metric of some rows is that of their parts merged.
+
+mod classes;
+mod functions;
+mod numbers;
+mod ranking;
+
+pub use classes::{Confusion, LogLoss};
+pub use functions::all;
+pub use numbers::Residuals;
+pub use ranking::Ranking;
