@@ -43,9 +43,9 @@ impl Engine {
     /// gives.
     ///
     /// # Errors
-    /// When there is no such model.
-    pub async fn describe_model(&self, name: &str) -> Result<RecordBatch> {
-        let scorer = self.scorer(name, None).await?;
+    /// When there is no such model or version.
+    pub async fn describe_model(&self, name: &str, version: Option<u64>) -> Result<RecordBatch> {
+        let scorer = self.scorer(name, version).await?;
         let mut rows: Vec<(String, String, &str)> = vec![];
         let keys = scorer.model().partition_by.len();
         for (i, (column, data_type)) in scorer.arguments().enumerate() {

@@ -185,14 +185,9 @@ impl Engine {
         Ok(scorer)
     }
 
-    /// Loads the models that a statement's `predict('name', ...)` calls name and pins their
-    /// current versions, and refreshes the list of models for the catalog.
-    pub async fn pin(&self, names: &[String]) -> Result<()> {
-        for name in names {
-            let scorer = self.scorer(name, None).await?;
-            self.registry.pin(name, scorer);
-        }
-        Ok(())
+    /// Pins a loaded model: from now on `predict('name', ...)` is this version.
+    pub fn pin(&self, name: &str, scorer: Arc<Scorer>) {
+        self.registry.pin(name, scorer);
     }
 
     /// Lists the models anew for `information_schema` and completion.

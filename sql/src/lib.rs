@@ -7,3 +7,4 @@ pub mod shell;
 pub mod statements;
 
 pub use session::{Session, SessionOptions};
+pub use shell::message::sentence;

@@ -1,41 +1,72 @@
 //! `( PREDICT MODEL ... )` as a relation: plans the twin that the parser put in its place.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use datafusion::common::{Result, internal_err};
-use datafusion::logical_expr::LogicalPlanBuilder;
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
 };
 use datafusion::sql::sqlparser::ast::TableFactor;
+use gradlake_engine::Engine;
 use gradlake_engine::prediction::PredictOptions;
-use gradlake_engine::session::Engine;
 use gradlake_udfs::scorer::Scorer;
 
+use crate::parsers::ModelUse;
 use crate::statements::PredictRows;
 
 /// Models by name and version, as the running statement has pinned them.
 #[derive(Debug, Default)]
-pub struct PinnedModels(RwLock<HashMap<(String, Option<u64>), Arc<Scorer>>>);
+pub struct PinnedModels(RwLock<HashMap<ModelUse, Arc<Scorer>>>);
 
 impl PinnedModels {
     /// Makes a model known to the planner.
-    pub fn pin(&self, name: &str, version: Option<u64>, scorer: Arc<Scorer>) {
-        let mut models = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        models.insert((name.to_owned(), version), scorer);
+    pub fn pin(&self, model: ModelUse, scorer: Arc<Scorer>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(model, scorer);
     }
 
     /// The model that was pinned last.
-    pub fn get(&self, name: &str, version: Option<u64>) -> Option<Arc<Scorer>> {
-        let models = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        models.get(&(name.to_owned(), version)).cloned()
+    pub fn get(&self, model: &ModelUse) -> Option<Arc<Scorer>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(model).cloned()
     }
 }
 
 /// Plans the twin of a PREDICT subquery.
 #[derive(Debug)]
 pub struct PredictRelation {
-    engine: Arc<Engine>,
+    /// The engine owns the context that owns this planner.
+    engine: Weak<Engine>,
     pinned: Arc<PinnedModels>,
+}
+
+impl PredictRelation {
+    /// A planner that finds models among those pinned.
+    pub fn new(engine: &Arc<Engine>, pinned: Arc<PinnedModels>) -> Self {
+        Self { engine: Arc::downgrade(engine), pinned }
+    }
+}
+
+impl RelationPlanner for PredictRelation {
+    fn plan_relation(
+        &self,
+        relation: TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<RelationPlanning> {
+        let Some(call) = PredictRows::of(&relation)? else {
+            return Ok(RelationPlanning::Original(Box::new(relation)));
+        };
+        let options = PredictOptions::check(&call.options)?;
+        let model = ModelUse { name: call.name, version: call.version };
+        let (Some(engine), Some(scorer)) = (self.engine.upgrade(), self.pinned.get(&model)) else {
+            return internal_err!("model {} was not loaded before planning", model.name);
+        };
+        let query = TableFactor::Derived {
+            lateral: false,
+            subquery: call.query,
+            alias: None,
+            sample: None,
+        };
+        let plan = engine.predict(&scorer, options, context.plan(query)?)?;
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, call.alias))))
+    }
 }

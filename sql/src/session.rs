@@ -16,9 +16,9 @@ use futures::StreamExt;
 use gradlake_engine::event::EventSink;
 use gradlake_engine::prediction::PredictOptions;
 use gradlake_engine::request::TrainRequest;
-use gradlake_engine::session::{Engine, EngineOptions};
-use gradlake_engine::{inspection, training};
+use gradlake_engine::{Engine, EngineOptions};
 use gradlake_engine::options::TrainOptions;
+use gradlake_engine::training;
 
 use crate::parsers;
 use crate::relation::{PinnedModels, PredictRelation};
@@ -71,16 +71,19 @@ impl Session {
             threads: options.threads,
             spill_folder: options.spill_folder,
         })?;
-        Ok(Self::on(engine))
+        Self::on(engine)
     }
 
     /// A session on an engine of the caller's making.
-    pub fn on(engine: Engine) -> Self {
+    ///
+    /// # Errors
+    /// When the engine's context takes no planner.
+    pub fn on(engine: Engine) -> Result<Self> {
         let engine = Arc::new(engine);
         let pinned = Arc::new(PinnedModels::default());
-        let planner = PredictRelation::new(Arc::clone(&engine), Arc::clone(&pinned));
-        engine.context().state_ref().write().register_relation_planner(Arc::new(planner));
-        Self { engine, pinned }
+        let planner = PredictRelation::new(&engine, Arc::clone(&pinned));
+        engine.context().register_relation_planner(Arc::new(planner))?;
+        Ok(Self { engine, pinned })
     }
 
     /// The engine, for programs that go beyond SQL.
@@ -109,10 +112,10 @@ impl Session {
             }
             Statement::Predict(predict) => self.predict(&predict, events).await,
             Statement::Evaluate(evaluate) => self.evaluate(&evaluate, events).await,
-            Statement::ShowModels => Ok(once(inspection::show_models(self.engine.store()).await?)),
+            Statement::ShowModels => Ok(once(self.engine.show_models().await?)),
             Statement::DescribeModel(describe) => {
                 let (name, version) = (&describe.name, describe.version);
-                Ok(once(inspection::describe(self.engine.store(), name, version).await?))
+                Ok(once(self.engine.describe_model(name, version).await?))
             }
             Statement::DropModel(drop) => {
                 self.drop_model(&drop).await?;
@@ -182,11 +185,12 @@ impl Session {
 
     /// Plans a statement of DataFusion's, with the models that it names loaded and pinned.
     async fn logical_plan(&self, statement: DfStatement) -> Result<LogicalPlan> {
-        let named = parsers::named_models(&statement)?;
-        self.engine.pin(&named.functions).await?;
-        for (name, version) in &named.relations {
-            let scorer = self.engine.scorer(name, *version).await?;
-            self.pinned.pin(name, *version, scorer);
+        for model in parsers::models_of_statement(&statement)? {
+            let scorer = self.engine.scorer(&model.name, model.version).await?;
+            if model.version.is_none() {
+                self.engine.pin(&model.name, Arc::clone(&scorer));
+            }
+            self.pinned.pin(model, scorer);
         }
         self.engine.context().state().statement_to_plan(statement).await
     }
@@ -243,9 +247,7 @@ impl Session {
                 );
             }
             let (name, version) = (&evaluate.name, evaluate.version);
-            let rows =
-                inspection::stored_metrics(self.engine.store(), name, version).await?;
-            return Ok(once(rows));
+            return Ok(once(self.engine.stored_metrics(name, version).await?));
         };
         let scorer = self.engine.scorer(&evaluate.name, evaluate.version).await?;
         let query = self.plan(source).await?;
@@ -268,17 +270,13 @@ impl Session {
         statement: DfStatement,
         events: EventSink,
     ) -> Result<SendableRecordBatchStream> {
-        if parsers::lists_catalog(&statement) {
+        if names_catalog(&statement) {
             self.engine.refresh_catalog().await?;
         }
-        let named = parsers::named_models(&statement)?;
+        let models = parsers::models_of_statement(&statement)?;
         let plan = self.logical_plan(statement).await?;
         let stream = self.run(plan).await?;
-        let scorers: Vec<_> = named
-            .relations
-            .iter()
-            .filter_map(|(name, version)| self.pinned.get(name, *version))
-            .collect();
+        let scorers: Vec<_> = models.iter().filter_map(|model| self.pinned.get(model)).collect();
         let engine = Arc::clone(&self.engine);
         Ok(at_end(stream, move || {
             for scorer in &scorers {
@@ -291,6 +289,12 @@ impl Session {
         let frame: DataFrame = self.engine.context().execute_logical_plan(plan).await?;
         frame.execute_stream().await
     }
+}
+
+/// Whether a statement may list models, so that their names must be fresh.
+fn names_catalog(statement: &DfStatement) -> bool {
+    let text = statement.to_string().to_lowercase();
+    text.contains("information_schema") || text.starts_with("show")
 }
 
 /// Rows that are there already, as a stream.

@@ -67,9 +67,4 @@ impl RoundRunner {
         };
         Ok(batch.column(0).as_binary::<i64>().value(0).to_vec())
     }
-
-    /// The registry of the session.
-    pub fn registry(&self) -> &Arc<Registry> {
-        &self.registry
-    }
 }

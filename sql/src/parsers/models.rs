@@ -13,7 +13,7 @@ use datafusion::sql::sqlparser::ast::{
 use crate::statements::{PREDICT_ROWS, PredictRows, folded};
 
 /// A model that a statement names.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ModelUse {
     /// Its name, not folded: it stands in a string, or comes from a PREDICT.
     pub name: String,
