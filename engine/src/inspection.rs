@@ -47,9 +47,10 @@ impl Engine {
     pub async fn describe_model(&self, name: &str, version: Option<u64>) -> Result<RecordBatch> {
         let scorer = self.scorer(name, version).await?;
         let mut rows: Vec<(String, String, &str)> = vec![];
-        let keys = scorer.model().partition_by.len();
-        for (i, (column, data_type)) in scorer.arguments().enumerate() {
-            let role = if i < keys { "partition" } else { "feature" };
+        let keys = &scorer.model().partition_by;
+        for (column, data_type) in scorer.arguments() {
+            let is_key = keys.iter().any(|(key, _)| key == column);
+            let role = if is_key { "partition" } else { "feature" };
             rows.push((column.to_owned(), data_type.to_string(), role));
         }
         for (part, column) in crate::prediction::output_names(&scorer) {

@@ -224,9 +224,9 @@ impl Engine {
         if unseen > 0 {
             let model = scorer.model();
             let columns: Vec<_> = model.partition_by.iter().map(|(n, _)| n.as_str()).collect();
+            let rows = if unseen == 1 { "1 row has".to_owned() } else { format!("{unseen} rows have") };
             events(Event::Warning(format!(
-                "{unseen} rows have a {} for which model {} was not trained: their predictions \
-                 are NULL",
+                "{rows} a {} for which model {} was not trained: NULL is predicted",
                 columns.join(", "),
                 model.name
             )));
