@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, MemTable, SchemaProvider, TableProvider};
 use datafusion::common::{Result, plan_err};
 
-use crate::options::nearest;
 use crate::names::suggestion;
+use crate::options::nearest;
 use crate::store::{ModelStore, ModelTable};
 
 /// Name of the catalog in SQL.

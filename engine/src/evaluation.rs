@@ -122,13 +122,17 @@ pub fn evaluate_plan(
         }
     }
     let given: Vec<Expr> = if model.algorithm.is_classifier() {
-        CLASS_METRICS.iter().chain([&LOG_LOSS, &ROC_AUC]).map(|name| {
-            if missing.contains(name) {
-                lit(ScalarValue::Float64(None)).alias(*name)
-            } else {
-                Expr::Column(Column::from_name(*name))
-            }
-        }).collect()
+        CLASS_METRICS
+            .iter()
+            .chain([&LOG_LOSS, &ROC_AUC])
+            .map(|name| {
+                if missing.contains(name) {
+                    lit(ScalarValue::Float64(None)).alias(*name)
+                } else {
+                    Expr::Column(Column::from_name(*name))
+                }
+            })
+            .collect()
     } else {
         NUMBER_METRICS.iter().map(|name| Expr::Column(Column::from_name(*name))).collect()
     };

@@ -61,8 +61,10 @@ impl Engine {
         let text = |f: &dyn Fn(&(String, String, &str)) -> String| -> ArrayRef {
             Arc::new(rows.iter().map(f).map(Some).collect::<StringArray>())
         };
-        let transformed: BooleanArray =
-            rows.iter().map(|(column, _, role)| Some(is_transformed(&scorer, column, role))).collect();
+        let transformed: BooleanArray = rows
+            .iter()
+            .map(|(column, _, role)| Some(is_transformed(&scorer, column, role)))
+            .collect();
         batch(vec![
             ("column_name", text(&|r| r.0.clone())),
             ("data_type", text(&|r| r.1.clone())),

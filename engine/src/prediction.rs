@@ -116,23 +116,21 @@ fn arguments(state: &SessionState, schema: &DFSchema, scorer: &Scorer) -> Result
     let model = scorer.model();
     scorer
         .arguments()
-        .map(|(name, data_type)| {
-            match model.transform.iter().find(|(output, _)| output == name) {
-                Some((_, sql)) => state.create_logical_expr(sql, schema).map_err(|e| {
-                    e.context(format!("TRANSFORM of model {} cannot be applied here", model.name))
-                }),
-                None => match find_column(schema, name)? {
-                    Some(column) => Ok(Expr::Column(column)),
-                    None => {
-                        let names = schema.fields().iter().map(|f| f.name().as_str());
-                        plan_err!(
-                            "model {} needs column {name} ({data_type}), which the query lacks{}",
-                            model.name,
-                            suggestion(nearest(name, names))
-                        )
-                    }
-                },
-            }
+        .map(|(name, data_type)| match model.transform.iter().find(|(output, _)| output == name) {
+            Some((_, sql)) => state.create_logical_expr(sql, schema).map_err(|e| {
+                e.context(format!("TRANSFORM of model {} cannot be applied here", model.name))
+            }),
+            None => match find_column(schema, name)? {
+                Some(column) => Ok(Expr::Column(column)),
+                None => {
+                    let names = schema.fields().iter().map(|f| f.name().as_str());
+                    plan_err!(
+                        "model {} needs column {name} ({data_type}), which the query lacks{}",
+                        model.name,
+                        suggestion(nearest(name, names))
+                    )
+                }
+            },
         })
         .collect()
 }

@@ -85,9 +85,8 @@ impl Engine {
             .with_memory_pool(Arc::new(pool))
             .with_disk_manager_builder(disk)
             .build_arc()?;
-        let mut config = SessionConfig::new()
-            .with_information_schema(true)
-            .with_target_partitions(threads);
+        let mut config =
+            SessionConfig::new().with_information_schema(true).with_target_partitions(threads);
         // One accumulator a row would be built for aggregates with many groups otherwise.
         config.options_mut().execution.skip_partial_aggregation_probe_ratio_threshold = 1.0;
         let state = SessionStateBuilder::new()
@@ -224,7 +223,8 @@ impl Engine {
         if unseen > 0 {
             let model = scorer.model();
             let columns: Vec<_> = model.partition_by.iter().map(|(n, _)| n.as_str()).collect();
-            let rows = if unseen == 1 { "1 row has".to_owned() } else { format!("{unseen} rows have") };
+            let rows =
+                if unseen == 1 { "1 row has".to_owned() } else { format!("{unseen} rows have") };
             events(Event::Warning(format!(
                 "{rows} a {} for which model {} was not trained: NULL is predicted",
                 columns.join(", "),
@@ -234,7 +234,9 @@ impl Engine {
     }
 
     /// Refuses a query over an unbounded table.
-    pub(crate) fn refuse_unbounded(plan: &dyn datafusion::physical_plan::ExecutionPlan) -> Result<()> {
+    pub(crate) fn refuse_unbounded(
+        plan: &dyn datafusion::physical_plan::ExecutionPlan,
+    ) -> Result<()> {
         use datafusion::physical_plan::ExecutionPlanProperties;
         if plan.boundedness().is_unbounded() {
             return plan_err!(

@@ -14,11 +14,11 @@ use datafusion::prelude::DataFrame;
 use datafusion::sql::parser::Statement as DfStatement;
 use futures::StreamExt;
 use gradlake_engine::event::EventSink;
+use gradlake_engine::options::TrainOptions;
 use gradlake_engine::prediction::PredictOptions;
 use gradlake_engine::request::TrainRequest;
-use gradlake_engine::{Engine, EngineOptions};
-use gradlake_engine::options::TrainOptions;
 use gradlake_engine::training;
+use gradlake_engine::{Engine, EngineOptions};
 
 use crate::parsers;
 use crate::relation::{PinnedModels, PredictRelation};

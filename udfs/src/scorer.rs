@@ -144,8 +144,7 @@ impl Scorer {
             .collect();
         let given = flatten_fields(&Fields::from(given))?;
         for member in self.members.iter().flatten().take(1) {
-            let given: Vec<_> =
-                given.iter().map(|i| (i.name.as_str(), &i.data_type)).collect();
+            let given: Vec<_> = given.iter().map(|i| (i.name.as_str(), &i.data_type)).collect();
             member.trained.encoder.check(&given)?;
         }
         Ok(())
@@ -218,8 +217,7 @@ impl Scorer {
             let dense = &mut dense[..n * width.dense];
             let codes = &mut codes[..n * width.columns];
             trained.encoder.encode(&columns, n, dense, codes)?;
-            let batch =
-                MiniBatch { rows: n, first_row: 0, dense, codes, label: &[], weight: &[] };
+            let batch = MiniBatch { rows: n, first_row: 0, dense, codes, label: &[], weight: &[] };
             let out = &mut logits[start * outputs..(start + n) * outputs];
             network.scores(&trained.parameters, &batch, &mut scratch, out);
         }

@@ -40,9 +40,7 @@ pub mod failpoints {
         static PASSED: AtomicU64 = AtomicU64::new(0);
         let Ok(wanted) = std::env::var(VARIABLE) else { return };
         let (name, before) = wanted.split_once(':').unwrap_or((&wanted, "0"));
-        if name == place
-            && PASSED.fetch_add(1, Ordering::Relaxed) == before.parse().unwrap_or(0)
-        {
+        if name == place && PASSED.fetch_add(1, Ordering::Relaxed) == before.parse().unwrap_or(0) {
             std::process::abort();
         }
     }
@@ -180,7 +178,11 @@ impl Files {
     }
 }
 
-fn failed(what: &str, path: &str, error: &dyn std::fmt::Display) -> datafusion::error::DataFusionError {
+fn failed(
+    what: &str,
+    path: &str,
+    error: &dyn std::fmt::Display,
+) -> datafusion::error::DataFusionError {
     exec_datafusion_err!("the model store could not {what} {path}: {error}")
 }
 

@@ -103,8 +103,7 @@ impl ModelStore {
             }
             state.lease.number += 1;
             state.lease.owner = Some(owner());
-            let lease =
-                Lease { model: model.to_owned(), number: state.lease.number, length };
+            let lease = Lease { model: model.to_owned(), number: state.lease.number, length };
             failpoints::pass("lease-heartbeat");
             self.renew(&lease).await?;
             if self.commit(model, &state, &Action::new("lease"), "lease-log").await? {

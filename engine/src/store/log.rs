@@ -257,9 +257,9 @@ impl ModelStore {
         let at = path(other, entry);
         let Some(bytes) = self.files.read(&at).await? else { return Ok(false) };
         let rows: Vec<Row> = from_batch(&from_parquet(bytes, &at)?, &at)?;
-        Ok(rows
-            .first()
-            .is_some_and(|row| row.action == "rename_to" && row.other_model.as_deref() == Some(model)))
+        Ok(rows.first().is_some_and(|row| {
+            row.action == "rename_to" && row.other_model.as_deref() == Some(model)
+        }))
     }
 
     /// Puts the entry behind `state.sequence`, and says whether nobody else did before.
@@ -302,8 +302,7 @@ mod tests {
         let bytes = encode(&state, &Action::new("publish")).unwrap();
         assert_eq!(decode("x", bytes, 4).unwrap(), (state.clone(), None));
         let empty = LogState { versions: vec![], current: None, ..state };
-        let action =
-            Action { name: "rename_from", other: Some(("old".to_owned(), 8)) };
+        let action = Action { name: "rename_from", other: Some(("old".to_owned(), 8)) };
         let bytes = encode(&empty, &action).unwrap();
         assert_eq!(decode("x", bytes, 4).unwrap(), (empty, Some(("old".to_owned(), 8))));
     }

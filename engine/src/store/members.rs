@@ -168,9 +168,8 @@ pub(super) fn read_members(
     let Some(classes) = own.column_by_name(CLASSES).cloned() else {
         return exec_err!("the table members has no column classes");
     };
-    let others: Vec<usize> = (0..own.num_columns())
-        .filter(|i| own.schema().field(*i).name() != CLASSES)
-        .collect();
+    let others: Vec<usize> =
+        (0..own.num_columns()).filter(|i| own.schema().field(*i).name() != CLASSES).collect();
     let rows: Vec<MemberRow> = from_batch(&own.project(&others)?, "the table members")?;
     let Some(classes) = classes.as_list_opt::<i32>() else {
         return exec_err!("the column classes of the table members is no list");

@@ -91,7 +91,9 @@ impl ModelStore {
                 };
             }
             return match parse_url(&url) {
-                Ok((store, prefix)) => Ok(Self::from_object_store(Arc::from(store), prefix, warehouse)),
+                Ok((store, prefix)) => {
+                    Ok(Self::from_object_store(Arc::from(store), prefix, warehouse))
+                }
                 Err(error) => plan_err!("the warehouse {warehouse} cannot be opened: {error}"),
             };
         }

@@ -105,7 +105,11 @@ impl ModelStore {
     }
 
     /// Takes away what was written of a version that will not be published.
-    async fn give_up<T>(&self, folder: &str, error: datafusion::error::DataFusionError) -> Result<T> {
+    async fn give_up<T>(
+        &self,
+        folder: &str,
+        error: datafusion::error::DataFusionError,
+    ) -> Result<T> {
         if let Err(second) = self.files.delete_folder(folder).await {
             log::warn!("{folder} could not be deleted: {second}");
         }
@@ -191,11 +195,10 @@ impl ModelStore {
             }
             let confirmation = state.sequence + 1;
             let before = self.state(other).await?;
-            let moved = LogState { sequence: before.sequence, lease: before.lease, ..state.clone() };
-            let action = Action {
-                name: "rename_from",
-                other: Some((name.to_owned(), confirmation)),
-            };
+            let moved =
+                LogState { sequence: before.sequence, lease: before.lease, ..state.clone() };
+            let action =
+                Action { name: "rename_from", other: Some((name.to_owned(), confirmation)) };
             if !self.commit(other, &moved, &action, "rename-from-log").await? {
                 continue;
             }
@@ -205,10 +208,8 @@ impl ModelStore {
                 lease: state.lease,
                 ..LogState::default()
             };
-            let action = Action {
-                name: "rename_to",
-                other: Some((other.to_owned(), before.sequence + 1)),
-            };
+            let action =
+                Action { name: "rename_to", other: Some((other.to_owned(), before.sequence + 1)) };
             if self.commit(name, &left, &action, "rename-to-log").await? {
                 return self.discard_checkpoints(name).await;
             }

@@ -238,10 +238,7 @@ fn trained(
         rows: row.rows,
         skipped_rows: row.skipped_rows.iter().map(|c| (c.cause.clone(), c.rows)).collect(),
         history: history.into_iter().map(HistoryRow::entry).collect::<Vec<HistoryEntry>>(),
-        metrics: metrics
-            .into_iter()
-            .map(|m| (m.metric, m.value.unwrap_or(f64::NAN)))
-            .collect(),
+        metrics: metrics.into_iter().map(|m| (m.metric, m.value.unwrap_or(f64::NAN))).collect(),
         metrics_on: row.metrics_on.clone(),
         loss: row.loss.unwrap_or(f64::NAN),
         eval_loss: row.eval_loss,

@@ -151,10 +151,8 @@ impl Manifest {
                 .map(|(name, t)| Pair { name: name.clone(), value: t.to_string() })
                 .collect()
         };
-        let pair = |(name, value): (&String, &String)| Pair {
-            name: name.clone(),
-            value: value.clone(),
-        };
+        let pair =
+            |(name, value): (&String, &String)| Pair { name: name.clone(), value: value.clone() };
         Self {
             format_version: FORMAT_VERSION,
             model: model.name.clone(),
@@ -371,17 +369,17 @@ impl Tensors {
     }
 
     fn finish(mut self, model: &Model) -> Result<RecordBatch> {
-        let mut columns: Vec<(&str, ArrayRef)> = vec![
-            ("layer", Arc::new(self.layer.finish())),
-            ("name", Arc::new(self.name.finish())),
-        ];
+        let mut columns: Vec<(&str, ArrayRef)> =
+            vec![("layer", Arc::new(self.layer.finish())), ("name", Arc::new(self.name.finish()))];
         if let Some(mut moment) = self.moment {
             columns.push(("moment", Arc::new(moment.finish())));
         }
         columns.push(("shape", Arc::new(self.shape.finish())));
         columns.push(("values", Arc::new(self.values.finish())));
-        let fields: Vec<Field> =
-            columns.iter().map(|(name, c)| Field::new(*name, c.data_type().clone(), false)).collect();
+        let fields: Vec<Field> = columns
+            .iter()
+            .map(|(name, c)| Field::new(*name, c.data_type().clone(), false))
+            .collect();
         let columns = columns.into_iter().map(|(_, column)| column).collect();
         let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
         with_keys(model, &self.member, &batch)

@@ -47,10 +47,12 @@ impl Distinct {
         }
         let plain = columns
             .iter()
-            .map(|c| if plain(c.data_type()) == c.data_type() {
-                Ok(Arc::clone(c))
-            } else {
-                cast(c, plain(c.data_type()))
+            .map(|c| {
+                if plain(c.data_type()) == c.data_type() {
+                    Ok(Arc::clone(c))
+                } else {
+                    cast(c, plain(c.data_type()))
+                }
             })
             .collect::<Result<Vec<_>, _>>()?;
         let rows = self.converter.convert_columns(&plain)?;

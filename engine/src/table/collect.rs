@@ -16,7 +16,7 @@ use datafusion::common::{Result, exec_datafusion_err, exec_err, plan_err};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::MemoryReservation;
 use futures::StreamExt;
-use gradlake_udfs::encoder::{Interner, Input, Kind, flatten_columns, flatten_fields};
+use gradlake_udfs::encoder::{Input, Interner, Kind, flatten_columns, flatten_fields};
 
 use super::chunks::Chunks;
 use super::classes::Distinct;
@@ -131,8 +131,7 @@ impl Plan {
         for input in &inputs {
             let is_category = Kind::of(&input.name, &input.data_type)? == Kind::Category;
             categories.push(is_category.then(Mutex::default));
-            let data_type =
-                if is_category { DataType::UInt32 } else { input.data_type.clone() };
+            let data_type = if is_category { DataType::UInt32 } else { input.data_type.clone() };
             fields.push(Field::new(&input.name, data_type, true));
         }
         let target = schema.field_with_name(&roles.target)?.data_type();
@@ -194,12 +193,8 @@ impl Plan {
         let column = |name: &str| -> Result<ArrayRef> {
             Ok(Arc::clone(batch.column(batch.schema().index_of(name)?)))
         };
-        let features = self
-            .roles
-            .inputs
-            .iter()
-            .map(|(name, _)| column(name))
-            .collect::<Result<Vec<_>>>()?;
+        let features =
+            self.roles.inputs.iter().map(|(name, _)| column(name)).collect::<Result<Vec<_>>>()?;
         let groups = match &self.groups {
             Some(groups) => {
                 let names = self.roles.partition_by.iter();

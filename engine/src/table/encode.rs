@@ -196,13 +196,15 @@ impl EncodedChunk {
     fn new(width: Width, batch: &RecordBatch) -> Result<Self> {
         let mut columns = batch.columns().iter();
         let mut list = |wanted: bool| {
-            let list = if wanted { columns.next()?.as_fixed_size_list_opt()? } else { return None };
+            let list =
+                if wanted { columns.next()?.as_fixed_size_list_opt()? } else { return None };
             let n = list.value_length() as usize;
             Some(list.values().slice(list.offset() * n, list.len() * n))
         };
         let dense = list(width.dense > 0);
         let codes = list(width.columns > 0);
-        let mut floats = || columns.next().and_then(|c| c.as_primitive_opt::<Float32Type>().cloned());
+        let mut floats =
+            || columns.next().and_then(|c| c.as_primitive_opt::<Float32Type>().cloned());
         let (Some(label), Some(weight)) = (floats(), floats()) else {
             return exec_err!("an encoded chunk has lost a column");
         };

@@ -20,7 +20,12 @@ pub struct EpochOrder {
 impl EpochOrder {
     /// The order of chunks with these numbers of rows. The first epoch takes them as they lie:
     /// they were shuffled when they were encoded.
-    pub fn new(chunk_rows: impl Iterator<Item = usize>, epoch: u64, seed: u64, shuffle: bool) -> Self {
+    pub fn new(
+        chunk_rows: impl Iterator<Item = usize>,
+        epoch: u64,
+        seed: u64,
+        shuffle: bool,
+    ) -> Self {
         let rows: Vec<usize> = chunk_rows.collect();
         let shuffle = shuffle && epoch > 0;
         let mut order: Vec<u32> = (0..rows.len() as u32).collect();

@@ -116,23 +116,26 @@ impl TrainingProgress {
                 rows: h.rows,
                 duration_ms: h.duration_ms,
             });
-            members.insert(key.clone(), MemberHeader {
-                data_hash: m.data_hash,
-                epoch: m.epoch,
-                row: m.row,
-                done: m.done,
-                epoch_loss: (
-                    m.epoch_loss.loss.into(),
-                    m.epoch_loss.weight.into(),
-                    m.epoch_loss.rows,
-                ),
-                stale: m.stale,
-                best: m.best.map(|(loss, epoch)| (loss.into(), epoch)),
-                elapsed_ms: m.elapsed_ms,
-                history: history.collect(),
-                state_bytes: m.state.len() as u64,
-                best_state_bytes: m.best_state.as_ref().map(|s| s.len() as u64),
-            });
+            members.insert(
+                key.clone(),
+                MemberHeader {
+                    data_hash: m.data_hash,
+                    epoch: m.epoch,
+                    row: m.row,
+                    done: m.done,
+                    epoch_loss: (
+                        m.epoch_loss.loss.into(),
+                        m.epoch_loss.weight.into(),
+                        m.epoch_loss.rows,
+                    ),
+                    stale: m.stale,
+                    best: m.best.map(|(loss, epoch)| (loss.into(), epoch)),
+                    elapsed_ms: m.elapsed_ms,
+                    history: history.collect(),
+                    state_bytes: m.state.len() as u64,
+                    best_state_bytes: m.best_state.as_ref().map(|s| s.len() as u64),
+                },
+            );
             states.extend_from_slice(&m.state);
             states.extend_from_slice(m.best_state.as_deref().unwrap_or_default());
         }
@@ -181,19 +184,22 @@ impl TrainingProgress {
                 rows: h.rows,
                 duration_ms: h.duration_ms,
             });
-            members.insert(key, MemberProgress {
-                data_hash: m.data_hash,
-                epoch: m.epoch,
-                row: m.row,
-                done: m.done,
-                epoch_loss: LossSum { loss: loss.into(), weight: weight.into(), rows },
-                stale: m.stale,
-                best: m.best.map(|(loss, epoch)| (loss.into(), epoch)),
-                elapsed_ms: m.elapsed_ms,
-                history: history.collect(),
-                state,
-                best_state,
-            });
+            members.insert(
+                key,
+                MemberProgress {
+                    data_hash: m.data_hash,
+                    epoch: m.epoch,
+                    row: m.row,
+                    done: m.done,
+                    epoch_loss: LossSum { loss: loss.into(), weight: weight.into(), rows },
+                    stale: m.stale,
+                    best: m.best.map(|(loss, epoch)| (loss.into(), epoch)),
+                    elapsed_ms: m.elapsed_ms,
+                    history: history.collect(),
+                    state,
+                    best_state,
+                },
+            );
         }
         Ok(Self { started_ms: header.started_ms, members })
     }

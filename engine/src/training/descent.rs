@@ -101,7 +101,8 @@ impl DescentPlan {
                 let end = rows.min(progress.row + self.round_rows);
                 let reference = format!("{}/{}/{}", self.reference, epoch, progress.row);
                 let table = self.train.slice_provider(&order, progress.row, end, self.replicas)?;
-                let round = Arc::new(SgdRound::new(Arc::clone(&self.descent), Arc::new(state.clone()))?);
+                let round =
+                    Arc::new(SgdRound::new(Arc::clone(&self.descent), Arc::new(state.clone()))?);
                 let bytes = match runner.run(&reference, Arc::clone(&round) as _, table).await {
                     Ok(bytes) => bytes,
                     Err(error) if is_interrupt(&error) => {

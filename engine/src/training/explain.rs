@@ -59,10 +59,10 @@ pub async fn explain(
         rows.push(("analyze", analyze_text(&finished)));
     }
     let (types, plans): (Vec<&str>, Vec<String>) = rows.into_iter().unzip();
-    Ok(RecordBatch::try_new(explain_schema(), vec![
-        Arc::new(StringArray::from(types)),
-        Arc::new(StringArray::from(plans)),
-    ])?)
+    Ok(RecordBatch::try_new(
+        explain_schema(),
+        vec![Arc::new(StringArray::from(types)), Arc::new(StringArray::from(plans))],
+    )?)
 }
 
 /// What is learned from what.

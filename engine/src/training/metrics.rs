@@ -31,18 +31,13 @@ pub async fn measure(
     let (network, loss, labels) = (Arc::clone(network), spec.loss, labels.clone());
     let (parameters, table) = (state.parameters.clone(), Arc::clone(table));
     let task = tokio::task::spawn_blocking(move || match &labels {
-        Labels::Classes(classes) => {
-            of_classes(&network, loss, classes.len(), &parameters, &table)
-        }
+        Labels::Classes(classes) => of_classes(&network, loss, classes.len(), &parameters, &table),
         Labels::Numbers { mean, stddev } => {
             of_numbers(&network, loss, (*mean, *stddev), &parameters, &table)
         }
     });
     let metrics = task.await.map_err(|e| exec_datafusion_err!("the metrics failed: {e}"))??;
-    Ok(metrics
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
-        .collect())
+    Ok(metrics.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
 }
 
 /// Calls `f` with the raw outputs, label and weight of every row.

@@ -108,12 +108,7 @@ impl Engine {
     ) -> Result<RecordBatch> {
         self.interrupt.clear();
         let progress = self.resume(request, events).await?;
-        let saver = Saver::new(
-            Some(self.store.clone()),
-            request,
-            progress,
-            Arc::clone(events),
-        );
+        let saver = Saver::new(Some(self.store.clone()), request, progress, Arc::clone(events));
         let finished = self.run_training(request, saver, events).await?;
         let mut model = finished.model;
         if model.members.iter().all(|m| m.outcome.is_err()) {
@@ -244,10 +239,7 @@ impl Engine {
             name: request.name.clone(),
             version: 0,
             algorithm: request.algorithm,
-            target: Target {
-                name: columns.target.0.clone(),
-                data_type: columns.target.1.clone(),
-            },
+            target: Target { name: columns.target.0.clone(), data_type: columns.target.1.clone() },
             inputs: columns.inputs.clone(),
             transform: request.transform.clone(),
             weight: request.weight.clone(),
@@ -303,16 +295,19 @@ fn result_row(model: &Model, duration: Duration) -> Result<RecordBatch> {
         _ => (mean(&|t| Some(t.loss)), mean(&|t| t.eval_loss)),
     };
     let epochs = trained(&model.members).map(|t| t.history.len() as u64).max().unwrap_or(0);
-    Ok(RecordBatch::try_new(result_schema(), vec![
-        Arc::new(StringArray::from(vec![model.name.clone()])),
-        int(model.version),
-        int(rows),
-        int(model.skipped_rows.values().sum()),
-        int(epochs),
-        float(loss.0),
-        float(loss.1),
-        int(duration.as_millis() as u64),
-    ])?)
+    Ok(RecordBatch::try_new(
+        result_schema(),
+        vec![
+            Arc::new(StringArray::from(vec![model.name.clone()])),
+            int(model.version),
+            int(rows),
+            int(model.skipped_rows.values().sum()),
+            int(epochs),
+            float(loss.0),
+            float(loss.1),
+            int(duration.as_millis() as u64),
+        ],
+    )?)
 }
 
 /// Milliseconds since the epoch.

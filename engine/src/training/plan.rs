@@ -40,7 +40,13 @@ impl Method {
 }
 
 /// The method for these options, loss and shape.
-pub fn method(options: &TrainOptions, loss: Loss, width: Width, outputs: usize, rows: u64) -> Method {
+pub fn method(
+    options: &TrainOptions,
+    loss: Loss,
+    width: Width,
+    outputs: usize,
+    rows: u64,
+) -> Method {
     let linear = options.hidden.is_empty();
     let exact_fits = linear && exact::fits(width, outputs, rows);
     match (options.solver, loss) {

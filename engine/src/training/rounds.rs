@@ -36,9 +36,10 @@ impl RoundRunner {
         let arguments =
             [lit(reference)].into_iter().chain(columns.fields().iter().map(|f| col(f.name())));
         LogicalPlanBuilder::scan("encoded", provider_as_source(table), None)?
-            .aggregate(Vec::<datafusion::logical_expr::Expr>::new(), vec![
-                self.train.call(arguments.collect()),
-            ])?
+            .aggregate(
+                Vec::<datafusion::logical_expr::Expr>::new(),
+                vec![self.train.call(arguments.collect())],
+            )?
             .build()
     }
 

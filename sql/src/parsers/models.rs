@@ -145,7 +145,10 @@ mod tests {
             ("SELECT sum(predict('m', x)) OVER (PARTITION BY predict('n', x)) FROM t", "m, n"),
             ("SELECT predict('m', predict('n', x)) FROM t", "m, n"),
             ("WITH c AS (SELECT predict('m', x) FROM t) SELECT * FROM c", "m"),
-            ("SELECT * FROM (PREDICT MODEL m VERSION 3 AS SELECT predict('n', x) FROM t)", "m 3, n"),
+            (
+                "SELECT * FROM (PREDICT MODEL m VERSION 3 AS SELECT predict('n', x) FROM t)",
+                "m 3, n",
+            ),
             ("SELECT * FROM (PREDICT MODEL m FROM t), (PREDICT MODEL m FROM t)", "m"),
             ("COPY (PREDICT MODEL m FROM t) TO 'x.csv'", "m"),
             ("COPY t TO 'x.csv'", ""),

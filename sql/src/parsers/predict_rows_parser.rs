@@ -216,7 +216,9 @@ mod tests {
         assert_eq!(read.options[1].1.to_string(), "'a'");
         assert_eq!(read.query.to_string(), "SELECT 1");
         assert_eq!(read.alias.unwrap().name.value, "p");
-        for other in ["SELECT * FROM t", "SELECT * FROM \"PREDICT_ROWS\"('m')", "SELECT * FROM f(1)"] {
+        for other in
+            ["SELECT * FROM t", "SELECT * FROM \"PREDICT_ROWS\"('m')", "SELECT * FROM f(1)"]
+        {
             assert_eq!(call(other).unwrap(), None);
         }
     }
@@ -224,13 +226,31 @@ mod tests {
     #[test]
     fn a_wrong_call_is_refused() {
         for (arguments, expected) in [
-            ("'m'", "expected predict_rows('model', (query) [, version => n] [, options => 'name = value, ...']), found 1 arguments"),
-            ("m, (SELECT 1)", "the first argument of predict_rows is the name of a model as a string, found m"),
+            (
+                "'m'",
+                "expected predict_rows('model', (query) [, version => n] [, options => 'name = value, ...']), found 1 arguments",
+            ),
+            (
+                "m, (SELECT 1)",
+                "the first argument of predict_rows is the name of a model as a string, found m",
+            ),
             ("'m', t", "the second argument of predict_rows is a query in parentheses, found t"),
-            ("'m', (SELECT 1), version => 0", "argument version of predict_rows is a whole number from 1 on, found 0"),
-            ("'m', (SELECT 1), version => 1, version => 2", "argument version of predict_rows is given twice"),
-            ("'m', (SELECT 1), seed => 1", "expected predict_rows('model', (query) [, version => n] [, options => 'name = value, ...']), found argument seed => 1"),
-            ("'m', (SELECT 1), options => 'a b'", "expected = after option a, found b at line 1, column 3"),
+            (
+                "'m', (SELECT 1), version => 0",
+                "argument version of predict_rows is a whole number from 1 on, found 0",
+            ),
+            (
+                "'m', (SELECT 1), version => 1, version => 2",
+                "argument version of predict_rows is given twice",
+            ),
+            (
+                "'m', (SELECT 1), seed => 1",
+                "expected predict_rows('model', (query) [, version => n] [, options => 'name = value, ...']), found argument seed => 1",
+            ),
+            (
+                "'m', (SELECT 1), options => 'a b'",
+                "expected = after option a, found b at line 1, column 3",
+            ),
         ] {
             let error: DataFusionError =
                 call(&format!("SELECT * FROM predict_rows({arguments})")).unwrap_err();

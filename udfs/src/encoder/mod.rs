@@ -226,7 +226,8 @@ impl Encoder {
                 }
                 FeatureKind::Timestamp(s) => {
                     for (i, suffix) in TIMESTAMP_INPUTS.iter().enumerate() {
-                        let (center, stddev) = if i == 0 { (s.center, s.stddev) } else { (0.0, 1.0) };
+                        let (center, stddev) =
+                            if i == 0 { (s.center, s.stddev) } else { (0.0, 1.0) };
                         push(format!("{name}{suffix}"), center, stddev);
                     }
                 }

@@ -31,10 +31,7 @@ fn bits(value: f64) -> u64 {
 ///
 /// # Errors
 /// When a type cannot be a feature.
-pub fn hash_rows(
-    columns: &[(&str, Values<'_>, Option<&Interner>)],
-    out: &mut [u64],
-) -> Result<()> {
+pub fn hash_rows(columns: &[(&str, Values<'_>, Option<&Interner>)], out: &mut [u64]) -> Result<()> {
     for (i, (name, values, interner)) in columns.iter().enumerate() {
         match (values, interner) {
             (Values::Codes(codes), Some(interner)) => {

@@ -50,8 +50,7 @@ impl Moments {
         }
         if m.count > 0 {
             m.mean = sum / m.count as f64;
-            m.squares =
-                values.filter(|v| v.is_finite()).map(|v| (v - m.mean) * (v - m.mean)).sum();
+            m.squares = values.filter(|v| v.is_finite()).map(|v| (v - m.mean) * (v - m.mean)).sum();
         }
         m
     }
@@ -78,8 +77,7 @@ impl Moments {
         // values is none.
         let noise = f64::EPSILON * self.mean.abs() * 8.0;
         let varies = stddev.is_finite() && stddev > noise && self.min < self.max;
-        let (min, max) =
-            if self.count == 0 { (f64::NAN, f64::NAN) } else { (self.min, self.max) };
+        let (min, max) = if self.count == 0 { (f64::NAN, f64::NAN) } else { (self.min, self.max) };
         if !standardize {
             return Scale { mean: self.mean, center: 0.0, stddev: 1.0, min, max };
         }
@@ -155,7 +153,8 @@ impl Statistics {
     /// # Errors
     /// When lists differ in length.
     pub fn update(&mut self, columns: &[Values<'_>], train: Option<&BooleanBuffer>) -> Result<()> {
-        for ((values, (name, _, kind)), own) in columns.iter().zip(&self.inputs).zip(&mut self.columns)
+        for ((values, (name, _, kind)), own) in
+            columns.iter().zip(&self.inputs).zip(&mut self.columns)
         {
             match (own, values) {
                 (ColumnStatistics::Numbers(moments), Values::Array(array)) => {
@@ -292,9 +291,9 @@ fn taken<'a>(
     values: &'a Float64Array,
     train: Option<&'a BooleanBuffer>,
 ) -> impl Iterator<Item = f64> + Clone + 'a {
-    (0..values.len()).filter(move |row| train.is_none_or(|train| train.value(*row))).map(
-        move |row| if values.is_valid(row) { values.value(row) } else { f64::NAN },
-    )
+    (0..values.len())
+        .filter(move |row| train.is_none_or(|train| train.value(*row)))
+        .map(move |row| if values.is_valid(row) { values.value(row) } else { f64::NAN })
 }
 
 fn update_vectors(

@@ -182,7 +182,13 @@ impl BoundPredict {
         let model = scorer.model();
         let function = part.map_or("predict_row", Part::function);
         let name = format!("{function}[{} version {}]", model.name, model.version);
-        Self { scorer, part, threshold, name, signature: Signature::variadic_any(Volatility::Immutable) }
+        Self {
+            scorer,
+            part,
+            threshold,
+            name,
+            signature: Signature::variadic_any(Volatility::Immutable),
+        }
     }
 
     /// The field of the result for arguments of these types. One struct stands for its fields by

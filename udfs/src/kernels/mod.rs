@@ -4,6 +4,6 @@
 
 pub mod activation;
 pub mod gather;
-pub mod matmul;
 pub mod math;
+pub mod matmul;
 pub mod rng;

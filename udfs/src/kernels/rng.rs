@@ -13,7 +13,9 @@ fn finalize(mut z: u64) -> u64 {
 #[inline(always)]
 pub fn mix(seed: u64, stream: u64, counter: u64) -> u64 {
     const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
-    let key = finalize(seed.wrapping_add(GAMMA).wrapping_mul(GAMMA) ^ finalize(stream.wrapping_add(GAMMA)));
+    let key = finalize(
+        seed.wrapping_add(GAMMA).wrapping_mul(GAMMA) ^ finalize(stream.wrapping_add(GAMMA)),
+    );
     finalize(key.wrapping_add(counter.wrapping_add(1).wrapping_mul(GAMMA)))
 }
 

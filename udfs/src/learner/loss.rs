@@ -185,7 +185,8 @@ pub fn probabilities(loss: Loss, logits: &[f32], outputs: usize, out: &mut [f64]
             let z = f64::from(*z);
             // Both from the tail that is small, so that neither rounds to exactly 1 too soon.
             let small = (-z.abs()).exp() / (1.0 + (-z.abs()).exp());
-            let (negative, positive) = if z > 0.0 { (small, 1.0 - small) } else { (1.0 - small, small) };
+            let (negative, positive) =
+                if z > 0.0 { (small, 1.0 - small) } else { (1.0 - small, small) };
             p.copy_from_slice(&[negative, positive]);
         }
         return;

@@ -167,8 +167,7 @@ mod tests {
         let even: Vec<_> = rows.iter().map(|(c, p)| (*c, *p, 1.0)).collect();
         check(&even, [4.0 / 6.0, 0.75, 0.75, 0.75]);
         let weights = [1.0, 2.0, 0.5, 1.0, 1.0, 3.0];
-        let weighted: Vec<_> =
-            rows.iter().zip(weights).map(|((c, p), w)| (*c, *p, w)).collect();
+        let weighted: Vec<_> = rows.iter().zip(weights).map(|((c, p), w)| (*c, *p, w)).collect();
         check(&weighted, [7.0 / 8.5, 6.0 / 7.0, 6.0 / 6.5, 12.0 / 13.5]);
         let many = [(0, 0), (1, 2), (2, 2), (2, 1), (1, 1), (0, 0), (2, 0)];
         let many: Vec<_> = many.iter().map(|(c, p)| (*c, *p, 1.0)).collect();

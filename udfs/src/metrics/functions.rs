@@ -124,7 +124,9 @@ impl AggregateUDFImpl for Function {
             Metric::Number(_) => {
                 for (data_type, what) in [(label, "label"), (prediction, "prediction")] {
                     if !plain(data_type).is_numeric() && *data_type != DataType::Null {
-                        return plan_err!("the {what} of {name} must be a number, but is {data_type}");
+                        return plan_err!(
+                            "the {what} of {name} must be a number, but is {data_type}"
+                        );
                     }
                 }
                 vec![DataType::Float64, DataType::Float64]
@@ -132,7 +134,9 @@ impl AggregateUDFImpl for Function {
             Metric::Class(_) => {
                 let (a, b) = (plain(label), plain(prediction));
                 match comparison_coercion(a, b) {
-                    Some(common) if a.is_numeric() == b.is_numeric() || a.is_null() || b.is_null() => {
+                    Some(common)
+                        if a.is_numeric() == b.is_numeric() || a.is_null() || b.is_null() =>
+                    {
                         vec![common.clone(), common]
                     }
                     _ => {
@@ -169,7 +173,10 @@ impl AggregateUDFImpl for Function {
             [weight] if plain(weight).is_numeric() => coerced.push(DataType::Float64),
             [weight] => return plan_err!("the weight of {name} must be a number, but is {weight}"),
             more => {
-                return plan_err!("{name} takes three arguments at most, but got {}", more.len() + 2);
+                return plan_err!(
+                    "{name} takes three arguments at most, but got {}",
+                    more.len() + 2
+                );
             }
         }
         Ok(coerced)
@@ -453,7 +460,8 @@ impl ScoreAccumulator {
         let weight = weights(values);
         for (row, label) in labels.iter().enumerate() {
             let Some(weight) = weight(row) else { continue };
-            let range = lists.value_offsets()[row] as usize..lists.value_offsets()[row + 1] as usize;
+            let range =
+                lists.value_offsets()[row] as usize..lists.value_offsets()[row + 1] as usize;
             if !self.is_auc {
                 let at = range.clone().find(|at| own[*at] == *label);
                 let probability = self.check(at.map_or(0.0, |at| probs.value(at)))?;
@@ -503,7 +511,9 @@ impl ScoreAccumulator {
     fn positive(&self) -> Option<u32> {
         let ranks = self.keys.ranks();
         let occurs = |code: u32| self.rows.chunks_exact(3).any(|row| row[0] as u32 == code);
-        (0..ranks.len() as u32).filter(|code| occurs(*code)).max_by_key(|code| ranks[*code as usize])
+        (0..ranks.len() as u32)
+            .filter(|code| occurs(*code))
+            .max_by_key(|code| ranks[*code as usize])
     }
 
     fn result(&self) -> Result<Option<f64>> {
@@ -519,7 +529,9 @@ impl ScoreAccumulator {
                     seen.len()
                 );
             }
-            let Some(positive) = self.positive().filter(|_| seen.len() == 2) else { return Ok(None) };
+            let Some(positive) = self.positive().filter(|_| seen.len() == 2) else {
+                return Ok(None);
+            };
             if self.is_auc {
                 return Ok(self.auc(positive, 0));
             }
@@ -648,7 +660,8 @@ mod tests {
         Ok(column.is_valid(0).then(|| column.value(0)))
     }
 
-    const ROWS: &str = "(VALUES ('no', 'no', 0.1, 1), ('yes', 'yes', 0.9, 2), ('yes', 'no', 0.4, 1),
+    const ROWS: &str =
+        "(VALUES ('no', 'no', 0.1, 1), ('yes', 'yes', 0.9, 2), ('yes', 'no', 0.4, 1),
         ('no', 'yes', 0.6, 1), ('yes', 'yes', 0.6, 3), (NULL, 'yes', 0.5, 1)) AS t(y, p, s, w)";
 
     /// sklearn.metrics of y = [0,1,1,0,1], p = [0,1,0,1,1], s = [.1,.9,.4,.6,.6], also with

@@ -158,11 +158,8 @@ impl Residuals {
     /// What [`Residuals::to_numbers`] gave; None of anything else.
     pub(super) fn from_numbers(numbers: &[f64]) -> Option<Self> {
         let (sums, each) = numbers.split_at_checked(10)?;
-        let spread = |at: usize| Spread {
-            weight: sums[at],
-            mean: sums[at + 1],
-            squares: sums[at + 2],
-        };
+        let spread =
+            |at: usize| Spread { weight: sums[at], mean: sums[at + 1], squares: sums[at + 2] };
         Some(Self {
             labels: spread(0),
             residuals: spread(3),

@@ -63,7 +63,13 @@ mod tests {
             let (mut sum, mut all) = (0.0, 0.0);
             for p in rows.iter().filter(|r| r.1) {
                 for n in rows.iter().filter(|r| !r.1) {
-                    let won = if p.0 > n.0 { 1.0 } else if p.0 == n.0 { 0.5 } else { 0.0 };
+                    let won = if p.0 > n.0 {
+                        1.0
+                    } else if p.0 == n.0 {
+                        0.5
+                    } else {
+                        0.0
+                    };
                     sum += won * p.2 * n.2;
                     all += p.2 * n.2;
                 }

@@ -50,8 +50,7 @@ pub(super) fn adam(
     let correction = |beta: f32| 1.0 - f64::from(beta).powf(step as f64);
     let rate = (f64::from(learning_rate) / correction(beta1)) as f32;
     let root = (1.0 / correction(beta2).sqrt()) as f32;
-    let (coupled, decay) =
-        if decoupled { (0.0, 1.0 - learning_rate * l2) } else { (l2, 1.0) };
+    let (coupled, decay) = if decoupled { (0.0, 1.0 - learning_rate * l2) } else { (l2, 1.0) };
     for (((w, g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
         let g = g + coupled * *w;
         *m = beta1 * *m + (1.0 - beta1) * g;

@@ -185,7 +185,12 @@ impl Optimizer {
         if let Optimizer::Ftrl { beta } = *self {
             for tensor in layout.tensors() {
                 let own = tensor_step(tensor.role, size);
-                ftrl::initialize(own, beta, &parameters[tensor.range()], &mut moments[tensor.range()]);
+                ftrl::initialize(
+                    own,
+                    beta,
+                    &parameters[tensor.range()],
+                    &mut moments[tensor.range()],
+                );
             }
         }
     }
@@ -204,7 +209,13 @@ impl Optimizer {
             for tensor in layout.tensors() {
                 let own = tensor_step(tensor.role, size);
                 let range = tensor.range();
-                ftrl::weights(own, beta, &mut parameters[range.clone()], &z[range.clone()], &n[range]);
+                ftrl::weights(
+                    own,
+                    beta,
+                    &mut parameters[range.clone()],
+                    &z[range.clone()],
+                    &n[range],
+                );
             }
         }
     }

@@ -51,9 +51,7 @@ impl Schedule {
         let t = step.saturating_sub(1 + self.warmup_steps);
         let factor = match self.decay {
             Decay::Constant => 1.0,
-            Decay::Step { steps, factor } => {
-                f64::from(factor).powf((t / steps.max(1)) as f64)
-            }
+            Decay::Step { steps, factor } => f64::from(factor).powf((t / steps.max(1)) as f64),
             Decay::Exponential { steps, factor } => {
                 f64::from(factor).powf(t as f64 / steps.max(1) as f64)
             }
