@@ -1,5 +1,7 @@
 //! The binary `gradlake` as its users meet it: arguments, pipes, formats, exit codes.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests.
+
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

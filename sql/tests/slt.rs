@@ -122,11 +122,13 @@ fn main() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slt");
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").is_dir();
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
-        .expect("the folder of .slt files")
+        .into_iter()
+        .flatten()
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|e| e == "slt"))
         .collect();
     files.sort();
+    assert!(!files.is_empty(), "tests/slt has no .slt files");
     let trials = files
         .into_iter()
         .map(|path| {

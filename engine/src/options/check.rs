@@ -417,7 +417,7 @@ mod tests {
             ("l1", number("0.1")),
             ("parallel", string("gradient")),
         ] {
-            assert_eq!(solver(&[given.clone()]), Solver::Sgd, "{given:?}");
+            assert_eq!(solver(std::slice::from_ref(&given)), Solver::Sgd, "{given:?}");
         }
         for given in [
             ("l1", number("0")),
@@ -427,7 +427,7 @@ mod tests {
             ("seed", number("1")),
             ("solver", word("auto")),
         ] {
-            assert_eq!(solver(&[given.clone()]), Solver::Auto, "{given:?}");
+            assert_eq!(solver(std::slice::from_ref(&given)), Solver::Auto, "{given:?}");
         }
         assert_eq!(
             check(LinearRegression, &[("loss", word("huber"))]).unwrap().solver,
@@ -633,7 +633,8 @@ mod tests {
         let yes = || OptionValue::Bool(true);
         let one = || number("1");
         let half = || number("0.5");
-        let cases: Vec<(Algorithm, Vec<(&str, OptionValue)>, &str)> = vec![
+        type Case = (Algorithm, Vec<(&'static str, OptionValue)>, &'static str);
+        let cases: Vec<Case> = vec![
             (
                 MlpClassifier,
                 vec![("momentum", half()), ("optimizer", word("adam"))],

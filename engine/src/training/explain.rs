@@ -134,7 +134,8 @@ fn unordered_operator(plan: &dyn ExecutionPlan) -> Option<&str> {
     if name == "SortPreservingMergeExec" || (name == "SortExec" && single(plan)) {
         return None;
     }
-    if !ORDERED.contains(&name) && !(name == "GlobalLimitExec" && single_input(plan)) {
+    let keeps_order = ORDERED.contains(&name) || (name == "GlobalLimitExec" && single_input(plan));
+    if !keeps_order {
         return Some(name);
     }
     plan.children().into_iter().find_map(|child| unordered_operator(child.as_ref()))

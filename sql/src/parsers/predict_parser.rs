@@ -29,11 +29,14 @@ pub(super) fn parse_predict(cursor: &mut Cursor<'_>) -> Result<Predict> {
     }
 }
 
+/// What WITH gives.
+type Options = Vec<(String, gradlake_engine::options::OptionValue)>;
+
 /// `[VERSION n] [WITH (...)]` in either order, each once.
 pub(super) fn parse_version_and_options(
     cursor: &mut Cursor<'_>,
     statement: &str,
-) -> Result<(Option<u64>, Vec<(String, gradlake_engine::options::OptionValue)>)> {
+) -> Result<(Option<u64>, Options)> {
     let (mut version, mut options) = (None, None);
     loop {
         let start = *cursor;

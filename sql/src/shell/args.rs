@@ -51,7 +51,7 @@ pub struct Args {
     pub warehouse: Option<String>,
 
     /// Memory for queries and training, such as 512MB (10^6 bytes), 2GiB (2^30 bytes) or 8g
-    /// (as GiB); what does not fit is spilled to disk [default: 80 % of the machine's memory]
+    /// (as GiB); what does not fit is spilled to disk [default: 70 % of the machine's memory]
     #[arg(short, long, value_name = "SIZE")]
     pub memory_limit: Option<Bytes>,
 

@@ -59,7 +59,7 @@ impl Backend for Fake {
                 std::future::pending().await
             }
             ["panic"] => panic!("a test panics"),
-            ["train", how @ ..] => {
+            ["train", ..] => {
                 events(Event::Started {
                     model: "m".to_owned(),
                     member: String::new(),
@@ -75,7 +75,7 @@ impl Backend for Fake {
                         let loss = 1.0 / epoch as f64;
                         events(Event::Progress { epoch, epochs: 30, rows_done, rows: 1000, loss });
                     }
-                    if self.interrupted.load(Ordering::SeqCst) && how != ["stubborn"] {
+                    if self.interrupted.load(Ordering::SeqCst) && !sql.contains("stubborn") {
                         events(Event::Checkpoint { epoch });
                         self.interrupted.store(false, Ordering::SeqCst);
                         return exec_err!(

@@ -21,7 +21,7 @@ pub fn rows(n: u64) -> String {
 /// A loss with four digits that tell something.
 pub fn figure(x: f64) -> String {
     let size = x.abs();
-    if size != 0.0 && (size < 1e-3 || size >= 1e6) {
+    if size != 0.0 && !(1e-3..1e6).contains(&size) {
         format!("{x:.3e}")
     } else if size >= 100.0 {
         format!("{x:.2}")
