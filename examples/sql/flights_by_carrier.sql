@@ -9,7 +9,7 @@ TRAIN OR REPLACE MODEL late USING logistic_regression TARGET late PARTITION BY c
 AS SELECT carrier, origin, distance, sched_dep_time, dep_delay, late FROM flights WHERE month < 11;
 
 -- Tables of a partitioned model begin with the partition columns.
-SELECT carrier, round(weight_standardized, 2) AS weight_of_delay
+SELECT carrier, round(standardized_weight, 2) AS weight_of_delay
 FROM model.late.weights WHERE processed_input = 'dep_delay' ORDER BY carrier LIMIT 5;
 
 SELECT carrier, count(*) AS flights, round(accuracy(late, predicted_late), 3) AS accuracy

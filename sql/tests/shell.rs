@@ -84,7 +84,7 @@ fn nothing_to_do_is_success() {
 }
 
 #[test]
-#[ignore = "needs the session"]
+
 fn every_format_shows_a_select() {
     let sql = "SELECT 1 AS x, 'a,b' AS y, CAST(NULL AS DOUBLE) AS z";
     let expected = [
@@ -103,7 +103,7 @@ fn every_format_shows_a_select() {
 }
 
 #[test]
-#[ignore = "needs the session"]
+
 fn an_empty_result_has_its_header() {
     let sql = "SELECT 1 AS x WHERE false";
     assert_eq!(results(&["-c", sql, "--format", "csv"]), "x\n");
@@ -113,7 +113,7 @@ fn an_empty_result_has_its_header() {
 }
 
 #[test]
-#[ignore = "needs the session"]
+
 fn a_table_is_whole_in_a_pipe_and_cut_by_maxrows() {
     let sql = "SELECT value FROM generate_series(1, 100) ORDER BY value";
     assert_eq!(results(&["-c", sql]).lines().count(), 104);
@@ -123,7 +123,7 @@ fn a_table_is_whole_in_a_pipe_and_cut_by_maxrows() {
 }
 
 #[test]
-#[ignore = "needs the session"]
+
 fn statements_run_in_the_order_given() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("two.sql");
@@ -139,7 +139,7 @@ fn statements_run_in_the_order_given() {
 }
 
 #[test]
-#[ignore = "needs the session"]
+
 fn standard_input_is_a_script() {
     let folder = TempDir::new().unwrap();
     let mut child = gradlake(folder.path())
@@ -155,7 +155,7 @@ fn standard_input_is_a_script() {
 }
 
 #[test]
-#[ignore = "needs the session"]
+
 fn a_failure_exits_with_1_and_ends_the_script() {
     let output = run(&[
         "--format",
@@ -175,7 +175,7 @@ fn a_failure_exits_with_1_and_ends_the_script() {
 }
 
 #[test]
-#[ignore = "needs the session"]
+
 fn errors_name_file_and_line() {
     let folder = TempDir::new().unwrap();
     std::fs::write(folder.path().join("bad.sql"), "SELECT 1;\n\nSELEC 2;\n").unwrap();
@@ -188,7 +188,7 @@ fn errors_name_file_and_line() {
 }
 
 #[test]
-#[ignore = "needs the session"]
+
 fn an_unclosed_quote_fails_after_what_stands_before_it() {
     let output = run(&["--format", "csv", "-c", "SELECT 1 AS x; SELECT 'abc"]);
     assert_eq!(output.status.code(), Some(1));
@@ -206,7 +206,7 @@ fn a_script_that_is_no_text_is_an_error() {
 }
 
 #[test]
-#[ignore = "needs the session"]
+
 fn a_reader_that_leaves_is_success() {
     for format in ["table", "csv", "json", "ndjson"] {
         let folder = TempDir::new().unwrap();
@@ -228,7 +228,7 @@ fn a_reader_that_leaves_is_success() {
 
 #[cfg(target_os = "linux")]
 #[test]
-#[ignore = "needs the session"]
+
 fn a_full_disk_is_an_error() {
     let folder = TempDir::new().unwrap();
     let output = gradlake(folder.path())
@@ -243,7 +243,7 @@ fn a_full_disk_is_an_error() {
 
 #[cfg(unix)]
 #[test]
-#[ignore = "needs the session"]
+
 fn a_signal_stops_a_query() {
     for signal in ["-INT", "-TERM"] {
         let folder = TempDir::new().unwrap();
@@ -270,7 +270,7 @@ fn a_signal_stops_a_query() {
 }
 
 #[test]
-#[ignore = "needs the session"]
+
 fn nested_values_have_a_form_in_every_format() {
     let sql = "SELECT [1, 2] AS v, named_struct('label', 'a', 'prob', 0.5) AS p";
     assert_eq!(

@@ -133,7 +133,13 @@ fn twin(script: &Script<'_>, tokens: &[TokenWithSpan]) -> Result<Vec<TokenWithSp
     let predict = parse_predict(&mut checked)?;
     let body = loop {
         if cursor.is_word("AS") {
-            break replace_predictions(script, cursor.after().rest())?;
+            // With the AS before it, so that a PREDICT right behind it is seen as one.
+            let replaced = replace_predictions(script, cursor.rest())?;
+            break replaced
+                .into_iter()
+                .skip_while(|token| !is_significant(token))
+                .skip(1)
+                .collect();
         }
         if cursor.is_word("FROM") {
             let mut body = words(&["SELECT"]);

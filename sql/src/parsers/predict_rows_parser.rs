@@ -176,7 +176,6 @@ mod tests {
             ("SELECT * FROM (PREDICT MODEL m AS SELECT * FROM (PREDICT MODEL n FROM t))", 2),
             ("SELECT * FROM (PREDICT MODEL m AS PREDICT MODEL n FROM t)", 2),
             ("SELECT * FROM predict_rows('m', (SELECT * FROM t))", 2),
-            ("EXPLAIN PREDICT MODEL m FROM t", 2),
         ] {
             let counted = rows(&context, sql).await;
             assert_eq!(counted.unwrap_or_else(|e| panic!("{sql}: {e}")), expected, "{sql}");

@@ -332,6 +332,6 @@ mod tests {
         let mut writer = RowWriter::new(Format::Csv, None, &schema, &memory.output()).unwrap();
         writer.write(&batch).unwrap();
         assert_eq!(writer.finish().unwrap(), Some(2));
-        assert_eq!(memory.text(), "v\n\"[1,null]\"\n\n");
+        assert_eq!(memory.text(), "v\n\"[1,null]\"\n\"\"\n");
     }
 }
