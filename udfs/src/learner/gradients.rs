@@ -345,8 +345,14 @@ fn penalties_are_those_of_the_objective() {
         let scale = 1.0 / ROWS as f32;
         let mut scratch = network.scratch(ROWS);
         network.gradient(&before, &rows.batch(), KEY, scale, &mut scratch, &mut gradient);
-        let size =
-            StepSize { learning_rate: RATE, intercept_learning_rate: 2.0 * RATE, l1, l2, step: 1 };
+        let size = StepSize {
+            learning_rate: RATE,
+            intercept_learning_rate: 2.0 * RATE,
+            previous: None,
+            l1,
+            l2,
+            step: 1,
+        };
         let mut after = before.clone();
         Optimizer::Sgd.step(network.layout(), &size, &mut after, &gradient, &mut []);
         let smooth = differences(spec, rows, &before, None);
