@@ -6,4 +6,6 @@ pub mod activation;
 pub mod gather;
 pub mod matmul;
 pub mod math;
+#[cfg(test)]
+mod reference;
 pub mod rng;
