@@ -104,15 +104,20 @@ pub(super) fn unix_seconds(array: &ArrayRef) -> Result<Float64Array> {
         }
         _ => TimeUnit::Second,
     };
-    let per_second = match unit {
-        TimeUnit::Second => 1.0,
-        TimeUnit::Millisecond => 1e3,
-        TimeUnit::Microsecond => 1e6,
-        TimeUnit::Nanosecond => 1e9,
+    let per_second: i64 = match unit {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
     };
     let ticks = cast(array, &DataType::Int64)?;
     let ticks = ticks.as_primitive::<arrow::datatypes::Int64Type>();
-    Ok(ticks.unary(|t| t as f64 / per_second))
+    // Whole seconds apart: nanoseconds since 1970 are more than float64 holds exactly, and the same
+    // instant must be the same number in every unit.
+    let seconds = |t: i64| {
+        t.div_euclid(per_second) as f64 + t.rem_euclid(per_second) as f64 / per_second as f64
+    };
+    Ok(ticks.unary(seconds))
 }
 
 #[inline(always)]
@@ -195,6 +200,10 @@ fn encode_categories<'a>(
         }
     };
     if let Some(dictionary) = array.as_any_dictionary_opt() {
+        if dictionary.values().is_empty() {
+            (0..array.len()).for_each(|_| put(lookup.null));
+            return Ok(());
+        }
         let mut known = vec![NO_CATEGORY; dictionary.values().len()];
         let mut next = known.iter_mut();
         for_each_text(dictionary.values(), |text| {

@@ -34,6 +34,9 @@ impl Interner {
     /// The codes of a column; NULL stays NULL.
     pub fn intern(&mut self, array: &ArrayRef) -> Result<UInt32Array> {
         if let Some(dictionary) = array.as_any_dictionary_opt() {
+            if dictionary.values().is_empty() {
+                return Ok(UInt32Array::new_null(array.len()));
+            }
             // Every distinct value once, however often it occurs.
             let values = self.intern(dictionary.values())?;
             let mut codes = UInt32Builder::with_capacity(array.len());

@@ -15,6 +15,8 @@
 mod apply;
 mod input;
 mod interner;
+#[cfg(test)]
+mod oracle;
 mod rowhash;
 mod statistics;
 

@@ -9,7 +9,7 @@ use super::apply::{numbers, unix_seconds, vectors};
 use super::{Encoder, Feature, FeatureKind, Interner, Kind, Scale};
 
 /// Count, mean and squared deviations of numbers, by the pairwise update of Chan, Golub and
-/// LeVeque 1983: as exact as two passes, whatever the mean.
+/// LeVeque 1983: as exact as two passes, but for the rounding of the parts' means.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Moments {
     count: u64,

@@ -17,7 +17,8 @@ pub fn apply(f: Activation, z: &[f32], a: &mut [f32]) {
     vectorized(
         #[inline(always)]
         || match f {
-            Activation::Relu => map(z, a, |x| x.max(0.0)),
+            // Not `max`, which would make 0 of NaN and hide a training that has diverged.
+            Activation::Relu => map(z, a, |x| if x <= 0.0 { 0.0 } else { x }),
             Activation::Gelu => map(z, a, gelu),
             Activation::Tanh => map(z, a, tanh),
             Activation::Sigmoid => map(z, a, sigmoid),

@@ -6,4 +6,6 @@ pub mod activation;
 pub mod gather;
 pub mod math;
 pub mod matmul;
+#[cfg(test)]
+mod reference;
 pub mod rng;

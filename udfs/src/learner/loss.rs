@@ -122,8 +122,13 @@ impl Loss {
             Loss::Hinge | Loss::SquaredHinge => signs(z.len(), y)
                 .zip(z)
                 .map(|(s, z)| {
-                    let slack = f64::from(1.0 - s * z).max(0.0);
-                    if self == Loss::Hinge { slack } else { slack * slack }
+                    let slack = f64::from(1.0 - s * z);
+                    match self {
+                        // (Not `max`, which would make a loss of 0 of NaN.)
+                        _ if slack <= 0.0 => 0.0,
+                        Loss::Hinge => slack,
+                        _ => slack * slack,
+                    }
                 })
                 .sum(),
         }
@@ -207,5 +212,45 @@ impl FromStr for Loss {
 
     fn from_str(name: &str) -> Result<Self, ()> {
         Loss::ALL.into_iter().find(|loss| loss.name() == name).ok_or(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_that_are_no_numbers_make_no_finite_loss() {
+        for loss in Loss::ALL {
+            for outputs in [1, 3] {
+                let mut z = vec![0.5; outputs];
+                z[outputs - 1] = f32::NAN;
+                if loss == Loss::Softmax || outputs == 1 || loss.name().ends_with("hinge") {
+                    let sum = loss.differentiate(&mut z, outputs, &[0.0], &[1.0], 1.0);
+                    assert!(sum.loss.is_nan(), "{loss:?} {outputs}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn losses_and_derivatives_stay_finite_far_from_zero() {
+        for loss in Loss::ALL {
+            let outputs = if loss == Loss::Softmax { 2 } else { 1 };
+            for far in [-1e4f32, -100.0, 100.0, 1e4] {
+                for y in [0.0, 1.0] {
+                    let mut z = vec![far, 0.0];
+                    z.truncate(outputs);
+                    let sum = loss.differentiate(&mut z, outputs, &[y], &[1.0], 1.0);
+                    if loss != Loss::Poisson || far < 88.0 {
+                        assert!(sum.loss.is_finite() && z[0].is_finite(), "{loss:?} {far} {y}");
+                    }
+                }
+            }
+        }
+        // PyTorch 2.15, float64: 100 and 3.72e-44, which is less than 100 has digits for.
+        assert_eq!(Loss::Logistic.value(&[-100.0], 1.0), 100.0);
+        assert!(Loss::Logistic.value(&[100.0], 1.0) < 1e-43);
+        assert_eq!(Loss::Softmax.value(&[-1e4, 0.0], 0.0), 1e4);
     }
 }

@@ -4,6 +4,8 @@ use std::fmt::Debug;
 
 use crate::batch::{MiniBatch, Width};
 
+#[cfg(test)]
+mod gradients;
 mod layout;
 mod loss;
 mod network;

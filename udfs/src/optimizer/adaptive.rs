@@ -45,7 +45,7 @@ pub(super) fn adam(
     m: &mut [f32],
     v: &mut [f32],
 ) {
-    let TensorStep { learning_rate, l1, l2, step } = step;
+    let TensorStep { learning_rate, l1, l2, step, .. } = step;
     // In float64: beta2^t is close to 1 for many steps.
     let correction = |beta: f32| 1.0 - f64::from(beta).powf(step as f64);
     let rate = (f64::from(learning_rate) / correction(beta1)) as f32;

@@ -6,9 +6,15 @@
 //! w = 0 where |z| <= l1, else -(z - sign(z) l1) / ((beta + sqrt(n)) / alpha + l2)
 //! ```
 //! The paper's objective sums losses; here `alpha` is the learning rate and the gradient is that of
-//! a mini-batch's mean loss.
+//! a mini-batch's mean loss, so that `l1` and `l2` count against the sum over all steps made.
+//!
+//! The paper's `alpha` is constant. Its `sigma` is the growth of `1 / eta = (beta + sqrt(n)) / alpha`
+//! (McMahan 2011, eq. 4), in which `beta` cancels; under a schedule it is
+//! `(beta + sqrt(n + g^2)) / alpha - (beta + sqrt(n)) / previous alpha`, or else the weights would
+//! be scaled by every change of the rate. At a rate of 0 they stay. A training that goes on from
+//! another may have other `alpha`, `l1` and `l2`: its first step fits `z` to the weights found.
 
-use super::TensorStep;
+use super::{TensorStep, shrink};
 
 /// One step.
 #[inline(always)]
@@ -20,10 +26,18 @@ pub(super) fn ftrl(
     z: &mut [f32],
     n: &mut [f32],
 ) {
-    let TensorStep { learning_rate: alpha, l1, l2, .. } = step;
+    let TensorStep { learning_rate: alpha, previous, l1, l2, .. } = step;
+    if alpha == 0.0 {
+        return;
+    }
+    if previous.is_none() {
+        fit(step, beta, w, z, n);
+    }
+    // How 1 / alpha grew since the step before: nothing at a constant rate.
+    let growth = (1.0 - 1.0 / previous.unwrap_or(1.0)) / alpha;
     for (((w, g), z), n) in w.iter_mut().zip(g).zip(z).zip(n) {
         let next = *n + g * g;
-        let sigma = (next.sqrt() - n.sqrt()) / alpha;
+        let sigma = (next.sqrt() - n.sqrt()) / alpha + (beta + n.sqrt()) * growth;
         *z += g - sigma * *w;
         *n = next;
         *w = weight(alpha, beta, l1, l2, *z, next);
@@ -33,23 +47,29 @@ pub(super) fn ftrl(
 /// The weights that moments stand for.
 pub(super) fn weights(step: TensorStep, beta: f32, w: &mut [f32], z: &[f32], n: &[f32]) {
     let TensorStep { learning_rate: alpha, l1, l2, .. } = step;
+    if alpha == 0.0 {
+        return;
+    }
     for ((w, z), n) in w.iter_mut().zip(z).zip(n) {
         *w = weight(alpha, beta, l1, l2, *z, *n);
     }
 }
 
-/// The `z` with `n = 0` that stands for given weights.
-pub(super) fn initialize(step: TensorStep, beta: f32, w: &[f32], z: &mut [f32]) {
+/// Gives `z` the value at which it stands for the weights `w`; where they are 0, the nearest one.
+#[inline(always)]
+pub(super) fn fit(step: TensorStep, beta: f32, w: &[f32], z: &mut [f32], n: &[f32]) {
     let TensorStep { learning_rate: alpha, l1, l2, .. } = step;
-    for (w, z) in w.iter().zip(z) {
-        let z_of_w = -w * (beta / alpha + l2);
-        *z = if *w == 0.0 { 0.0 } else { z_of_w + l1.copysign(z_of_w) };
+    if alpha == 0.0 {
+        return;
+    }
+    for ((w, z), n) in w.iter().zip(z).zip(n) {
+        let z_of_w = -w * ((beta + n.sqrt()) / alpha + l2);
+        *z = if *w == 0.0 { z.max(-l1).min(l1) } else { z_of_w + l1.copysign(z_of_w) };
     }
 }
 
 #[inline(always)]
 fn weight(alpha: f32, beta: f32, l1: f32, l2: f32, z: f32, n: f32) -> f32 {
-    let shrunk = (z.abs() - l1).max(0.0).copysign(z);
-    // -0.0 would be a weight of its own when bits are compared.
-    0.0 - shrunk / ((beta + n.sqrt()) / alpha + l2)
+    // Minus 0.0 would be a weight of its own when bits are compared.
+    0.0 - shrink(z, l1) / ((beta + n.sqrt()) / alpha + l2)
 }

@@ -72,6 +72,9 @@ pub struct StepSize {
     pub learning_rate: f32,
     /// Learning rate of tensors with `Role::Intercept`.
     pub intercept_learning_rate: f32,
+    /// Learning rates of the step before in parts of this one's; None at the first step of a
+    /// training. The moments of FTRL stand for weights at a certain rate.
+    pub previous: Option<f32>,
     /// L1 strength, on `Role::Weight` alone.
     pub l1: f32,
     /// L2 strength, on `Role::Weight` alone.
@@ -84,6 +87,7 @@ pub struct StepSize {
 #[derive(Clone, Copy, Debug)]
 struct TensorStep {
     learning_rate: f32,
+    previous: Option<f32>,
     l1: f32,
     l2: f32,
     step: u64,
@@ -185,12 +189,9 @@ impl Optimizer {
         if let Optimizer::Ftrl { beta } = *self {
             for tensor in layout.tensors() {
                 let own = tensor_step(tensor.role, size);
-                ftrl::initialize(
-                    own,
-                    beta,
-                    &parameters[tensor.range()],
-                    &mut moments[tensor.range()],
-                );
+                let (z, n) = moments.split_at_mut(layout.len());
+                let range = tensor.range();
+                ftrl::fit(own, beta, &parameters[range.clone()], &mut z[range.clone()], &n[range]);
             }
         }
     }
@@ -227,11 +228,69 @@ fn tensor_step(role: Role, size: &StepSize) -> TensorStep {
         Role::Weight | Role::Bias => size.learning_rate,
     };
     let (l1, l2) = if role == Role::Weight { (size.l1, size.l2) } else { (0.0, 0.0) };
-    TensorStep { learning_rate, l1, l2, step: size.step }
+    TensorStep { learning_rate, previous: size.previous, l1, l2, step: size.step }
 }
 
-/// Soft-thresholding: the proximal operator of `threshold |w|`.
+/// Soft-thresholding: the proximal operator of `threshold |w|`. NaN stays NaN, so that a training
+/// that diverged is seen to have done so; zero has no sign.
 #[inline(always)]
 fn shrink(w: f32, threshold: f32) -> f32 {
-    (w.abs() - threshold).max(0.0).copysign(w)
+    w - w.max(-threshold).min(threshold)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Optimizer; 8] = [
+        Optimizer::Sgd,
+        Optimizer::Momentum { momentum: 0.9 },
+        Optimizer::Nesterov { momentum: 0.9 },
+        Optimizer::Adagrad { epsilon: 1e-10 },
+        Optimizer::RmsProp { beta2: 0.99, epsilon: 1e-8 },
+        Optimizer::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
+        Optimizer::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
+        Optimizer::Ftrl { beta: 1.0 },
+    ];
+
+    #[test]
+    fn shrink_pulls_towards_zero_and_hides_nothing() {
+        for (w, threshold, truth) in
+            [(3.0, 1.0, 2.0), (-3.0, 1.0, -2.0), (0.5, 1.0, 0.0), (-0.5, 1.0, 0.0), (2.0, 0.0, 2.0)]
+        {
+            assert_eq!(shrink(w, threshold).to_bits(), f32::to_bits(truth), "{w} {threshold}");
+        }
+        assert_eq!(shrink(1.0, f32::INFINITY), 0.0);
+        assert_eq!(shrink(f32::NEG_INFINITY, 1.0), f32::NEG_INFINITY);
+        assert!(shrink(f32::NAN, 1.0).is_nan() && shrink(f32::NAN, 0.0).is_nan());
+    }
+
+    #[test]
+    fn a_gradient_that_is_no_number_is_not_hidden() {
+        let mut layout = Layout::default();
+        layout.push(0, "weight", vec![1, 2], Role::Weight);
+        layout.push(0, "bias", vec![2], Role::Intercept);
+        for optimizer in ALL {
+            for l1 in [0.0, 0.5] {
+                let mut size = StepSize {
+                    learning_rate: 0.1,
+                    intercept_learning_rate: 0.1,
+                    previous: None,
+                    l1,
+                    l2: 0.01,
+                    step: 1,
+                };
+                let mut w = [1.0, -2.0, 3.0, 0.0];
+                let mut moments = vec![0.0; 4 * optimizer.moments()];
+                optimizer.initialize_moments(&layout, &size, &w, &mut moments);
+                for (step, g) in [f32::NAN, 0.5].into_iter().enumerate() {
+                    (size.step, size.previous) = (step as u64 + 1, (step > 0).then_some(1.0));
+                    optimizer.step(&layout, &size, &mut w, &[g, 0.5, g, 0.5], &mut moments);
+                    optimizer.after_merge(&layout, &size, &mut w, &moments);
+                    assert!(w[0].is_nan() && w[2].is_nan(), "{optimizer:?} {l1}: {w:?}");
+                    assert!(w[1].is_finite() && w[3].is_finite(), "{optimizer:?} {l1}: {w:?}");
+                }
+            }
+        }
+    }
 }

@@ -1,4 +1,8 @@
 //! Plain descent and descent with a velocity (`torch.optim.SGD`).
+//!
+//! A velocity adds up to `1 / (1 - momentum)` gradients, and with it L2, which is part of the
+//! gradient. L1 acts on the weights, so it takes that factor itself: only then do weights rest
+//! where `g = -l1 sign(w)`, the minimum of the objective.
 
 use super::{TensorStep, shrink};
 
@@ -15,9 +19,10 @@ pub(super) fn sgd(step: TensorStep, w: &mut [f32], g: &[f32]) {
 #[inline(always)]
 pub(super) fn momentum(step: TensorStep, momentum: f32, w: &mut [f32], g: &[f32], v: &mut [f32]) {
     let TensorStep { learning_rate, l1, l2, .. } = step;
+    let threshold = learning_rate * l1 / (1.0 - momentum);
     for ((w, g), v) in w.iter_mut().zip(g).zip(v) {
         *v = momentum * *v + (g + l2 * *w);
-        *w = shrink(*w - learning_rate * *v, learning_rate * l1);
+        *w = shrink(*w - learning_rate * *v, threshold);
     }
 }
 
@@ -25,9 +30,10 @@ pub(super) fn momentum(step: TensorStep, momentum: f32, w: &mut [f32], g: &[f32]
 #[inline(always)]
 pub(super) fn nesterov(step: TensorStep, momentum: f32, w: &mut [f32], g: &[f32], v: &mut [f32]) {
     let TensorStep { learning_rate, l1, l2, .. } = step;
+    let threshold = learning_rate * l1 / (1.0 - momentum);
     for ((w, g), v) in w.iter_mut().zip(g).zip(v) {
         let g = g + l2 * *w;
         *v = momentum * *v + g;
-        *w = shrink(*w - learning_rate * (g + momentum * *v), learning_rate * l1);
+        *w = shrink(*w - learning_rate * (g + momentum * *v), threshold);
     }
 }

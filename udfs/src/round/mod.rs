@@ -22,6 +22,8 @@ use crate::batch::{MiniBatch, Width};
 
 mod exact;
 mod loss;
+#[cfg(test)]
+mod oracle;
 mod sgd;
 
 pub use exact::{GramRound, NewtonRound};

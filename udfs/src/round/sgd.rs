@@ -98,10 +98,13 @@ impl Descent {
 
     /// What step number `step` (from 1) takes.
     pub fn step_size(&self, step: u64) -> StepSize {
-        let factor = self.schedule.factor(step.saturating_sub(self.first_step).max(1));
+        let own = step.saturating_sub(self.first_step).max(1);
+        let factor = self.schedule.factor(own);
+        let previous = (own > 1).then(|| self.schedule.factor(own - 1) / factor);
         StepSize {
             learning_rate: self.learning_rate * factor,
             intercept_learning_rate: self.intercept_learning_rate * factor,
+            previous,
             l1: self.l1,
             l2: self.l2,
             step,
