@@ -120,7 +120,7 @@ impl TrainOptions {
     fn set_optimizer_option(&mut self, given: &Given<'_>) -> Result<()> {
         let name = given.spec.name;
         let value = match name {
-            "epsilon" => given.number(|n| n > 0.0 && n <= 1.0)? as f32,
+            "epsilon" => given.number(|n| (1e-30..=1.0).contains(&n))? as f32,
             _ => below_one(given)?,
         };
         let place = match (name, &mut self.optimizer) {

@@ -75,7 +75,7 @@ pub const SPECS: [Spec; 36] = [
         "intercept_learning_rate",
         All,
         "auto or a number from 0 to 1000",
-        "size of a step of intercepts and biases; auto is learning_rate",
+        "size of a step of the intercept (of networks: the bias of the output layer); auto is learning_rate",
     ),
     spec("schedule", All, SCHEDULE, "how the learning rate changes over the steps"),
     spec(
@@ -100,14 +100,14 @@ pub const SPECS: [Spec; 36] = [
     spec(
         "epsilon",
         All,
-        "a number above 0 and at most 1",
+        "a number from 1e-30 to 1",
         "added to the root by adagrad, rmsprop, adam and adamw; beta of ftrl",
     ),
     spec(
         "l1",
         All,
         "auto or a number from 0 to 1000000",
-        "strength of the sum of absolute weights; auto is 0",
+        "strength of the sum of absolute weights; auto is 0; ftrl adds it (and l2) once to its sum over steps, as McMahan et al. 2013 do",
     ),
     spec(
         "l2",

@@ -291,14 +291,16 @@ fn encode_vectors(
     }
     let rows = out.chunks_mut(d).zip(&starts);
     let is_bytes = *values.data_type() == DataType::UInt8 && values.null_count() == 0;
-    if is_bytes && scales.iter().all(|s| s.center == 0.0 && s.stddev == 255.0) {
+    let most = scales.first().map_or(1.0, |s| s.stddev);
+    if is_bytes && scales.iter().all(|s| s.center == 0.0 && s.stddev == most) {
         // The common case, images: no detour over float64.
         let bytes = values.as_primitive::<UInt8Type>().values();
+        let encoded: [f32; 256] = std::array::from_fn(|byte| (byte as f64 / most) as f32);
         for (out, start) in rows {
             match start {
                 Some(start) => {
                     for (out, byte) in out[..n].iter_mut().zip(&bytes[*start..start + n]) {
-                        *out = f32::from(*byte) / 255.0;
+                        *out = encoded[usize::from(*byte)];
                     }
                 }
                 None => means(scales, &mut out[..n]),

@@ -6,7 +6,7 @@
 //! | booleans | 0 or 1, NULL as the mean, standardised |
 //! | strings, dictionaries of strings, dates | one category; NULL is a category of its own |
 //! | timestamps | unix seconds standardised; sine and cosine of hour, weekday and month |
-//! | lists of numbers of one length | one dense number per element; `uint8` scaled to 0..1 |
+//! | lists of numbers of one length | one dense number per element; `uint8` scaled to 0..1 by the largest of the training rows |
 //! | structs | field by field |
 //!
 //! [`Statistics`] are gathered over training rows and become an [`Encoder`], which PREDICT applies
@@ -65,7 +65,7 @@ pub struct Scale {
     pub center: f64,
     /// What it is divided by: the population standard deviation with NULLs counted at the mean
     /// (as scikit-learn's `SimpleImputer` before `StandardScaler`); 1 where there is no variance
-    /// or no standardisation, 255 for `uint8` vectors.
+    /// or no standardisation; of `uint8` vectors the largest element of the training rows.
     pub stddev: f64,
     /// Smallest value of the training rows.
     pub min: f64,

@@ -264,11 +264,13 @@ impl Statistics {
                     let Some(elements) = elements else {
                         return exec_err!("column {name} has no list that is not NULL");
                     };
+                    // 255 of images; small counts in bytes get the whole range too.
+                    let most = elements.iter().map(|m| m.max).fold(1.0, f64::max);
                     let scales = elements.iter().map(|m| {
                         // NULL lists count like NULL numbers, at the mean.
                         let m = Moments { nulls: m.nulls + nulls, ..*m };
                         match bytes {
-                            true => Scale { center: 0.0, stddev: 255.0, ..m.scale(false) },
+                            true => Scale { center: 0.0, stddev: most, ..m.scale(false) },
                             false => m.scale(self.standardize),
                         }
                     });

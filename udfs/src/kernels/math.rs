@@ -83,7 +83,7 @@ pub fn erf(x: f32) -> f32 {
     p = p * s - 2.685_381_2e-2;
     p = p * s + 1.128_358_5e-1;
     p = p * s - 3.761_262_6e-1;
-    p = p * s + 1.128_379_2;
+    p = p * s + std::f32::consts::FRAC_2_SQRT_PI;
     if a < 1.0 { x * p } else { far.copysign(x) }
 }
 

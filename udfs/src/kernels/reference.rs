@@ -189,8 +189,12 @@ fn elementary_functions_are_those_of_float64() {
         near(&format!("erf {x}"), erf(x), 1.0 - erfc64(y), 2e-7);
         let truth = if y > 30.0 { y + (-y).exp() } else { y.exp().ln_1p() };
         let error = (softplus(y) - truth).abs();
-        assert!(y.is_nan() == softplus(y).is_nan());
-        assert!(!(error > 1e-14 * truth.abs()), "softplus {x}: {} {truth}", softplus(y));
+        let close = softplus(y) == truth || error <= 1e-14 * truth.abs();
+        assert!(
+            close || (y.is_nan() && softplus(y).is_nan()),
+            "softplus {x}: {} {truth}",
+            softplus(y)
+        );
     }
     assert_eq!([erf(f32::INFINITY), erf(f32::NEG_INFINITY)], [1.0, -1.0]);
     near("erf 1e-6", erf(1e-6), 1.128_379_167e-6, 2e-13);

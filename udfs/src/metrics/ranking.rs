@@ -46,7 +46,7 @@ mod tests {
     }
 
     /// sklearn.metrics.roc_auc_score([0,0,1,1,1,0], [.1,.4,.35,.8,.4,.4]) = 0.6666666666666667;
-    /// with sample_weight=[1,2,1,.5,1,3] = 0.5666666666666667.
+    /// with sample_weight=[1,2,1,.5,1,3] = 0.5.
     #[test]
     fn ties_count_half_and_weights_count() {
         let rows = [
@@ -76,6 +76,7 @@ mod tests {
             }
             sum / all
         };
+        assert!((auc(&rows).unwrap() - 0.5).abs() < 1e-12);
         assert!((auc(&rows).unwrap() - naive(&rows)).abs() < 1e-12);
         assert_eq!(auc(&[(0.5, true, 1.0)]), None);
         assert_eq!(auc(&[]), None);

@@ -1,0 +1,131 @@
+//! What integration tests share: sessions on fresh warehouses, and tables to learn from.
+
+#![allow(dead_code, clippy::unwrap_used, clippy::panic)] // Helpers of tests are tests.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::concat_batches;
+use datafusion::error::Result;
+use gradlake_engine::event::{Event, EventSink};
+use gradlake_sql::{Session, SessionOptions, sentence};
+
+/// A session on a warehouse in a folder of its own.
+pub struct Database {
+    pub session: Session,
+    pub folder: Arc<tempfile::TempDir>,
+    events: Arc<Mutex<Vec<Event>>>,
+}
+
+impl Database {
+    /// A session with default options.
+    pub async fn open() -> Self {
+        Self::with(Arc::new(tempfile::tempdir().unwrap()), |_| {}).await
+    }
+
+    /// A session on the warehouse in `folder`, with options changed.
+    pub async fn with(
+        folder: Arc<tempfile::TempDir>,
+        change: impl FnOnce(&mut SessionOptions),
+    ) -> Self {
+        let mut options = SessionOptions {
+            warehouse: Some(folder.path().join("warehouse").display().to_string()),
+            threads: Some(2),
+            ..SessionOptions::default()
+        };
+        change(&mut options);
+        let session = Session::open(options).await.unwrap();
+        Self { session, folder, events: Arc::default() }
+    }
+
+    fn sink(&self) -> EventSink {
+        let events = Arc::clone(&self.events);
+        Arc::new(move |event| events.lock().unwrap().push(event))
+    }
+
+    /// The rows of a statement as one batch.
+    pub async fn try_rows(&self, sql: &str) -> Result<RecordBatch> {
+        let stream = self.session.execute(sql, self.sink()).await?;
+        let schema = stream.schema();
+        let batches = datafusion::physical_plan::common::collect(stream).await?;
+        Ok(concat_batches(&schema, &batches)?)
+    }
+
+    /// The rows of a statement that must succeed.
+    pub async fn rows(&self, sql: &str) -> RecordBatch {
+        self.try_rows(sql).await.unwrap_or_else(|e| panic!("{sql}: {}", sentence(&e)))
+    }
+
+    /// The sentence of a statement that must fail.
+    pub async fn error(&self, sql: &str) -> String {
+        match self.try_rows(sql).await {
+            Ok(rows) => panic!("{sql} gave {} rows", rows.num_rows()),
+            Err(error) => sentence(&error),
+        }
+    }
+
+    /// The one number of a statement.
+    pub async fn number(&self, sql: &str) -> f64 {
+        let rows = self.rows(sql).await;
+        let column = arrow::compute::cast(rows.column(0), &arrow::datatypes::DataType::Float64);
+        column.unwrap().as_primitive::<arrow::datatypes::Float64Type>().value(0)
+    }
+
+    /// What happened since the last call.
+    pub fn events(&self) -> Vec<Event> {
+        std::mem::take(&mut self.events.lock().unwrap())
+    }
+
+    /// Warnings since the last call.
+    pub fn warnings(&self) -> Vec<String> {
+        let warning = |event| match event {
+            Event::Warning(text) => Some(text),
+            _ => None,
+        };
+        self.events().into_iter().filter_map(warning).collect()
+    }
+
+    /// A path in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// All values of all tensors of a model, by their bits.
+    pub async fn weights(&self, model: &str) -> Vec<u32> {
+        let rows = self.rows(&format!("SELECT values FROM model.{model}.parameters")).await;
+        let values = rows.column(0).as_list::<i32>().values().clone();
+        let values = values.as_primitive::<arrow::datatypes::Float32Type>();
+        values.values().iter().map(|value| value.to_bits()).collect()
+    }
+}
+
+/// Writes a table of `rows` rows to learn from, as Parquet: numbers `a`, `b`, a string `c`, a group
+/// `g`, a class `y` of two, a class `k` of three, a number `z`.
+pub async fn write_rows(path: &Path, rows: usize) {
+    let context = datafusion::prelude::SessionContext::new();
+    // A linear congruence as a source of numbers that look random and are the same everywhere.
+    let sql = format!(
+        "COPY (
+           SELECT a, b, c, g, a + 2 * b + noise > 1.5 AS y,
+                  CASE WHEN a > 0.6 THEN 'high' WHEN a + b > 0.8 THEN 'mid' ELSE 'low' END AS k,
+                  3 * a - b + CASE c WHEN 'red' THEN 1 WHEN 'blue' THEN -1 ELSE 0 END + noise AS z
+           FROM (SELECT ((value * 7919) % 10007) / 10007.0 AS a,
+                        ((value * 104729) % 10009) / 10009.0 AS b,
+                        ['red', 'green', 'blue'][value % 3 + 1] AS c,
+                        concat('g', value % 4) AS g,
+                        ((value * 15485863) % 1009) / 1009.0 - 0.5 AS noise
+                 FROM generate_series(1, {rows}) ORDER BY value)
+         ) TO '{}' STORED AS PARQUET",
+        path.display()
+    );
+    context.sql(&sql).await.unwrap().collect().await.unwrap();
+}
+
+/// The shell's binary on the warehouse in a folder.
+pub fn gradlake(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gradlake"));
+    command.current_dir(folder).args(["--warehouse", "warehouse", "--threads", "2"]);
+    command
+}
