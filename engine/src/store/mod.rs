@@ -32,7 +32,7 @@ use std::sync::Arc;
 use datafusion::common::{Result, exec_err, plan_err};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectStore, parse_url};
+use object_store::{ObjectStore, ObjectStoreScheme, parse_url_opts};
 use url::Url;
 
 pub use checkpoints::Checkpoint;
@@ -90,11 +90,17 @@ impl ModelStore {
                     Err(()) => plan_err!("the warehouse {warehouse} is no local folder"),
                 };
             }
-            return match parse_url(&url) {
+            return match parse_url_opts(&url, credentials()) {
                 Ok((store, prefix)) => {
                     Ok(Self::from_object_store(Arc::from(store), prefix, warehouse))
                 }
-                Err(error) => plan_err!("the warehouse {warehouse} cannot be opened: {error}"),
+                Err(error) => match feature_of(&url) {
+                    Some(feature) => plan_err!(
+                        "the warehouse {warehouse} needs a build with the feature {feature}: \
+                         cargo build --release -p gradlake-sql --features {feature}"
+                    ),
+                    None => plan_err!("the warehouse {warehouse} cannot be opened: {error}"),
+                },
             };
         }
         Self::open_folder(FilePath::new(warehouse))
@@ -216,7 +222,49 @@ impl ModelStore {
     }
 }
 
+/// What the environment says about access to object stores, under the names that the stores'
+/// own tools use: `AWS_ACCESS_KEY_ID`, `AZURE_STORAGE_ACCOUNT_NAME`, `GOOGLE_SERVICE_ACCOUNT`, ...
+fn credentials() -> impl Iterator<Item = (String, String)> {
+    let names = ["AWS_", "AZURE_", "GOOGLE_"];
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os()
+        .filter_map(text)
+        .filter(move |(name, _)| names.iter().any(|prefix| name.starts_with(prefix)))
+}
+
+/// The cargo feature that a URL needs and this build lacks.
+fn feature_of(url: &Url) -> Option<&'static str> {
+    match ObjectStoreScheme::parse(url).ok()?.0 {
+        ObjectStoreScheme::AmazonS3 if cfg!(not(feature = "aws")) => Some("aws"),
+        ObjectStoreScheme::GoogleCloudStorage if cfg!(not(feature = "gcp")) => Some("gcp"),
+        ObjectStoreScheme::MicrosoftAzure if cfg!(not(feature = "azure")) => Some("azure"),
+        ObjectStoreScheme::Http if cfg!(not(feature = "http")) => Some("http"),
+        _ => None,
+    }
+}
+
 /// Where a model's files lie.
 fn folder(name: &str) -> String {
     format!("models/{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warehouse_is_a_folder_or_a_url() {
+        assert_eq!(ModelStore::open("memory:///models").unwrap().location(), "memory:///models");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = ModelStore::open(&file.path().display().to_string()).unwrap_err().to_string();
+        assert!(error.contains("is a file, not a folder"), "{error}");
+        let error = ModelStore::open("gopher://host/x").unwrap_err().to_string();
+        assert!(error.contains("the warehouse gopher://host/x cannot be opened"), "{error}");
+        if cfg!(not(feature = "aws")) {
+            let error = ModelStore::open("s3://bucket/models").unwrap_err().to_string();
+            assert!(error.contains("needs a build with the feature aws"), "{error}");
+        }
+    }
 }

@@ -40,7 +40,6 @@ pub struct DescentPlan {
     pub patience: Option<u64>,
     /// What counts as an improvement.
     pub min_delta: f64,
-    /// Stop when the training loss falls by less than this from one epoch to the next.
     /// What rounds are called: model and version.
     pub reference: String,
     /// Factor from the loss of encoded rows to that in the target's own units.

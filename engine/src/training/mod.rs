@@ -11,6 +11,8 @@ mod exact;
 mod explain;
 mod member;
 mod metrics;
+#[cfg(test)]
+mod plain_sql;
 mod plan;
 mod progress;
 mod rounds;

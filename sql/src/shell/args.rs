@@ -13,7 +13,7 @@ Examples:
   gradlake -c \"TRAIN MODEL tips USING linear_regression TARGET tip FROM 'rides.parquet'\"
   gradlake -c \"PREDICT MODEL tips FROM 'new.parquet'\" --format csv > predictions.csv
   gradlake -f train.sql -c 'EVALUATE MODEL tips' --format json
-  gradlake --warehouse s3://bucket/models --memory-limit 4GiB -f nightly.sql
+  gradlake --warehouse /data/models --memory-limit 4GiB -f nightly.sql
   echo 'SHOW MODELS' | gradlake --format ndjson
 
 Results go to standard output; progress, notes and errors go to standard error.
@@ -46,7 +46,8 @@ pub struct Args {
     #[arg(short, long)]
     pub quiet: bool,
 
-    /// Folder or object-store URL that holds the models [default: ./gradlake-warehouse]
+    /// Folder or object-store URL that holds the models (s3://, gs://, az:// need a build with the
+    /// feature aws, gcp or azure) [default: ./gradlake-warehouse]
     #[arg(long, value_name = "FOLDER|URL", value_parser = non_empty)]
     pub warehouse: Option<String>,
 

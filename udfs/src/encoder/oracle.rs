@@ -433,7 +433,7 @@ fn a_dictionary_without_values_is_all_null() {
 }
 
 #[test]
-fn vectors_are_alike_in_every_list_and_bytes_go_to_one() {
+fn vectors_are_alike_in_every_list_and_the_largest_byte_is_one() {
     let items: ArrayRef = Arc::new(UInt8Array::from_iter_values([0, 255, 51, 102, 9, 9, 153, 204]));
     let field = Arc::new(Field::new_list_field(DataType::UInt8, true));
     let is_valid = || Some(NullBuffer::from(vec![true, true, false, true]));
@@ -448,8 +448,9 @@ fn vectors_are_alike_in_every_list_and_bytes_go_to_one() {
             _ => DataType::List(list_field()),
         };
         for (data_type, truth) in [
-            // Means of the training rows (1 and 3 of 4, NULL is one): (51 + 153) / 2 = 102 ...
-            (array.data_type().clone(), [0.2f32, 0.4, 0.4, 0.6, 0.6, 0.8]),
+            // Bytes over the largest of the training rows, 204 (the 255 is cut off); NULL is the
+            // means of the others, (51 + 153) / 2 = 102 and (102 + 204) / 2 = 153 ...
+            (array.data_type().clone(), [0.25f32, 0.5, 0.5, 0.75, 0.75, 1.0]),
             // ... and deviations with NULL at the mean: sqrt(2 * 51^2 / 3).
             (floats, [-1.2247449, -1.2247449, 0.0, 0.0, 1.2247449, 1.2247449]),
         ] {
