@@ -4,8 +4,15 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
-use datafusion::catalog::{CatalogProvider, MemTable, SchemaProvider, TableProvider};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{
+    CatalogProvider, MemTable, SchemaProvider, Session as CatalogSession, TableProvider,
+};
 use datafusion::common::{Result, plan_err};
+use datafusion::datasource::TableType;
+use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::physical_plan::ExecutionPlan;
 
 use crate::names::suggestion;
 use crate::options::nearest;
@@ -49,6 +56,40 @@ impl CatalogProvider for ModelCatalog {
     }
 }
 
+/// A table that takes no rows.
+#[derive(Debug)]
+struct ReadOnly(MemTable);
+
+#[async_trait]
+impl TableProvider for ReadOnly {
+    fn schema(&self) -> SchemaRef {
+        self.0.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn CatalogSession,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.0.scan(state, projection, filters, limit).await
+    }
+
+    async fn insert_into(
+        &self,
+        _: &dyn CatalogSession,
+        _: Arc<dyn ExecutionPlan>,
+        _: InsertOp,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        plan_err!("the tables of models are read-only; TRAIN makes them")
+    }
+}
+
 /// The tables of one model.
 struct ModelSchema {
     store: ModelStore,
@@ -78,7 +119,8 @@ impl SchemaProvider for ModelSchema {
             );
         };
         let batch = self.store.table(&self.name, None, table).await?;
-        Ok(Some(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?)))
+        let rows = MemTable::try_new(batch.schema(), vec![vec![batch]])?;
+        Ok(Some(Arc::new(ReadOnly(rows))))
     }
 
     fn table_exist(&self, name: &str) -> bool {

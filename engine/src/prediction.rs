@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::FieldRef;
-use datafusion::common::{Column, DFSchema, Result, plan_err};
+use datafusion::common::{Column, DFSchema, Result, SchemaError, plan_err};
+use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::functions::core::expr_ext::FieldAccessor;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
@@ -111,15 +112,38 @@ pub fn free_name(name: String, taken: &mut HashSet<String>) -> String {
     free
 }
 
+/// The column that an error says there is not.
+fn missing_column(error: &DataFusionError) -> Option<&str> {
+    match error.find_root() {
+        DataFusionError::SchemaError(error, _) => match error.as_ref() {
+            SchemaError::FieldNotFound { field, .. } => Some(field.name()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 /// What a prediction's function takes: columns of the query, or TRANSFORM's expressions on them.
 fn arguments(state: &SessionState, schema: &DFSchema, scorer: &Scorer) -> Result<Vec<Expr>> {
     let model = scorer.model();
     scorer
         .arguments()
         .map(|(name, data_type)| match model.transform.iter().find(|(output, _)| output == name) {
-            Some((_, sql)) => state.create_logical_expr(sql, schema).map_err(|e| {
-                e.context(format!("TRANSFORM of model {} cannot be applied here", model.name))
-            }),
+            Some((_, sql)) => match state.create_logical_expr(sql, schema) {
+                Ok(expression) => Ok(expression),
+                Err(error) => match missing_column(&error) {
+                    Some(column) => {
+                        let names = schema.fields().iter().map(|f| f.name().as_str());
+                        plan_err!(
+                            "TRANSFORM of model {} needs column {column} for {sql}, which the \
+                             query lacks{}",
+                            model.name,
+                            suggestion(nearest(column, names))
+                        )
+                    }
+                    None => Err(error),
+                },
+            },
             None => match find_column(schema, name)? {
                 Some(column) => Ok(Expr::Column(column)),
                 None => {

@@ -233,6 +233,15 @@ impl Engine {
         }
     }
 
+    /// Refuses to predict over an unbounded table.
+    ///
+    /// # Errors
+    /// When the query reads one, or cannot be planned.
+    pub async fn check_bounded(&self, query: &LogicalPlan) -> Result<()> {
+        let physical = self.context.state().create_physical_plan(query).await?;
+        Self::refuse_unbounded(physical.as_ref())
+    }
+
     /// Refuses a query over an unbounded table.
     pub(crate) fn refuse_unbounded(
         plan: &dyn datafusion::physical_plan::ExecutionPlan,

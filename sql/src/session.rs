@@ -22,6 +22,7 @@ use gradlake_engine::{Engine, EngineOptions};
 
 use crate::parsers;
 use crate::relation::{PinnedModels, PredictRelation};
+use crate::sentence;
 use crate::statements::{
     AlterModelAction, DropModel, Evaluate, Predict, Source, Statement, Train, TransformItem,
 };
@@ -180,7 +181,19 @@ impl Session {
 
     /// The plan of rows that a statement of ours takes.
     async fn plan(&self, source: &Source) -> Result<LogicalPlan> {
-        self.logical_plan(source.statement()?).await
+        let plan = self.logical_plan(source.statement()?).await;
+        match (source, plan) {
+            // A text that is no file is the name of a table to DataFusion.
+            (Source::File(path), Err(error))
+                if sentence(&error).ends_with(&format!("{path}' not found")) =>
+            {
+                plan_err!(
+                    "there is no file {path}, or its name has no ending of a known format \
+                     (.parquet, .csv, .json, .arrow or .avro)"
+                )
+            }
+            (_, plan) => plan,
+        }
     }
 
     /// Plans a statement of DataFusion's, with the models that it names loaded and pinned.
@@ -227,6 +240,7 @@ impl Session {
         let options = PredictOptions::check(&predict.options)?;
         let scorer = self.engine.scorer(&predict.name, predict.version).await?;
         let query = self.plan(&predict.source).await?;
+        self.engine.check_bounded(&query).await?;
         let plan = self.engine.predict(&scorer, options, query)?;
         let stream = self.run(plan).await?;
         let engine = Arc::clone(&self.engine);
@@ -251,6 +265,7 @@ impl Session {
         };
         let scorer = self.engine.scorer(&evaluate.name, evaluate.version).await?;
         let query = self.plan(source).await?;
+        self.engine.check_bounded(&query).await?;
         let plan = self.engine.evaluate(&scorer, options, query)?;
         let stream = self.run(plan).await?;
         let engine = Arc::clone(&self.engine);
@@ -275,6 +290,9 @@ impl Session {
         }
         let models = parsers::models_of_statement(&statement)?;
         let plan = self.logical_plan(statement).await?;
+        if !models.is_empty() && !matches!(plan, LogicalPlan::Ddl(_)) {
+            self.engine.check_bounded(&plan).await?;
+        }
         let stream = self.run(plan).await?;
         let scorers: Vec<_> = models.iter().filter_map(|model| self.pinned.get(model)).collect();
         let engine = Arc::clone(&self.engine);

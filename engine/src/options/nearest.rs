@@ -2,7 +2,7 @@
 
 /// The candidate nearest to `name` in edits (an insertion, deletion, substitution or swap of
 /// neighbours counts one; case is ignored), the first of equals; None where all are further than
-/// a third of the name's length, and at least one edit, away.
+/// a third of the name's length, and at least one edit, away, or have nothing in common with it.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name: Vec<char> = name.to_lowercase().chars().collect();
     let limit = (name.len() / 3).max(1);
@@ -17,7 +17,9 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
             };
             (distance, candidate)
         })
-        .filter(|(distance, _)| *distance <= limit)
+        .filter(|(distance, candidate)| {
+            *distance <= limit && *distance < name.len().max(candidate.chars().count())
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
@@ -69,5 +71,6 @@ mod tests {
         assert_eq!(nearest("trees", names), None);
         assert_eq!(nearest("", names), None);
         assert_eq!(nearest("x", []), None);
+        assert_eq!(nearest("x", ["y", "xx"]), Some("xx"));
     }
 }

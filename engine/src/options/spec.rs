@@ -133,7 +133,12 @@ pub const SPECS: [Spec; 36] = [
         "one of relu, gelu, tanh, sigmoid, elu, identity",
         "activation of the hidden layers",
     ),
-    spec("loss", Losses, LOSS, "what is minimised"),
+    spec(
+        "loss",
+        Losses,
+        LOSS,
+        "what is minimised; auto is squared, softmax, or squared_hinge (scikit-learn's LinearSVC)",
+    ),
     spec(
         "solver",
         Solvers,

@@ -1,13 +1,14 @@
 //! Which columns of the query are what: features, target, weight, partition, split.
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::{Column, DFSchema, ExprSchema, Result, plan_err};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
-use gradlake_udfs::model::Model;
+use gradlake_udfs::encoder::flatten_fields;
+use gradlake_udfs::model::{Model, NetworkSpec};
 
 use crate::names::{find_column, suggestion};
-use crate::options::{Split, nearest};
+use crate::options::{Solver, Split, nearest};
 use crate::request::TrainRequest;
 use crate::table::{Roles, TargetKind};
 
@@ -192,7 +193,7 @@ fn unqualified(plan: LogicalPlan) -> Result<LogicalPlan> {
     LogicalPlanBuilder::from(plan).project(columns)?.build()
 }
 
-/// CONTINUE keeps the old encoder, so the new features must be the old ones.
+/// CONTINUE keeps the old encoder and network, so the new features must be the old ones.
 fn check_parent(
     parent: &Model,
     request: &TrainRequest,
@@ -233,5 +234,37 @@ fn check_parent(
             parent.target.name
         );
     }
+    let fields: Vec<Field> =
+        inputs.iter().map(|(name, t)| Field::new(name, t.clone(), true)).collect();
+    let given = flatten_fields(&Fields::from(fields))?;
+    let given: Vec<_> = given.iter().map(|i| (i.name.as_str(), &i.data_type)).collect();
+    for member in parent.members.iter().filter_map(|m| m.outcome.as_ref().ok()).take(1) {
+        member.encoder.check(&given)?;
+        check_options(parent, request, &member.network)?;
+    }
     Ok(())
+}
+
+/// Refuses options that would have to change the network that CONTINUE keeps.
+fn check_options(parent: &Model, request: &TrainRequest, network: &NetworkSpec) -> Result<()> {
+    let options = &request.options;
+    if matches!(options.solver, Solver::Normal | Solver::Newton) {
+        return plan_err!(
+            "CONTINUE goes on by mini-batches, which an exact solver does not; leave option solver \
+             out or set solver = sgd"
+        );
+    }
+    let changes = [
+        ("hidden", options.hidden != network.hidden),
+        ("activation", options.activation != network.activation),
+        ("loss", options.loss.is_some_and(|loss| loss != network.loss)),
+        ("intercept", options.intercept != network.intercept),
+    ];
+    match changes.iter().find(|(name, changed)| *changed && options.is_given(name)) {
+        Some((name, _)) => plan_err!(
+            "CONTINUE keeps the network of model {}, which option {name} would change; leave it out",
+            parent.name
+        ),
+        None => Ok(()),
+    }
 }

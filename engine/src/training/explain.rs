@@ -8,13 +8,13 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Result;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 use gradlake_udfs::batch::Width;
-use gradlake_udfs::learner::{Learner, Loss};
+use gradlake_udfs::learner::Learner;
 use gradlake_udfs::model::NetworkSpec;
 use gradlake_udfs::round::LossRound;
 
 use super::checkpoint::TrainingProgress;
 use super::columns::TrainingColumns;
-use super::plan::{Method, layout, method};
+use super::plan::{Method, default_loss, layout, method};
 use super::rounds::RoundRunner;
 use super::saver::Saver;
 use super::{Finished, now_ms};
@@ -43,13 +43,15 @@ pub async fn explain(
     events: &EventSink,
 ) -> Result<RecordBatch> {
     let state = engine.training_state();
-    let columns = TrainingColumns::resolve(&state, request, None)?;
+    let parent = engine.parent(request).await?;
+    let columns = TrainingColumns::resolve(&state, request, parent.as_ref())?;
     let query = state.create_physical_plan(&columns.plan).await?;
     Engine::refuse_unbounded(query.as_ref())?;
     let mut rows: Vec<(&str, String)> = vec![];
     rows.push(("training", training_text(request, &columns)));
     rows.push(("rows", rows_text(request, query.as_ref())));
-    rows.push(("query", displayable(query.as_ref()).indent(false).to_string()));
+    let query_text = displayable(query.as_ref()).indent(false).to_string();
+    rows.push(("query", query_text.trim_end().to_owned()));
     rows.push(("round", round_text(engine, request, &columns).await?));
     if analyze {
         engine.interrupt.clear();
@@ -71,6 +73,7 @@ fn training_text(request: &TrainRequest, columns: &TrainingColumns) -> String {
     let features: Vec<String> =
         columns.inputs.iter().map(|(name, data_type)| format!("{name} {data_type}")).collect();
     let solver = match options.solver {
+        _ if request.continue_from.is_some() => Method::Descent.name().to_owned(),
         Solver::Auto => "auto: exact where the encoded width allows, else descent".to_owned(),
         other => format!("{other:?}").to_lowercase(),
     };
@@ -159,11 +162,7 @@ async fn round_text(
 ) -> Result<String> {
     let options = &request.options;
     let width = Width { dense: columns.inputs.len(), columns: 0, categories: 0 };
-    let loss = options.loss.unwrap_or(if request.algorithm.is_classifier() {
-        Loss::Logistic
-    } else {
-        Loss::Squared
-    });
+    let loss = options.loss.unwrap_or_else(|| default_loss(request.algorithm, 2));
     let spec = NetworkSpec {
         hidden: options.hidden.clone(),
         activation: options.activation,
@@ -173,7 +172,10 @@ async fn round_text(
         dropout: options.dropout,
     };
     let network = Arc::new(spec.network(width));
-    let how = method(options, loss, width, 1, 0);
+    let how = match &request.continue_from {
+        Some(_) => Method::Descent,
+        None => method(options, loss, width, 1, 0),
+    };
     let replicas = match how {
         Method::Descent => layout(options, network.flops_per_row(), 0).replicas,
         Method::Normal | Method::Newton => super::exact::PARTITIONS,

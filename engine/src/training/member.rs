@@ -14,7 +14,7 @@ use gradlake_udfs::state::State;
 
 use super::columns::TrainingColumns;
 use super::descent::DescentPlan;
-use super::plan::{Method, layout, method};
+use super::plan::{Method, default_loss, layout, method};
 use super::rounds::RoundRunner;
 use super::saver::Saver;
 use super::{exact, metrics};
@@ -239,6 +239,9 @@ impl MemberTraining<'_> {
         };
         self.check_labels(&labels)?;
         let network = match &parent {
+            Some(parent) if options.is_given("dropout") => {
+                NetworkSpec { dropout: options.dropout, ..parent.network.clone() }
+            }
             Some(parent) => parent.network.clone(),
             None => self.network_spec(&labels)?,
         };
@@ -340,9 +343,7 @@ impl MemberTraining<'_> {
                 )));
             }
             (Some(loss), _) => loss,
-            (None, Some(2)) => Loss::Logistic,
-            (None, Some(_)) => Loss::Softmax,
-            (None, None) => Loss::Squared,
+            (None, _) => default_loss(self.request.algorithm, classes.unwrap_or(0)),
         };
         let outputs = match (loss, classes) {
             (Loss::Softmax, Some(n)) => n,

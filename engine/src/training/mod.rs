@@ -160,6 +160,16 @@ impl Engine {
         Ok(progress)
     }
 
+    /// The model that CONTINUE names.
+    async fn parent(&self, request: &TrainRequest) -> Result<Option<Model>> {
+        let Some((name, version)) = &request.continue_from else { return Ok(None) };
+        let version = match version {
+            Some(version) => *version,
+            None => self.store.current_version(name).await?,
+        };
+        Ok(Some(self.store.load(name, Some(version)).await?))
+    }
+
     /// Reads the query and trains every member; publishes nothing.
     pub(crate) async fn run_training(
         &self,
@@ -169,16 +179,7 @@ impl Engine {
     ) -> Result<Finished> {
         let begun = Instant::now();
         let state = self.training_state();
-        let parent = match &request.continue_from {
-            Some((name, version)) => {
-                let version = match version {
-                    Some(version) => *version,
-                    None => self.store.current_version(name).await?,
-                };
-                Some(self.store.load(name, Some(version)).await?)
-            }
-            None => None,
-        };
+        let parent = self.parent(request).await?;
         let columns = TrainingColumns::resolve(&state, request, parent.as_ref())?;
         let physical = state.create_physical_plan(&columns.plan).await?;
         Engine::refuse_unbounded(physical.as_ref())?;

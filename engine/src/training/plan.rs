@@ -1,5 +1,6 @@
 //! From checked options and the shape of the rows to what runs: solver, replicas, shards, rounds.
 
+use gradlake_udfs::algorithm::Algorithm;
 use gradlake_udfs::batch::Width;
 use gradlake_udfs::exact;
 use gradlake_udfs::learner::Loss;
@@ -36,6 +37,17 @@ impl Method {
             Method::Newton => "newton",
             Method::Descent => "sgd",
         }
+    }
+}
+
+/// The loss of `loss = auto`, of a classifier by the number of its classes. The one of `linear_svm` is
+/// that of scikit-learn's `LinearSVC`.
+pub fn default_loss(algorithm: Algorithm, classes: usize) -> Loss {
+    match algorithm {
+        Algorithm::LinearRegression | Algorithm::MlpRegressor => Loss::Squared,
+        Algorithm::LinearSvm => Loss::SquaredHinge,
+        Algorithm::LogisticRegression | Algorithm::MlpClassifier if classes == 2 => Loss::Logistic,
+        Algorithm::LogisticRegression | Algorithm::MlpClassifier => Loss::Softmax,
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) fn parse_explain_train(cursor: &mut Cursor<'_>) -> Result<ExplainTrai
             || cursor.is_word("VERBOSE")
             || cursor.is_word("FORMAT")
         {
-            "TRAIN after EXPLAIN [ANALYZE], which takes no other option,"
+            "TRAIN after EXPLAIN [ANALYZE], which takes no other option"
         } else {
             "TRAIN, PREDICT or a query after EXPLAIN"
         };

@@ -147,6 +147,9 @@ fn function_refusal(function: &Function) -> ControlFlow<String> {
     if UNSTABLE.contains(&name) {
         return ControlFlow::Break(format!("{name}(), whose value changes,"));
     }
+    if name == "unnest" {
+        return ControlFlow::Break("unnest(), which makes several rows of one,".to_owned());
+    }
     if ["predict", "predict_proba"].contains(&name.as_str()) {
         return ControlFlow::Break(format!("{name}(), whose model may change,"));
     }

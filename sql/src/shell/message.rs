@@ -41,7 +41,16 @@ pub fn sentence(error: &DataFusionError) -> String {
     while let Some(rest) = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)) {
         text = rest.trim_start();
     }
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    without_signatures(text).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Where a function has refused its arguments in a sentence of its own, that sentence: DataFusion
+/// writes the signatures of its functions around it.
+fn without_signatures(text: &str) -> &str {
+    const BEFORE: &str = " user-defined coercion failed with: Error during planning: ";
+    const AFTER: &str = ". No function matches the given name and argument types";
+    let own = text.split_once(BEFORE).map_or(text, |(_, own)| own);
+    if own.len() == text.len() { text } else { own.split(AFTER).next().unwrap_or(own) }
 }
 
 /// What DataFusion, Arrow and Parquet put before a message.
@@ -166,7 +175,12 @@ mod tests {
                 DataFusionError::BACK_TRACE_SEP
             ),
         ];
-        for error in cases {
+        let coerced = plan_datafusion_err!(
+            "Function 'accuracy' user-defined coercion failed with: {}. No function matches the \
+             given name and argument types 'accuracy(Utf8)'. You might need to add casts.",
+            plan()
+        );
+        for error in cases.into_iter().chain([coerced]) {
             assert_eq!(sentence(&error), "unknown option 'epoch'", "{error:?}");
         }
     }

@@ -1,6 +1,6 @@
 //! Applies an encoder to columns: what training and PREDICT both run.
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, UInt32Array, new_empty_array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimeUnit, UInt8Type};
 use datafusion_common::{Result, exec_err};
@@ -262,6 +262,10 @@ pub(super) fn vectors(
                 row(list.is_null(i), pair[0] as usize, (pair[1] - pair[0]) as usize);
             }
             list.values().clone()
+        }
+        DataType::Null => {
+            (0..array.len()).for_each(|_| row(true, 0, 0));
+            new_empty_array(&DataType::Float64)
         }
         other => return exec_err!("column {name} is {other}, which is no list of numbers"),
     };

@@ -184,7 +184,10 @@ impl Encoder {
                 s.mean.is_finite() && s.center.is_finite() && s.stddev.is_finite() && s.stddev > 0.0
             };
             if !scales.iter().all(is_sound) {
-                return exec_err!("feature {} has a scale that is not finite", feature.name);
+                return exec_err!(
+                    "feature {} has a scale that is not finite; its values are too large",
+                    feature.name
+                );
             }
             match &feature.kind {
                 FeatureKind::Category(categories) => {

@@ -76,12 +76,13 @@ impl Moments {
         // Rounding leaves a constant column a tiny variance: what is below the resolution of its
         // values is none.
         let noise = f64::EPSILON * self.mean.abs() * 8.0;
-        let varies = stddev.is_finite() && stddev > noise && self.min < self.max;
+        let varies = stddev > noise && self.min < self.max;
         let (min, max) = if self.count == 0 { (f64::NAN, f64::NAN) } else { (self.min, self.max) };
         if !standardize {
             return Scale { mean: self.mean, center: 0.0, stddev: 1.0, min, max };
         }
-        let stddev = if varies { stddev } else { 1.0 };
+        // Squares beyond float64 stay what they are, so that the encoder refuses the column.
+        let stddev = if varies || !stddev.is_finite() { stddev } else { 1.0 };
         Scale { mean: self.mean, center: self.mean, stddev, min, max }
     }
 }
