@@ -156,10 +156,12 @@ fn function_refusal(function: &Function) -> ControlFlow<String> {
     ControlFlow::Continue(())
 }
 
-/// DataFusion's aggregates, and ours of training and metrics by the planner's own refusal.
+/// DataFusion's aggregates, and ours of training and metrics.
 static AGGREGATES: LazyLock<HashSet<String>> = LazyLock::new(|| {
     let functions = datafusion::functions_aggregate::all_default_aggregate_functions();
-    functions.iter().flat_map(|f| names(f.name(), f.aliases())).collect()
+    let metrics = gradlake_udfs::metrics::all();
+    let all = functions.iter().chain(&metrics).flat_map(|f| names(f.name(), f.aliases()));
+    all.chain([gradlake_udfs::functions::train::TRAIN.to_owned()]).collect()
 });
 
 static WINDOWS: LazyLock<HashSet<String>> = LazyLock::new(|| {
