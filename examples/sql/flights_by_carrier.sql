@@ -16,5 +16,6 @@ SELECT carrier, count(*) AS flights, round(accuracy(late, predicted_late), 3) AS
 FROM (PREDICT MODEL late AS SELECT * FROM flights WHERE month >= 11)
 GROUP BY carrier ORDER BY flights DESC LIMIT 5;
 
-SELECT assert_true(accuracy(late, predicted_late) > 0.9, 'accuracy not above 0.9')
+-- Three of four flights are in time: to say so of all would be right for 0.749 of them.
+SELECT assert_true(accuracy(late, predicted_late) > 0.875, 'accuracy not above 0.875')
 FROM (PREDICT MODEL late AS SELECT * FROM flights WHERE month >= 11);
