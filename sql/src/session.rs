@@ -13,6 +13,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::DataFrame;
 use datafusion::sql::parser::Statement as DfStatement;
 use futures::StreamExt;
+use gradlake_engine::catalog::MODEL_CATALOG;
 use gradlake_engine::event::EventSink;
 use gradlake_engine::options::TrainOptions;
 use gradlake_engine::prediction::PredictOptions;
@@ -159,18 +160,22 @@ impl Session {
     pub async fn completions(&self) -> Vec<String> {
         let mut names = self.engine.refresh_catalog().await.unwrap_or_default();
         let context = self.engine.context();
-        for catalog in context.catalog_names() {
-            let Some(catalog) = context.catalog(&catalog) else { continue };
-            for schema in catalog.schema_names() {
-                if schema == "information_schema" {
+        for catalog_name in context.catalog_names() {
+            let Some(catalog) = context.catalog(&catalog_name) else { continue };
+            for schema_name in catalog.schema_names() {
+                if schema_name == "information_schema" {
                     continue;
                 }
-                let Some(schema) = catalog.schema(&schema) else { continue };
+                let Some(schema) = catalog.schema(&schema_name) else { continue };
                 for table in schema.table_names() {
                     if let Ok(Some(provider)) = schema.table(&table).await {
                         names.extend(provider.schema().fields().iter().map(|f| f.name().clone()));
                     }
-                    names.push(table);
+                    // Tables of a model are always written in full.
+                    names.push(match catalog_name.as_str() {
+                        MODEL_CATALOG => format!("{catalog_name}.{schema_name}.{table}"),
+                        _ => table,
+                    });
                 }
             }
         }

@@ -69,7 +69,6 @@ async fn adult_with_categories_and_nulls() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the list of classes in members.parquet is of string_view, which pandas cannot read"]
 async fn classes_that_are_strings() {
     let Some(python) = Python::find() else { return };
     let database = Database::open().await;

@@ -6,6 +6,7 @@ use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, ListArray, RecordBatch, UInt32Array, new_empty_array,
 };
 use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::{Result, ScalarValue, exec_err};
 use gradlake_udfs::learner::{Activation, Loss};
@@ -14,7 +15,7 @@ use gradlake_udfs::optimizer::Optimizer;
 use serde::{Deserialize, Serialize};
 
 use super::records::{from_batch, to_batch};
-use super::tables::{Count, count_type, counts, with_keys};
+use super::tables::{Count, count_type, counts, plain, portable, with_keys};
 
 /// A row of `members` without its classes.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -136,7 +137,8 @@ pub(super) fn members(model: &Model) -> Result<RecordBatch> {
     with_keys(model, &all, &batch)
 }
 
-/// The classes of each member, in the target's own type; empty lists where there are none.
+/// The classes of each member, in the target's own type where every reader knows it; empty lists where
+/// there are none.
 fn classes(model: &Model) -> Result<ArrayRef> {
     let mut values: Vec<ScalarValue> = vec![];
     let mut lengths = vec![];
@@ -149,19 +151,18 @@ fn classes(model: &Model) -> Result<ArrayRef> {
     }
     let values = match values.first() {
         Some(_) => ScalarValue::iter_to_array(values)?,
-        None => new_empty_array(match &model.target.data_type {
-            DataType::Dictionary(_, value) => value,
-            other => other,
-        }),
+        None => new_empty_array(plain(&model.target.data_type)),
     };
+    let values = cast(&values, &portable(&model.target.data_type))?;
     let item = Arc::new(Field::new("item", values.data_type().clone(), true));
     Ok(Arc::new(ListArray::try_new(item, OffsetBuffer::from_lengths(lengths), values, None)?))
 }
 
-/// The rows of the table, and the classes of each.
+/// The rows of the table, and the classes of each, of the target's type again.
 pub(super) fn read_members(
     batch: &RecordBatch,
     keys: usize,
+    target: &DataType,
 ) -> Result<Vec<(MemberRow, Vec<ScalarValue>)>> {
     let all: Vec<usize> = (keys..batch.num_columns()).collect();
     let own = batch.project(&all)?;
@@ -177,7 +178,7 @@ pub(super) fn read_members(
     rows.into_iter()
         .enumerate()
         .map(|(i, row)| {
-            let values = classes.value(i);
+            let values = cast(&classes.value(i), plain(target))?;
             let values = (0..values.len())
                 .map(|j| ScalarValue::try_from_array(&values, j))
                 .collect::<Result<Vec<_>>>()?;

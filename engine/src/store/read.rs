@@ -7,7 +7,7 @@ use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, TimestampMillisecondArray,
     UInt64Array,
 };
-use datafusion::arrow::compute::take_record_batch;
+use datafusion::arrow::compute::{cast, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Schema, TimeUnit};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, exec_err};
 use gradlake_udfs::encoder::{Encoder, Feature, FeatureKind, Scale};
@@ -18,7 +18,7 @@ use super::files::check;
 use super::log::VersionEntry;
 use super::members::{MemberRow, indices, read_members};
 use super::records::{from_batch, from_parquet};
-use super::tables::{FeatureRow, HistoryRow, Manifest, MetricRow, Pair};
+use super::tables::{FeatureRow, HistoryRow, Manifest, MetricRow, Pair, plain};
 use super::{FORMAT_VERSION, ModelStore, ModelTable};
 use crate::table::Distinct;
 
@@ -141,7 +141,7 @@ fn assemble(
     let Ok(algorithm) = manifest.algorithm.parse() else {
         return exec_err!("the algorithm {} is not known", manifest.algorithm);
     };
-    let Ok(target_type) = manifest.target_type.parse() else {
+    let Ok(target_type) = manifest.target_type.parse::<DataType>() else {
         return exec_err!("the type {} of the target is not known", manifest.target_type);
     };
     let partition_by = parse_types(&manifest.partition_by)?;
@@ -151,7 +151,7 @@ fn assemble(
         None => exec_err!("the table {} is missing", table.name()),
     };
     let members = table(ModelTable::Members)?;
-    let rows = read_members(members, keys)?;
+    let rows = read_members(members, keys, &target_type)?;
     let mut known = None;
     if keys > 0 {
         let types: Vec<DataType> =
@@ -170,7 +170,10 @@ fn assemble(
     for (i, (row, classes)) in rows.into_iter().enumerate() {
         let key = members.columns()[..keys]
             .iter()
-            .map(|column| ScalarValue::try_from_array(column, i))
+            .zip(&partition_by)
+            .map(|(column, (_, data_type))| {
+                ScalarValue::try_from_array(&cast(&column.slice(i, 1), plain(data_type))?, 0)
+            })
             .collect::<Result<Vec<_>>>()?;
         let outcome = match &row.reason {
             Some(reason) => Err(reason.clone()),

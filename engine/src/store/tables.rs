@@ -9,6 +9,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{
     ArrayRef, Float32Builder, Int32Builder, ListBuilder, RecordBatch, StringBuilder, UInt32Array,
 };
+use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use datafusion::common::{Result, ScalarValue};
 use gradlake_udfs::encoder::{FeatureKind, Scale};
@@ -228,6 +229,27 @@ pub(super) fn trained(model: &Model) -> impl Iterator<Item = (u32, &Trained)> {
     })
 }
 
+/// The type of a dictionary's values, or the type itself.
+pub(super) fn plain(data_type: &DataType) -> &DataType {
+    match data_type {
+        DataType::Dictionary(_, value) => plain(value),
+        other => other,
+    }
+}
+
+/// The type in which values of a type are stored: one that every reader of Parquet knows.
+pub(super) fn portable(data_type: &DataType) -> DataType {
+    match plain(data_type) {
+        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+        DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
+        DataType::Date64 => DataType::Timestamp(TimeUnit::Millisecond, None),
+        DataType::Timestamp(TimeUnit::Second, zone) => {
+            DataType::Timestamp(TimeUnit::Millisecond, zone.clone())
+        }
+        other => other.clone(),
+    }
+}
+
 /// `batch` with the partition columns before it: `member` is the member of each row.
 pub(super) fn with_keys(model: &Model, member: &[u32], batch: &RecordBatch) -> Result<RecordBatch> {
     if model.partition_by.is_empty() {
@@ -237,16 +259,13 @@ pub(super) fn with_keys(model: &Model, member: &[u32], batch: &RecordBatch) -> R
     let mut columns: Vec<ArrayRef> = vec![];
     let rows = UInt32Array::from(member.to_vec());
     for (i, (name, data_type)) in model.partition_by.iter().enumerate() {
-        let plain = match data_type {
-            DataType::Dictionary(_, value) => value.as_ref(),
-            other => other,
-        };
         let keys = model.members.iter().filter_map(|m| m.key.get(i).cloned());
         let keys = if model.members.is_empty() {
-            datafusion::arrow::array::new_empty_array(plain)
+            datafusion::arrow::array::new_empty_array(plain(data_type))
         } else {
             ScalarValue::iter_to_array(keys)?
         };
+        let keys = cast(&keys, &portable(data_type))?;
         columns.push(datafusion::arrow::compute::take(&keys, &rows, None)?);
         let mut free = name.clone();
         while batch.schema().column_with_name(&free).is_some() {

@@ -5,6 +5,7 @@ use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
 use gradlake_engine::event::EventSink;
 
+use super::keywords;
 use crate::session::Session;
 
 /// Something that runs statements: the session, or a stand-in for it in tests.
@@ -31,6 +32,8 @@ impl Backend for Session {
     }
 
     async fn completions(&self) -> Vec<String> {
-        Self::completions(self).await
+        let mut names = Self::completions(self).await;
+        names.extend(keywords::words());
+        names
     }
 }

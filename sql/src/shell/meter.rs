@@ -110,14 +110,14 @@ impl Meter {
         format!("epoch {}/{}: {losses}{}", self.epoch, self.epochs, self.pace(now, ", "))
     }
 
-    /// The same for the bar, with a mark between loss and evaluation loss of an older epoch.
+    /// The same for the bar, short enough for a terminal of 80 columns.
     pub fn status(&self, now: Instant) -> String {
         let mut text = format!("epoch {}/{}", self.epoch.max(1), self.epochs.max(1));
         if let Some(loss) = self.loss {
             text += &format!("  loss {}", figure(loss));
         }
         if let Some(eval_loss) = self.eval_loss {
-            text += &format!("  eval_loss {}", figure(eval_loss));
+            text += &format!("  eval {}", figure(eval_loss));
         }
         text + &self.pace(now, "  ")
     }
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(meter.seconds_left(later), Some(6.0));
         assert_eq!(
             meter.status(later),
-            "epoch 2/4  loss 0.2500  eval_loss 0.7500  40 rows/s  6.0 s left"
+            "epoch 2/4  loss 0.2500  eval 0.7500  40 rows/s  6.0 s left"
         );
         assert_eq!(meter.name(), "m (carrier = UA)");
     }

@@ -15,6 +15,7 @@ mod complete;
 #[cfg(test)]
 mod fake;
 mod interactive;
+mod keywords;
 pub mod message;
 mod meter;
 mod nested;

@@ -186,7 +186,7 @@ impl State {
         });
         if bar.length() != Some(length) || bar.position() == 0 {
             let template =
-                if length == 0 { "{prefix} {wide_msg}" } else { "{prefix} [{bar:20}] {wide_msg}" };
+                if length == 0 { "{prefix} {wide_msg}" } else { "{prefix} [{bar:10}] {wide_msg}" };
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style.progress_chars("=> "));
             }

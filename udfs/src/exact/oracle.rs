@@ -271,9 +271,8 @@ fn a_newton_sum_equals_the_naive_one() {
 }
 
 /// All rows: `python udfs/tests/oracle/exact.py DATA FOLDER`, then
-/// `GRADLAKE_EXACT_ORACLE=FOLDER cargo test -p gradlake-udfs --lib exact -- --ignored --nocapture`.
+/// `GRADLAKE_EXACT_ORACLE=FOLDER cargo test -p gradlake-udfs --lib exact -- --nocapture`.
 #[test]
-#[ignore = "needs the folder that exact.py writes"]
 #[allow(clippy::print_stderr, reason = "a measurement speaks")]
 fn all_rows_equal_scikit_learn() {
     let Some(folder) = std::env::var_os("GRADLAKE_EXACT_ORACLE").map(PathBuf::from) else {
@@ -305,42 +304,5 @@ fn all_rows_equal_scikit_learn() {
         sum.step(&at, case.l2).expect("finite");
         eprintln!("{name}: pass {pass:?}, step {:?}", start.elapsed());
         eprintln!("{name}: {:?}", case.check_logistic(name, tolerance));
-    }
-}
-
-/// What `fits` is made of: dense passes and solves at several widths.
-#[test]
-#[ignore = "a measurement"]
-#[allow(clippy::print_stderr, reason = "a measurement speaks")]
-fn measure() {
-    for (dense, outputs, rows) in [(100, 1, 8192), (500, 1, 4096), (1499, 1, 2048), (149, 10, 2048)]
-    {
-        let width = Width { dense, columns: 0, categories: 0 };
-        let x: Vec<f32> = (0..rows * dense).map(|i| ((i * 7919) as f32 * 0.37).sin()).collect();
-        let label: Vec<f32> = (0..rows).map(|i| (i % outputs.max(2)) as f32).collect();
-        let weight = vec![1.0; rows];
-        let batch =
-            MiniBatch { rows, first_row: 0, dense: &x, codes: &[], label: &label, weight: &weight };
-        let at = vec![0.0; (dense + 1) * outputs];
-        let mut sum = NewtonSum::new(width, outputs, true).expect("valid");
-        sum.update(&at, &batch).expect("valid");
-        let start = std::time::Instant::now();
-        sum.update(&at, &batch).expect("valid");
-        let pass = start.elapsed();
-        let start = std::time::Instant::now();
-        sum.step(&at, 1e-3).expect("finite");
-        let step = start.elapsed();
-        let mut gram = GramSum::new(width);
-        gram.update(&batch).expect("valid");
-        let start = std::time::Instant::now();
-        gram.update(&batch).expect("valid");
-        let gram_pass = start.elapsed();
-        let start = std::time::Instant::now();
-        let rank = gram.solve(0.0, true).expect("solvable").rank;
-        eprintln!("{dense}: gram pass {gram_pass:?}, solve {:?}, rank {rank}", start.elapsed());
-        let flops = newton_flops(width, outputs, rows as u64);
-        eprintln!(
-            "{dense} x {outputs}, {rows} rows: pass {pass:?}, step {step:?}, {flops:e} flops"
-        );
     }
 }

@@ -2,7 +2,7 @@
 
     python exact.py DATA              writes the small cases to exact_*.json beside this script
     python exact.py DATA FOLDER       writes all rows to FOLDER/*.json, for
-                                      GRADLAKE_EXACT_ORACLE=FOLDER cargo test -p gradlake-udfs --lib exact -- --ignored
+                                      GRADLAKE_EXACT_ORACLE=FOLDER cargo test -p gradlake-udfs --lib exact
 
 DATA is the folder with adult_train.parquet, iris.parquet and so on. Dense inputs are standardised
 (but where a case says raw), rounded to float32 and given to scikit-learn as these float32 values;

@@ -1,0 +1,110 @@
+//! Words that the prompt completes beside names: those of SQL, of our statements, their algorithms
+//! and their options.
+
+use gradlake_engine::options;
+use gradlake_udfs::algorithm::Algorithm;
+
+/// Words of statements, in the case in which they are shown.
+const WORDS: [&str; 81] = [
+    "ALL",
+    "ALTER",
+    "ANALYZE",
+    "AND",
+    "AS",
+    "ASC",
+    "BETWEEN",
+    "BY",
+    "CASE",
+    "CAST",
+    "CONTINUE",
+    "COPY",
+    "CREATE",
+    "CROSS",
+    "DESC",
+    "DESCRIBE",
+    "DISTINCT",
+    "DROP",
+    "ELSE",
+    "END",
+    "EVALUATE",
+    "EXCEPT",
+    "EXISTS",
+    "EXPLAIN",
+    "EXTERNAL",
+    "FALSE",
+    "FEATURES",
+    "FROM",
+    "FULL",
+    "GROUP",
+    "HAVING",
+    "IF",
+    "IN",
+    "INNER",
+    "INSERT",
+    "INTERSECT",
+    "INTERVAL",
+    "INTO",
+    "IS",
+    "JOIN",
+    "LEFT",
+    "LIKE",
+    "LIMIT",
+    "LOCATION",
+    "MODEL",
+    "MODELS",
+    "NOT",
+    "NULL",
+    "OFFSET",
+    "ON",
+    "OPTIONS",
+    "OR",
+    "ORDER",
+    "OVER",
+    "PARTITION",
+    "PREDICT",
+    "RENAME",
+    "REPLACE",
+    "RIGHT",
+    "SELECT",
+    "SET",
+    "SHOW",
+    "STORED",
+    "TABLE",
+    "TABLES",
+    "TARGET",
+    "THEN",
+    "TO",
+    "TRAIN",
+    "TRANSFORM",
+    "TRUE",
+    "UNION",
+    "USING",
+    "VALUES",
+    "VERSION",
+    "VIEW",
+    "WEIGHT",
+    "WHEN",
+    "WHERE",
+    "WITH",
+    "predict_proba",
+];
+
+/// Every word.
+pub fn words() -> Vec<String> {
+    let options = options::table().into_iter().map(|row| row.name);
+    let algorithms = Algorithm::ALL.into_iter().map(Algorithm::name);
+    WORDS.into_iter().chain(options).chain(algorithms).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_algorithms_and_options_are_there() {
+        let words = words();
+        for word in ["TRAIN", "TRANSFORM", "logistic_regression", "learning_rate"] {
+            assert!(words.iter().any(|w| w == word), "{word}");
+        }
+    }
+}
