@@ -434,6 +434,8 @@ pub(super) struct HistoryRow {
     pub learning_rate: Option<f64>,
     pub rows: u64,
     pub duration_ms: u64,
+    /// Rows of the member that no epoch learned from.
+    pub skipped_rows: Vec<Count>,
 }
 
 impl HistoryRow {
@@ -462,6 +464,7 @@ fn history(model: &Model) -> Result<RecordBatch> {
             learning_rate: finite(h.learning_rate),
             rows: h.rows,
             duration_ms: h.duration_ms,
+            skipped_rows: counts(&trained.skipped_rows),
         }));
         member.resize(rows.len(), index);
     }
@@ -472,6 +475,7 @@ fn history(model: &Model) -> Result<RecordBatch> {
         Field::new("learning_rate", DataType::Float64, true),
         Field::new("rows", DataType::UInt64, false),
         Field::new("duration_ms", DataType::UInt64, false),
+        Field::new("skipped_rows", count_type(), false),
     ]));
     with_keys(model, &member, &to_batch(schema, &rows)?)
 }

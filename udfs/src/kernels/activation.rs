@@ -19,9 +19,26 @@ pub fn apply(f: Activation, z: &[f32], a: &mut [f32]) {
         || match f {
             // Not `max`, which would make 0 of NaN and hide a training that has diverged.
             Activation::Relu => map(z, a, |x| if x <= 0.0 { 0.0 } else { x }),
-            Activation::Gelu => map(z, a, gelu),
-            Activation::Tanh => map(z, a, tanh),
-            Activation::Sigmoid => map(z, a, sigmoid),
+            // Closures, because a function's name is called through a shim that is not inlined, and
+            // then not compiled for the wide instructions.
+            Activation::Gelu => map(
+                z,
+                a,
+                #[inline(always)]
+                |x| gelu(x),
+            ),
+            Activation::Tanh => map(
+                z,
+                a,
+                #[inline(always)]
+                |x| tanh(x),
+            ),
+            Activation::Sigmoid => map(
+                z,
+                a,
+                #[inline(always)]
+                |x| sigmoid(x),
+            ),
             Activation::Elu => map(z, a, |x| if x > 0.0 { x } else { exp(x) - 1.0 }),
             Activation::Identity => a.copy_from_slice(z),
         },
@@ -35,7 +52,12 @@ pub fn backward(f: Activation, z: &[f32], a: &[f32], d: &mut [f32]) {
         || match f {
             // The derivative at 0 is 0, as in PyTorch.
             Activation::Relu => scale(d, z, |z| if z > 0.0 { 1.0 } else { 0.0 }),
-            Activation::Gelu => scale(d, z, gelu_derivative),
+            Activation::Gelu => scale(
+                d,
+                z,
+                #[inline(always)]
+                |z| gelu_derivative(z),
+            ),
             Activation::Tanh => scale(d, a, |a| 1.0 - a * a),
             Activation::Sigmoid => scale(d, a, |a| a * (1.0 - a)),
             Activation::Elu => scale(d, a, |a| if a > 0.0 { 1.0 } else { a + 1.0 }),

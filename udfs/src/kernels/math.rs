@@ -29,10 +29,14 @@ pub fn exp(x: f32) -> f32 {
     p = p * r + 1.666_666_5e-1;
     p = p * r + 5.000_000_3e-1;
     let e = (p * r) * r + r + 1.0;
+    // A float that is a whole number below 2^22 stands, with 1.5 * 2^23 added, in the last bits of the
+    // sum: a conversion that checks for what no integer holds would keep the loop scalar.
+    const MAGIC: f32 = 12_582_912.0;
+    let n = (n + MAGIC).to_bits().wrapping_sub(MAGIC.to_bits()) as i32;
     // 2^n in two factors, so that subnormal results and the largest ones come out.
-    let half = (n as i32) >> 1;
-    let rest = n as i32 - half;
-    let power = |k: i32| f32::from_bits(((k + 127) << 23) as u32);
+    let half = n >> 1;
+    let rest = n.wrapping_sub(half);
+    let power = |k: i32| f32::from_bits((k.wrapping_add(127) << 23) as u32);
     let result = e * power(half) * power(rest);
     if x.is_nan() { x } else { result }
 }
