@@ -13,6 +13,7 @@ pub fn forward(f: Activation, z: &mut [f32], bias: &[f32], a: &mut [f32], u: usi
 }
 
 /// `a = f(z)`.
+#[allow(clippy::redundant_closure, reason = "a closure is inlined here, a function's name is not")]
 pub fn apply(f: Activation, z: &[f32], a: &mut [f32]) {
     vectorized(
         #[inline(always)]
@@ -46,6 +47,7 @@ pub fn apply(f: Activation, z: &[f32], a: &mut [f32]) {
 }
 
 /// `d[r, u] *= f'(z)`, with `a = f(z)`.
+#[allow(clippy::redundant_closure, reason = "a closure is inlined here, a function's name is not")]
 pub fn backward(f: Activation, z: &[f32], a: &[f32], d: &mut [f32]) {
     vectorized(
         #[inline(always)]
