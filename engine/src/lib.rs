@@ -12,6 +12,7 @@ pub mod prediction;
 pub mod registry;
 pub mod request;
 pub mod session;
+pub mod source;
 pub mod store;
 pub mod table;
 pub mod training;

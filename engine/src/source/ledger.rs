@@ -1,0 +1,182 @@
+//! Which row of the training stands where in its source.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::Cursor;
+
+/// Numbers the rows of all partitions in the order in which they arrive, from a first ordinal on,
+/// and remembers where they stand.
+///
+/// A reader of a partition asks for the ordinals of its next rows ([`Ledger::number`]); whoever
+/// consumes the rows asks where the partitions must go on once all rows below an ordinal are
+/// consumed ([`Ledger::cursors_at`]). Rows that follow one another in number and place are one
+/// mark, so one partition costs a mark per file, and several a mark per batch until
+/// [`Ledger::forget_before`].
+#[derive(Debug)]
+pub struct Ledger {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// The ordinal of the next row.
+    next: u64,
+    /// In ascending order of ordinals, without gaps.
+    marks: VecDeque<Mark>,
+    /// Where each partition stood before the first mark.
+    floor: Vec<Cursor>,
+}
+
+/// Consecutive rows of one partition.
+#[derive(Debug)]
+struct Mark {
+    ordinal: u64,
+    rows: u64,
+    partition: usize,
+    first: Cursor,
+}
+
+impl Mark {
+    fn end(&self) -> u64 {
+        self.ordinal + self.rows
+    }
+}
+
+impl Ledger {
+    /// A ledger whose first row is `first`, for partitions that begin at `cursors`.
+    pub fn new(first: u64, cursors: Vec<Cursor>) -> Self {
+        Self { inner: Mutex::new(Inner { next: first, marks: VecDeque::new(), floor: cursors }) }
+    }
+
+    /// The ordinal of the next row that arrives.
+    pub fn next(&self) -> u64 {
+        self.inner().next
+    }
+
+    /// Takes the ordinals of `rows` rows of a partition that stand at `first` and after it;
+    /// returns the first ordinal.
+    pub fn number(&self, partition: usize, first: Cursor, rows: u64) -> u64 {
+        let mut inner = self.inner();
+        let ordinal = inner.next;
+        inner.next += rows;
+        if inner.floor.len() <= partition {
+            inner.floor.resize(partition + 1, Cursor::default());
+        }
+        if let Some(last) = inner.marks.back_mut()
+            && last.partition == partition
+            && last.first.place == first.place
+            && last.first.row + last.rows == first.row
+        {
+            last.rows += rows;
+        } else {
+            inner.marks.push_back(Mark { ordinal, rows, partition, first });
+        }
+        ordinal
+    }
+
+    /// Where each partition goes on once all rows below `ordinal` are consumed. Of ordinals that
+    /// are forgotten it is where the oldest known row stands.
+    pub fn cursors_at(&self, ordinal: u64) -> Vec<Cursor> {
+        let inner = self.inner();
+        let mut cursors = inner.floor.clone();
+        for mark in inner.marks.iter().take_while(|mark| mark.ordinal < ordinal) {
+            cursors[mark.partition] = mark.first.after(mark.rows.min(ordinal - mark.ordinal));
+        }
+        cursors
+    }
+
+    /// Forgets where rows below `ordinal` stand: nobody will ask for them again.
+    pub fn forget_before(&self, ordinal: u64) {
+        let mut inner = self.inner();
+        while let Some(mark) = inner.marks.front_mut()
+            && mark.ordinal < ordinal
+        {
+            let (partition, gone) = (mark.partition, mark.rows.min(ordinal - mark.ordinal));
+            let floor = mark.first.after(gone);
+            if mark.end() <= ordinal {
+                inner.marks.pop_front();
+            } else {
+                mark.ordinal += gone;
+                mark.rows -= gone;
+                mark.first = floor.clone();
+            }
+            inner.floor[partition] = floor;
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(place: &str, row: u64) -> Cursor {
+        Cursor { place: place.to_owned(), row }
+    }
+
+    #[test]
+    fn cursors_follow_the_ordinals() {
+        let ledger = Ledger::new(100, vec![at("a", 7)]);
+        assert_eq!(ledger.cursors_at(100), [at("a", 7)]);
+        assert_eq!(ledger.number(0, at("a", 7), 10), 100);
+        assert_eq!(ledger.number(0, at("a", 17), 3), 110);
+        assert_eq!(ledger.number(0, at("b", 0), 5), 113);
+        assert_eq!(ledger.next(), 118);
+        for (ordinal, cursor) in [
+            (0, at("a", 7)),
+            (100, at("a", 7)),
+            (101, at("a", 8)),
+            (112, at("a", 19)),
+            (113, at("a", 20)),
+            (114, at("b", 1)),
+            (118, at("b", 5)),
+            (999, at("b", 5)),
+        ] {
+            assert_eq!(ledger.cursors_at(ordinal), [cursor], "{ordinal}");
+        }
+    }
+
+    #[test]
+    fn rows_that_follow_one_another_are_one_mark() {
+        let ledger = Ledger::new(0, vec![Cursor::default()]);
+        for i in 0..1000 {
+            ledger.number(0, at("", 10 * i), 10);
+        }
+        assert_eq!(ledger.inner().marks.len(), 1);
+        assert_eq!(ledger.cursors_at(1234), [at("", 1234)]);
+    }
+
+    #[test]
+    fn partitions_have_cursors_of_their_own() {
+        let ledger = Ledger::new(0, vec![Cursor::default(); 2]);
+        ledger.number(0, at("x", 0), 2);
+        ledger.number(1, at("y", 50), 2);
+        ledger.number(0, at("x", 2), 2);
+        assert_eq!(ledger.cursors_at(1), [at("x", 1), at("", 0)]);
+        assert_eq!(ledger.cursors_at(3), [at("x", 2), at("y", 51)]);
+        assert_eq!(ledger.cursors_at(6), [at("x", 4), at("y", 52)]);
+    }
+
+    #[test]
+    fn forgetting_bounds_the_size_and_changes_no_answer() {
+        let ledger = Ledger::new(0, vec![Cursor::default(); 2]);
+        for i in 0..100 {
+            ledger.number((i % 2) as usize, at("p", i / 2 * 10), 10);
+        }
+        let before: Vec<_> = (500..=1000).map(|ordinal| ledger.cursors_at(ordinal)).collect();
+        assert_eq!(ledger.inner().marks.len(), 100);
+        ledger.forget_before(505);
+        assert_eq!(ledger.inner().marks.len(), 50);
+        let after: Vec<_> = (505..=1000).map(|ordinal| ledger.cursors_at(ordinal)).collect();
+        assert_eq!(after, before[5..]);
+        assert_eq!(ledger.cursors_at(3), ledger.cursors_at(505), "forgotten");
+        ledger.forget_before(2000);
+        assert!(ledger.inner().marks.is_empty());
+        assert_eq!(ledger.cursors_at(1000), *before.last().unwrap());
+        assert_eq!(ledger.next(), 1000);
+    }
+}

@@ -1,0 +1,113 @@
+//! Unbounded inputs: `CREATE UNBOUNDED EXTERNAL TABLE t (...) STORED AS ... LOCATION '...'`.
+//!
+//! ```text
+//!   standard input, FIFO, file ─┐ bytes                       ┌ SELECT
+//!   TCP and Unix sockets ───────┼─────▶ decode ─▶ Reader ─▶ SourceScan ─┤
+//!   folder of Parquet files ────┘               rows, cursor  └ training, through `numbered`
+//! ```
+//!
+//! A [`Source`] knows how rows arrive, a [`Reader`] hands them on in order and says where each
+//! stands ([`Cursor`]). Every queue between a producer and the query is short and bounded: who
+//! reads slowly makes producers wait, memory stays flat. What goes wrong with single lines or
+//! producers does not end the stream; it is told through the [`Report`].
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::Result;
+use serde::{Deserialize, Serialize};
+
+mod ledger;
+mod report;
+mod scan;
+mod table;
+
+pub use ledger::Ledger;
+pub use report::{Lag, Rejected, Report};
+pub use scan::SourceScan;
+pub use table::{ROW_COLUMN, SourceTable};
+
+/// Rows of a batch that a source hands on at most.
+pub const BATCH_ROWS: usize = 8192;
+
+/// Where a row stands in a partition: a place that only the source understands and rows counted
+/// from it. The default is the start of the input.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// The place: the name of a file, or empty where the input is one sequence of rows.
+    pub place: String,
+    /// Rows before this one, counted from the place.
+    pub row: u64,
+}
+
+impl Cursor {
+    /// The cursor of the row that stands `rows` after this one in the same place.
+    pub fn after(&self, rows: u64) -> Self {
+        Self { place: self.place.clone(), row: self.row.saturating_add(rows) }
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.place.as_str() {
+            "" => write!(f, "row {}", self.row),
+            place => write!(f, "row {} of {place}", self.row),
+        }
+    }
+}
+
+/// Rows in order, and where they stand.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    /// The rows, at least one, in the source's schema.
+    pub batch: RecordBatch,
+    /// The cursor of the first row; row `i` of the batch stands at `first.after(i)`.
+    pub first: Cursor,
+}
+
+/// An input that rows come from for as long as they come.
+#[async_trait]
+pub trait Source: fmt::Debug + Send + Sync {
+    /// The columns of its rows.
+    fn schema(&self) -> SchemaRef;
+
+    /// Parts that are read side by side, each with an order and a cursor of its own; at least 1.
+    fn partitions(&self) -> usize;
+
+    /// Whether `open` at an old cursor gives the same rows again, in the same order.
+    fn is_replayable(&self) -> bool;
+
+    /// Begins to read a partition: at its start, or with the row that stands at `from`.
+    ///
+    /// A source that cannot replay goes on with what arrives next and counts on from `from`.
+    /// Dropping the reader ends the reading and lets go of sockets and files.
+    ///
+    /// # Errors
+    /// When the location cannot be opened, or somebody else reads it who cannot share it.
+    async fn open(&self, partition: usize, from: Option<&Cursor>) -> Result<Box<dyn Reader>>;
+
+    /// Counters and notices of this source, shared by all its readers.
+    fn report(&self) -> Arc<Report>;
+
+    /// What kind of input it is, in one word, for plans: `tcp`, `folder`.
+    fn kind(&self) -> &'static str;
+
+    /// Where it is, as it was written in LOCATION.
+    fn location(&self) -> &str;
+}
+
+/// A partition that is being read.
+#[async_trait]
+pub trait Reader: Send {
+    /// The next rows as soon as there are any; None at the end of the input. It must not be
+    /// called again after None or an error.
+    ///
+    /// Cancel safe: a future that is dropped before it is ready has taken no rows.
+    ///
+    /// # Errors
+    /// When the input as a whole cannot go on.
+    async fn next(&mut self) -> Result<Option<Rows>>;
+}
