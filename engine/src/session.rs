@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use datafusion::catalog::TableProviderFactory;
 use datafusion::common::{Result, plan_err};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
@@ -24,6 +25,7 @@ use crate::evaluation::evaluate_plan;
 use crate::event::{Event, EventSink};
 use crate::prediction::{PredictOptions, predict_plan};
 use crate::registry::Registry;
+use crate::source::{self, SourceTableFactory};
 use crate::store::ModelStore;
 use crate::training::shards::Pool;
 
@@ -89,11 +91,15 @@ impl Engine {
             SessionConfig::new().with_information_schema(true).with_target_partitions(threads);
         // One accumulator a row would be built for aggregates with many groups otherwise.
         config.options_mut().execution.skip_partial_aggregation_probe_ratio_threshold = 1.0;
-        let state = SessionStateBuilder::new()
+        let mut state = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(runtime)
             .with_default_features()
             .build();
+        let tables: Arc<dyn TableProviderFactory> = Arc::new(SourceTableFactory::default());
+        for format in source::FORMATS {
+            state.table_factories_mut().insert(format.to_owned(), Arc::clone(&tables));
+        }
         let context = SessionContext::new_with_state(state).enable_url_table();
         let registry = Arc::new(Registry::default());
         let resolver: Arc<dyn StateResolver> = Arc::<Registry>::clone(&registry);

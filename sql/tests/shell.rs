@@ -282,3 +282,25 @@ fn nested_values_have_a_form_in_every_format() {
         "{\"v\":[1,2],\"p\":{\"label\":\"a\",\"prob\":0.5}}\n"
     );
 }
+
+#[test]
+fn standard_input_is_an_unbounded_table() {
+    let folder = TempDir::new().unwrap();
+    let sql = "CREATE UNBOUNDED EXTERNAL TABLE t (x BIGINT, s VARCHAR) STORED AS CSV LOCATION '-' \
+               OPTIONS (has_header false); SELECT s, x + 1 AS y FROM t WHERE x <> 2;";
+    let mut shell = gradlake(folder.path())
+        .args(["--format", "csv", "-q", "-c", sql])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = shell.stdin.take().unwrap();
+    input.write_all(b"1,a\n2,b\nno row\n3,c\n4,d").unwrap();
+    drop(input);
+    let output = shell.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let mut rows: Vec<_> = stdout(&output).lines().collect();
+    rows.sort_unstable();
+    assert_eq!(rows, ["a,2", "c,4", "d,5", "s,y"]);
+}

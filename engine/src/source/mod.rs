@@ -20,14 +20,27 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
 use serde::{Deserialize, Serialize};
 
+mod adapt;
+mod decode;
+mod factory;
+mod feed;
+mod folder;
 mod ledger;
+mod location;
+mod options;
+mod pipe;
 mod report;
 mod scan;
+mod socket;
 mod table;
 
+pub use factory::{FORMATS, SourceTableFactory};
+pub use folder::FolderSource;
 pub use ledger::Ledger;
+pub use pipe::PipeSource;
 pub use report::{Lag, Rejected, Report};
 pub use scan::SourceScan;
+pub use socket::SocketSource;
 pub use table::{ROW_COLUMN, SourceTable};
 
 /// Rows of a batch that a source hands on at most.

@@ -1,0 +1,146 @@
+//! Newline-delimited JSON: one object a line.
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::json::reader::{Decoder, ReaderBuilder};
+use datafusion::common::Result;
+
+use super::super::BATCH_ROWS;
+use super::lines::{LineFormat, NoRow, reason};
+
+/// Lines of JSON as rows of a schema; keys that are no columns are ignored.
+pub(super) struct Json {
+    schema: SchemaRef,
+    /// Without any row; made anew after an error, which leaves it in the middle of one.
+    decoder: Option<Decoder>,
+}
+
+impl Json {
+    pub(super) fn try_new(schema: &SchemaRef) -> Result<Self> {
+        Ok(Self { schema: SchemaRef::clone(schema), decoder: Some(decoder(schema)?) })
+    }
+}
+
+fn decoder(schema: &SchemaRef) -> Result<Decoder, ArrowError> {
+    // One more than are ever given, so that it never stops in the middle of a line.
+    ReaderBuilder::new(SchemaRef::clone(schema)).with_batch_size(BATCH_ROWS + 1).build_decoder()
+}
+
+impl LineFormat for Json {
+    fn rows(&mut self, lines: &[&[u8]]) -> Result<RecordBatch, NoRow> {
+        let whole = |error| NoRow { line: None, reason: reason(error) };
+        let mut decoder = match self.decoder.take() {
+            Some(decoder) => decoder,
+            None => decoder(&self.schema).map_err(whole)?,
+        };
+        for (index, line) in lines.iter().enumerate() {
+            let no_row = |reason: &str| NoRow { line: Some(index), reason: reason.to_owned() };
+            let start = line.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(0);
+            if line.get(start) != Some(&b'{') {
+                return Err(no_row("the line is no JSON object"));
+            }
+            decoder.decode(line).map_err(|error| no_row(&reason(error)))?;
+            if decoder.has_partial_record() {
+                return Err(no_row("the JSON object does not end on its line"));
+            }
+            if decoder.len() != index + 1 {
+                return Err(no_row("the line has more than one JSON object"));
+            }
+        }
+        let batch = decoder.flush().map_err(whole)?;
+        self.decoder = Some(decoder);
+        batch.ok_or_else(|| NoRow { line: None, reason: "the line is empty".to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::super::Report;
+    use super::super::Format;
+    use super::super::tests::{decode, text};
+
+    const LINES: &str = "\u{feff}{\"x\": 1, \"s\": \"a\"}\n\
+        {\"x\": 2, \"other\": [1, {}]}\r\n\
+        \n\
+        rubbish\n\
+        {\"x\": \"three\"}\n\
+        {\"x\": 4, \"s\": \"}{\"}\n\
+        {\"x\": 5} {\"x\": 6}\n\
+        {\"x\":\n\
+        7}\n\
+        {\"s\": \"\u{fc}\u{e4}\"}\n\
+        [1, 2]\n\
+        {\"x\": 1.5}\n\
+        {\"x\": 9";
+
+    #[test]
+    fn the_same_rows_and_rejects_however_bytes_arrive() {
+        for step in [1, 2, 7, 64, 10_000] {
+            let report = Arc::new(Report::default());
+            let (batches, end) = decode(&Format::Json, LINES.as_bytes(), step, &report);
+            end.unwrap();
+            assert_eq!(
+                text(&batches),
+                "| 1 | a  |\n| 2 |    |\n| 4 | }{ |\n|   | \u{fc}\u{e4} |",
+                "{step}"
+            );
+            let rejected = report.rejected_lines();
+            let lines: Vec<_> = rejected.iter().map(|line| line.line.as_str()).collect();
+            assert_eq!(
+                lines,
+                [
+                    "rubbish",
+                    "{\"x\": \"three\"}",
+                    "{\"x\": 5} {\"x\": 6}",
+                    "{\"x\":",
+                    "7}",
+                    "[1, 2]",
+                    "{\"x\": 1.5}",
+                    "{\"x\": 9"
+                ]
+            );
+            assert_eq!(report.rejected(), 8);
+            assert_eq!(rejected[0].reason, "the line is no JSON object");
+            assert_eq!(rejected[2].reason, "the line has more than one JSON object");
+            assert_eq!(rejected[7].reason, "the JSON object does not end on its line");
+            assert!(rejected.iter().all(|line| line.producer == "p"));
+        }
+    }
+
+    #[test]
+    fn invalid_text_is_no_row() {
+        let report = Arc::new(Report::default());
+        let mut bytes = b"{\"s\": \"a\"}\n{\"s\": \"".to_vec();
+        bytes.extend([0xff, 0xfe]);
+        bytes.extend(b"\"}\n{\"s\": \"b\"}\n");
+        let (batches, end) = decode(&Format::Json, &bytes, 1000, &report);
+        end.unwrap();
+        assert_eq!(text(&batches), "|   | a |\n|   | b |");
+        assert_eq!(report.rejected(), 1);
+    }
+
+    #[test]
+    fn many_lines_are_batches_of_8192() {
+        let lines: String = (0..20_000).map(|i| format!("{{\"x\": {i}}}\n")).collect();
+        let report = Arc::new(Report::default());
+        let (batches, end) = decode(&Format::Json, lines.as_bytes(), 65_536, &report);
+        end.unwrap();
+        let rows: Vec<_> = batches.iter().map(|batch| batch.num_rows()).collect();
+        assert_eq!(rows, [8192, 8192, 3616]);
+        assert_eq!(report.rejected(), 0);
+    }
+
+    #[test]
+    fn a_line_without_end_does_not_fill_the_memory() {
+        let mut bytes = vec![b'{'; (16 << 20) + 100];
+        bytes.extend(b"\n{\"x\": 1}\n");
+        let report = Arc::new(Report::default());
+        let (batches, end) = decode(&Format::Json, &bytes, 65_536, &report);
+        end.unwrap();
+        assert_eq!(text(&batches), "| 1 |   |");
+        assert_eq!(report.rejected_lines()[0].reason, "the line is longer than 16 MiB");
+    }
+}

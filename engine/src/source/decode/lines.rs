@@ -1,0 +1,197 @@
+//! Formats of lines: a line that is no row is skipped and told, the others are rows.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::error::ArrowError;
+use datafusion::common::Result;
+
+use super::super::{BATCH_ROWS, Report};
+use super::Decode;
+
+/// Bytes of a line at most: a producer that never ends its line must not fill the memory.
+const LINE_BYTES: usize = 16 << 20;
+/// Bytes of lines that wait at most before they become a batch of fewer rows.
+const WAITING_BYTES: usize = 8 << 20;
+
+/// A line that is no row, and why. The place is that of the line among those that were given;
+/// it is not known where only the whole was found wrong.
+#[derive(Debug)]
+pub(super) struct NoRow {
+    pub(super) line: Option<usize>,
+    pub(super) reason: String,
+}
+
+/// What lines mean.
+pub(super) trait LineFormat: Send {
+    /// A row per line, at most [`BATCH_ROWS`] of them, none of which is blank.
+    fn rows(&mut self, lines: &[&[u8]]) -> Result<RecordBatch, NoRow>;
+
+    /// Looks at the bytes that come next: where the one is that ends the line, if it is there.
+    fn line_end(&mut self, bytes: &[u8]) -> Option<usize> {
+        bytes.iter().position(|byte| *byte == b'\n')
+    }
+
+    /// Looks at the first line: whether it is a header and no row, and what to warn of.
+    fn header(&mut self, _: &[u8]) -> (bool, Option<String>) {
+        (false, None)
+    }
+}
+
+/// Splits bytes into lines and lines into batches.
+pub(super) struct Lines {
+    format: Box<dyn LineFormat>,
+    producer: String,
+    report: Arc<Report>,
+    /// Whole lines that wait, and the beginning of the next.
+    buffer: Vec<u8>,
+    /// The lines that wait, without their ends.
+    lines: Vec<Range<usize>>,
+    /// Where the next line begins.
+    start: usize,
+    /// Whether the first line is still to come.
+    is_first: bool,
+    /// Whether the rest of the line is to be skipped, since it is too long.
+    is_skipping: bool,
+}
+
+impl Lines {
+    pub(super) fn new(format: Box<dyn LineFormat>, producer: &str, report: Arc<Report>) -> Self {
+        Self {
+            format,
+            producer: producer.to_owned(),
+            report,
+            buffer: vec![],
+            lines: vec![],
+            start: 0,
+            is_first: true,
+            is_skipping: false,
+        }
+    }
+
+    /// Takes notice of the line from `start` to the end of the buffer.
+    fn line(&mut self) {
+        let mut line = self.start..self.buffer.len();
+        self.start = line.end;
+        if self.is_first && self.buffer[line.clone()].starts_with(BYTE_ORDER_MARK) {
+            line.start += BYTE_ORDER_MARK.len();
+        }
+        let bytes = &self.buffer[line.clone()];
+        line.end -= bytes.iter().rev().take_while(|byte| byte.is_ascii_whitespace()).count();
+        if line.is_empty() {
+            return;
+        }
+        if std::mem::replace(&mut self.is_first, false) {
+            let (is_header, warning) = self.format.header(&self.buffer[line.clone()]);
+            if let Some(warning) = warning {
+                self.report.warn(format!("{}: {warning}", self.producer));
+            }
+            if is_header {
+                return;
+            }
+        }
+        self.lines.push(line);
+    }
+
+    /// Decodes lines; those that are no rows are found by halving.
+    fn rows(&mut self, lines: &[Range<usize>], batches: &mut Vec<RecordBatch>) {
+        if lines.is_empty() {
+            return;
+        }
+        let bytes: Vec<&[u8]> = lines.iter().map(|line| &self.buffer[line.clone()]).collect();
+        match self.format.rows(&bytes) {
+            Ok(batch) => batches.push(batch),
+            Err(NoRow { reason, .. }) if lines.len() == 1 => {
+                self.report.reject(&self.producer, bytes[0], reason);
+            }
+            Err(NoRow { line: Some(line), .. }) => {
+                self.rows(&lines[..line], batches);
+                self.rows(&lines[line..=line], batches);
+                self.rows(&lines[line + 1..], batches);
+            }
+            Err(NoRow { line: None, .. }) => {
+                let (first, second) = lines.split_at(lines.len() / 2);
+                self.rows(first, batches);
+                self.rows(second, batches);
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let waiting = self.lines.last().map_or(0, |line| line.end);
+        self.lines.len() >= BATCH_ROWS || waiting >= WAITING_BYTES
+    }
+}
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+impl Decode for Lines {
+    fn push(&mut self, bytes: Bytes) -> Result<()> {
+        let mut rest = bytes.as_ref();
+        while !rest.is_empty() {
+            let end = self.format.line_end(rest);
+            let line = &rest[..end.unwrap_or(rest.len())];
+            rest = end.map_or(&[], |end| &rest[end + 1..]);
+            if self.is_skipping {
+                self.is_skipping = end.is_none();
+                continue;
+            }
+            self.buffer.extend_from_slice(line);
+            if self.buffer.len() - self.start > LINE_BYTES {
+                let reason = format!("the line is longer than {} MiB", LINE_BYTES >> 20);
+                self.report.reject(&self.producer, &self.buffer[self.start..], reason);
+                self.buffer.truncate(self.start);
+                self.is_skipping = end.is_none();
+                self.is_first = false;
+            } else if end.is_some() {
+                self.line();
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, flush: bool) -> Result<Option<RecordBatch>> {
+        while self.is_full() || (flush && !self.lines.is_empty()) {
+            let taken: Vec<_> = self.lines.drain(..self.lines.len().min(BATCH_ROWS)).collect();
+            let mut batches = vec![];
+            self.rows(&taken, &mut batches);
+            let cut = self.lines.first().map_or(self.start, |line| line.start);
+            self.buffer.drain(..cut);
+            self.start -= cut;
+            for line in &mut self.lines {
+                *line = line.start - cut..line.end - cut;
+            }
+            if let Some(first) = batches.first() {
+                let schema = first.schema();
+                let batch = datafusion::arrow::compute::concat_batches(&schema, &batches)?;
+                return Ok(Some(batch));
+            }
+        }
+        Ok(None)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        // The last line of a file often has no end; of one that was cut short, most formats notice.
+        self.line();
+        Ok(())
+    }
+}
+
+/// What went wrong, without the numbers of lines that a decoder counted for itself.
+pub(super) fn reason(error: ArrowError) -> String {
+    let (ArrowError::JsonError(text) | ArrowError::CsvError(text) | ArrowError::ParseError(text)) =
+        error
+    else {
+        return error.to_string();
+    };
+    let text = text.split(" at line ").next().unwrap_or_default();
+    match text.split_once(" for line ") {
+        Some((before, after)) => {
+            let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
+            format!("{before}{after}")
+        }
+        None => text.to_owned(),
+    }
+}
