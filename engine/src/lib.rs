@@ -7,6 +7,7 @@ pub mod evaluation;
 pub mod event;
 pub mod inspection;
 mod names;
+pub mod online;
 pub mod options;
 pub mod prediction;
 pub mod registry;

@@ -64,21 +64,7 @@ pub fn predict_plan(
     options: PredictOptions,
 ) -> Result<LogicalPlan> {
     let schema = Arc::clone(input.schema());
-    let arguments = arguments(state, &schema, scorer)?;
-    let model = scorer.model();
-    let is_probabilistic = scorer.fields().find(parts::PROBABILITIES).is_some();
-    if options.threshold != 0.5 && !is_probabilistic {
-        return plan_err!(
-            "threshold needs a model with probabilities, but model {} is a {}",
-            model.name,
-            model.algorithm
-        );
-    }
-    let types = arguments
-        .iter()
-        .map(|e| datafusion::logical_expr::ExprSchemable::get_type(e, schema.as_ref()))
-        .collect::<Result<Vec<_>>>()?;
-    scorer.check(&types)?;
+    let arguments = checked_arguments(state, &schema, scorer, options)?;
     let row = bound_predict_udf(Arc::clone(scorer), options.threshold).call(arguments).alias(ROW);
     let mut columns: Vec<Expr> = schema.columns().into_iter().map(Expr::Column).collect();
     let with_row: Vec<Expr> = columns.iter().cloned().chain([row]).collect();
@@ -89,6 +75,24 @@ pub fn predict_plan(
         columns.push(Expr::Column(Column::from_name(ROW)).field(part).alias(name));
     }
     plan.project(columns)?.build()
+}
+
+/// The plan of `input` with what the model takes behind its columns, for whoever scores batch by batch.
+///
+/// # Errors
+/// As [`predict_plan`].
+pub(crate) fn argument_plan(
+    state: &SessionState,
+    input: LogicalPlan,
+    scorer: &Arc<Scorer>,
+    options: PredictOptions,
+) -> Result<LogicalPlan> {
+    let schema = Arc::clone(input.schema());
+    let arguments = checked_arguments(state, &schema, scorer, options)?;
+    let mut columns: Vec<Expr> = schema.columns().into_iter().map(Expr::Column).collect();
+    let named = arguments.into_iter().enumerate();
+    columns.extend(named.map(|(i, argument)| argument.alias(format!("{ROW}_{i}"))));
+    LogicalPlanBuilder::from(input).project(columns)?.build()
 }
 
 /// The parts of a prediction and the names of their columns, before a clash adds a suffix.
@@ -121,6 +125,31 @@ fn missing_column(error: &DataFusionError) -> Option<&str> {
         },
         _ => None,
     }
+}
+
+/// What a prediction's function takes, after a look at options and types.
+fn checked_arguments(
+    state: &SessionState,
+    schema: &DFSchema,
+    scorer: &Scorer,
+    options: PredictOptions,
+) -> Result<Vec<Expr>> {
+    let arguments = arguments(state, schema, scorer)?;
+    let model = scorer.model();
+    let is_probabilistic = scorer.fields().find(parts::PROBABILITIES).is_some();
+    if options.threshold != 0.5 && !is_probabilistic {
+        return plan_err!(
+            "threshold needs a model with probabilities, but model {} is a {}",
+            model.name,
+            model.algorithm
+        );
+    }
+    let types = arguments
+        .iter()
+        .map(|e| datafusion::logical_expr::ExprSchemable::get_type(e, schema))
+        .collect::<Result<Vec<_>>>()?;
+    scorer.check(&types)?;
+    Ok(arguments)
 }
 
 /// What a prediction's function takes: columns of the query, or TRANSFORM's expressions on them.

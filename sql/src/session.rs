@@ -15,6 +15,7 @@ use datafusion::sql::parser::Statement as DfStatement;
 use futures::StreamExt;
 use gradlake_engine::catalog::MODEL_CATALOG;
 use gradlake_engine::event::EventSink;
+use gradlake_engine::online::unbounded_table;
 use gradlake_engine::options::TrainOptions;
 use gradlake_engine::prediction::PredictOptions;
 use gradlake_engine::request::TrainRequest;
@@ -104,6 +105,9 @@ impl Session {
         match parsers::parse_one(sql)? {
             Statement::Train(train) => {
                 let request = self.request(&train).await?;
+                if unbounded_table(&request.query)?.is_some() {
+                    return self.engine.train_stream(request, events).await;
+                }
                 Ok(once(self.engine.train(&request, &events).await?))
             }
             Statement::ExplainTrain(explain) => {
@@ -245,7 +249,10 @@ impl Session {
         let options = PredictOptions::check(&predict.options)?;
         let scorer = self.engine.scorer(&predict.name, predict.version).await?;
         let query = self.plan(&predict.source).await?;
-        self.engine.check_bounded(&query).await?;
+        if unbounded_table(&query)?.is_some() {
+            let follows = predict.version.is_none();
+            return self.engine.predict_stream(scorer, follows, options, query, events).await;
+        }
         let plan = self.engine.predict(&scorer, options, query)?;
         let stream = self.run(plan).await?;
         let engine = Arc::clone(&self.engine);

@@ -8,7 +8,7 @@ use gradlake_udfs::optimizer::Optimizer;
 use super::defaults::{learning_rate, optimizer};
 use super::read::Given;
 use super::spec::{SPECS, find};
-use super::{OptionValue, Parallel, Solver, Split, TrainOptions, nearest};
+use super::{OptionValue, Parallel, Solver, Split, Statistics, TrainOptions, nearest};
 
 /// Names of the optimizers.
 const OPTIMIZERS: [&str; 8] =
@@ -71,13 +71,11 @@ impl TrainOptions {
             "loss" => self.loss = loss(self.algorithm, given)?,
             "solver" => self.solver = solver(self.algorithm, given)?,
             "statistics" => {
-                if given.is("running") {
-                    return plan_err!(
-                        "statistics = 'running' needs a stream; a table is standardised by all \
-                         its training rows (statistics = 'fixed')"
-                    );
-                }
-                given.one_of(&["fixed"], |name| (name == "fixed").then_some(()))?;
+                self.statistics = given.one_of(&["fixed", "running"], |name| match name {
+                    "fixed" => Some(Statistics::Fixed),
+                    "running" => Some(Statistics::Running),
+                    _ => None,
+                })?;
             }
             "standardize" => self.standardize = given.boolean()?,
             "intercept" => self.intercept = given.boolean()?,
@@ -111,6 +109,7 @@ impl TrainOptions {
             "keep_versions" => {
                 self.keep_versions = or_none(given, |given| given.whole(1, 1_000_000))?;
             }
+            "publish_every" => self.publish_every = Some(given.publish_every()?),
             name => return unknown(name),
         }
         Ok(())
@@ -565,9 +564,8 @@ mod tests {
             "option solver of linear_regression must be one of auto, normal, sgd, but is newton"
         );
         assert_eq!(
-            error(LinearSvm, &[("statistics", string("running"))]),
-            "statistics = 'running' needs a stream; a table is standardised by all its training \
-             rows (statistics = 'fixed')"
+            error(LinearSvm, &[("statistics", string("rolling"))]),
+            "option statistics must be fixed or running, but is 'rolling'"
         );
     }
 

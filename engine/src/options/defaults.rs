@@ -53,6 +53,7 @@ impl TrainOptions {
             tolerance: 1e-6,
             checkpoint_every: Duration::from_secs(60),
             keep_versions: None,
+            publish_every: None,
             given: vec![],
         }
     }

@@ -14,6 +14,7 @@ use gradlake_udfs::optimizer::Optimizer;
 mod check;
 mod defaults;
 mod nearest;
+mod online;
 mod read;
 mod rules;
 mod schedule;
@@ -97,6 +98,8 @@ pub struct TrainOptions {
     pub checkpoint_every: Duration,
     /// Versions that are kept; None: all.
     pub keep_versions: Option<u64>,
+    /// How often a stream's training publishes; None: the default.
+    pub publish_every: Option<PublishEvery>,
     /// Names of the options that were given.
     pub(crate) given: Vec<&'static str>,
 }
@@ -154,6 +157,17 @@ pub enum ClassWeights {
 pub enum Statistics {
     /// By the training rows, before the first step.
     Fixed,
+    /// By the rows so far, as they come.
+    Running,
+}
+
+/// How often a stream's training publishes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PublishEvery {
+    /// After every so many rows.
+    Rows(u64),
+    /// After so much time.
+    Time(Duration),
 }
 
 impl TrainOptions {

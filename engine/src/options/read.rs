@@ -7,7 +7,7 @@ use datafusion::common::{Result, plan_err};
 use super::schedule::{ScheduleKind, ScheduleOption, Warmup};
 use super::spec::Spec;
 use super::value::OptionValue;
-use super::{ClassWeights, nearest};
+use super::{ClassWeights, PublishEvery, nearest};
 
 /// One given option.
 pub(super) struct Given<'a> {
@@ -121,6 +121,20 @@ impl<'a> Given<'a> {
         };
         let seconds = seconds.filter(|s| (0.0..=1e9).contains(s));
         self.check(seconds.and_then(|s| Duration::try_from_secs_f64(s).ok()))
+    }
+
+    /// `'10000 rows'`, or a duration.
+    pub(super) fn publish_every(&self) -> Result<PublishEvery> {
+        if let OptionValue::String(text) = self.value
+            && let Some(amount) = text.trim().strip_suffix("rows")
+        {
+            let rows = amount.trim().parse::<u64>().ok().filter(|rows| *rows > 0);
+            return Ok(PublishEvery::Rows(self.check(rows)?));
+        }
+        match self.value {
+            OptionValue::String(_) => Ok(PublishEvery::Time(self.duration()?)),
+            _ => self.check(None),
+        }
     }
 
     /// A word, or a map with 'kind', 'epochs', 'factor' and 'warmup'.

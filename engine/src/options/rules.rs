@@ -3,7 +3,7 @@
 use datafusion::common::{Result, plan_err};
 use gradlake_udfs::learner::Loss;
 
-use super::{Solver, Split, TrainOptions};
+use super::{Solver, Split, Statistics, TrainOptions};
 
 /// Options that only training by steps can honour. Given one of them, `solver = auto` means sgd.
 const OF_STEPS: [&str; 17] = [
@@ -34,6 +34,9 @@ pub(super) fn is_of_steps(name: &str) -> bool {
 impl TrainOptions {
     /// Settles what options say about each other.
     pub(super) fn check_rules(&mut self) -> Result<()> {
+        if self.statistics == Statistics::Running {
+            self.go_online("statistics = running")?;
+        }
         self.check_solver()?;
         self.check_network()?;
         self.check_split()?;

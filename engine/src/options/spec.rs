@@ -62,7 +62,7 @@ const fn spec(name: &'static str, takers: Takers, range: &'static str, doc: &'st
 use Takers::{All, Classifiers, Losses, Networks, Newton, Solvers};
 
 /// All options, in SQL.md's order.
-pub const SPECS: [Spec; 36] = [
+pub const SPECS: [Spec; 37] = [
     spec("epochs", All, "a whole number from 1 to 1000000", "passes over the training rows"),
     spec("batch_size", All, "a whole number from 1 to 1048576", "rows of a mini-batch"),
     spec(
@@ -148,8 +148,8 @@ pub const SPECS: [Spec; 36] = [
     spec(
         "statistics",
         All,
-        "fixed",
-        "how features are standardised: fixed is by the training rows",
+        "fixed or running",
+        "how features are standardised: fixed is by all training rows, running by the rows so far, in one pass (the default of unbounded tables)",
     ),
     spec("standardize", All, "TRUE or FALSE", "whether numbers are standardised"),
     spec(
@@ -244,6 +244,12 @@ pub const SPECS: [Spec; 36] = [
         "none or a whole number from 1 to 1000000",
         "versions of the model that are kept; none keeps all",
     ),
+    spec(
+        "publish_every",
+        All,
+        "a text such as '10000 rows', '30 seconds' or '1 minute'",
+        "how often the training of an unbounded table publishes a version (1 minute if not given)",
+    ),
 ];
 
 const SCHEDULE: &str = "one of constant, step, exponential, cosine, or a map such as {'kind': 'step', \
@@ -298,11 +304,11 @@ mod tests {
                      activation, loss, solver, statistics, standardize, intercept, \
                      class_weights, seed, replicas, parallel, shuffle, round_rows, split, \
                      split_column, split_fraction, early_stop, patience, min_delta, max_seconds, \
-                     tolerance, checkpoint_every, keep_versions";
+                     tolerance, checkpoint_every, keep_versions, publish_every";
         assert_eq!(SPECS.map(|spec| spec.name).join(", "), names);
         for row in table() {
             // Those of other optimizers and of split = 'column' have no value by default.
-            let may_lack = ["momentum", "split_column"].contains(&row.name);
+            let may_lack = ["momentum", "split_column", "publish_every"].contains(&row.name);
             assert_eq!(row.defaults.is_empty(), may_lack, "{row:?}");
             assert!(!row.range.is_empty() && !row.doc.is_empty());
         }

@@ -6,7 +6,9 @@ use gradlake_udfs::learner::{Activation, Loss};
 use gradlake_udfs::optimizer::Optimizer;
 
 use super::spec::SPECS;
-use super::{ClassWeights, OptionValue, Parallel, Solver, Split, Statistics, TrainOptions};
+use super::{
+    ClassWeights, OptionValue, Parallel, PublishEvery, Solver, Split, Statistics, TrainOptions,
+};
 
 impl TrainOptions {
     /// Name and value of every option that takes part, as a statement would give them: those that
@@ -62,6 +64,7 @@ impl TrainOptions {
             "solver" => Some(solver_name(self.solver).to_owned()),
             "statistics" => Some(match self.statistics {
                 Statistics::Fixed => "fixed".to_owned(),
+                Statistics::Running => "running".to_owned(),
             }),
             "standardize" => Some(boolean(self.standardize)),
             "intercept" => Some(boolean(self.intercept)),
@@ -87,6 +90,10 @@ impl TrainOptions {
                 .then(|| self.tolerance.to_string()),
             "checkpoint_every" => Some(self.checkpoint_every.as_secs_f64().to_string()),
             "keep_versions" => Some(or_none(self.keep_versions)),
+            "publish_every" => self.publish_every.map(|every| match every {
+                PublishEvery::Rows(rows) => format!("'{rows} rows'"),
+                PublishEvery::Time(time) => format!("'{} seconds'", time.as_secs_f64()),
+            }),
             _ => None,
         }
     }

@@ -20,7 +20,10 @@ pub struct Checkpoint {
     pub warning: Option<String>,
 }
 
-/// The bytes of a file: magic, version that the training will publish, length and text of the
+/// In place of the version: the checkpoint outlives the versions that its training publishes.
+const OUTLIVES: u64 = 0;
+
+/// The bytes of a file: magic, version that the training will publish (or 0), length and text of the
 /// fingerprint, progress, CRC-32 of all that.
 fn encode(version: u64, fingerprint: &str, bytes: &[u8]) -> Vec<u8> {
     let mut file = MAGIC.to_vec();
@@ -49,7 +52,8 @@ fn decode(file: &[u8]) -> Option<(u64, Checkpoint)> {
 }
 
 impl ModelStore {
-    /// Saves the progress of a training.
+    /// Saves the progress of a training. The publication of a version ends a training on a table, and
+    /// with it its checkpoints; those of a stream outlive it.
     ///
     /// # Errors
     /// When the store cannot be written; the checkpoint before stays.
@@ -58,10 +62,11 @@ impl ModelStore {
         model: &str,
         fingerprint: &str,
         bytes: Vec<u8>,
+        outlives: bool,
     ) -> Result<()> {
         let names = self.checkpoint_names(model).await?;
         let last = names.last().and_then(|name| name.parse::<u64>().ok()).unwrap_or(0);
-        let version = self.state(model).await?.next_version;
+        let version = if outlives { OUTLIVES } else { self.state(model).await?.next_version };
         failpoints::pass("checkpoint-file");
         let path = format!("{}/checkpoints/{:06}", folder(model), last + 1);
         if !self.files.create(&path, encode(version, fingerprint, &bytes)).await? {
@@ -90,7 +95,7 @@ impl ModelStore {
             let path = format!("{}/checkpoints/{name}", folder(model));
             let Some(file) = self.files.read(&path).await? else { continue };
             match decode(&file) {
-                Some((version, _)) if version != next => return Ok(None),
+                Some((version, _)) if version != OUTLIVES && version != next => return Ok(None),
                 Some((_, checkpoint)) => return Ok(Some(Checkpoint { warning, ..checkpoint })),
                 None => {
                     warning = Some(format!(
@@ -135,7 +140,7 @@ mod tests {
         let store = ModelStore::open(folder.path().to_str().unwrap()).unwrap();
         assert_eq!(store.checkpoint("m").await.unwrap(), None);
         for n in 1..=4u8 {
-            store.put_checkpoint("m", "TRAIN", vec![n; 10]).await.unwrap();
+            store.put_checkpoint("m", "TRAIN", vec![n; 10], false).await.unwrap();
         }
         let files = folder.path().join("models/m/checkpoints");
         assert_eq!(std::fs::read_dir(&files).unwrap().count(), KEPT);

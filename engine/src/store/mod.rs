@@ -171,6 +171,14 @@ impl ModelStore {
         Ok((state.versions.clone(), state.current.unwrap_or(0)))
     }
 
+    /// The number that the next version of a model will get, also of one that is not there yet.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn next_version(&self, name: &str) -> Result<u64> {
+        Ok(self.state(name).await?.next_version.max(1))
+    }
+
     /// The version that PREDICT uses.
     ///
     /// # Errors

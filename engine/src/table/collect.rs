@@ -144,18 +144,7 @@ impl Plan {
                 Some(Mutex::new(distinct))
             }
             TargetKind::Number => {
-                let plain = match target {
-                    DataType::Dictionary(_, value) => value,
-                    other => other,
-                };
-                if !plain.is_numeric() && *plain != DataType::Boolean && *plain != DataType::Null {
-                    return plan_err!(
-                        "the target {} of {} must be a number, but is {target}; a classifier \
-                         (logistic_regression, linear_svm, mlp_classifier) takes it as a class",
-                        roles.target,
-                        roles.algorithm
-                    );
-                }
+                check_number_type(roles, target)?;
                 fields.push(Field::new("target", DataType::Float64, true));
                 None
             }
@@ -404,8 +393,25 @@ fn is_not_finite(column: &ArrayRef) -> Option<Vec<bool>> {
     bad.contains(&true).then_some(bad)
 }
 
+/// Refuses targets that are no numbers.
+pub fn check_number_type(roles: &Roles, data_type: &DataType) -> Result<()> {
+    let plain = match data_type {
+        DataType::Dictionary(_, value) => value,
+        other => other,
+    };
+    if plain.is_numeric() || matches!(plain, DataType::Boolean | DataType::Null) {
+        return Ok(());
+    }
+    plan_err!(
+        "the target {} of {} must be a number, but is {data_type}; a classifier \
+         (logistic_regression, linear_svm, mlp_classifier) takes it as a class",
+        roles.target,
+        roles.algorithm
+    )
+}
+
 /// Refuses targets that are no classes.
-fn check_class_type(roles: &Roles, data_type: &DataType) -> Result<()> {
+pub fn check_class_type(roles: &Roles, data_type: &DataType) -> Result<()> {
     let plain = match data_type {
         DataType::Dictionary(_, value) => value,
         other => other,

@@ -26,6 +26,7 @@ use datafusion::arrow::datatypes::DataType;
 use gradlake_udfs::algorithm::Algorithm;
 
 pub use classes::Distinct;
+pub use collect::{check_class_type, check_number_type};
 pub use encode::{EncodedTable, Encoding, Side};
 pub use fit::Fitted;
 pub use order::EpochOrder;

@@ -19,7 +19,7 @@ use super::rounds::RoundRunner;
 use super::saver::Saver;
 use super::{Finished, now_ms};
 use crate::event::EventSink;
-use crate::options::{Solver, Split};
+use crate::options::{Solver, Split, Statistics};
 use crate::request::TrainRequest;
 use crate::session::Engine;
 use crate::table::EncodedTable;
@@ -57,7 +57,10 @@ pub async fn explain(
         engine.interrupt.clear();
         let progress = TrainingProgress { started_ms: now_ms(), members: BTreeMap::new() };
         let saver = Saver::new(None, request, progress, Arc::clone(events));
-        let finished = engine.run_training(request, saver, events).await?;
+        let finished = match request.options.statistics {
+            Statistics::Running => engine.run_online(request, None, false, events).await?,
+            Statistics::Fixed => engine.run_training(request, saver, events).await?,
+        };
         rows.push(("analyze", analyze_text(&finished)));
     }
     let (types, plans): (Vec<&str>, Vec<String>) = rows.into_iter().unzip();

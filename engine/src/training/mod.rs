@@ -31,19 +31,23 @@ use gradlake_udfs::model::{Member, Model, Target, Trained};
 
 pub use explain::explain;
 
+pub(crate) use self::columns::TrainingColumns;
+pub(crate) use self::plan::{default_loss, layout};
+
 use self::checkpoint::TrainingProgress;
-use self::columns::TrainingColumns;
 use self::member::MemberTraining;
 use self::rounds::RoundRunner;
 use self::saver::Saver;
 use crate::event::{Event, EventSink};
+use crate::online::OnlineTraining;
+use crate::options::Statistics;
 use crate::request::TrainRequest;
 use crate::session::Engine;
 use crate::store::{Publish, validate_name};
 use crate::table::{RawTable, Resources};
 
 /// How long a training holds its model's lease without renewing it.
-const LEASE: Duration = Duration::from_secs(60);
+pub(crate) const LEASE: Duration = Duration::from_secs(60);
 
 /// The columns of the row that TRAIN returns.
 pub fn result_schema() -> SchemaRef {
@@ -82,11 +86,7 @@ impl Engine {
             return Ok(RecordBatch::new_empty(result_schema()));
         }
         if exists && !request.or_replace {
-            return plan_err!(
-                "model {0} exists; TRAIN OR REPLACE MODEL {0} publishes its next version, \
-                 DROP MODEL {0} removes it",
-                request.name
-            );
+            return already_exists(&request.name);
         }
         let created = !self.store.exists().await?;
         if created {
@@ -109,9 +109,14 @@ impl Engine {
         events: &EventSink,
     ) -> Result<RecordBatch> {
         self.interrupt.clear();
-        let progress = self.resume(request, events).await?;
-        let saver = Saver::new(Some(self.store.clone()), request, progress, Arc::clone(events));
-        let finished = self.run_training(request, saver, events).await?;
+        let finished = if request.options.statistics == Statistics::Running {
+            let checkpoint = self.own_checkpoint(request, events).await?;
+            self.run_online(request, checkpoint, true, events).await?
+        } else {
+            let progress = self.resume(request, events).await?;
+            let saver = Saver::new(Some(self.store.clone()), request, progress, Arc::clone(events));
+            self.run_training(request, saver, events).await?
+        };
         let mut model = finished.model;
         if model.members.iter().all(|m| m.outcome.is_err()) {
             let reason = model.members.iter().find_map(|m| m.outcome.as_ref().err());
@@ -131,43 +136,100 @@ impl Engine {
 
     /// The progress of an earlier run of the same statement, if it left a checkpoint.
     async fn resume(&self, request: &TrainRequest, events: &EventSink) -> Result<TrainingProgress> {
-        let fresh = TrainingProgress { started_ms: now_ms(), members: BTreeMap::new() };
-        let Some(checkpoint) = self.store.checkpoint(&request.name).await? else {
-            return Ok(fresh);
+        let Some(bytes) = self.own_checkpoint(request, events).await? else {
+            return Ok(TrainingProgress { started_ms: now_ms(), members: BTreeMap::new() });
         };
-        if let Some(warning) = &checkpoint.warning {
-            events(Event::Warning(warning.clone()));
-        }
-        if checkpoint.fingerprint != request.fingerprint() {
-            if request.or_replace {
-                self.store.discard_checkpoints(&request.name).await?;
-                events(Event::Warning(format!(
-                    "the checkpoint of another training of model {} is discarded",
-                    request.name
-                )));
-                return Ok(fresh);
-            }
-            return plan_err!(
-                "model {0} has a checkpoint of another statement ({1}); run that statement to \
-                 resume it, or TRAIN OR REPLACE MODEL {0} to discard it",
-                request.name,
-                checkpoint.fingerprint
-            );
-        }
-        let progress = TrainingProgress::from_bytes(&checkpoint.bytes)?;
+        let progress = TrainingProgress::from_bytes(&bytes)?;
         let epoch = progress.members.values().map(|m| m.epoch).max().unwrap_or(0);
         events(Event::Resumed { epoch });
         Ok(progress)
     }
 
+    /// The checkpoint that an earlier run of the same statement left.
+    ///
+    /// # Errors
+    /// When another statement left one, and this one does not replace it.
+    pub(crate) async fn own_checkpoint(
+        &self,
+        request: &TrainRequest,
+        events: &EventSink,
+    ) -> Result<Option<Vec<u8>>> {
+        let Some(checkpoint) = self.store.checkpoint(&request.name).await? else {
+            return Ok(None);
+        };
+        if let Some(warning) = &checkpoint.warning {
+            events(Event::Warning(warning.clone()));
+        }
+        if checkpoint.fingerprint == request.fingerprint() {
+            return Ok(Some(checkpoint.bytes));
+        }
+        if request.or_replace {
+            self.store.discard_checkpoints(&request.name).await?;
+            events(Event::Warning(format!(
+                "the checkpoint of another training of model {} is discarded",
+                request.name
+            )));
+            return Ok(None);
+        }
+        plan_err!(
+            "model {0} has a checkpoint of another statement ({1}); run that statement to \
+             resume it, or TRAIN OR REPLACE MODEL {0} to discard it",
+            request.name,
+            checkpoint.fingerprint
+        )
+    }
+
     /// The model that CONTINUE names.
-    async fn parent(&self, request: &TrainRequest) -> Result<Option<Model>> {
+    pub(crate) async fn parent(&self, request: &TrainRequest) -> Result<Option<Model>> {
         let Some((name, version)) = &request.continue_from else { return Ok(None) };
         let version = match version {
             Some(version) => *version,
             None => self.store.current_version(name).await?,
         };
         Ok(Some(self.store.load(name, Some(version)).await?))
+    }
+
+    /// Learns from every row of the query once, in its order; publishes nothing.
+    pub(crate) async fn run_online(
+        &self,
+        request: &TrainRequest,
+        checkpoint: Option<Vec<u8>>,
+        saves: bool,
+        events: &EventSink,
+    ) -> Result<Finished> {
+        let begun = Instant::now();
+        let parent = self.parent(request).await?;
+        let columns = TrainingColumns::resolve(&self.training_state(), request, parent.as_ref())?;
+        let mut training = OnlineTraining::new(
+            self,
+            request,
+            &columns,
+            parent.as_ref(),
+            events,
+            (None, saves),
+            checkpoint,
+        )
+        .await?;
+        events(Event::Started {
+            model: request.name.clone(),
+            member: String::new(),
+            rows: 0,
+            eval_rows: 0,
+            epochs: 1,
+            method: "every row once, in its order".to_owned(),
+        });
+        training.run().await?;
+        let model = training.model()?;
+        let report = member::Report {
+            label: String::new(),
+            method: format!("{}, every row once, in its order", request.options.optimizer.name()),
+            rows: model.rows,
+            eval_rows: 0,
+            rows_per_replica: vec![model.rows],
+            epochs: 1,
+            encoded_bytes: (0, 0),
+        };
+        Ok(Finished { model, report: vec![report], duration: begun.elapsed() })
     }
 
     /// Reads the query and trains every member; publishes nothing.
@@ -261,8 +323,16 @@ impl Engine {
     }
 }
 
+/// The error of a model that is there.
+pub(crate) fn already_exists<T>(name: &str) -> Result<T> {
+    plan_err!(
+        "model {name} exists; TRAIN OR REPLACE MODEL {name} publishes its next version, DROP MODEL \
+         {name} removes it"
+    )
+}
+
 /// Why there is no row to learn from.
-fn no_rows(skipped: &BTreeMap<String, u64>) -> String {
+pub(crate) fn no_rows(skipped: &BTreeMap<String, u64>) -> String {
     if skipped.is_empty() {
         return "the query gives no rows to train on".to_owned();
     }

@@ -84,7 +84,7 @@ impl Saver {
     async fn save(&mut self) -> Result<()> {
         if let Some(store) = &self.store {
             let bytes = self.progress.to_bytes()?;
-            store.put_checkpoint(&self.name, &self.fingerprint, bytes).await?;
+            store.put_checkpoint(&self.name, &self.fingerprint, bytes, false).await?;
             self.last = Instant::now();
             let epoch = self.progress.members.get(&self.member).map_or(0, |m| m.epoch);
             (self.events)(Event::Checkpoint { epoch });

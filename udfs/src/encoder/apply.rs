@@ -150,32 +150,29 @@ fn encode_timestamps<'a>(
     out: impl Iterator<Item = &'a mut [f32]>,
 ) {
     for (out, value) in out.zip(seconds.iter()) {
-        let [time, hour_sin, hour_cos, week_sin, week_cos, month_sin, month_cos, ..] = out else {
-            return;
-        };
-        let Some(s) = value else {
-            // No time of day is as far from every other as the middle of the circle.
-            *time = scale.encode(scale.mean);
-            for cycle in [hour_sin, hour_cos, week_sin, week_cos, month_sin, month_cos] {
-                *cycle = 0.0;
-            }
-            continue;
-        };
-        *time = scale.encode(s);
-        let days = (s / DAY).floor();
-        let hour = ((s - days * DAY) / 3600.0).floor() / 24.0;
-        // The epoch was a Thursday; Monday is 0.
-        let weekday = (days + 3.0).rem_euclid(7.0) / 7.0;
-        let month = f64::from(month_of(days as i64)) / 12.0;
-        for (phase, sin, cos) in [
-            (hour, hour_sin, hour_cos),
-            (weekday, week_sin, week_cos),
-            (month, month_sin, month_cos),
-        ] {
-            let (s, c) = (std::f64::consts::TAU * phase).sin_cos();
-            (*sin, *cos) = (s as f32, c as f32);
+        let [time, rest @ ..] = out else { return };
+        *time = scale.encode(value.unwrap_or(scale.mean));
+        for (out, cycle) in rest.iter_mut().zip(cycles(value)) {
+            *out = cycle;
         }
     }
+}
+
+/// Sine and cosine of hour, weekday and month of an instant in seconds since the epoch.
+pub(super) fn cycles(seconds: Option<f64>) -> [f32; 6] {
+    // No time of day is as far from every other as the middle of the circle.
+    let Some(s) = seconds else { return [0.0; 6] };
+    let days = (s / DAY).floor();
+    let hour = ((s - days * DAY) / 3600.0).floor() / 24.0;
+    // The epoch was a Thursday; Monday is 0.
+    let weekday = (days + 3.0).rem_euclid(7.0) / 7.0;
+    let month = f64::from(month_of(days as i64)) / 12.0;
+    let mut cycles = [0.0; 6];
+    for (pair, phase) in cycles.chunks_exact_mut(2).zip([hour, weekday, month]) {
+        let (sin, cos) = (std::f64::consts::TAU * phase).sin_cos();
+        (pair[0], pair[1]) = (sin as f32, cos as f32);
+    }
+    cycles
 }
 
 /// The month (0 to 11) of a day since the epoch in the Gregorian calendar (Howard Hinnant,

@@ -69,6 +69,11 @@ impl Interner {
         code
     }
 
+    /// The text of a code.
+    pub fn value(&self, code: u32) -> Option<&str> {
+        self.values.get(code as usize).map(AsRef::as_ref)
+    }
+
     /// The texts in the order of their codes.
     pub fn values(&self) -> impl ExactSizeIterator<Item = &str> {
         self.values.iter().map(AsRef::as_ref)

@@ -18,6 +18,7 @@ mod interner;
 #[cfg(test)]
 mod oracle;
 mod rowhash;
+mod running;
 mod statistics;
 
 use std::collections::HashMap;
@@ -31,6 +32,7 @@ pub use apply::Column;
 pub use input::{Input, Kind, flatten_columns, flatten_fields};
 pub use interner::{CodeMap, Interner};
 pub use rowhash::hash_rows;
+pub use running::{RawRows, RunningEncoder, RunningState};
 pub use statistics::{Statistics, Values};
 
 use crate::batch::Width;

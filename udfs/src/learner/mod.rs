@@ -9,10 +9,12 @@ mod gradients;
 mod layout;
 mod loss;
 mod network;
+mod reshape;
 
 pub use layout::{Layout, Role, Tensor};
 pub use loss::{Loss, probabilities};
 pub use network::{Activation, Network};
+pub use reshape::Reshape;
 
 /// Weighted loss of some rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -28,7 +28,7 @@ mod sgd;
 
 pub use exact::{GramRound, NewtonRound};
 pub use loss::LossRound;
-pub use sgd::{Descent, Interrupt, Progress, SgdRound};
+pub use sgd::{Descent, Interrupt, Progress, SgdRound, Stepper};
 
 /// What one replica learned from its share of the rows.
 #[derive(Clone, Debug, PartialEq)]

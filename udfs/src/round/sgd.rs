@@ -289,44 +289,52 @@ impl Pending {
     }
 }
 
-/// One copy of the state, learning mini-batch by mini-batch.
+/// A state that is stepped mini-batch by mini-batch: what a replica of a round does, and what online
+/// learning does without end.
 #[derive(Debug)]
-struct SgdReplica {
+pub struct Stepper {
     descent: Arc<Descent>,
     index: u32,
     state: State,
-    pending: Pending,
     shards: Vec<Mutex<Shard>>,
 }
 
-impl SgdReplica {
-    fn new(descent: Arc<Descent>, start: &State, index: u32) -> Self {
+impl Stepper {
+    /// A stepper that starts from `state`, as the replica with this index: draws depend on it.
+    pub fn new(descent: Arc<Descent>, state: State, index: u32) -> Self {
         let shards = descent.shards.max(1);
         let shard_rows = descent.batch_size.div_ceil(shards);
         let shards = (0..shards)
             .map(|_| {
                 Mutex::new(Shard {
                     scratch: descent.learner.scratch(shard_rows),
-                    gradient: vec![0.0; start.parameters.len()],
+                    gradient: vec![0.0; state.parameters.len()],
                     sum: LossSum::default(),
                 })
             })
             .collect();
-        let state = State { round: LossSum::default(), ..start.clone() };
-        Self { descent, index, state, pending: Pending::default(), shards }
+        Self { descent, index, state, shards }
+    }
+
+    /// The state after the steps so far.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The state, when no more steps are made.
+    pub fn into_state(self) -> State {
+        self.state
     }
 
     /// One step on one mini-batch of at most `batch_size` rows.
-    fn step(
-        descent: &Descent,
-        index: u32,
-        state: &mut State,
-        shards: &mut [Mutex<Shard>],
-        batch: &MiniBatch<'_>,
-    ) -> Result<()> {
+    ///
+    /// # Errors
+    /// When a stop was asked for.
+    pub fn step(&mut self, batch: &MiniBatch<'_>) -> Result<()> {
+        let Self { descent, index, state, shards } = self;
         descent.interrupt.check()?;
         let step = state.steps + 1;
-        let key = StepKey { seed: descent.seed, step: step | (u64::from(index) << 48) };
+        let key = StepKey { seed: descent.seed, step: step | (u64::from(*index) << 48) };
         let scale = 1.0 / batch.rows as f32;
         let learner = descent.learner.as_ref();
         let n = shards.len();
@@ -344,7 +352,7 @@ impl SgdReplica {
                 &mut shard.gradient,
             );
         };
-        if let [only] = shards {
+        if let [only] = shards.as_mut_slice() {
             run(0, only.get_mut().unwrap_or_else(PoisonError::into_inner));
         } else {
             let shards: &[Mutex<Shard>] = shards;
@@ -376,12 +384,25 @@ impl SgdReplica {
         descent.progress.rows.fetch_add(batch.rows as u64, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// One copy of the state, learning from rows as they come.
+#[derive(Debug)]
+struct SgdReplica {
+    stepper: Stepper,
+    pending: Pending,
+}
+
+impl SgdReplica {
+    fn new(descent: Arc<Descent>, start: &State, index: u32) -> Self {
+        let state = State { round: LossSum::default(), ..start.clone() };
+        Self { stepper: Stepper::new(descent, state, index), pending: Pending::default() }
+    }
 
     fn flush(&mut self) -> Result<()> {
         if self.pending.rows > 0 {
-            let Self { descent, index, state, pending, shards } = self;
-            Self::step(descent, *index, state, shards, &pending.batch())?;
-            pending.clear();
+            self.stepper.step(&self.pending.batch())?;
+            self.pending.clear();
         }
         Ok(())
     }
@@ -389,7 +410,8 @@ impl SgdReplica {
 
 impl Replica for SgdReplica {
     fn update(&mut self, rows: &MiniBatch<'_>) -> Result<()> {
-        let (size, width) = (self.descent.batch_size, self.descent.learner.width());
+        let descent = &self.stepper.descent;
+        let (size, width) = (descent.batch_size, descent.learner.width());
         let mut start = 0;
         if self.pending.rows > 0 {
             start = rows.rows.min(size - self.pending.rows);
@@ -401,7 +423,7 @@ impl Replica for SgdReplica {
         while rows.rows - start >= size {
             let mut batch = rows.slice(start, start + size, width);
             batch.first_row = 0;
-            Self::step(&self.descent, self.index, &mut self.state, &mut self.shards, &batch)?;
+            self.stepper.step(&batch)?;
             start += size;
         }
         if start < rows.rows {
@@ -412,6 +434,6 @@ impl Replica for SgdReplica {
 
     fn finish(&mut self) -> Result<Vec<u8>> {
         self.flush()?;
-        Ok(self.state.to_bytes())
+        Ok(self.stepper.state.to_bytes())
     }
 }

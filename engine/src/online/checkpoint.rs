@@ -1,0 +1,115 @@
+//! What a checkpoint of an online training holds: up to which row the source is consumed, and all that
+//! the rows until then have left.
+
+use std::collections::BTreeMap;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::{Result, ScalarValue, exec_datafusion_err, exec_err};
+use serde::{Deserialize, Serialize};
+
+use super::learner::LearnerState;
+use crate::source::Cursor;
+
+/// Version of the layout; another one is refused.
+const FORMAT: u32 = 1;
+
+/// Where an online training stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnlineProgress {
+    format: u32,
+    /// When the training first began, in milliseconds since the epoch.
+    pub started_ms: i64,
+    /// Rows of the source below this ordinal are consumed.
+    pub consumed: u64,
+    /// The ordinal with which reading goes on: before `consumed` where windows look back.
+    pub from: u64,
+    /// Where the source's partitions stand at `from`; none of a table.
+    pub cursors: Vec<Cursor>,
+    /// Rows left out, by cause.
+    pub skipped: BTreeMap<String, u64>,
+    /// Classes by their index, as text.
+    pub classes: Vec<String>,
+    /// The model beside its state.
+    pub learner: LearnerState,
+    /// The version that the first publication of this training gets.
+    pub first_version: u64,
+    /// Whether a version of just this progress is to be published.
+    pub publishes: bool,
+}
+
+impl OnlineProgress {
+    /// Progress of the present format.
+    #[allow(clippy::too_many_arguments)] // One place makes it, of all that it holds.
+    pub fn new(
+        started_ms: i64,
+        (consumed, from): (u64, u64),
+        cursors: Vec<Cursor>,
+        skipped: BTreeMap<String, u64>,
+        classes: &[ScalarValue],
+        learner: LearnerState,
+        first_version: u64,
+        publishes: bool,
+    ) -> Self {
+        let classes = classes.iter().map(ToString::to_string).collect();
+        Self {
+            format: FORMAT,
+            started_ms,
+            consumed,
+            from,
+            cursors,
+            skipped,
+            classes,
+            learner,
+            first_version,
+            publishes,
+        }
+    }
+
+    /// The classes, of the target's type.
+    ///
+    /// # Errors
+    /// When a text is no value of it.
+    pub fn classes_of(&self, target: &DataType) -> Result<Vec<ScalarValue>> {
+        let plain = match target {
+            DataType::Dictionary(_, value) => value,
+            other => other,
+        };
+        let parse = |text: &String| ScalarValue::try_from_string(text.clone(), plain);
+        self.classes.iter().map(parse).collect()
+    }
+
+    /// As bytes: length of the JSON (u64, little-endian), the JSON, then the state.
+    ///
+    /// # Errors
+    /// Never in practice.
+    pub fn to_bytes(&self, state: &[u8]) -> Result<Vec<u8>> {
+        let json = serde_json::to_vec(self)
+            .map_err(|e| exec_datafusion_err!("the checkpoint cannot be written: {e}"))?;
+        let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
+        bytes.extend_from_slice(&json);
+        bytes.extend_from_slice(state);
+        Ok(bytes)
+    }
+
+    /// Reads what [`OnlineProgress::to_bytes`] wrote, and the state behind it.
+    ///
+    /// # Errors
+    /// When it is damaged or of another format.
+    pub fn from_bytes(bytes: &[u8]) -> Result<(Self, &[u8])> {
+        let Some((json, state)) = bytes
+            .split_first_chunk::<8>()
+            .and_then(|(len, rest)| rest.split_at_checked(u64::from_le_bytes(*len) as usize))
+        else {
+            return exec_err!("the checkpoint is damaged: its header is cut off");
+        };
+        let progress: Self = serde_json::from_slice(json)
+            .map_err(|e| exec_datafusion_err!("the checkpoint is of no online training: {e}"))?;
+        if progress.format != FORMAT {
+            return exec_err!(
+                "the checkpoint has format {}, but this program reads format {FORMAT}",
+                progress.format
+            );
+        }
+        Ok((progress, state))
+    }
+}

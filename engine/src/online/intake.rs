@@ -1,0 +1,312 @@
+//! From batches of the query to rows that can be learned from, in order and numbered.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array, UInt64Array,
+};
+use datafusion::arrow::compute::{cast, filter_record_batch};
+use datafusion::arrow::datatypes::{
+    DataType, Field, Fields, Float32Type, Float64Type, Schema, SchemaRef, UInt32Type, UInt64Type,
+};
+use datafusion::common::{Result, ScalarValue, exec_err};
+use gradlake_udfs::encoder::{Input, flatten_columns, flatten_fields};
+
+use crate::source::ROW_COLUMN;
+use crate::table::{Distinct, Roles, TargetKind};
+
+/// Classes at most, as on tables.
+const MAX_CLASSES: usize = 10_000;
+
+/// Rows of the query that can be learned from: a column per (flattened) input, then the target
+/// (float64, or codes of classes), the weight, and the ordinal of the row.
+#[derive(Debug)]
+pub struct Intake {
+    roles: Roles,
+    inputs: Vec<Input>,
+    distinct: Option<Distinct>,
+    /// Type of a class.
+    class_type: DataType,
+    /// Index of the class by code; None of a class that is not learned.
+    class_of: Vec<Option<u32>>,
+    /// Codes in the order in which rows brought them.
+    arrived: Vec<u32>,
+    /// Whether classes that come later are taken.
+    is_open: bool,
+    schema: SchemaRef,
+    /// The ordinal of the next row, where the query does not say.
+    next: u64,
+    /// Rows that were left out and lie behind the last row that was learned from.
+    skipped: VecDeque<(u64, &'static str)>,
+    counted: BTreeMap<String, u64>,
+}
+
+impl Intake {
+    /// For a query with this schema, whose rows are numbered from `next` on.
+    ///
+    /// # Errors
+    /// When a column cannot serve its purpose.
+    pub fn new(roles: &Roles, schema: &Schema, next: u64, is_open: bool) -> Result<Self> {
+        let mut columns = vec![];
+        for (name, _) in &roles.inputs {
+            columns.push(schema.field_with_name(name)?.clone());
+        }
+        let inputs = flatten_fields(&Fields::from(columns))?;
+        let mut fields: Vec<Field> =
+            inputs.iter().map(|i| Field::new(&i.name, i.data_type.clone(), true)).collect();
+        let target = schema.field_with_name(&roles.target)?.data_type();
+        let distinct = match roles.kind {
+            TargetKind::Class => {
+                crate::table::check_class_type(roles, target)?;
+                let what = format!("the target {} of {}", roles.target, roles.algorithm);
+                fields.push(Field::new("target", DataType::UInt32, true));
+                Some(Distinct::new(std::slice::from_ref(target), what, MAX_CLASSES)?)
+            }
+            TargetKind::Number => {
+                crate::table::check_number_type(roles, target)?;
+                fields.push(Field::new("target", DataType::Float64, true));
+                None
+            }
+        };
+        fields.push(Field::new("weight", DataType::Float32, true));
+        fields.push(Field::new("row", DataType::UInt64, false));
+        Ok(Self {
+            roles: roles.clone(),
+            inputs,
+            distinct,
+            class_type: match target {
+                DataType::Dictionary(_, value) => value.as_ref().clone(),
+                other => other.clone(),
+            },
+            class_of: vec![],
+            arrived: vec![],
+            is_open,
+            schema: Arc::new(Schema::new(fields)),
+            next,
+            skipped: VecDeque::new(),
+            counted: BTreeMap::new(),
+        })
+    }
+
+    /// The flattened inputs with their types.
+    pub fn inputs(&self) -> Vec<(String, DataType)> {
+        self.inputs.iter().map(|i| (i.name.clone(), i.data_type.clone())).collect()
+    }
+
+    /// The schema of [`Intake::take`]'s rows.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Rows that were left out before the ordinal that was last given to [`Intake::settle`].
+    pub fn counted(&self) -> &BTreeMap<String, u64> {
+        &self.counted
+    }
+
+    /// Goes on with the counts and classes of a checkpoint.
+    ///
+    /// # Errors
+    /// When a class is not of the target's type.
+    pub fn restore(
+        &mut self,
+        counted: BTreeMap<String, u64>,
+        classes: &[ScalarValue],
+    ) -> Result<()> {
+        self.counted = counted;
+        self.know(classes)
+    }
+
+    /// Fixes the index of some classes.
+    ///
+    /// # Errors
+    /// When a class is not of the target's type.
+    pub fn know(&mut self, classes: &[ScalarValue]) -> Result<()> {
+        for class in classes {
+            let Some(distinct) = &mut self.distinct else { return Ok(()) };
+            let codes = distinct.intern(&[cast(&class.to_array()?, &self.class_type)?])?;
+            self.arrived.push(codes.value(0));
+        }
+        for index in 0..classes.len() {
+            let code = self.arrived[index];
+            self.name_class(code, index as u32);
+        }
+        Ok(())
+    }
+
+    /// The index of a class from now on.
+    pub fn name_class(&mut self, code: u32, index: u32) {
+        let code = code as usize;
+        if self.class_of.len() <= code {
+            self.class_of.resize(code + 1, None);
+        }
+        self.class_of[code] = Some(index);
+    }
+
+    /// The index of the class with a code.
+    pub fn class_of(&self, code: u32) -> Option<u32> {
+        self.class_of.get(code as usize).copied().flatten()
+    }
+
+    /// Codes of the classes in the order in which rows brought them.
+    pub fn arrived(&self) -> &[u32] {
+        &self.arrived
+    }
+
+    /// The class with a code.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn class(&self, code: u32) -> Result<ScalarValue> {
+        match &self.distinct {
+            Some(distinct) => match distinct.values(code)?.into_iter().next() {
+                Some(class) => Ok(class),
+                None => exec_err!("class {code} is not known"),
+            },
+            None => exec_err!("a regression has no classes"),
+        }
+    }
+
+    /// The ordinal after the last row that was taken.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Passes over rows up to this one, which were consumed before.
+    pub fn pass(&mut self, row: u64) {
+        self.next = self.next.max(row + 1);
+    }
+
+    /// Counts the rows that were left out before an ordinal.
+    pub fn settle(&mut self, ordinal: u64) {
+        while let Some((_, cause)) = self.skipped.pop_front_if(|(row, _)| *row < ordinal) {
+            *self.counted.entry(cause.to_owned()).or_default() += 1;
+        }
+    }
+
+    /// The rows of a batch that can be learned from.
+    ///
+    /// # Errors
+    /// When lists of a vector differ in length, or there are too many classes.
+    pub fn take(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let column = |name: &str| -> Result<ArrayRef> {
+            Ok(Arc::clone(batch.column(batch.schema().index_of(name)?)))
+        };
+        let features =
+            self.roles.inputs.iter().map(|(name, _)| column(name)).collect::<Result<Vec<_>>>()?;
+        let mut columns = flatten_columns(&features, &self.inputs)?;
+        let n = batch.num_rows();
+        let target = column(&self.roles.target)?;
+        let codes = match &mut self.distinct {
+            Some(distinct) => Some(distinct.intern(std::slice::from_ref(&target))?),
+            None => None,
+        };
+        let numbers = match (&codes, target.data_type().is_floating()) {
+            (Some(_), false) => None,
+            _ => Some(cast(&target, &DataType::Float64)?),
+        };
+        let weight = match &self.roles.weight {
+            Some(name) => Some(cast(&column(name)?, &DataType::Float32)?),
+            None => None,
+        };
+        let ordinals: ArrayRef = match batch.column_by_name(ROW_COLUMN) {
+            Some(ordinals) => Arc::clone(ordinals),
+            None => Arc::new(UInt64Array::from_iter_values(self.next..self.next + n as u64)),
+        };
+        let rows = ordinals.as_primitive::<UInt64Type>().values().clone();
+        self.next = rows.last().map_or(self.next, |row| row + 1);
+        let keep = self.keep(&target, codes.as_ref(), numbers.as_ref(), weight.as_ref(), &rows);
+        columns.push(match (codes, numbers) {
+            (Some(codes), _) => Arc::new(codes),
+            (None, Some(numbers)) => numbers,
+            (None, None) => return exec_err!("the target has no values"),
+        });
+        columns.push(match weight {
+            Some(weight) => weight,
+            None => Arc::new(datafusion::arrow::array::Float32Array::from_value(1.0, n)),
+        });
+        columns.push(ordinals);
+        let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
+        match keep {
+            Some(keep) => Ok(filter_record_batch(&rows, &keep)?),
+            None => Ok(rows),
+        }
+    }
+
+    /// Which rows can be learned from; None: all.
+    fn keep(
+        &mut self,
+        target: &ArrayRef,
+        codes: Option<&UInt32Array>,
+        numbers: Option<&ArrayRef>,
+        weight: Option<&ArrayRef>,
+        rows: &[u64],
+    ) -> Option<BooleanArray> {
+        let nulls = target.logical_nulls();
+        let numbers = numbers.map(|numbers| numbers.as_primitive::<Float64Type>());
+        let weight = weight.map(|weight| weight.as_primitive::<Float32Type>());
+        let mut keep = Vec::with_capacity(rows.len());
+        for (i, row) in rows.iter().enumerate() {
+            let cause = if nulls.as_ref().is_some_and(|nulls| nulls.is_null(i)) {
+                Some("the target is NULL")
+            } else if numbers.is_some_and(|numbers| !numbers.value(i).is_finite()) {
+                Some("the target is not finite")
+            } else if weight.is_some_and(|weight| weight.is_null(i)) {
+                Some("the weight is NULL")
+            } else if weight.is_some_and(|w| !w.value(i).is_finite() || w.value(i) < 0.0) {
+                Some("the weight is negative or not finite")
+            } else {
+                codes.and_then(|codes| self.meet(codes.value(i)))
+            };
+            if let Some(cause) = cause {
+                self.skipped.push_back((*row, cause));
+            }
+            keep.push(cause.is_none());
+        }
+        keep.contains(&false).then(|| BooleanArray::from(keep))
+    }
+
+    /// Notes the class of a row, and says why the row is left out if it is.
+    #[inline]
+    fn meet(&mut self, code: u32) -> Option<&'static str> {
+        if self.class_of(code).is_some() || self.arrived.contains(&code) {
+            return None;
+        }
+        if self.is_open || self.arrived.len() < 2 {
+            self.arrived.push(code);
+            return None;
+        }
+        Some("the target is a class that the model does not know")
+    }
+}
+
+/// The parts of rows that [`Intake::take`] gave.
+#[derive(Debug)]
+pub struct Taken<'a> {
+    /// Features by input.
+    pub features: &'a [ArrayRef],
+    /// Codes of classes.
+    pub codes: Option<&'a [u32]>,
+    /// Numbers to estimate.
+    pub numbers: Option<&'a [f64]>,
+    /// Row weights.
+    pub weight: &'a [f32],
+    /// Ordinals.
+    pub rows: &'a [u64],
+}
+
+impl<'a> Taken<'a> {
+    /// The parts of a batch.
+    pub fn of(batch: &'a RecordBatch) -> Self {
+        let n = batch.num_columns();
+        let columns = batch.columns();
+        let target = &columns[n - 3];
+        Self {
+            features: &columns[..n - 3],
+            codes: target.as_primitive_opt::<UInt32Type>().map(|codes| &codes.values()[..]),
+            numbers: target.as_primitive_opt::<Float64Type>().map(|numbers| &numbers.values()[..]),
+            weight: columns[n - 2].as_primitive::<Float32Type>().values(),
+            rows: columns[n - 1].as_primitive::<UInt64Type>().values(),
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! The model of an online training: features, labels and network grow with what rows bring.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use datafusion::arrow::array::ArrayRef;
+use datafusion::common::{Result, ScalarValue, internal_err};
+use gradlake_udfs::batch::{MiniBatch, Width};
+use gradlake_udfs::encoder::{Column, Encoder, RawRows, RunningEncoder, RunningState};
+use gradlake_udfs::learner::{Learner as _, Loss, Network, Reshape, Scratch};
+use gradlake_udfs::model::{Labels, NetworkSpec};
+use gradlake_udfs::round::{Descent, Stepper};
+use gradlake_udfs::state::State;
+use serde::{Deserialize, Serialize};
+
+use super::progressive::{Progressive, ProgressiveState};
+
+/// How features become numbers.
+#[derive(Debug)]
+pub enum Features {
+    /// By the rows so far.
+    Running(Box<RunningEncoder>),
+    /// By a model that is continued.
+    Fixed(Box<Encoder>),
+}
+
+/// Rows that wait to be learned from, as numbers.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    raw: RawRows,
+    dense: Vec<f32>,
+    codes: Vec<u32>,
+}
+
+/// What makes a [`Descent`] for a network, which changes when it grows.
+pub type MakeDescent = Box<dyn Fn(Arc<Network>) -> Descent + Send + Sync>;
+
+/// The model of an online training.
+pub struct Learner {
+    features: Features,
+    /// Classes by their index (none before two came), or the scale of numbers.
+    labels: Labels,
+    spec: NetworkSpec,
+    make_descent: MakeDescent,
+    network: Arc<Network>,
+    stepper: Stepper,
+    progressive: Progressive,
+    scratch: Scratch,
+    scores: Vec<f32>,
+    dense: Vec<f32>,
+    codes: Vec<u32>,
+    batch_size: usize,
+}
+
+/// What a checkpoint keeps of it beside the state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LearnerState {
+    /// Running statistics; None of a continued model's encoder.
+    pub running: Option<RunningState>,
+    /// Categories that the weight table has room for.
+    pub room: usize,
+    /// Raw outputs.
+    pub outputs: usize,
+    /// Progressive validation.
+    pub progressive: ProgressiveState,
+}
+
+impl std::fmt::Debug for Learner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Learner").field("spec", &self.spec).finish_non_exhaustive()
+    }
+}
+
+/// What a model is made of: see `Trained`.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub encoder: Encoder,
+    pub labels: Labels,
+    pub network: NetworkSpec,
+    pub parameters: Vec<f32>,
+    pub moments: Vec<f32>,
+    pub steps: u64,
+}
+
+impl Learner {
+    /// A learner before its first row. `start` is the state of a continued model.
+    pub fn new(
+        features: Features,
+        labels: Labels,
+        spec: NetworkSpec,
+        batch_size: usize,
+        make_descent: MakeDescent,
+        start: Option<State>,
+    ) -> Self {
+        let width = features.width(0);
+        let network = Arc::new(spec.network(width));
+        let descent = Arc::new(make_descent(Arc::clone(&network)));
+        let state = start.unwrap_or_else(|| descent.initial_state());
+        let stepper = Stepper::new(descent, state, 0);
+        let mut learner = Self {
+            features,
+            labels,
+            spec,
+            make_descent,
+            network,
+            stepper,
+            progressive: Progressive::default(),
+            scratch: Scratch::default(),
+            scores: vec![],
+            dense: vec![],
+            codes: vec![],
+            batch_size,
+        };
+        learner.make_room();
+        learner
+    }
+
+    /// Goes on from a checkpoint.
+    ///
+    /// # Errors
+    /// When it does not fit these columns.
+    pub fn resume(
+        &mut self,
+        saved: &LearnerState,
+        state: &[u8],
+        classes: Vec<ScalarValue>,
+    ) -> Result<()> {
+        self.name_classes(classes);
+        if self.spec.outputs == 1 && saved.outputs > 1 {
+            self.spec.loss = Loss::Softmax;
+        }
+        match (&mut self.features, &saved.running) {
+            (Features::Running(running), Some(state)) => running.restore(state)?,
+            (Features::Fixed(_), None) => {}
+            _ => return internal_err!("the checkpoint has other statistics"),
+        }
+        self.spec.outputs = saved.outputs;
+        let network = Arc::new(self.spec.network(self.features.width(saved.room)));
+        let descent = Arc::new((self.make_descent)(Arc::clone(&network)));
+        let state = State::from_bytes(state, network.layout().len(), descent.moments())?;
+        self.stepper = Stepper::new(descent, state, 0);
+        self.network = network;
+        self.progressive = Progressive::restore(&saved.progressive);
+        self.make_room();
+        Ok(())
+    }
+
+    /// For a checkpoint, with the bytes of the state.
+    pub fn save(&self) -> (LearnerState, Vec<u8>) {
+        let running = match &self.features {
+            Features::Running(running) => Some(running.state()),
+            Features::Fixed(_) => None,
+        };
+        let saved = LearnerState {
+            running,
+            room: self.network.width().categories,
+            outputs: self.spec.outputs,
+            progressive: self.progressive.state(),
+        };
+        (saved, self.stepper.state().to_bytes())
+    }
+
+    /// Progressive validation so far.
+    pub fn progressive(&self) -> &Progressive {
+        &self.progressive
+    }
+
+    /// Rows learned from and steps made.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.stepper.state().rows, self.stepper.state().steps)
+    }
+
+    /// Whether every parameter is finite.
+    pub fn is_finite(&self) -> bool {
+        self.stepper.state().is_finite()
+    }
+
+    /// The classes by their index; none of a regression.
+    pub fn classes(&self) -> &[ScalarValue] {
+        match &self.labels {
+            Labels::Classes(classes) => classes,
+            Labels::Numbers { .. } => &[],
+        }
+    }
+
+    /// Gives the first classes their index.
+    pub fn name_classes(&mut self, classes: Vec<ScalarValue>) {
+        if let Labels::Classes(own) = &mut self.labels {
+            *own = classes;
+        }
+    }
+
+    /// Mean and standard deviation by which a number becomes a label.
+    pub fn label_scale(&self) -> (f64, f64) {
+        match self.labels {
+            Labels::Numbers { mean, stddev } => (mean, stddev),
+            Labels::Classes(_) => (0.0, 1.0),
+        }
+    }
+
+    /// The loss.
+    pub fn loss(&self) -> Loss {
+        self.spec.loss
+    }
+
+    /// Adds a class, with a logit of 0. Two classes have one logit, which is the second's against
+    /// the first's.
+    pub fn add_class(&mut self, class: ScalarValue) {
+        let before = self.spec.outputs;
+        if let Labels::Classes(classes) = &mut self.labels {
+            classes.push(class);
+        }
+        let outputs: Vec<Option<usize>> = if before == 1 {
+            self.spec.loss = Loss::Softmax;
+            vec![None, Some(0), None]
+        } else {
+            (0..before).map(Some).chain([None]).collect()
+        };
+        self.spec.outputs = outputs.len();
+        self.regrow(self.network.width(), None, Some(&outputs));
+    }
+
+    /// Reads the features of `rows` rows (flattened columns).
+    ///
+    /// # Errors
+    /// When a column has another form than its type says.
+    pub fn prepare(&mut self, columns: &[ArrayRef], rows: usize, out: &mut Prepared) -> Result<()> {
+        match &mut self.features {
+            Features::Running(running) => running.read(columns, rows, &mut out.raw),
+            Features::Fixed(encoder) => {
+                let width = encoder.width();
+                out.dense.clear();
+                out.dense.resize(rows * width.dense, 0.0);
+                out.codes.clear();
+                out.codes.resize(rows * width.columns, 0);
+                let columns: Vec<Column<'_>> = columns.iter().map(Column::Array).collect();
+                encoder.encode(&columns, rows, &mut out.dense, &mut out.codes)
+            }
+        }
+    }
+
+    /// Scores a mini-batch, then makes a step on it.
+    ///
+    /// # Errors
+    /// Never in practice: nobody asks the stepper to stop.
+    pub fn learn(
+        &mut self,
+        rows: &Prepared,
+        range: Range<usize>,
+        label: &[f32],
+        weight: &[f32],
+    ) -> Result<()> {
+        let n = range.len();
+        if let Features::Running(running) = &mut self.features {
+            running.update(&rows.raw, range.clone());
+            self.make_room();
+        }
+        let width = self.network.width();
+        let (dense, codes): (&[f32], &[u32]) = match &self.features {
+            Features::Running(running) => {
+                let dense = &mut self.dense[..n * width.dense];
+                let codes = &mut self.codes[..n * width.columns];
+                running.encode(&rows.raw, range, dense, codes);
+                (dense, codes)
+            }
+            Features::Fixed(_) => (
+                &rows.dense[range.start * width.dense..range.end * width.dense],
+                &rows.codes[range.start * width.columns..range.end * width.columns],
+            ),
+        };
+        let batch = MiniBatch { rows: n, first_row: 0, dense, codes, label, weight };
+        let outputs = self.spec.outputs;
+        let scores = &mut self.scores[..n * outputs];
+        self.network.scores(&self.stepper.state().parameters, &batch, &mut self.scratch, scores);
+        let is_classifier = matches!(self.labels, Labels::Classes(_));
+        self.progressive.add(self.spec.loss, scores, outputs, label, weight, is_classifier);
+        self.stepper.step(&batch)
+    }
+
+    /// Room for the categories so far: the weight table doubles, so that its growth costs little.
+    fn make_room(&mut self) {
+        let wanted = self.features.width(0).categories;
+        let width = self.network.width();
+        if wanted > width.categories {
+            let room = wanted.next_power_of_two().max(16);
+            let inputs: Vec<Option<usize>> = (0..width.dense + room)
+                .map(|input| (input < width.dense + width.categories).then_some(input))
+                .collect();
+            self.regrow(Width { categories: room, ..width }, Some(&inputs), None);
+        }
+        let (n, width) = (self.batch_size, self.network.width());
+        if self.scores.len() != n * self.spec.outputs || self.dense.len() != n * width.dense {
+            self.scratch = self.network.scratch(n);
+            self.scores.resize(n * self.spec.outputs, 0.0);
+            self.dense.resize(n * width.dense, 0.0);
+            self.codes.resize(n * width.columns, 0);
+        }
+    }
+
+    /// The same function as a larger network; new inputs begin as in a new network.
+    fn regrow(
+        &mut self,
+        width: Width,
+        inputs: Option<&[Option<usize>]>,
+        outputs: Option<&[Option<usize>]>,
+    ) {
+        let network = Arc::new(self.spec.network(width));
+        let descent = Arc::new((self.make_descent)(Arc::clone(&network)));
+        let fresh = descent.initial_state();
+        let before = self.stepper.state();
+        // New outputs are none of the initial network's: their logit is 0.
+        let (parameters, moments) = match outputs {
+            Some(_) => (vec![0.0; fresh.parameters.len()], vec![0.0; fresh.moments.len()]),
+            None => (fresh.parameters, fresh.moments),
+        };
+        let mut state = State { parameters, moments, ..before.clone() };
+        let map = Reshape { inputs, outputs };
+        let (old, new) = (self.network.layout(), network.layout());
+        map.copy(old, new, &before.parameters, &mut state.parameters);
+        let (from, to) = (old.len().max(1), new.len().max(1));
+        for (from, to) in before.moments.chunks_exact(from).zip(state.moments.chunks_exact_mut(to))
+        {
+            map.copy(old, new, from, to);
+        }
+        self.stepper = Stepper::new(descent, state, 0);
+        self.network = network;
+        self.scratch = self.network.scratch(self.batch_size);
+        self.scores.resize(self.batch_size * self.spec.outputs, 0.0);
+    }
+
+    /// The model as it is now: categories and classes in the order of a model.
+    ///
+    /// # Errors
+    /// When a scale is not finite.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        let state = self.stepper.state();
+        let (encoder, inputs) = match &self.features {
+            Features::Fixed(encoder) => (encoder.as_ref().clone(), None),
+            Features::Running(running) => {
+                let (encoder, order) = running.snapshot()?;
+                let d = encoder.width().dense;
+                let inputs: Vec<Option<usize>> =
+                    (0..d).map(Some).chain(order.into_iter().map(|row| Some(d + row))).collect();
+                (encoder, Some(inputs))
+            }
+        };
+        let mut labels = self.labels.clone();
+        let mut outputs = None;
+        if let (Labels::Classes(classes), true) = (&mut labels, self.spec.outputs > 1) {
+            let mut order: Vec<usize> = (0..classes.len()).collect();
+            order.sort_by(|a, b| {
+                let (a, b) = (&classes[*a], &classes[*b]);
+                a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal)
+            });
+            *classes = order.iter().map(|class| classes[*class].clone()).collect();
+            outputs = Some(order.into_iter().map(Some).collect::<Vec<Option<usize>>>());
+        }
+        let network = self.spec.network(encoder.width());
+        let map = Reshape { inputs: inputs.as_deref(), outputs: outputs.as_deref() };
+        let (old, new) = (self.network.layout(), network.layout());
+        let mut parameters = vec![0.0; new.len()];
+        map.copy(old, new, &state.parameters, &mut parameters);
+        let buffers = state.moments.len() / old.len().max(1);
+        let mut moments = vec![0.0; buffers * new.len()];
+        let (from, to) = (old.len().max(1), new.len().max(1));
+        for (from, to) in state.moments.chunks_exact(from).zip(moments.chunks_exact_mut(to)) {
+            map.copy(old, new, from, to);
+        }
+        Ok(Snapshot {
+            encoder,
+            labels,
+            network: self.spec.clone(),
+            parameters,
+            moments,
+            steps: state.steps,
+        })
+    }
+}
+
+impl Features {
+    /// Width of rows, with room for at least so many categories.
+    fn width(&self, room: usize) -> Width {
+        let width = match self {
+            Features::Running(running) => running.width(),
+            Features::Fixed(encoder) => encoder.width(),
+        };
+        Width { categories: width.categories.max(room), ..width }
+    }
+}

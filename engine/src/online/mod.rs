@@ -1,0 +1,27 @@
+//! Online training: every row once, in the order in which rows come, from an unbounded table or (with
+//! `statistics = 'running'`) from any query.
+//!
+//! ```text
+//! query ──► Intake (rows that can be learned from, as numbers) ──► queue ──► mini-batches
+//!                                                                              │
+//!              progressive loss and metrics ◄── scores before the step ◄── Learner ──► step
+//!                                                                              │
+//!                                             checkpoint (cursor, state) ◄─────┴──► version
+//! ```
+//! Mini-batches are cut by the number of rows alone, across the batches of the query; statistics
+//! advance row by row. So the weights depend on the rows and their order, and not on how they
+//! arrived: a stream and its rows as a table give the same bits.
+
+mod checkpoint;
+mod intake;
+mod learner;
+mod progressive;
+mod query;
+mod report;
+mod scoring;
+mod stream;
+mod training;
+
+pub use query::unbounded_table;
+pub use report::stream_schema;
+pub(crate) use training::OnlineTraining;

@@ -1,0 +1,219 @@
+//! The query over an unbounded table: which table it reads, how its rows are numbered, and how far
+//! back its windows reach.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Column, DFSchema, Result, plan_err};
+use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::logical_expr::{
+    Expr, FetchType, Filter, LogicalPlan, LogicalPlanBuilder, Projection, SkipType, SubqueryAlias,
+    Window, WindowFrameBound, WindowFrameUnits,
+};
+
+use crate::source::{Cursor, Ledger, ROW_COLUMN, SourceTable};
+
+/// A query over one unbounded table.
+#[derive(Clone, Debug)]
+pub struct StreamQuery {
+    plan: LogicalPlan,
+    table: SourceTable,
+    /// LIMIT: rows of the query after which the training ends.
+    pub limit: Option<u64>,
+    /// Rows before one that its windows may look back to; None where that is not known, so that a
+    /// restart is not exact.
+    pub reach: Option<u64>,
+}
+
+/// The unbounded table that a query reads, if any.
+///
+/// # Errors
+/// When it reads several.
+pub fn unbounded_table(plan: &LogicalPlan) -> Result<Option<SourceTable>> {
+    let mut found: Vec<SourceTable> = vec![];
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Ok(provider) = source_as_provider(&scan.source)
+            && let Some(table) = (provider.as_ref() as &dyn Any).downcast_ref::<SourceTable>()
+        {
+            found.push(table.clone());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if found.len() > 1 {
+        return plan_err!(
+            "the query reads {} unbounded tables; a training takes rows from one",
+            found.len()
+        );
+    }
+    Ok(found.pop())
+}
+
+impl StreamQuery {
+    /// The query of a training, or None where it reads no unbounded table.
+    ///
+    /// # Errors
+    /// When it holds what a checkpoint cannot: joins, groups, sorts.
+    pub fn of(plan: &LogicalPlan) -> Result<Option<Self>> {
+        let Some(table) = unbounded_table(plan)? else { return Ok(None) };
+        let (plan, limit) = without_limit(plan.clone())?;
+        let mut reach = Some(0u64);
+        check(&plan, &mut reach, false)?;
+        Ok(Some(Self { plan, table, limit, reach }))
+    }
+
+    /// The table that it reads.
+    pub fn table(&self) -> &SourceTable {
+        &self.table
+    }
+
+    /// The query with one more column, the ordinal of the source's row, whose rows begin at
+    /// `from`.
+    ///
+    /// # Errors
+    /// As planning.
+    pub fn numbered(&self, ledger: &Arc<Ledger>, from: Option<Vec<Cursor>>) -> Result<LogicalPlan> {
+        number(self.plan.clone(), &self.table.numbered(Arc::clone(ledger), from))
+    }
+}
+
+/// The plan without a LIMIT that stands under nothing but projections, and its number.
+fn without_limit(plan: LogicalPlan) -> Result<(LogicalPlan, Option<u64>)> {
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            let (input, limit) = without_limit(projection.input.as_ref().clone())?;
+            let plan = Projection::try_new(projection.expr, Arc::new(input))?;
+            Ok((LogicalPlan::Projection(plan), limit))
+        }
+        LogicalPlan::Limit(limit) => match (limit.get_skip_type()?, limit.get_fetch_type()?) {
+            (SkipType::Literal(0), FetchType::Literal(fetch)) => {
+                Ok((limit.input.as_ref().clone(), fetch.map(|n| n as u64)))
+            }
+            _ => plan_err!("a training on an unbounded table takes LIMIT, but no OFFSET"),
+        },
+        plan => Ok((plan, None)),
+    }
+}
+
+/// Refuses what holds rows back, and adds up how far windows reach.
+fn check(plan: &LogicalPlan, reach: &mut Option<u64>, is_below_window: bool) -> Result<()> {
+    let mut is_window = is_below_window;
+    match plan {
+        LogicalPlan::TableScan(_) => return Ok(()),
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => {}
+        // Rows that a filter takes away below a window count for its reach, and nobody knows them.
+        LogicalPlan::Filter(_) => {
+            if is_below_window {
+                *reach = None;
+            }
+        }
+        LogicalPlan::Window(window) => {
+            for expr in &window.window_expr {
+                *reach = reach.zip(reach_of(expr)).map(|(a, b)| a.max(b));
+            }
+            is_window = true;
+        }
+        other => {
+            let name = other.display().to_string();
+            let name = name.split([':', ' ']).next().unwrap_or_default().to_owned();
+            return plan_err!(
+                "the query over an unbounded table has a {name}, whose rows a checkpoint does not \
+                 hold; a training takes SELECT, WHERE, LIMIT and windows such as LAG or ROWS n \
+                 PRECEDING"
+            );
+        }
+    }
+    plan.inputs().into_iter().try_for_each(|input| check(input, reach, is_window))
+}
+
+/// Rows that a window function looks back to.
+fn reach_of(expr: &Expr) -> Option<u64> {
+    let window = match expr {
+        Expr::WindowFunction(window) => window,
+        Expr::Alias(alias) => return reach_of(&alias.expr),
+        _ => return None,
+    };
+    if !window.params.partition_by.is_empty() {
+        return None;
+    }
+    let name = window.fun.name().to_lowercase();
+    if name == "lag" {
+        return match window.params.args.get(1) {
+            None => Some(1),
+            Some(Expr::Literal(value, _)) => match value.cast_to(&int64()) {
+                Ok(ScalarValue::Int64(Some(n))) => u64::try_from(n).ok(),
+                _ => None,
+            },
+            Some(_) => None,
+        };
+    }
+    let frame = &window.params.window_frame;
+    match (&frame.units, &frame.start_bound) {
+        (WindowFrameUnits::Rows, WindowFrameBound::Preceding(value)) => {
+            match value.cast_to(&int64()) {
+                Ok(ScalarValue::Int64(Some(n))) => u64::try_from(n).ok(),
+                _ => None,
+            }
+        }
+        (WindowFrameUnits::Rows, WindowFrameBound::CurrentRow) => Some(0),
+        _ => None,
+    }
+}
+
+fn int64() -> datafusion::arrow::datatypes::DataType {
+    datafusion::arrow::datatypes::DataType::Int64
+}
+
+/// The plan over a numbered table, with the number handed up to the top.
+fn number(
+    plan: LogicalPlan,
+    table: &Arc<dyn datafusion::catalog::TableProvider>,
+) -> Result<LogicalPlan> {
+    let input = |plan: &Arc<LogicalPlan>| -> Result<Arc<LogicalPlan>> {
+        Ok(Arc::new(number(plan.as_ref().clone(), table)?))
+    };
+    match plan {
+        LogicalPlan::TableScan(scan) => {
+            let last = table.schema().fields().len() - 1;
+            let projection = scan.projection.map(|columns| [columns, vec![last]].concat());
+            let source = provider_as_source(Arc::clone(table));
+            LogicalPlanBuilder::scan_with_filters(
+                scan.table_name,
+                source,
+                projection,
+                scan.filters,
+            )?
+            .build()
+        }
+        LogicalPlan::Projection(projection) => {
+            let input = input(&projection.input)?;
+            let mut exprs = projection.expr;
+            // `SELECT *` is expanded before; a number that is there already stays one.
+            exprs.push(Expr::Column(row_column(input.schema())?));
+            Ok(LogicalPlan::Projection(Projection::try_new(exprs, input)?))
+        }
+        LogicalPlan::Filter(filter) => {
+            let input = input(&filter.input)?;
+            Ok(LogicalPlan::Filter(Filter::try_new(filter.predicate, input)?))
+        }
+        LogicalPlan::SubqueryAlias(alias) => {
+            let input = input(&alias.input)?;
+            Ok(LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(input, alias.alias)?))
+        }
+        LogicalPlan::Window(window) => {
+            let input = input(&window.input)?;
+            Ok(LogicalPlan::Window(Window::try_new(window.window_expr, input)?))
+        }
+        other => plan_err!("{} cannot be numbered", other.display()),
+    }
+}
+
+fn row_column(schema: &DFSchema) -> Result<Column> {
+    let mut columns = schema.columns().into_iter().rev();
+    match columns.find(|column| column.name == ROW_COLUMN) {
+        Some(column) => Ok(column),
+        None => plan_err!("the numbers of rows are lost in the query"),
+    }
+}

@@ -1,0 +1,790 @@
+//! The loop of an online training: rows in, mini-batches learned, checkpoints saved, versions
+//! published.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use datafusion::arrow::array::{RecordBatch, UInt64Array};
+use datafusion::arrow::compute::concat_batches;
+use datafusion::common::{Result, exec_err, plan_err};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::execute_stream_partitioned;
+use futures::StreamExt;
+use gradlake_udfs::learner::{Learner as _, Loss, Network};
+use gradlake_udfs::model::{HistoryEntry, Labels, Member, Model, NetworkSpec, Target, Trained};
+use gradlake_udfs::round::{Descent, Interrupt, Progress};
+use tokio::sync::mpsc;
+
+use super::checkpoint::OnlineProgress;
+use super::intake::{Intake, Taken};
+use super::learner::{Features, Learner, MakeDescent, Prepared};
+use super::query::StreamQuery;
+use super::report::{Rate, StreamRow};
+use crate::event::{Event, EventSink};
+use crate::options::{ClassWeights, PublishEvery, TrainOptions};
+use crate::request::TrainRequest;
+use crate::session::Engine;
+use crate::source::{Lag, Ledger, ROW_COLUMN};
+use crate::store::{Lease, Publish};
+use crate::training::{TrainingColumns, default_loss, layout, now_ms};
+
+/// How often an idle stream looks whether it is to stop, to save or to publish.
+const TICK: Duration = Duration::from_millis(50);
+/// Rows of one class alone after which a classifier gives up.
+const MOST_OF_ONE_CLASS: usize = 1_000_000;
+/// How often a stream publishes by default.
+const PUBLISH_EVERY: PublishEvery = PublishEvery::Time(Duration::from_secs(60));
+/// Versions that a stream keeps by default: it publishes without end.
+const KEEP_VERSIONS: u64 = 10;
+
+/// How an online training ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The input ended, or LIMIT was reached.
+    Input,
+    /// Somebody asked for the end, or max_seconds is over; the same statement goes on later.
+    Asked,
+}
+
+/// Where versions of a stream's training go.
+#[derive(Debug)]
+pub struct Publisher {
+    pub lease: Lease,
+    pub rows: mpsc::Sender<Result<RecordBatch>>,
+}
+
+/// An online training.
+pub struct OnlineTraining<'a> {
+    engine: &'a Engine,
+    request: &'a TrainRequest,
+    options: TrainOptions,
+    columns: &'a TrainingColumns,
+    parent: Option<&'a Model>,
+    events: &'a EventSink,
+    query: Option<StreamQuery>,
+    ledger: Arc<Ledger>,
+    intake: Intake,
+    learner: Learner,
+    prepared: Prepared,
+    /// Rows behind the last full mini-batch.
+    rest: Option<RecordBatch>,
+    /// Rows that came before there were two classes.
+    one_class: Vec<RecordBatch>,
+    /// Rows of the source below it are consumed.
+    consumed: u64,
+    /// Rows of the query that may still come.
+    left: Option<u64>,
+    started_ms: i64,
+    first_version: u64,
+    saves: bool,
+    saved: Instant,
+    published: Instant,
+    next_publication: Option<u64>,
+    publisher: Option<Publisher>,
+    version: u64,
+    rate: Rate,
+    publish_on_start: bool,
+}
+
+impl<'a> OnlineTraining<'a> {
+    /// Prepares a training, going on from the bytes of a checkpoint if there are any.
+    ///
+    /// # Errors
+    /// When the request does not fit online training, or the checkpoint does not fit the request.
+    pub async fn new(
+        engine: &'a Engine,
+        request: &'a TrainRequest,
+        columns: &'a TrainingColumns,
+        parent: Option<&'a Model>,
+        events: &'a EventSink,
+        (publisher, saves): (Option<Publisher>, bool),
+        checkpoint: Option<Vec<u8>>,
+    ) -> Result<Self> {
+        if !request.partition_by.is_empty() {
+            return plan_err!(
+                "PARTITION BY is not possible with rows that are learned from as they come; leave \
+                 it out, or train on a table with statistics = fixed"
+            );
+        }
+        let query = StreamQuery::of(&columns.plan)?;
+        let options = match &query {
+            Some(_) => request.options.for_stream(parent.is_some())?,
+            None => request.options.clone(),
+        };
+        if query.is_none() && options.publish_every.is_some() {
+            return plan_err!(
+                "option publish_every needs an unbounded table; a training on a table publishes \
+                 once, at its end"
+            );
+        }
+        let parent_member = match parent {
+            Some(parent) => Some(parent_of(parent)?),
+            None => None,
+        };
+        let schema = columns.plan.schema().as_arrow();
+        // A model that is continued keeps its classes, and hinge losses have no third one.
+        let is_open =
+            parent.is_none() && request.algorithm != gradlake_udfs::algorithm::Algorithm::LinearSvm;
+        let mut intake = Intake::new(&columns.roles, schema, 0, is_open)?;
+        let mut learner = learner(engine, request, &options, &intake, parent_member)?;
+        if let Some(parent) = parent_member
+            && let Labels::Classes(classes) = &parent.labels
+        {
+            intake.know(classes)?;
+        }
+        let state = engine.store.next_version(&request.name).await?;
+        let (mut consumed, mut cursors, mut from) = (0, None, 0);
+        let mut started_ms = now_ms();
+        let (mut first_version, mut publish_on_start) = (state, false);
+        if let Some(bytes) = checkpoint {
+            let (progress, state) = OnlineProgress::from_bytes(&bytes)?;
+            let classes = progress.classes_of(&columns.target.1)?;
+            intake.restore(progress.skipped.clone(), &classes)?;
+            learner.resume(&progress.learner, state, classes)?;
+            (consumed, from) = (progress.consumed, progress.from);
+            (started_ms, first_version) = (progress.started_ms, progress.first_version);
+            publish_on_start = progress.publishes;
+            cursors = query.as_ref().map(|_| progress.cursors.clone());
+            events(Event::Resumed { epoch: 0 });
+        }
+        let seen = learner.counts().0 + intake.counted().values().sum::<u64>();
+        let left =
+            query.as_ref().and_then(|query| query.limit).map(|limit| limit.saturating_sub(seen));
+        let ledger = Arc::new(Ledger::new(from, cursors.unwrap_or_default()));
+        let rows = learner.counts().0;
+        let mut training = Self {
+            engine,
+            request,
+            columns,
+            parent,
+            events,
+            query,
+            ledger,
+            intake,
+            learner,
+            prepared: Prepared::default(),
+            rest: None,
+            one_class: vec![],
+            consumed,
+            left,
+            started_ms,
+            first_version,
+            saves,
+            saved: Instant::now(),
+            published: Instant::now(),
+            next_publication: None,
+            publisher,
+            version: first_version.saturating_sub(1),
+            rate: Rate::new(rows),
+            publish_on_start,
+            options,
+        };
+        training.next_publication = training.publication_after(rows);
+        Ok(training)
+    }
+
+    /// Trains to the end.
+    ///
+    /// # Errors
+    /// When the input fails, learning diverges or the store cannot be written.
+    pub async fn run(&mut self) -> Result<Ended> {
+        self.warn_of_losses();
+        self.publish_what_was_due().await?;
+        let mut input = self.open().await?;
+        let deadline =
+            self.options.max_seconds.map(|s| Instant::now() + Duration::from_secs_f64(s));
+        let mut told = Instant::now();
+        let ended = loop {
+            if self.engine.interrupt.check().is_err()
+                || deadline.is_some_and(|deadline| Instant::now() >= deadline)
+            {
+                break Ended::Asked;
+            }
+            if self.left == Some(0) {
+                break Ended::Input;
+            }
+            match tokio::time::timeout(TICK, input.next()).await {
+                Ok(Some(batch)) => self.take(batch?).await?,
+                Ok(None) => break Ended::Input,
+                Err(_) => {}
+            }
+            self.look_after().await?;
+            if told.elapsed() >= Duration::from_millis(200) {
+                told = Instant::now();
+                self.tell();
+            }
+        };
+        drop(input);
+        if ended == Ended::Input {
+            self.finish().await?;
+        } else if self.query.is_none() {
+            self.save(false).await?;
+            return exec_err!("{}", Interrupt::MESSAGE);
+        }
+        self.tell();
+        Ok(ended)
+    }
+
+    /// The rows of the query from where the training stands.
+    async fn open(&self) -> Result<SendableRecordBatchStream> {
+        let state = self.engine.training_state();
+        let plan = match &self.query {
+            Some(query) => {
+                let from = self.ledger.cursors_at(self.ledger.next());
+                query.numbered(&self.ledger, (!from.is_empty()).then_some(from))?
+            }
+            None => self.columns.plan.clone(),
+        };
+        let physical = state.create_physical_plan(&plan).await?;
+        let mut streams = execute_stream_partitioned(physical, state.task_ctx())?;
+        if streams.len() == 1
+            && let Some(only) = streams.pop()
+        {
+            return Ok(only);
+        }
+        if self.query.is_some() {
+            return exec_err!(
+                "the query over an unbounded table gives {} partitions, which have no common order",
+                streams.len()
+            );
+        }
+        // One partition after another: that is the order of the rows.
+        let Some(schema) = streams.first().map(|stream| stream.schema()) else {
+            return exec_err!("the query has no partitions");
+        };
+        let rows = futures::stream::iter(streams).flatten();
+        Ok(Box::pin(datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(schema, rows)))
+    }
+
+    /// Learns from a batch of the query.
+    async fn take(&mut self, batch: RecordBatch) -> Result<()> {
+        let mut batch = batch;
+        if self.query.is_none() {
+            // A table is read again from its beginning: what was consumed is passed over.
+            let begin = self.intake.next();
+            let numbers = UInt64Array::from_iter_values(begin..begin + batch.num_rows() as u64);
+            batch = with_rows(&batch, numbers)?;
+        }
+        let Some(numbers) = batch.column_by_name(ROW_COLUMN) else {
+            return exec_err!("rows of the query have lost their numbers");
+        };
+        let numbers = datafusion::arrow::array::AsArray::as_primitive::<
+            datafusion::arrow::datatypes::UInt64Type,
+        >(numbers.as_ref())
+        .values()
+        .clone();
+        let old = numbers.partition_point(|row| *row < self.consumed);
+        let mut rows = batch.num_rows() - old;
+        if let Some(left) = &mut self.left {
+            rows = rows.min(*left as usize);
+            *left -= rows as u64;
+        }
+        if old > 0 {
+            self.intake.pass(numbers[old - 1]);
+        }
+        if rows == 0 {
+            return Ok(());
+        }
+        let taken = self.intake.take(&batch.slice(old, rows))?;
+        if taken.num_rows() == 0 {
+            return Ok(());
+        }
+        self.push(taken).await
+    }
+
+    /// Learns from rows as far as they fill mini-batches.
+    async fn push(&mut self, rows: RecordBatch) -> Result<()> {
+        let mut rows = rows;
+        if self.columns.roles.kind == crate::table::TargetKind::Class
+            && self.learner.classes().is_empty()
+        {
+            self.one_class.push(rows);
+            if self.intake.arrived().len() < 2 {
+                let held: usize = self.one_class.iter().map(RecordBatch::num_rows).sum();
+                if held > MOST_OF_ONE_CLASS {
+                    return self.one_class_only();
+                }
+                return Ok(());
+            }
+            rows = concat_batches(self.intake.schema(), &std::mem::take(&mut self.one_class))?;
+            self.name_first_classes()?;
+        }
+        let size = self.options.batch_size;
+        if let Some(rest) = self.rest.take() {
+            let wanted = (size - rest.num_rows()).min(rows.num_rows());
+            let full = concat_batches(self.intake.schema(), [&rest, &rows.slice(0, wanted)])?;
+            rows = rows.slice(wanted, rows.num_rows() - wanted);
+            if full.num_rows() < size {
+                self.rest = Some(full);
+                return Ok(());
+            }
+            self.learn(&full).await?;
+        }
+        let full = rows.num_rows() / size * size;
+        if full > 0 {
+            self.learn(&rows.slice(0, full)).await?;
+        }
+        if full < rows.num_rows() {
+            self.rest = Some(rows.slice(full, rows.num_rows() - full));
+        }
+        Ok(())
+    }
+
+    /// The first two classes have their index by their order, as on a table.
+    fn name_first_classes(&mut self) -> Result<()> {
+        let mut first = vec![];
+        for code in self.intake.arrived().iter().take(2).copied() {
+            first.push((self.intake.class(code)?, code));
+        }
+        first.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(std::cmp::Ordering::Equal));
+        for (index, (_, code)) in first.iter().enumerate() {
+            self.intake.name_class(*code, index as u32);
+        }
+        self.learner.name_classes(first.into_iter().map(|(class, _)| class).collect());
+        Ok(())
+    }
+
+    fn one_class_only<T>(&self) -> Result<T> {
+        let class = match self.intake.arrived().first() {
+            Some(code) => self.intake.class(*code)?.to_string(),
+            None => "none".to_owned(),
+        };
+        exec_err!(
+            "the target {} has one class only, {class}; a classifier needs two",
+            self.columns.target.0
+        )
+    }
+
+    /// Learns from whole mini-batches (the last may have fewer rows).
+    async fn learn(&mut self, rows: &RecordBatch) -> Result<()> {
+        let taken = Taken::of(rows);
+        let n = rows.num_rows();
+        let mut prepared = std::mem::take(&mut self.prepared);
+        self.learner.prepare(taken.features, n, &mut prepared)?;
+        let mut label = Vec::with_capacity(self.options.batch_size);
+        let mut weight = Vec::with_capacity(self.options.batch_size);
+        let mut start = 0;
+        while start < n {
+            let end = n.min(start + self.options.batch_size);
+            label.clear();
+            weight.clear();
+            weight.extend_from_slice(&taken.weight[start..end]);
+            match (taken.codes, taken.numbers) {
+                (Some(codes), _) => {
+                    for code in &codes[start..end] {
+                        label.push(self.index_of(*code)? as f32);
+                    }
+                    self.weigh_classes(&label, &mut weight);
+                }
+                (None, Some(numbers)) => {
+                    let (mean, stddev) = self.learner.label_scale();
+                    label.extend(numbers[start..end].iter().map(|y| ((y - mean) / stddev) as f32));
+                    if self.learner.loss() == Loss::Poisson
+                        && let Some(bad) = numbers[start..end].iter().find(|y| **y < 0.0)
+                    {
+                        return exec_err!(
+                            "loss = 'poisson' needs a target of at least 0, but {} has {bad}",
+                            self.columns.target.0
+                        );
+                    }
+                }
+                (None, None) => return exec_err!("the target has no values"),
+            }
+            self.learner.learn(&prepared, start..end, &label, &weight)?;
+            self.consumed = taken.rows[end - 1] + 1;
+            start = end;
+            if let Some(next) = self.next_publication
+                && self.learner.counts().0 >= next
+            {
+                self.next_publication = self.publication_after(self.learner.counts().0);
+                self.publish().await?;
+            }
+        }
+        self.prepared = prepared;
+        self.check_finite()
+    }
+
+    /// The index of a class, which may come for the first time.
+    fn index_of(&mut self, code: u32) -> Result<u32> {
+        if let Some(index) = self.intake.class_of(code) {
+            return Ok(index);
+        }
+        let index = self.learner.classes().len() as u32;
+        self.learner.add_class(self.intake.class(code)?);
+        self.intake.name_class(code, index);
+        Ok(index)
+    }
+
+    fn weigh_classes(&self, label: &[f32], weight: &mut [f32]) {
+        if let ClassWeights::Map(given) = &self.options.class_weights {
+            let classes = self.learner.classes();
+            for (w, y) in weight.iter_mut().zip(label) {
+                let name = classes[*y as usize].to_string();
+                if let Some((_, factor)) = given.iter().find(|(class, _)| *class == name) {
+                    *w *= *factor as f32;
+                }
+            }
+        }
+    }
+
+    fn check_finite(&self) -> Result<()> {
+        if self.learner.is_finite() {
+            return Ok(());
+        }
+        exec_err!(
+            "learning diverged after {} rows: the weights are not finite; the last published version \
+             stays; try a learning_rate below {}, or optimizer = 'adam'",
+            self.learner.counts().0,
+            self.options.learning_rate
+        )
+    }
+
+    /// At the end of the input: rows that fill no mini-batch are learned from too.
+    async fn finish(&mut self) -> Result<()> {
+        if !self.one_class.is_empty() {
+            return self.one_class_only();
+        }
+        if let Some(rest) = self.rest.take() {
+            self.learn(&rest).await?;
+        }
+        self.consumed = self.intake.next().max(self.consumed);
+        self.intake.settle(self.consumed);
+        if self.learner.counts().0 == 0 {
+            return exec_err!("{}", crate::training::no_rows(self.intake.counted()));
+        }
+        Ok(())
+    }
+
+    /// What is due by the clock.
+    async fn look_after(&mut self) -> Result<()> {
+        if let Some(query) = &self.query {
+            for warning in query.table().source().report().take_warnings() {
+                (self.events)(Event::Warning(warning));
+            }
+        }
+        if let PublishEvery::Time(every) = self.options.publish_every.unwrap_or(PUBLISH_EVERY)
+            && self.publisher.is_some()
+            && self.published.elapsed() >= every
+            && self.learner.counts().0 > 0
+        {
+            return self.publish().await;
+        }
+        if self.saves && self.saved.elapsed() >= self.options.checkpoint_every {
+            self.save(false).await?;
+        }
+        Ok(())
+    }
+
+    /// The row count of the publication after `rows`.
+    fn publication_after(&self, rows: u64) -> Option<u64> {
+        match self.options.publish_every {
+            Some(PublishEvery::Rows(every)) if self.publisher.is_some() => {
+                Some((rows / every + 1) * every)
+            }
+            _ => None,
+        }
+    }
+
+    /// Saves a checkpoint of the rows that are consumed.
+    async fn save(&mut self, publishes: bool) -> Result<()> {
+        if !self.saves {
+            return Ok(());
+        }
+        self.intake.settle(self.consumed);
+        let reach = self.query.as_ref().map_or(0, |query| query.reach.unwrap_or(0));
+        let from = self.consumed.saturating_sub(reach);
+        let cursors = match self.query {
+            Some(_) => self.ledger.cursors_at(from),
+            None => vec![],
+        };
+        let (learner, state) = self.learner.save();
+        let progress = OnlineProgress::new(
+            self.started_ms,
+            (self.consumed, from),
+            cursors,
+            self.intake.counted().clone(),
+            self.learner.classes(),
+            learner,
+            self.first_version,
+            publishes,
+        );
+        let bytes = progress.to_bytes(&state)?;
+        let outlives = self.query.is_some();
+        let fingerprint = self.request.fingerprint();
+        self.engine.store.put_checkpoint(&self.request.name, &fingerprint, bytes, outlives).await?;
+        self.ledger.forget_before(from);
+        self.saved = Instant::now();
+        (self.events)(Event::Checkpoint { epoch: 1 });
+        Ok(())
+    }
+
+    /// Publishes the model as it is, and tells of it in a row.
+    ///
+    /// # Errors
+    /// When the store cannot be written or the lease is lost.
+    pub async fn publish(&mut self) -> Result<()> {
+        self.check_finite()?;
+        self.save(true).await?;
+        self.publish_version().await
+    }
+
+    async fn publish_version(&mut self) -> Result<()> {
+        let Some(publisher) = &self.publisher else { return Ok(()) };
+        let model = self.model()?;
+        let keep = Some(self.options.keep_versions.unwrap_or(KEEP_VERSIONS));
+        let store = &self.engine.store;
+        let version = store.publish(&model, Publish::Replace, keep, Some(&publisher.lease)).await?;
+        self.version = version;
+        self.published = Instant::now();
+        (self.events)(Event::Published { model: model.name, version });
+        let rows = self.learner.counts().0;
+        let waiting = self.query.as_ref().and_then(|query| {
+            query.table().source().report().lag().map(|lag| match lag {
+                Lag::Bytes(n) | Lag::Files(n) => n,
+            })
+        });
+        let row = StreamRow {
+            model: &self.request.name,
+            version,
+            rows,
+            skipped: self.intake.counted().values().sum(),
+            progressive: self.learner.progressive(),
+            is_classifier: self.request.algorithm.is_classifier(),
+            rows_per_second: self.rate.take(rows),
+            waiting,
+        };
+        // Nobody may be reading any more; the training goes on.
+        let _ = publisher.rows.send(row.batch()).await;
+        Ok(())
+    }
+
+    /// A version that the checkpoint says is due, and that a crash kept from being published.
+    async fn publish_what_was_due(&mut self) -> Result<()> {
+        if !self.publish_on_start || self.publisher.is_none() {
+            return Ok(());
+        }
+        let rows = self.learner.counts().0;
+        let store = &self.engine.store;
+        let is_there = store.contains(&self.request.name).await?
+            && store
+                .versions(&self.request.name)
+                .await?
+                .0
+                .iter()
+                .any(|entry| entry.version >= self.first_version && entry.rows == rows);
+        if is_there { Ok(()) } else { self.publish_version().await }
+    }
+
+    /// Whether there is anything to publish.
+    pub fn has_learned(&self) -> bool {
+        self.learner.counts().0 > 0
+    }
+
+    /// Whether all that was learned is published.
+    pub async fn is_published(&self) -> Result<bool> {
+        let rows = self.learner.counts().0;
+        if !self.engine.store.contains(&self.request.name).await? {
+            return Ok(false);
+        }
+        let (versions, _) = self.engine.store.versions(&self.request.name).await?;
+        Ok(versions.iter().any(|entry| entry.version >= self.first_version && entry.rows == rows))
+    }
+
+    /// Says what a crash would lose.
+    fn warn_of_losses(&self) {
+        let Some(query) = &self.query else { return };
+        let source = query.table().source();
+        if !source.is_replayable() {
+            (self.events)(Event::Warning(format!(
+                "{} cannot be read again: a crash loses the rows since the last checkpoint \
+                 (checkpoint_every is {} s)",
+                source.location(),
+                self.options.checkpoint_every.as_secs_f64()
+            )));
+        }
+        if query.reach.is_none() {
+            (self.events)(Event::Warning(
+                "how far the windows of the query look back is not known, so a restart is not \
+                 exact: they begin anew"
+                    .to_owned(),
+            ));
+        }
+    }
+
+    fn tell(&self) {
+        let rows = self.learner.counts().0;
+        (self.events)(Event::Progress {
+            epoch: 1,
+            epochs: 1,
+            rows_done: rows,
+            rows,
+            loss: self.learner.progressive().all().mean_loss().unwrap_or(f64::NAN),
+        });
+    }
+
+    /// The model as it is.
+    ///
+    /// # Errors
+    /// When a scale is not finite.
+    pub fn model(&self) -> Result<Model> {
+        let snapshot = self.learner.snapshot()?;
+        let progressive = self.learner.progressive();
+        let (all, rows) = (progressive.all(), self.learner.counts().0);
+        let loss = all.mean_loss().unwrap_or(f64::NAN);
+        let mut metrics = vec![];
+        if self.request.algorithm.is_classifier() {
+            metrics.extend(all.accuracy().map(|x| ("accuracy".to_owned(), x)));
+            if snapshot.network.loss.has_probabilities() {
+                metrics.extend(all.mean_loss().map(|x| ("log_loss".to_owned(), x)));
+            }
+        } else {
+            metrics
+                .extend(all.mean_absolute_error().map(|x| ("mean_absolute_error".to_owned(), x)));
+        }
+        let skipped_rows: BTreeMap<String, u64> = self.intake.counted().clone();
+        let finished_ms = now_ms();
+        let trained = Trained {
+            encoder: snapshot.encoder,
+            labels: snapshot.labels,
+            network: snapshot.network,
+            parameters: snapshot.parameters,
+            optimizer: Some(self.options.optimizer),
+            moments: snapshot.moments,
+            steps: snapshot.steps,
+            rows,
+            skipped_rows: skipped_rows.clone(),
+            history: vec![HistoryEntry {
+                epoch: 1,
+                loss,
+                eval_loss: None,
+                learning_rate: self.options.learning_rate,
+                rows,
+                duration_ms: (finished_ms - self.started_ms).max(0) as u64,
+            }],
+            metrics,
+            metrics_on: "progressive".to_owned(),
+            loss,
+            eval_loss: None,
+        };
+        Ok(Model {
+            name: self.request.name.clone(),
+            version: 0,
+            algorithm: self.request.algorithm,
+            target: Target {
+                name: self.columns.target.0.clone(),
+                data_type: self.columns.target.1.clone(),
+            },
+            inputs: self.columns.inputs.clone(),
+            transform: self.request.transform.clone(),
+            weight: self.request.weight.clone(),
+            partition_by: vec![],
+            options: self.options.written_out(),
+            statement: self.request.statement.clone(),
+            parent: self.parent.map(|p| (p.name.clone(), p.version)),
+            seed: self.options.seed,
+            rows,
+            skipped_rows,
+            started_ms: self.started_ms,
+            finished_ms,
+            members: vec![Member { key: vec![], outcome: Ok(Box::new(trained)) }],
+        })
+    }
+}
+
+/// A batch with the ordinals of its rows as one more column.
+fn with_rows(batch: &RecordBatch, numbers: UInt64Array) -> Result<RecordBatch> {
+    use datafusion::arrow::datatypes::{DataType, Field, Schema};
+    let mut fields: Vec<Field> =
+        batch.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+    fields.push(Field::new(ROW_COLUMN, DataType::UInt64, false));
+    let columns = batch.columns().iter().cloned().chain([Arc::new(numbers) as _]).collect();
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+/// The one member of a model that is continued.
+fn parent_of(parent: &Model) -> Result<&Trained> {
+    match parent.members.first().map(|member| &member.outcome) {
+        Some(Ok(trained)) => Ok(trained),
+        Some(Err(reason)) => plan_err!("model {} cannot be continued: {reason}", parent.name),
+        None => plan_err!("model {} has nothing to continue", parent.name),
+    }
+}
+
+/// A learner before its first row.
+fn learner(
+    engine: &Engine,
+    request: &TrainRequest,
+    options: &TrainOptions,
+    intake: &Intake,
+    parent: Option<&Trained>,
+) -> Result<Learner> {
+    let is_classifier = request.algorithm.is_classifier();
+    let loss = options.loss.unwrap_or_else(|| default_loss(request.algorithm, 2));
+    let spec = match parent {
+        Some(parent) => NetworkSpec {
+            dropout: if options.is_given("dropout") {
+                options.dropout
+            } else {
+                parent.network.dropout
+            },
+            ..parent.network.clone()
+        },
+        None => NetworkSpec {
+            hidden: options.hidden.clone(),
+            activation: options.activation,
+            loss,
+            outputs: if loss == Loss::Softmax { 2 } else { 1 },
+            intercept: options.intercept,
+            dropout: options.dropout,
+        },
+    };
+    let make_descent = descents(engine, options, parent.map_or(0, |parent| parent.steps))?;
+    let (features, labels) = match parent {
+        Some(parent) => (Features::Fixed(Box::new(parent.encoder.clone())), parent.labels.clone()),
+        None => {
+            let running =
+                gradlake_udfs::encoder::RunningEncoder::new(&intake.inputs(), options.standardize)?;
+            let labels = match is_classifier {
+                true => Labels::Classes(vec![]),
+                false => Labels::Numbers { mean: 0.0, stddev: 1.0 },
+            };
+            (Features::Running(Box::new(running)), labels)
+        }
+    };
+    let start = parent.map(|parent| {
+        let network = Arc::new(spec.network(parent.encoder.width()));
+        let descent = make_descent(network);
+        let mut state = descent.state_from(parent.parameters.clone());
+        if parent.optimizer == Some(descent.optimizer) {
+            state.moments.clone_from(&parent.moments);
+        }
+        state.steps = parent.steps;
+        state
+    });
+    Ok(Learner::new(features, labels, spec, options.batch_size, make_descent, start))
+}
+
+/// What makes the descent of a network of any size.
+fn descents(engine: &Engine, options: &TrainOptions, first_step: u64) -> Result<MakeDescent> {
+    let (options, runner) = (options.clone(), engine.shards()?);
+    let schedule = options.schedule.resolve(1, 1);
+    Ok(Box::new(move |network: Arc<Network>| Descent {
+        optimizer: options.optimizer,
+        schedule,
+        first_step,
+        learning_rate: options.learning_rate as f32,
+        intercept_learning_rate: options.intercept_learning_rate.unwrap_or(options.learning_rate)
+            as f32,
+        l1: options.l1.unwrap_or(0.0) as f32,
+        l2: options.l2.unwrap_or(0.0) as f32,
+        seed: options.seed,
+        batch_size: options.batch_size,
+        shards: layout(&options, network.flops_per_row(), 0).shards,
+        runner: Arc::clone(&runner),
+        progress: Arc::new(Progress::default()),
+        // The loop looks for interruptions between batches, so that every step is whole.
+        interrupt: Arc::new(Interrupt::default()),
+        learner: network,
+    }))
+}

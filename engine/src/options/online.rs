@@ -1,0 +1,128 @@
+//! Options of a training that takes every row once, as it comes.
+
+use datafusion::common::{Result, plan_err};
+
+use super::{
+    ClassWeights, Parallel, ScheduleKind, Solver, Split, Statistics, TrainOptions, Warmup,
+};
+
+impl TrainOptions {
+    /// Sets what was not given to what one pass in order means, and refuses what it cannot do.
+    /// `because` says what asks for it.
+    ///
+    /// # Errors
+    /// Names the option that needs all rows at once.
+    pub fn go_online(&mut self, because: &str) -> Result<()> {
+        let wrong = [
+            ("epochs", self.epochs != 1, "1"),
+            ("shuffle", self.shuffle, "FALSE"),
+            ("split", !matches!(self.split, Split::Auto | Split::None), "none"),
+            ("early_stop", self.early_stop, "FALSE"),
+            ("patience", true, "left out"),
+            ("min_delta", true, "left out"),
+            ("split_column", true, "left out"),
+            ("split_fraction", true, "left out"),
+            ("tolerance", true, "left out"),
+            ("solver", !matches!(self.solver, Solver::Auto | Solver::Sgd), "sgd"),
+            ("replicas", self.replicas.is_some_and(|n| n > 1) && !self.is_gradient(), "1"),
+            ("round_rows", true, "left out"),
+            ("class_weights", self.class_weights == ClassWeights::Balanced, "none or a map"),
+            ("schedule", !self.is_endless(), "constant"),
+        ];
+        if let Some((name, _, right)) =
+            wrong.iter().find(|(name, wrong, _)| *wrong && self.is_given(name))
+        {
+            return plan_err!(
+                "option {name} must be {right} with {because}, which takes every row once as it \
+                 comes"
+            );
+        }
+        self.epochs = 1;
+        self.shuffle = false;
+        self.split = Split::None;
+        self.early_stop = false;
+        self.solver = Solver::Sgd;
+        Ok(())
+    }
+
+    /// The options of a training on an unbounded table, whose statistics are those of the rows so
+    /// far unless a continued model brings its own.
+    ///
+    /// # Errors
+    /// As [`TrainOptions::go_online`].
+    pub fn for_stream(&self, continues: bool) -> Result<Self> {
+        let mut options = self.clone();
+        options.go_online("an unbounded table")?;
+        match (continues, self.is_given("statistics"), self.statistics) {
+            (true, true, Statistics::Running) => {
+                return plan_err!(
+                    "CONTINUE keeps the encoder of the model, so statistics must be fixed"
+                );
+            }
+            (false, true, Statistics::Fixed) => {
+                return plan_err!(
+                    "statistics must be running on an unbounded table, whose rows are not known \
+                     before; CONTINUE of a model trained on a table brings fixed ones"
+                );
+            }
+            (true, ..) => options.statistics = Statistics::Fixed,
+            (false, ..) => options.statistics = Statistics::Running,
+        }
+        Ok(options)
+    }
+
+    fn is_gradient(&self) -> bool {
+        self.parallel == Some(Parallel::Gradient)
+    }
+
+    /// Whether the learning rate does not depend on the number of steps to come.
+    fn is_endless(&self) -> bool {
+        self.schedule.kind == ScheduleKind::Constant
+            && matches!(self.schedule.warmup, Warmup::Steps(_) | Warmup::Share(0.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gradlake_udfs::algorithm::Algorithm;
+
+    use super::super::OptionValue;
+    use super::*;
+
+    fn check(given: &[(&str, OptionValue)]) -> Result<TrainOptions> {
+        let given: Vec<_> = given.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect();
+        TrainOptions::check(Algorithm::LogisticRegression, &given)
+    }
+
+    fn word(text: &str) -> OptionValue {
+        OptionValue::Word(text.to_owned())
+    }
+
+    #[test]
+    fn one_pass_is_what_running_statistics_mean() {
+        let options = check(&[("statistics", word("running"))]).unwrap();
+        assert_eq!((options.epochs, options.shuffle, options.split), (1, false, Split::None));
+        assert_eq!(options.solver, Solver::Sgd);
+        for (name, value, expected) in [
+            ("epochs", OptionValue::Number("2".to_owned()), "epochs must be 1"),
+            ("shuffle", OptionValue::Bool(true), "shuffle must be FALSE"),
+            ("split", word("random"), "split must be none"),
+            ("replicas", OptionValue::Number("2".to_owned()), "replicas must be 1"),
+            ("schedule", word("cosine"), "schedule must be constant"),
+            ("solver", word("newton"), "solver must be sgd"),
+        ] {
+            let error = check(&[("statistics", word("running")), (name, value)]).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn streams_are_running_unless_continued() {
+        let options = check(&[]).unwrap();
+        assert_eq!(options.for_stream(false).unwrap().statistics, Statistics::Running);
+        assert_eq!(options.for_stream(true).unwrap().statistics, Statistics::Fixed);
+        let fixed = check(&[("statistics", word("fixed"))]).unwrap();
+        let error = fixed.for_stream(false).unwrap_err().to_string();
+        assert!(error.contains("must be running on an unbounded table"), "{error}");
+    }
+}

@@ -1,0 +1,522 @@
+//! Preprocessing that learns while it encodes: means, scales and categories of the rows so far.
+//!
+//! ```text
+//! columns ──► RawRows ──► update(rows a..b) ──► encode(rows a..b) ──► mini-batch
+//!             (once a batch)   (statistics)        (as the scales are now)
+//! ```
+//! Statistics advance row by row, so that they do not depend on how rows are cut into batches; new
+//! categories get the next row of the weight table in the order in which rows bring them.
+//!
+//! The update of a number is Welford's (1962), the variance the population's: with mini-batches of
+//! one row this is what river's `StandardScaler` does.
+
+use std::ops::Range;
+
+use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::DataType;
+use datafusion_common::{Result, exec_err, plan_err};
+use serde::{Deserialize, Serialize};
+
+use super::apply::{cycles, numbers, unix_seconds, vectors};
+use super::{Encoder, Feature, FeatureKind, Interner, Kind, Scale};
+use crate::batch::{NO_CATEGORY, Width};
+
+/// A provisional code of NULL.
+const NULL: u32 = u32::MAX;
+
+/// How a dense input is scaled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scaling {
+    /// By mean and standard deviation.
+    Standard,
+    /// Not at all, but missing values become the mean.
+    Raw,
+    /// Not at all: cycles of a timestamp.
+    Cycle,
+    /// By the largest element so far of the vector of bytes that begins at that slot.
+    Bytes(usize),
+}
+
+/// Rows as numbers, before statistics: read once from a batch of columns.
+#[derive(Debug, Default)]
+pub struct RawRows {
+    /// Number of rows.
+    pub rows: usize,
+    /// `[rows, d]`; NaN is missing.
+    dense: Vec<f64>,
+    /// `[rows, c]` provisional codes.
+    codes: Vec<u32>,
+}
+
+/// Statistics of the dense inputs, one entry each.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Slots {
+    scaling: Vec<Scaling>,
+    count: Vec<f64>,
+    missing: Vec<f64>,
+    mean: Vec<f64>,
+    squares: Vec<f64>,
+    min: Vec<f64>,
+    max: Vec<f64>,
+    /// What is subtracted and divided by, as of the last update.
+    center: Vec<f64>,
+    divisor: Vec<f64>,
+}
+
+impl Slots {
+    fn push(&mut self, scaling: Scaling) {
+        self.scaling.push(scaling);
+        for (values, start) in [
+            (&mut self.count, 0.0),
+            (&mut self.missing, 0.0),
+            (&mut self.mean, 0.0),
+            (&mut self.squares, 0.0),
+            (&mut self.min, f64::INFINITY),
+            (&mut self.max, f64::NEG_INFINITY),
+            (&mut self.center, 0.0),
+            (&mut self.divisor, 1.0),
+        ] {
+            values.push(start);
+        }
+    }
+
+    fn update(&mut self, row: &[f64]) {
+        for (i, x) in row.iter().enumerate() {
+            if x.is_finite() {
+                self.count[i] += 1.0;
+                let delta = x - self.mean[i];
+                self.mean[i] += delta / self.count[i];
+                self.squares[i] += delta * (x - self.mean[i]);
+                self.min[i] = self.min[i].min(*x);
+                self.max[i] = self.max[i].max(*x);
+            } else {
+                self.missing[i] += 1.0;
+            }
+        }
+    }
+
+    fn rescale(&mut self) {
+        for i in 0..self.scaling.len() {
+            match self.scaling[i] {
+                Scaling::Standard => {
+                    let rows = self.count[i] + self.missing[i];
+                    let stddev = if rows > 0.0 { (self.squares[i] / rows).sqrt() } else { 0.0 };
+                    let noise = f64::EPSILON * self.mean[i].abs() * 8.0;
+                    let varies = stddev > noise && self.min[i] < self.max[i];
+                    self.center[i] = self.mean[i];
+                    self.divisor[i] = if varies || !stddev.is_finite() { stddev } else { 1.0 };
+                }
+                Scaling::Bytes(_) | Scaling::Raw | Scaling::Cycle => {}
+            }
+        }
+        // A vector of bytes has one divisor: the largest element of all.
+        let mut i = 0;
+        while i < self.scaling.len() {
+            let Scaling::Bytes(first) = self.scaling[i] else {
+                i += 1;
+                continue;
+            };
+            let len = self.scaling[i..].iter().take_while(|s| **s == Scaling::Bytes(first)).count();
+            let most = self.max[i..i + len].iter().copied().fold(1.0, f64::max);
+            self.divisor[i..i + len].fill(most);
+            i += len;
+        }
+    }
+
+    fn scale(&self, i: usize) -> Scale {
+        let known = self.count[i] > 0.0;
+        Scale {
+            mean: self.mean[i],
+            center: self.center[i],
+            stddev: self.divisor[i],
+            min: if known { self.min[i] } else { f64::NAN },
+            max: if known { self.max[i] } else { f64::NAN },
+        }
+    }
+}
+
+/// One input column.
+#[derive(Clone, Debug)]
+struct Input {
+    name: String,
+    data_type: DataType,
+    kind: Kind,
+    /// Its dense inputs, or nothing and the number of its category column.
+    dense: Range<usize>,
+    column: usize,
+}
+
+/// Preprocessing whose statistics grow with every row.
+#[derive(Debug)]
+pub struct RunningEncoder {
+    inputs: Vec<Input>,
+    slots: Slots,
+    interners: Vec<Interner>,
+    /// Row of the weight table by category column and provisional code.
+    places: Vec<Vec<u32>>,
+    /// Row of the weight table of NULL by category column.
+    nulls: Vec<u32>,
+    /// Category column and text (None: NULL) of each row of the weight table.
+    table: Vec<(usize, Option<String>)>,
+}
+
+/// A running encoder as a checkpoint keeps it; numbers by their bits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningState {
+    /// Count, missing, mean, squares, min and max of each dense input.
+    slots: Vec<[u64; 6]>,
+    /// Category column and text of each row of the weight table.
+    table: Vec<(usize, Option<String>)>,
+}
+
+impl RunningEncoder {
+    /// Of no rows yet. `inputs` are flattened columns.
+    ///
+    /// # Errors
+    /// When a type cannot be a feature, or is a list whose length its type does not say.
+    pub fn new(inputs: &[(String, DataType)], standardize: bool) -> Result<Self> {
+        let mut slots = Slots::default();
+        let mut columns = vec![];
+        let mut categories = 0;
+        let standard = if standardize { Scaling::Standard } else { Scaling::Raw };
+        for (name, data_type) in inputs {
+            let kind = Kind::of(name, data_type)?;
+            let first = slots.scaling.len();
+            let mut column = 0;
+            match kind {
+                Kind::Number | Kind::Boolean => slots.push(standard),
+                Kind::Timestamp => {
+                    slots.push(Scaling::Standard);
+                    (0..6).for_each(|_| slots.push(Scaling::Cycle));
+                }
+                Kind::Category => {
+                    column = categories;
+                    categories += 1;
+                }
+                Kind::Vector => {
+                    let DataType::FixedSizeList(item, n) = data_type else {
+                        return plan_err!(
+                            "running statistics need vectors of a length that their type says, but \
+                             column {name} is {data_type}; cast it with arrow_cast({name}, \
+                             'FixedSizeList(...)')"
+                        );
+                    };
+                    let bytes = *item.data_type() == DataType::UInt8;
+                    let scaling = if bytes { Scaling::Bytes(first) } else { standard };
+                    (0..*n).for_each(|_| slots.push(scaling));
+                }
+            }
+            let dense = first..slots.scaling.len();
+            columns.push(Input {
+                name: name.clone(),
+                data_type: data_type.clone(),
+                kind,
+                dense,
+                column,
+            });
+        }
+        Ok(Self {
+            inputs: columns,
+            slots,
+            interners: (0..categories).map(|_| Interner::default()).collect(),
+            places: vec![vec![]; categories],
+            nulls: vec![NO_CATEGORY; categories],
+            table: vec![],
+        })
+    }
+
+    /// Width of the rows so far: its categories are those that rows have brought.
+    pub fn width(&self) -> Width {
+        Width {
+            dense: self.slots.scaling.len(),
+            columns: self.interners.len(),
+            categories: self.table.len(),
+        }
+    }
+
+    /// Reads columns (flattened, in the order of the inputs) of `rows` rows over `out`.
+    ///
+    /// # Errors
+    /// When a column is not of the type that was declared.
+    pub fn read(&mut self, columns: &[ArrayRef], rows: usize, out: &mut RawRows) -> Result<()> {
+        let (d, c) = (self.slots.scaling.len(), self.interners.len());
+        out.rows = rows;
+        out.dense.clear();
+        out.dense.resize(rows * d, f64::NAN);
+        out.codes.clear();
+        out.codes.resize(rows * c, NULL);
+        for (input, array) in self.inputs.iter().zip(columns) {
+            let first = input.dense.start;
+            match input.kind {
+                Kind::Number | Kind::Boolean => {
+                    let values = numbers(&input.name, array)?;
+                    let places = out.dense.iter_mut().skip(first).step_by(d);
+                    for (place, value) in places.zip(values.iter()) {
+                        *place = value.unwrap_or(f64::NAN);
+                    }
+                }
+                Kind::Timestamp => {
+                    let seconds = unix_seconds(array)?;
+                    for (row, value) in out.dense.chunks_exact_mut(d).zip(seconds.iter()) {
+                        row[first] = value.unwrap_or(f64::NAN);
+                        for (place, cycle) in
+                            row[first + 1..first + 7].iter_mut().zip(cycles(value))
+                        {
+                            *place = f64::from(cycle);
+                        }
+                    }
+                }
+                Kind::Vector => {
+                    let (values, starts, length) = vectors(&input.name, array)?;
+                    let n = input.dense.len();
+                    if length.is_some_and(|length| length != n) {
+                        return exec_err!(
+                            "column {} has lists of {}, but {n} are needed",
+                            input.name,
+                            length.unwrap_or(0)
+                        );
+                    }
+                    let values = numbers(&input.name, &values)?;
+                    for (row, start) in out.dense.chunks_exact_mut(d).zip(&starts) {
+                        let Some(start) = start else { continue };
+                        for (i, place) in row[first..first + n].iter_mut().enumerate() {
+                            if values.is_valid(start + i) {
+                                *place = values.value(start + i);
+                            }
+                        }
+                    }
+                }
+                Kind::Category => {
+                    let codes = self.interners[input.column].intern(array)?;
+                    let places = out.codes.iter_mut().skip(input.column).step_by(c);
+                    for (place, code) in places.zip(codes.iter()) {
+                        *place = code.unwrap_or(NULL);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes rows into the statistics; their scales are those of all rows so far from then on.
+    pub fn update(&mut self, raw: &RawRows, rows: Range<usize>) {
+        let (d, c) = (self.slots.scaling.len(), self.interners.len());
+        if d > 0 {
+            for row in raw.dense[rows.start * d..rows.end * d].chunks_exact(d) {
+                self.slots.update(row);
+            }
+            self.slots.rescale();
+        }
+        if c > 0 {
+            for row in raw.codes[rows.start * c..rows.end * c].chunks_exact(c) {
+                for (column, code) in row.iter().enumerate() {
+                    self.meet(column, *code);
+                }
+            }
+        }
+    }
+
+    /// Gives a category a row of the weight table when it comes for the first time.
+    #[inline]
+    fn meet(&mut self, column: usize, code: u32) {
+        let next = self.table.len() as u32;
+        if code == NULL {
+            if self.nulls[column] == NO_CATEGORY {
+                self.nulls[column] = next;
+                self.table.push((column, None));
+            }
+            return;
+        }
+        let places = &mut self.places[column];
+        if places.len() <= code as usize {
+            places.resize(self.interners[column].values().len(), NO_CATEGORY);
+        }
+        if places[code as usize] == NO_CATEGORY {
+            places[code as usize] = next;
+            let text = self.interners[column].value(code).map(str::to_owned);
+            self.table.push((column, text));
+        }
+    }
+
+    /// Encodes rows as the statistics are now, into `dense[rows, d]` and `codes[rows, c]`.
+    pub fn encode(&self, raw: &RawRows, rows: Range<usize>, dense: &mut [f32], codes: &mut [u32]) {
+        let (d, c) = (self.slots.scaling.len(), self.interners.len());
+        if d > 0 {
+            let from = raw.dense[rows.start * d..rows.end * d].chunks_exact(d);
+            let Slots { mean, center, divisor, .. } = &self.slots;
+            for (out, row) in dense.chunks_exact_mut(d).zip(from) {
+                for (i, (out, x)) in out.iter_mut().zip(row).enumerate() {
+                    let x = if x.is_finite() { *x } else { mean[i] };
+                    *out = ((x - center[i]) / divisor[i]) as f32;
+                }
+            }
+        }
+        if c > 0 {
+            let from = raw.codes[rows.start * c..rows.end * c].chunks_exact(c);
+            for (out, row) in codes.chunks_exact_mut(c).zip(from) {
+                for (column, (out, code)) in out.iter_mut().zip(row).enumerate() {
+                    *out = if *code == NULL {
+                        self.nulls[column]
+                    } else {
+                        let place = self.places[column].get(*code as usize);
+                        place.copied().unwrap_or(NO_CATEGORY)
+                    };
+                }
+            }
+        }
+    }
+
+    /// The encoder that the statistics make now, and for each of its categories (in the order of
+    /// its weight table) the row of this one's table.
+    ///
+    /// # Errors
+    /// When a scale is not finite.
+    pub fn snapshot(&self) -> Result<(Encoder, Vec<usize>)> {
+        let mut features = vec![];
+        let mut order = vec![];
+        for input in &self.inputs {
+            let scales: Vec<Scale> = input.dense.clone().map(|i| self.slots.scale(i)).collect();
+            let missing = input.dense.start;
+            let null_count = self.slots.missing.get(missing).copied().unwrap_or(0.0) as u64;
+            let (kind, null_count) = match input.kind {
+                Kind::Number => (FeatureKind::Number(scales[0]), null_count),
+                Kind::Boolean => (FeatureKind::Boolean(scales[0]), null_count),
+                Kind::Timestamp => (FeatureKind::Timestamp(scales[0]), null_count),
+                Kind::Vector => (FeatureKind::Vector(scales), null_count),
+                Kind::Category => {
+                    let mut own: Vec<(&Option<String>, usize)> = self
+                        .table
+                        .iter()
+                        .enumerate()
+                        .filter(|(_, (column, _))| *column == input.column)
+                        .map(|(row, (_, text))| (text, row))
+                        .collect();
+                    own.sort_unstable();
+                    order.extend(own.iter().map(|(_, row)| *row));
+                    let texts = own.into_iter().map(|(text, _)| text.clone()).collect();
+                    (FeatureKind::Category(texts), 0)
+                }
+            };
+            features.push(Feature {
+                name: input.name.clone(),
+                data_type: input.data_type.clone(),
+                kind,
+                null_count,
+            });
+        }
+        Ok((Encoder::new(features)?, order))
+    }
+
+    /// The statistics, for a checkpoint.
+    pub fn state(&self) -> RunningState {
+        let s = &self.slots;
+        let slots = (0..s.scaling.len())
+            .map(|i| {
+                [s.count[i], s.missing[i], s.mean[i], s.squares[i], s.min[i], s.max[i]]
+                    .map(f64::to_bits)
+            })
+            .collect();
+        RunningState { slots, table: self.table.clone() }
+    }
+
+    /// Goes on from the statistics of a checkpoint.
+    ///
+    /// # Errors
+    /// When they are of other columns.
+    pub fn restore(&mut self, state: &RunningState) -> Result<()> {
+        if state.slots.len() != self.slots.scaling.len()
+            || state.table.iter().any(|(column, _)| *column >= self.interners.len())
+        {
+            return exec_err!("the running statistics of the checkpoint are of other columns");
+        }
+        for (i, bits) in state.slots.iter().enumerate() {
+            let [count, missing, mean, squares, min, max] = bits.map(f64::from_bits);
+            let s = &mut self.slots;
+            (s.count[i], s.missing[i], s.mean[i]) = (count, missing, mean);
+            (s.squares[i], s.min[i], s.max[i]) = (squares, min, max);
+        }
+        self.slots.rescale();
+        self.table.clear();
+        for (column, text) in &state.table {
+            let code = match text {
+                None => NULL,
+                Some(text) => {
+                    let array: ArrayRef =
+                        std::sync::Arc::new(arrow::array::StringArray::from(vec![text.as_str()]));
+                    let codes = self.interners[*column].intern(&array)?;
+                    codes.value(0)
+                }
+            };
+            self.meet(*column, code);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Float64Array, StringArray};
+
+    use super::*;
+
+    fn columns(x: &[Option<f64>], c: &[Option<&str>]) -> Vec<ArrayRef> {
+        vec![Arc::new(Float64Array::from(x.to_vec())), Arc::new(StringArray::from(c.to_vec()))]
+    }
+
+    fn encoder() -> RunningEncoder {
+        let inputs = [("x".to_owned(), DataType::Float64), ("c".to_owned(), DataType::Utf8)];
+        RunningEncoder::new(&inputs, true).unwrap()
+    }
+
+    /// river's StandardScaler, learn_one then transform_one, on 1, 3, 3, 7:
+    /// 0, 1, 0.70710678, 1.60591014 (population variance).
+    #[test]
+    fn scales_are_those_of_the_rows_so_far() {
+        let mut encoder = encoder();
+        let mut raw = RawRows::default();
+        let x = [Some(1.0), Some(3.0), Some(3.0), Some(7.0), None];
+        let c = [Some("b"), None, Some("a"), Some("b"), Some("c")];
+        encoder.read(&columns(&x, &c), 5, &mut raw).unwrap();
+        let (mut dense, mut codes) = (vec![0.0; 5], vec![0; 5]);
+        for i in 0..5 {
+            encoder.update(&raw, i..i + 1);
+            encoder.encode(&raw, i..i + 1, &mut dense[i..=i], &mut codes[i..=i]);
+        }
+        for (found, truth) in dense.iter().zip([0.0, 1.0, 0.707_106_78, 1.605_910_1, 0.0]) {
+            assert!((found - truth).abs() < 1e-6, "{dense:?}");
+        }
+        assert_eq!(codes, [0, 1, 2, 0, 3]);
+        let (frozen, order) = encoder.snapshot().unwrap();
+        // Sorted with NULL first: NULL, a, b, c.
+        assert_eq!(order, [1, 2, 0, 3]);
+        assert_eq!(frozen.width(), encoder.width());
+        let FeatureKind::Number(scale) = frozen.features()[0].kind else { panic!("a number") };
+        // Variance with NULL at the mean: (4 x 4.75) / 5.
+        assert!((scale.mean - 3.5).abs() < 1e-12 && (scale.stddev - 3.8f64.sqrt()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn batches_and_restarts_change_nothing() {
+        let x: Vec<Option<f64>> =
+            (0..50).map(|i| (i % 7 != 0).then_some(f64::from(i) * 0.37 - 3.0)).collect();
+        let names = ["u", "v", "w", "x", "y"];
+        let c: Vec<Option<&str>> = (0..50).map(|i| names.get(i * i % 6).copied()).collect();
+        let mut whole = encoder();
+        let mut raw = RawRows::default();
+        whole.read(&columns(&x, &c), 50, &mut raw).unwrap();
+        (0..10).for_each(|i| whole.update(&raw, 5 * i..5 * i + 5));
+        let mut parts = encoder();
+        for cut in [0..10, 10..15, 15..35, 35..50] {
+            parts.read(&columns(&x[cut.clone()], &c[cut.clone()]), cut.len(), &mut raw).unwrap();
+            (0..cut.len() / 5).for_each(|i| parts.update(&raw, 5 * i..5 * i + 5));
+            let state = parts.state();
+            let text = serde_json::to_string(&state).unwrap();
+            parts = encoder();
+            parts.restore(&serde_json::from_str(&text).unwrap()).unwrap();
+        }
+        assert_eq!(parts.state(), whole.state());
+        assert_eq!(parts.snapshot().unwrap(), whole.snapshot().unwrap());
+    }
+}

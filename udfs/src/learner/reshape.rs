@@ -1,0 +1,77 @@
+//! Flat buffers of one layout in another: inputs and outputs that are added, taken away or put in
+//! another order.
+
+use super::Layout;
+
+/// Where the new rows of the first weight (inputs) and the new units of the last layer (outputs) come
+/// from; None inside: from nowhere. None outside: all stay as they are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reshape<'a> {
+    /// By new input, the old one.
+    pub inputs: Option<&'a [Option<usize>]>,
+    /// By new output, the old one.
+    pub outputs: Option<&'a [Option<usize>]>,
+}
+
+impl Reshape<'_> {
+    /// Copies `from` in the layout `old` over `to` in the layout `new`, which must have the same
+    /// tensors in other shapes. What comes from nowhere keeps the value that `to` has.
+    pub fn copy(&self, old: &Layout, new: &Layout, from: &[f32], to: &mut [f32]) {
+        let last = new.tensors().last().map_or(0, |tensor| tensor.layer);
+        for (before, after) in old.tensors().iter().zip(new.tensors()) {
+            // A bias is one row of units.
+            let (rows, units) = match after.shape.as_slice() {
+                [rows, units] => (*rows, *units),
+                _ => (1, after.len()),
+            };
+            let old_units = before.shape.last().copied().unwrap_or(0);
+            let source = &from[before.range()];
+            let target = &mut to[after.range()];
+            let is_first_weight = after.layer == 0 && after.shape.len() == 2;
+            for row in 0..rows {
+                let old_row = match self.inputs {
+                    Some(inputs) if is_first_weight => inputs[row],
+                    _ => Some(row),
+                };
+                let Some(old_row) = old_row else { continue };
+                for unit in 0..units {
+                    let old_unit = match self.outputs {
+                        Some(outputs) if after.layer == last => outputs[unit],
+                        _ => Some(unit),
+                    };
+                    let Some(old_unit) = old_unit else { continue };
+                    target[row * units + unit] = source[old_row * old_units + old_unit];
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::learner::Role;
+
+    fn layout(inputs: usize, outputs: usize) -> Layout {
+        let mut layout = Layout::default();
+        layout.push(0, "weight", vec![inputs, outputs], Role::Weight);
+        layout.push(0, "bias", vec![outputs], Role::Intercept);
+        layout
+    }
+
+    #[test]
+    fn inputs_and_outputs_come_from_where_they_were() {
+        let (old, new) = (layout(2, 2), layout(3, 3));
+        let from = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let mut to = [9.0; 12];
+        let map = Reshape {
+            inputs: Some(&[Some(1), None, Some(0)]),
+            outputs: Some(&[Some(1), Some(0), None]),
+        };
+        map.copy(&old, &new, &from, &mut to);
+        assert_eq!(to, [4.0, 3.0, 9.0, 9.0, 9.0, 9.0, 2.0, 1.0, 9.0, 6.0, 5.0, 9.0]);
+        let mut same = [0.0; 6];
+        Reshape::default().copy(&old, &old, &from, &mut same);
+        assert_eq!(same, from);
+    }
+}
