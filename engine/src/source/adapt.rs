@@ -291,7 +291,7 @@ mod tests {
         let (a, b) = (("a", DataType::Int32, true), ("b", DataType::Utf8, true));
         let c = ("c", DataType::Utf8, true);
         assert_eq!(
-            refused(&[a.clone()], Columns::Same),
+            refused(std::slice::from_ref(&a), Columns::Same),
             "producer 1 has no column b, which the table has; it has a"
         );
         assert_eq!(

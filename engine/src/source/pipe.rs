@@ -16,7 +16,7 @@ use super::{Cursor, Lag, Reader, Report, Rows, Source};
 /// What a path is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Input {
-    StandardInput,
+    Standard,
     Fifo(PathBuf),
     File(PathBuf),
 }
@@ -38,7 +38,7 @@ impl PipeSource {
     /// The standard input of the process.
     pub(super) fn standard_input(location: &str, format: Format, schema: SchemaRef) -> Self {
         let report = Arc::default();
-        Self { input: Input::StandardInput, location: location.to_owned(), format, schema, report }
+        Self { input: Input::Standard, location: location.to_owned(), format, schema, report }
     }
 
     /// The FIFO or file at a path.
@@ -90,7 +90,7 @@ impl Source for PipeSource {
         let cannot = |error| exec_datafusion_err!("{} cannot be opened: {error}", self.location);
         let mut length = None;
         let feed = match &self.input {
-            Input::StandardInput => Feed::standard_input().map_err(|error| match error.kind() {
+            Input::Standard => Feed::standard_input().map_err(|error| match error.kind() {
                 ErrorKind::ResourceBusy => {
                     exec_datafusion_err!("another query reads standard input; one at a time can")
                 }
@@ -122,7 +122,7 @@ impl Source for PipeSource {
 
     fn kind(&self) -> &'static str {
         match self.input {
-            Input::StandardInput => "stdin",
+            Input::Standard => "stdin",
             Input::Fifo(_) => "fifo",
             Input::File(_) => "file",
         }

@@ -484,7 +484,9 @@ mod tests {
             encoder.update(&raw, i..i + 1);
             encoder.encode(&raw, i..i + 1, &mut dense[i..=i], &mut codes[i..=i]);
         }
-        for (found, truth) in dense.iter().zip([0.0, 1.0, 0.707_106_78, 1.605_910_1, 0.0]) {
+        for (found, truth) in
+            dense.iter().zip([0.0, 1.0, std::f32::consts::FRAC_1_SQRT_2, 1.605_910_1, 0.0])
+        {
             assert!((found - truth).abs() < 1e-6, "{dense:?}");
         }
         assert_eq!(codes, [0, 1, 2, 0, 3]);
