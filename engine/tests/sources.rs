@@ -2,6 +2,7 @@
 //! that fill up while they are read.
 
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Helpers of tests are tests.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -35,18 +36,10 @@ struct Lake {
 
 impl Lake {
     fn new() -> Self {
-        Self::with_threads(2)
-    }
-
-    /// Filters on one thread keep the order of rows; on several DataFusion deals out batches.
-    fn with_threads(threads: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let warehouse = folder.path().join("warehouse").display().to_string();
-        let options = EngineOptions {
-            warehouse: Some(warehouse),
-            threads: Some(threads),
-            ..Default::default()
-        };
+        let options =
+            EngineOptions { warehouse: Some(warehouse), threads: Some(2), ..Default::default() };
         Self { folder, engine: Engine::open(options).unwrap() }
     }
 
@@ -195,7 +188,7 @@ fn put(path: &Path, bytes: &[u8]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn several_producers_over_tcp() {
-    let lake = Lake::with_threads(1);
+    let lake = Lake::new();
     let port = free_port();
     lake.create("JSON", &format!("tcp://127.0.0.1:{port}"), "OPTIONS ('producers' '3')").await;
     let mut stream = lake.select("SELECT x FROM t WHERE s = 'keep'").await;
@@ -366,6 +359,22 @@ async fn a_query_that_ends_lets_go_of_its_socket() {
     let error = two.next().await.unwrap().unwrap_err().to_string();
     assert!(error.contains("is in use by another query or program"), "{error}");
     one.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_pass_a_filter_come_at_once() {
+    let lake = Lake::new();
+    let path = lake.path("x.sock");
+    lake.create("JSON", &format!("unix://{}", path.display()), "").await;
+    let sql = "SELECT 2 * x AS x FROM t WHERE s LIKE '%k%'";
+    let mut stream = lake.select(sql).await;
+    let reading = tokio::spawn(async move { (some(&mut stream, 1).await, stream) });
+    let mut socket = connect(&path);
+    socket.write_all(b"{\"x\": 3, \"s\": \"drop\"}\n{\"x\": 4, \"s\": \"keep\"}\n").unwrap();
+    let (values, mut stream) = reading.await.unwrap();
+    assert_eq!(values, [8]);
+    socket.write_all(b"{\"x\": 5, \"s\": \"keep\"}\n").unwrap();
+    assert_eq!(some(&mut stream, 1).await, [10]);
 }
 
 #[tokio::test]
@@ -571,7 +580,7 @@ async fn a_folder_goes_on_at_a_cursor() {
 
 #[tokio::test]
 async fn the_ledger_finds_the_cursor_of_any_row() {
-    let lake = Lake::with_threads(1);
+    let lake = Lake::new();
     let folder = lake.path("in");
     std::fs::create_dir(&folder).unwrap();
     put(&folder.join("a.parquet"), &parquet(&batch(0..20_000), 7000));

@@ -41,12 +41,13 @@ impl Pairs {
         if let Some(whose) = whose(key) {
             return plan_err!("option {key} is for {whose}, and the table is {what}");
         }
-        let has = match known {
-            [] => "has none".to_owned(),
-            known => format!("has {}", known.join(", ")),
-        };
-        let near = suggestion(nearest(key, known.iter().copied()));
-        plan_err!("unknown option {key}{near}: {what} {has}")
+        match (nearest(key, known.iter().copied()), known) {
+            (None, []) => plan_err!("unknown option {key}; {what} has no options"),
+            (None, known) => {
+                plan_err!("unknown option {key}; {what} has the options {}", known.join(", "))
+            }
+            (near, _) => plan_err!("unknown option {key}{}", suggestion(near)),
+        }
     }
 
     fn get(&self, key: &str) -> Option<&str> {
@@ -171,8 +172,12 @@ mod tests {
         };
         assert_eq!(
             refused(&[("format.producer", "2")]),
-            "Error during planning: unknown option producer; did you mean producers?; a socket has \
-             producers, listen.anywhere"
+            "Error during planning: unknown option producer; did you mean producers?"
+        );
+        assert_eq!(
+            refused(&[("format.colour", "red")]),
+            "Error during planning: unknown option colour; a socket has the options producers, \
+             listen.anywhere"
         );
         assert_eq!(
             refused(&[("format.poll", "2 s")]),

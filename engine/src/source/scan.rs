@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array};
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::compute::filter_record_batch;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::cast::as_boolean_array;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -20,7 +22,7 @@ use datafusion::physical_plan::{
 };
 use futures::stream::try_unfold;
 
-use super::{Cursor, Ledger, Reader, Rows, Source};
+use super::{Cursor, Ledger, ROW_COLUMN, Reader, Rows, Source};
 
 /// Who numbers the rows of a scan, and where it begins.
 #[derive(Clone, Debug)]
@@ -34,6 +36,7 @@ pub(super) struct Numbers {
 pub struct SourceScan {
     source: Arc<dyn Source>,
     numbers: Option<Numbers>,
+    filter: Option<Arc<dyn PhysicalExpr>>,
     columns: Arc<[usize]>,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
@@ -41,11 +44,16 @@ pub struct SourceScan {
 }
 
 impl SourceScan {
-    /// Reads the columns at `columns`: positions in the source's schema, of which the one after
-    /// its last is the row number. `schema` is that of the output.
+    /// Reads the rows for which `filter` is true, and of them the columns at `columns`: positions
+    /// in the source's schema, of which the one after its last is the row number. `schema` is that
+    /// of the output.
+    ///
+    /// The scan filters by itself because DataFusion's filter holds rows back until it has a
+    /// whole batch of them, and on a stream they may be long in coming.
     pub(super) fn new(
         source: Arc<dyn Source>,
         numbers: Option<Numbers>,
+        filter: Option<Arc<dyn PhysicalExpr>>,
         columns: Arc<[usize]>,
         schema: SchemaRef,
         orderings: Vec<LexOrdering>,
@@ -60,6 +68,7 @@ impl SourceScan {
         Self {
             source,
             numbers,
+            filter,
             columns,
             schema,
             properties: Arc::new(properties),
@@ -82,6 +91,9 @@ impl DisplayAs for SourceScan {
         }
         let projection = ProjectSchemaDisplay(&self.schema);
         write!(f, "SourceScan: kind={kind}, location={location}, projection={projection}")?;
+        if let Some(filter) = &self.filter {
+            write!(f, ", filter={filter}")?;
+        }
         let orderings: Vec<_> =
             self.properties.equivalence_properties().oeq_class().iter().cloned().collect();
         display_orderings(f, &orderings)
@@ -103,9 +115,9 @@ impl ExecutionPlan for SourceScan {
 
     fn apply_expressions(
         &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+        visit: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
     ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
+        self.filter.as_ref().map_or(Ok(TreeNodeRecursion::Continue), visit)
     }
 
     fn replace_children(
@@ -140,6 +152,7 @@ impl ExecutionPlan for SourceScan {
             source: Arc::clone(&self.source),
             partition,
             numbers: self.numbers.clone(),
+            filter: self.filter.clone(),
             columns: Arc::clone(&self.columns),
             schema: Arc::clone(&self.schema),
             metrics: BaselineMetrics::new(&self.metrics, partition),
@@ -165,6 +178,7 @@ struct Part {
     source: Arc<dyn Source>,
     partition: usize,
     numbers: Option<Numbers>,
+    filter: Option<Arc<dyn PhysicalExpr>>,
     columns: Arc<[usize]>,
     schema: SchemaRef,
     metrics: BaselineMetrics,
@@ -176,33 +190,47 @@ impl Part {
             Some(reader) => reader,
             None => self.source.open(self.partition, self.from()).await?,
         };
-        let Some(rows) = reader.next().await? else { return Ok(None) };
-        let batch = self.output(rows)?;
-        self.source.report().add_rows(batch.num_rows() as u64);
-        self.metrics.output_rows().add(batch.num_rows());
-        Ok(Some((batch, Some(reader))))
+        while let Some(rows) = reader.next().await? {
+            self.source.report().add_rows(rows.batch.num_rows() as u64);
+            let batch = self.output(rows)?;
+            if batch.num_rows() > 0 {
+                self.metrics.output_rows().add(batch.num_rows());
+                return Ok(Some((batch, Some(reader))));
+            }
+            // A filter that lets nothing through must not keep others from the processor.
+            tokio::task::consume_budget().await;
+        }
+        Ok(None)
     }
 
     fn from(&self) -> Option<&Cursor> {
         self.numbers.as_ref()?.from.as_ref()?.get(self.partition)
     }
 
-    /// The columns of the output; rows are numbered even if nobody asks for their numbers.
+    /// The rows and columns of the output. Rows are numbered before they are filtered, and even if
+    /// nobody asks for their numbers.
     fn output(&self, rows: Rows) -> Result<RecordBatch> {
-        let Rows { batch, first } = rows;
-        let count = batch.num_rows();
-        let number = self
-            .numbers
-            .as_ref()
-            .map_or(0, |numbers| numbers.ledger.number(self.partition, first, count as u64));
-        let columns = self.columns.iter().map(|&index| match batch.columns().get(index) {
-            Some(column) => Arc::clone(column),
-            None => {
-                Arc::new(UInt64Array::from_iter_values(number..number + count as u64)) as ArrayRef
-            }
-        });
-        let options = RecordBatchOptions::new().with_row_count(Some(count));
-        let schema = Arc::clone(&self.schema);
-        Ok(RecordBatch::try_new_with_options(schema, columns.collect(), &options)?)
+        let Rows { mut batch, first } = rows;
+        if let Some(numbers) = &self.numbers {
+            let count = batch.num_rows() as u64;
+            let number = numbers.ledger.number(self.partition, first, count);
+            let column: ArrayRef = Arc::new(UInt64Array::from_iter_values(number..number + count));
+            let columns = batch.columns().iter().cloned().chain([column]).collect();
+            batch = RecordBatch::try_new(numbered(&batch.schema()), columns)?;
+        }
+        if let Some(filter) = &self.filter {
+            let kept = filter.evaluate(&batch)?.into_array(batch.num_rows())?;
+            batch = filter_record_batch(&batch, as_boolean_array(&kept)?)?;
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let columns = batch.project(&self.columns)?.columns().to_vec();
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
     }
+}
+
+/// The schema with one more last column, the number of the row.
+pub(super) fn numbered(schema: &SchemaRef) -> SchemaRef {
+    let number = Arc::new(Field::new(ROW_COLUMN, DataType::UInt64, false));
+    let fields: Vec<_> = schema.fields().iter().cloned().chain([number]).collect();
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }

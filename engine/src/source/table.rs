@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Result, plan_err};
+use datafusion::common::tree_node::TreeNode;
+use datafusion::common::{DFSchema, Result, plan_err};
 use datafusion::datasource::TableType;
 use datafusion::logical_expr::dml::InsertOp;
-use datafusion::logical_expr::{Expr, SortExpr};
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, SortExpr, TableProviderFilterPushDown};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr, create_lex_ordering};
 use datafusion::physical_plan::ExecutionPlan;
 
-use super::scan::{Numbers, SourceScan};
+use super::scan::{Numbers, SourceScan, numbered};
 use super::{Cursor, Ledger, Source};
 
 /// The column of [`SourceTable::numbered`] with the ordinal of each row.
@@ -65,12 +67,9 @@ impl SourceTable {
         ledger: Arc<Ledger>,
         from: Option<Vec<Cursor>>,
     ) -> Arc<dyn TableProvider> {
-        let number = Arc::new(Field::new(ROW_COLUMN, DataType::UInt64, false));
-        let source = self.source.schema();
-        let fields: Vec<_> = source.fields().iter().cloned().chain([number]).collect();
         Arc::new(Self {
             numbers: Some(Numbers { ledger, from }),
-            schema: Arc::new(Schema::new_with_metadata(fields, source.metadata().clone())),
+            schema: numbered(&self.source.schema()),
             ..self.clone()
         })
     }
@@ -90,13 +89,42 @@ impl TableProvider for SourceTable {
         self.definition.as_deref()
     }
 
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        let support = |filter: &&Expr| {
+            let has_query = filter.exists(|part| {
+                Ok(matches!(
+                    part,
+                    Expr::ScalarSubquery(_)
+                        | Expr::Exists(_)
+                        | Expr::InSubquery(_)
+                        | Expr::SetComparison(_)
+                ))
+            })?;
+            Ok(match has_query {
+                true => TableProviderFilterPushDown::Unsupported,
+                false => TableProviderFilterPushDown::Exact,
+            })
+        };
+        filters.iter().map(support).collect()
+    }
+
     async fn scan(
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _: &[Expr],
+        filters: &[Expr],
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        let filter = match conjunction(filters.to_vec()) {
+            Some(filter) => {
+                let columns = DFSchema::try_from(Arc::clone(&self.schema))?;
+                Some(state.create_physical_expr(filter, &columns)?)
+            }
+            None => None,
+        };
         let columns: Arc<[usize]> = match projection {
             Some(columns) => columns.as_slice().into(),
             None => (0..self.schema.fields().len()).collect(),
@@ -110,7 +138,7 @@ impl TableProvider for SourceTable {
             orderings.extend(LexOrdering::new([number]));
         }
         let (source, numbers) = (Arc::clone(&self.source), self.numbers.clone());
-        Ok(Arc::new(SourceScan::new(source, numbers, columns, schema, orderings)))
+        Ok(Arc::new(SourceScan::new(source, numbers, filter, columns, schema, orderings)))
     }
 
     async fn insert_into(
@@ -132,6 +160,7 @@ mod tests {
     use std::sync::Mutex;
 
     use datafusion::arrow::array::{Int64Array, RecordBatch};
+    use datafusion::arrow::datatypes::{DataType, Field, Schema};
     use datafusion::arrow::util::pretty::pretty_format_batches;
     use datafusion::physical_plan::displayable;
     use datafusion::prelude::{SessionConfig, SessionContext, col};
@@ -215,6 +244,10 @@ mod tests {
         assert_eq!(
             plan("SELECT y FROM t").await.trim(),
             "SourceScan: kind=counting, location=nowhere, projection=[y]"
+        );
+        assert_eq!(
+            plan("SELECT y FROM t WHERE x > 1").await.trim(),
+            "SourceScan: kind=counting, location=nowhere, projection=[y], filter=x@0 > 1"
         );
         let ledger = Arc::new(Ledger::new(0, vec![Cursor::default(); 2]));
         context.register_table("n", table.numbered(ledger, None)).unwrap();

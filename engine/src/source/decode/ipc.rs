@@ -26,7 +26,7 @@ use super::Decode;
 const CONTINUATION: &[u8] = &[0xff; 4];
 /// Bytes before the head.
 const PREFIX: usize = 8;
-/// What the file format begins with: eight bytes, then a stream, then a footer.
+/// What the file format begins with; zeros may follow, then come a stream and a footer.
 const FILE_MAGIC: &[u8] = b"ARROW1\0\0";
 /// Bytes of a head at most; that of a thousand columns has some hundred thousand.
 const HEAD_BYTES: usize = 16 << 20;
@@ -83,6 +83,10 @@ impl Ipc {
         match self.part {
             Part::First if self.bytes == FILE_MAGIC => {
                 self.is_file = true;
+                self.await_prefix();
+            }
+            // Writers fill the place up to the first message of a file with zeros.
+            Part::Prefix if self.is_file && self.adapter.is_none() && self.bytes == [0; PREFIX] => {
                 self.await_prefix();
             }
             Part::First | Part::Prefix => {
