@@ -255,8 +255,8 @@ impl Engine {
         use datafusion::physical_plan::ExecutionPlanProperties;
         if plan.boundedness().is_unbounded() {
             return plan_err!(
-                "the query reads an unbounded table; this version trains and predicts on bounded \
-                 tables"
+                "the query reads an unbounded table, which statements TRAIN and PREDICT take, but \
+                 EXPLAIN, EVALUATE and PREDICT in a query do not"
             );
         }
         Ok(())
