@@ -83,8 +83,7 @@ fn bytes(
         .flatten()
         .copied()
         .collect();
-    let a = if name == "ARROW" { "an" } else { "a" };
-    let what = format!("{a} unbounded {name} table at {location}");
+    let what = format!("an unbounded {name} table at {location}");
     let options = Pairs::check(&cmd.options, &known, &what)?;
     let format = match name {
         "ARROW" => Format::Arrow,

@@ -250,7 +250,10 @@ mod tests {
     async fn a_file_goes_on_in_the_middle() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         for i in 0..20_000 {
-            writeln!(file, "{i},s{i}\nno row").unwrap();
+            writeln!(file, "{i},s{i}").unwrap();
+            if i % 20 == 0 {
+                writeln!(file, "no row").unwrap();
+            }
         }
         let options = super::super::decode::CsvOptions {
             has_header: false,
@@ -265,7 +268,7 @@ mod tests {
         let rows = all(&mut source.open(0, None).await.unwrap()).await;
         assert_eq!(rows.iter().map(|rows| rows.batch.num_rows()).sum::<usize>(), 20_000);
         assert_eq!(source.report().lag(), Some(Lag::Bytes(0)));
-        assert_eq!(source.report().rejected(), 20_000);
+        assert_eq!(source.report().rejected(), 1000);
 
         let from = Cursor { place: String::new(), row: 12_345 };
         let rows = all(&mut source.open(0, Some(&from)).await.unwrap()).await;

@@ -35,6 +35,9 @@ use crate::options::ClassWeights;
 /// Share of the memory limit up to which encoded rows stay in memory; the rest is for replicas and
 /// what runs beside them.
 const ENCODED_SHARE: f64 = 0.875;
+/// Share of the memory limit up to which rows are shuffled in memory: buckets grow by doubling, so
+/// they may hold twice what they need.
+const SHUFFLE_SHARE: f64 = 0.5;
 /// Bytes of a chunk, about: many mini-batches, and quick to read back.
 const CHUNK_BYTES: usize = 4 << 20;
 /// Rows of a chunk at least and at most.
@@ -551,7 +554,7 @@ impl Buckets {
     /// Makes room for some rows, spilling what is there if there is none.
     fn reserve(&mut self, rows: usize) -> Result<()> {
         let bytes = rows * (row_bytes(self.width) + 8);
-        if self.resources.try_reserve(&self.reservation, bytes, ENCODED_SHARE) {
+        if self.resources.try_reserve(&self.reservation, bytes, SHUFFLE_SHARE) {
             return Ok(());
         }
         self.spill()?;

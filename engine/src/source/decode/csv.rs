@@ -4,7 +4,6 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::csv::reader::{Decoder, ReaderBuilder};
 use datafusion::arrow::datatypes::SchemaRef;
 
-use super::super::BATCH_ROWS;
 use super::lines::{LineFormat, NoRow, reason};
 
 /// How CSV is written.
@@ -25,7 +24,8 @@ pub(super) struct Csv {
     schema: SchemaRef,
     options: CsvOptions,
     quotes: Quotes,
-    /// Without any row; made anew after an error, which leaves it in the middle of one.
+    /// Without any row; made anew after an error, which leaves it in the middle of one, and for
+    /// more lines than ever: it takes up memory for as many as it may be given.
     decoder: Option<Decoder>,
 }
 
@@ -45,21 +45,22 @@ impl Csv {
         Self { schema, options, quotes: Quotes::Start, decoder: None }
     }
 
-    fn decoder(&self) -> Decoder {
+    fn decoder(&self, lines: usize) -> Decoder {
         ReaderBuilder::new(SchemaRef::clone(&self.schema))
             .with_delimiter(self.options.delimiter)
             .with_quote(self.options.quote)
             // A carriage return within a line is a character; at its end it is cut off.
             .with_terminator(b'\n')
-            // One more than are ever given, so that it never stops in the middle of a line.
-            .with_batch_size(BATCH_ROWS + 1)
+            // One more than are given, so that it never stops in the middle of a line.
+            .with_batch_size(lines + 1)
             .build_decoder()
     }
 }
 
 impl LineFormat for Csv {
     fn rows(&mut self, lines: &[&[u8]]) -> Result<RecordBatch, NoRow> {
-        let mut decoder = self.decoder.take().unwrap_or_else(|| self.decoder());
+        let known = self.decoder.take().filter(|decoder| decoder.capacity() > lines.len());
+        let mut decoder = known.unwrap_or_else(|| self.decoder(lines.len()));
         let empty = decoder.capacity();
         for (index, line) in lines.iter().enumerate() {
             let no_row = |reason| NoRow { line: Some(index), reason };
@@ -118,6 +119,7 @@ mod tests {
     use std::sync::Arc;
 
     use datafusion::arrow::array::AsArray;
+    use datafusion::arrow::datatypes::Int64Type;
 
     use super::super::super::Report;
     use super::super::Format;
@@ -154,6 +156,37 @@ mod tests {
             );
             assert_eq!(rejected[1].1, "incorrect number of fields, expected 2 got 1");
             assert_eq!(rejected[3].1, "a quote is not closed on the line");
+        }
+    }
+
+    #[test]
+    fn many_lines_that_are_no_rows() {
+        // Of one kind by their form, of the other by their values, in runs of growing length.
+        let mut lines = String::new();
+        let (mut good, mut run) = (0, 1);
+        while lines.len() < 100_000 {
+            for _ in 0..run % 7 {
+                lines.push_str("1,2,3\n");
+            }
+            for _ in 0..run % 11 {
+                lines.push_str("a,b\n");
+            }
+            for _ in 0..run % 13 {
+                lines.push_str(&format!("{good},s\n"));
+                good += 1;
+            }
+            run += 1;
+        }
+        for step in [1000, usize::MAX] {
+            let report = Arc::new(Report::default());
+            let (batches, end) = decode(&Format::Csv(PLAIN), lines.as_bytes(), step, &report);
+            end.unwrap();
+            let values: Vec<i64> = batches
+                .iter()
+                .flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec())
+                .collect();
+            assert_eq!(values, (0..good).collect::<Vec<_>>());
+            assert_eq!(report.rejected(), lines.lines().count() as u64 - good as u64);
         }
     }
 

@@ -6,33 +6,33 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::reader::{Decoder, ReaderBuilder};
 use datafusion::common::Result;
 
-use super::super::BATCH_ROWS;
 use super::lines::{LineFormat, NoRow, reason};
 
 /// Lines of JSON as rows of a schema; keys that are no columns are ignored.
 pub(super) struct Json {
     schema: SchemaRef,
-    /// Without any row; made anew after an error, which leaves it in the middle of one.
-    decoder: Option<Decoder>,
+    /// The lines that it takes, and the decoder without any row. Made anew after an error, which
+    /// leaves it in the middle of one, and for more lines than ever.
+    decoder: Option<(usize, Decoder)>,
 }
 
 impl Json {
     pub(super) fn try_new(schema: &SchemaRef) -> Result<Self> {
-        Ok(Self { schema: SchemaRef::clone(schema), decoder: Some(decoder(schema)?) })
+        Ok(Self { schema: SchemaRef::clone(schema), decoder: Some((1, decoder(schema, 1)?)) })
     }
 }
 
-fn decoder(schema: &SchemaRef) -> Result<Decoder, ArrowError> {
-    // One more than are ever given, so that it never stops in the middle of a line.
-    ReaderBuilder::new(SchemaRef::clone(schema)).with_batch_size(BATCH_ROWS + 1).build_decoder()
+fn decoder(schema: &SchemaRef, lines: usize) -> Result<Decoder, ArrowError> {
+    // One more than are given, so that it never stops in the middle of a line.
+    ReaderBuilder::new(SchemaRef::clone(schema)).with_batch_size(lines + 1).build_decoder()
 }
 
 impl LineFormat for Json {
     fn rows(&mut self, lines: &[&[u8]]) -> Result<RecordBatch, NoRow> {
         let whole = |error| NoRow { line: None, reason: reason(error) };
-        let mut decoder = match self.decoder.take() {
-            Some(decoder) => decoder,
-            None => decoder(&self.schema).map_err(whole)?,
+        let (most, mut decoder) = match self.decoder.take() {
+            Some((most, decoder)) if most >= lines.len() => (most, decoder),
+            _ => (lines.len(), decoder(&self.schema, lines.len()).map_err(whole)?),
         };
         for (index, line) in lines.iter().enumerate() {
             let no_row = |reason: &str| NoRow { line: Some(index), reason: reason.to_owned() };
@@ -49,7 +49,7 @@ impl LineFormat for Json {
             }
         }
         let batch = decoder.flush().map_err(whole)?;
-        self.decoder = Some(decoder);
+        self.decoder = Some((most, decoder));
         batch.ok_or_else(|| NoRow { line: None, reason: "the line is empty".to_owned() })
     }
 }

@@ -95,33 +95,46 @@ impl Lines {
         self.lines.push(line);
     }
 
-    /// Decodes lines; those that are no rows are found by halving.
-    fn rows(&mut self, lines: &[Range<usize>], batches: &mut Vec<RecordBatch>) {
-        if lines.is_empty() {
-            return;
-        }
-        let bytes: Vec<&[u8]> = lines.iter().map(|line| &self.buffer[line.clone()]).collect();
-        match self.format.rows(&bytes) {
-            Ok(batch) => batches.push(batch),
-            Err(NoRow { reason, .. }) if lines.len() == 1 => {
-                self.report.reject(&self.producer, bytes[0], reason);
-            }
-            Err(NoRow { line: Some(line), .. }) => {
-                self.rows(&lines[..line], batches);
-                self.rows(&lines[line..=line], batches);
-                self.rows(&lines[line + 1..], batches);
-            }
-            Err(NoRow { line: None, .. }) => {
-                let (first, second) = lines.split_at(lines.len() / 2);
-                self.rows(first, batches);
-                self.rows(second, batches);
-            }
-        }
-    }
-
     fn is_full(&self) -> bool {
         let waiting = self.lines.last().map_or(0, |line| line.end);
         self.lines.len() >= BATCH_ROWS || waiting >= WAITING_BYTES
+    }
+}
+
+/// Decodes lines, and tells those that are no rows.
+///
+/// Lines are taken together as many as went well before: the decoder of a format begins anew after
+/// an error, and has to do with them again. Where the line at fault is not known, it is found by
+/// halving.
+fn decode(
+    format: &mut dyn LineFormat,
+    lines: &[&[u8]],
+    batches: &mut Vec<RecordBatch>,
+    reject: &dyn Fn(&[u8], String),
+) {
+    let mut rest = lines;
+    let mut together = rest.len();
+    while !rest.is_empty() {
+        let (these, later) = rest.split_at(together.clamp(1, rest.len()));
+        rest = later;
+        match (format.rows(these), these) {
+            (Ok(batch), _) => {
+                batches.push(batch);
+                together *= 2;
+            }
+            (Err(NoRow { reason, .. }), [line]) => reject(line, reason),
+            (Err(NoRow { line: Some(line), reason }), _) => {
+                decode(format, &these[..line], batches, reject);
+                reject(these[line], reason);
+                rest = &lines[lines.len() - rest.len() - these.len() + line + 1..];
+                together = 2 * (line + 1);
+            }
+            (Err(NoRow { line: None, .. }), _) => {
+                let (first, second) = these.split_at(these.len() / 2);
+                decode(format, first, batches, reject);
+                decode(format, second, batches, reject);
+            }
+        }
     }
 }
 
@@ -156,7 +169,10 @@ impl Decode for Lines {
         while self.is_full() || (flush && !self.lines.is_empty()) {
             let taken: Vec<_> = self.lines.drain(..self.lines.len().min(BATCH_ROWS)).collect();
             let mut batches = vec![];
-            self.rows(&taken, &mut batches);
+            let lines: Vec<&[u8]> = taken.iter().map(|line| &self.buffer[line.clone()]).collect();
+            decode(self.format.as_mut(), &lines, &mut batches, &|line, reason| {
+                self.report.reject(&self.producer, line, reason);
+            });
             let cut = self.lines.first().map_or(self.start, |line| line.start);
             self.buffer.drain(..cut);
             self.start -= cut;
