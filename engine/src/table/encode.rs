@@ -534,7 +534,11 @@ impl Buckets {
         let count = (bytes / BUCKET_BYTES).max(1).next_power_of_two().min(4096);
         let mean = rows as f64 / count as f64;
         // Six standard deviations above the mean: hardly a bucket ever grows.
-        let capacity = if count == 1 { rows as usize } else { (mean + 6.0 * mean.sqrt()) as usize };
+        let expected = if count == 1 { rows as usize } else { (mean + 6.0 * mean.sqrt()) as usize };
+        // No more than fits before buckets are spilled: room that is touched a little costs whole
+        // (huge) pages of every bucket.
+        let room = resources.room(SHUFFLE_SHARE) / (row_bytes(width) + 8) / count as usize;
+        let capacity = expected.min(room.max(1));
         let mut fields = fields(width);
         fields.push(Field::new("key", DataType::UInt64, false));
         Ok(Self {

@@ -45,6 +45,16 @@ impl Resources {
         reservation.try_grow(bytes).is_ok()
     }
 
+    /// Bytes that can still be reserved below `share` of the limit.
+    pub fn room(&self, share: f64) -> usize {
+        match self.pool.memory_limit() {
+            MemoryLimit::Finite(limit) => {
+                ((limit as f64 * share) as usize).saturating_sub(self.pool.reserved())
+            }
+            _ => usize::MAX,
+        }
+    }
+
     /// Where spilled chunks go.
     pub fn disk(&self) -> &Arc<DiskManager> {
         &self.disk
