@@ -11,7 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{Database, gradlake, write_rows};
+use common::{Database, Draws, gradlake, write_rows};
 use gradlake_engine::store::failpoints;
 
 /// A training with a checkpoint after every round, of which there are some hundred.
@@ -82,16 +82,6 @@ fn undisturbed(folder: &Path) -> (String, String, Duration) {
     succeed(folder, &sql);
     let took = begun.elapsed();
     (state(folder, "whole"), history(folder, "whole"), took)
-}
-
-/// Numbers that look random and are the same in every run.
-struct Draws(u64);
-
-impl Draws {
-    fn below(&mut self, limit: Duration) -> Duration {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        limit.mul_f64((self.0 >> 11) as f64 / (1u64 << 53) as f64)
-    }
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{Database, gradlake, write_rows};
+use common::{Database, Draws, gradlake, write_rows};
 use gradlake_engine::store::failpoints;
 
 /// Columns of `write_rows`, and the number of the row.
@@ -172,16 +172,6 @@ fn published(folder: &Path, model: &str, after: u64) -> Vec<u64> {
         (version.parse::<u64>().unwrap(), rows.parse::<u64>().unwrap())
     });
     rows.filter(|(version, _)| *version > after).map(|(_, rows)| rows).collect()
-}
-
-/// Numbers that look random and are the same in every run.
-struct Draws(u64);
-
-impl Draws {
-    fn below(&mut self, limit: Duration) -> Duration {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        limit.mul_f64((self.0 >> 11) as f64 / (1u64 << 53) as f64)
-    }
 }
 
 #[tokio::test]

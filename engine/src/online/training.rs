@@ -1,7 +1,9 @@
 //! The loop of an online training: rows in, mini-batches learned, checkpoints saved, versions
 //! published.
 
-use std::collections::BTreeMap;
+mod publication;
+mod start;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,23 +13,25 @@ use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::execute_stream_partitioned;
 use futures::StreamExt;
-use gradlake_udfs::learner::{Learner as _, Loss, Network};
-use gradlake_udfs::model::{HistoryEntry, Labels, Member, Model, NetworkSpec, Target, Trained};
-use gradlake_udfs::round::{Descent, Interrupt, Progress};
-use tokio::sync::mpsc;
+use gradlake_udfs::algorithm::Algorithm;
+use gradlake_udfs::learner::Loss;
+use gradlake_udfs::model::{Labels, Model};
+use gradlake_udfs::round::Interrupt;
 
 use super::checkpoint::OnlineProgress;
 use super::intake::{Intake, Taken};
-use super::learner::{Features, Learner, MakeDescent, Prepared};
+use super::learner::{Learner, Prepared};
 use super::query::StreamQuery;
-use super::report::{Rate, StreamRow};
+use super::report::Rate;
 use crate::event::{Event, EventSink};
 use crate::options::{ClassWeights, PublishEvery, TrainOptions};
 use crate::request::TrainRequest;
 use crate::session::Engine;
-use crate::source::{Lag, Ledger, ROW_COLUMN};
-use crate::store::{Lease, Publish};
-use crate::training::{TrainingColumns, default_loss, layout, now_ms};
+use crate::source::{Ledger, ROW_COLUMN};
+use crate::training::{TrainingColumns, now_ms};
+
+pub use publication::Publisher;
+use start::{learner, parent_of};
 
 /// How often an idle stream looks whether it is to stop, to save or to publish.
 const TICK: Duration = Duration::from_millis(50);
@@ -35,9 +39,6 @@ const TICK: Duration = Duration::from_millis(50);
 const MOST_OF_ONE_CLASS: usize = 1_000_000;
 /// How often a stream publishes by default.
 const PUBLISH_EVERY: PublishEvery = PublishEvery::Time(Duration::from_secs(60));
-/// Versions that a stream keeps by default: it publishes without end.
-const KEEP_VERSIONS: u64 = 10;
-
 /// How an online training ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -45,13 +46,6 @@ pub enum Ended {
     Input,
     /// Somebody asked for the end, or max_seconds is over; the same statement goes on later.
     Asked,
-}
-
-/// Where versions of a stream's training go.
-#[derive(Debug)]
-pub struct Publisher {
-    pub lease: Lease,
-    pub rows: mpsc::Sender<Result<RecordBatch>>,
 }
 
 /// An online training.
@@ -124,8 +118,7 @@ impl<'a> OnlineTraining<'a> {
         };
         let schema = columns.plan.schema().as_arrow();
         // A model that is continued keeps its classes, and hinge losses have no third one.
-        let is_open =
-            parent.is_none() && request.algorithm != gradlake_udfs::algorithm::Algorithm::LinearSvm;
+        let is_open = parent.is_none() && request.algorithm != Algorithm::LinearSvm;
         let mut intake = Intake::new(&columns.roles, schema, 0, is_open)?;
         let mut learner = learner(engine, request, &options, &intake, parent_member)?;
         if let Some(parent) = parent_member
@@ -519,78 +512,6 @@ impl<'a> OnlineTraining<'a> {
         Ok(())
     }
 
-    /// Publishes the model as it is, and tells of it in a row.
-    ///
-    /// # Errors
-    /// When the store cannot be written or the lease is lost.
-    pub async fn publish(&mut self) -> Result<()> {
-        self.check_finite()?;
-        self.save(true).await?;
-        self.publish_version().await
-    }
-
-    async fn publish_version(&mut self) -> Result<()> {
-        let Some(publisher) = &self.publisher else { return Ok(()) };
-        let model = self.model()?;
-        let keep = Some(self.options.keep_versions.unwrap_or(KEEP_VERSIONS));
-        let store = &self.engine.store;
-        let version = store.publish(&model, Publish::Replace, keep, Some(&publisher.lease)).await?;
-        self.version = version;
-        self.published = Instant::now();
-        (self.events)(Event::Published { model: model.name, version });
-        let rows = self.learner.counts().0;
-        let waiting = self.query.as_ref().and_then(|query| {
-            query.table().source().report().lag().map(|lag| match lag {
-                Lag::Bytes(n) | Lag::Files(n) => n,
-            })
-        });
-        let row = StreamRow {
-            model: &self.request.name,
-            version,
-            rows,
-            skipped: self.intake.counted().values().sum(),
-            progressive: self.learner.progressive(),
-            is_classifier: self.request.algorithm.is_classifier(),
-            rows_per_second: self.rate.take(rows),
-            waiting,
-        };
-        // Nobody may be reading any more; the training goes on.
-        let _ = publisher.rows.send(row.batch()).await;
-        Ok(())
-    }
-
-    /// A version that the checkpoint says is due, and that a crash kept from being published.
-    async fn publish_what_was_due(&mut self) -> Result<()> {
-        if !self.publish_on_start || self.publisher.is_none() {
-            return Ok(());
-        }
-        let rows = self.learner.counts().0;
-        let store = &self.engine.store;
-        let is_there = store.contains(&self.request.name).await?
-            && store
-                .versions(&self.request.name)
-                .await?
-                .0
-                .iter()
-                .any(|entry| entry.version >= self.first_version && entry.rows == rows);
-        if is_there { Ok(()) } else { self.publish_version().await }
-    }
-
-    /// Whether there is anything to publish.
-    pub fn has_learned(&self) -> bool {
-        self.learner.counts().0 > 0
-    }
-
-    /// Whether all that was learned is published.
-    pub async fn is_published(&self) -> Result<bool> {
-        let rows = self.learner.counts().0;
-        if !self.engine.store.contains(&self.request.name).await? {
-            return Ok(false);
-        }
-        let (versions, _) = self.engine.store.versions(&self.request.name).await?;
-        Ok(versions.iter().any(|entry| entry.version >= self.first_version && entry.rows == rows))
-    }
-
     /// Says what a crash would lose.
     fn warn_of_losses(&self) {
         let Some(query) = &self.query else { return };
@@ -622,74 +543,6 @@ impl<'a> OnlineTraining<'a> {
             loss: self.learner.progressive().all().mean_loss().unwrap_or(f64::NAN),
         });
     }
-
-    /// The model as it is.
-    ///
-    /// # Errors
-    /// When a scale is not finite.
-    pub fn model(&self) -> Result<Model> {
-        let snapshot = self.learner.snapshot()?;
-        let progressive = self.learner.progressive();
-        let (all, rows) = (progressive.all(), self.learner.counts().0);
-        let loss = all.mean_loss().unwrap_or(f64::NAN);
-        let mut metrics = vec![];
-        if self.request.algorithm.is_classifier() {
-            metrics.extend(all.accuracy().map(|x| ("accuracy".to_owned(), x)));
-            if snapshot.network.loss.has_probabilities() {
-                metrics.extend(all.mean_loss().map(|x| ("log_loss".to_owned(), x)));
-            }
-        } else {
-            metrics
-                .extend(all.mean_absolute_error().map(|x| ("mean_absolute_error".to_owned(), x)));
-        }
-        let skipped_rows: BTreeMap<String, u64> = self.intake.counted().clone();
-        let finished_ms = now_ms();
-        let trained = Trained {
-            encoder: snapshot.encoder,
-            labels: snapshot.labels,
-            network: snapshot.network,
-            parameters: snapshot.parameters,
-            optimizer: Some(self.options.optimizer),
-            moments: snapshot.moments,
-            steps: snapshot.steps,
-            rows,
-            skipped_rows: skipped_rows.clone(),
-            history: vec![HistoryEntry {
-                epoch: 1,
-                loss,
-                eval_loss: None,
-                learning_rate: self.options.learning_rate,
-                rows,
-                duration_ms: (finished_ms - self.started_ms).max(0) as u64,
-            }],
-            metrics,
-            metrics_on: "progressive".to_owned(),
-            loss,
-            eval_loss: None,
-        };
-        Ok(Model {
-            name: self.request.name.clone(),
-            version: 0,
-            algorithm: self.request.algorithm,
-            target: Target {
-                name: self.columns.target.0.clone(),
-                data_type: self.columns.target.1.clone(),
-            },
-            inputs: self.columns.inputs.clone(),
-            transform: self.request.transform.clone(),
-            weight: self.request.weight.clone(),
-            partition_by: vec![],
-            options: self.options.written_out(),
-            statement: self.request.statement.clone(),
-            parent: self.parent.map(|p| (p.name.clone(), p.version)),
-            seed: self.options.seed,
-            rows,
-            skipped_rows,
-            started_ms: self.started_ms,
-            finished_ms,
-            members: vec![Member { key: vec![], outcome: Ok(Box::new(trained)) }],
-        })
-    }
 }
 
 /// A batch with the ordinals of its rows as one more column.
@@ -700,91 +553,4 @@ fn with_rows(batch: &RecordBatch, numbers: UInt64Array) -> Result<RecordBatch> {
     fields.push(Field::new(ROW_COLUMN, DataType::UInt64, false));
     let columns = batch.columns().iter().cloned().chain([Arc::new(numbers) as _]).collect();
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
-}
-
-/// The one member of a model that is continued.
-fn parent_of(parent: &Model) -> Result<&Trained> {
-    match parent.members.first().map(|member| &member.outcome) {
-        Some(Ok(trained)) => Ok(trained),
-        Some(Err(reason)) => plan_err!("model {} cannot be continued: {reason}", parent.name),
-        None => plan_err!("model {} has nothing to continue", parent.name),
-    }
-}
-
-/// A learner before its first row.
-fn learner(
-    engine: &Engine,
-    request: &TrainRequest,
-    options: &TrainOptions,
-    intake: &Intake,
-    parent: Option<&Trained>,
-) -> Result<Learner> {
-    let is_classifier = request.algorithm.is_classifier();
-    let loss = options.loss.unwrap_or_else(|| default_loss(request.algorithm, 2));
-    let spec = match parent {
-        Some(parent) => NetworkSpec {
-            dropout: if options.is_given("dropout") {
-                options.dropout
-            } else {
-                parent.network.dropout
-            },
-            ..parent.network.clone()
-        },
-        None => NetworkSpec {
-            hidden: options.hidden.clone(),
-            activation: options.activation,
-            loss,
-            outputs: if loss == Loss::Softmax { 2 } else { 1 },
-            intercept: options.intercept,
-            dropout: options.dropout,
-        },
-    };
-    let make_descent = descents(engine, options, parent.map_or(0, |parent| parent.steps))?;
-    let (features, labels) = match parent {
-        Some(parent) => (Features::Fixed(Box::new(parent.encoder.clone())), parent.labels.clone()),
-        None => {
-            let running =
-                gradlake_udfs::encoder::RunningEncoder::new(&intake.inputs(), options.standardize)?;
-            let labels = match is_classifier {
-                true => Labels::Classes(vec![]),
-                false => Labels::Numbers { mean: 0.0, stddev: 1.0 },
-            };
-            (Features::Running(Box::new(running)), labels)
-        }
-    };
-    let start = parent.map(|parent| {
-        let network = Arc::new(spec.network(parent.encoder.width()));
-        let descent = make_descent(network);
-        let mut state = descent.state_from(parent.parameters.clone());
-        if parent.optimizer == Some(descent.optimizer) {
-            state.moments.clone_from(&parent.moments);
-        }
-        state.steps = parent.steps;
-        state
-    });
-    Ok(Learner::new(features, labels, spec, options.batch_size, make_descent, start))
-}
-
-/// What makes the descent of a network of any size.
-fn descents(engine: &Engine, options: &TrainOptions, first_step: u64) -> Result<MakeDescent> {
-    let (options, runner) = (options.clone(), engine.shards()?);
-    let schedule = options.schedule.resolve(1, 1);
-    Ok(Box::new(move |network: Arc<Network>| Descent {
-        optimizer: options.optimizer,
-        schedule,
-        first_step,
-        learning_rate: options.learning_rate as f32,
-        intercept_learning_rate: options.intercept_learning_rate.unwrap_or(options.learning_rate)
-            as f32,
-        l1: options.l1.unwrap_or(0.0) as f32,
-        l2: options.l2.unwrap_or(0.0) as f32,
-        seed: options.seed,
-        batch_size: options.batch_size,
-        shards: layout(&options, network.flops_per_row(), 0).shards,
-        runner: Arc::clone(&runner),
-        progress: Arc::new(Progress::default()),
-        // The loop looks for interruptions between batches, so that every step is whole.
-        interrupt: Arc::new(Interrupt::default()),
-        learner: network,
-    }))
 }

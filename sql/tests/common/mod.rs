@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::concat_batches;
@@ -128,4 +129,15 @@ pub fn gradlake(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gradlake"));
     command.current_dir(folder).args(["--warehouse", "warehouse", "--threads", "2"]);
     command
+}
+
+/// Moments that look random and are the same in every run.
+pub struct Draws(pub u64);
+
+impl Draws {
+    /// A time below `limit`.
+    pub fn below(&mut self, limit: Duration) -> Duration {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        limit.mul_f64((self.0 >> 11) as f64 / (1u64 << 53) as f64)
+    }
 }

@@ -1,0 +1,168 @@
+//! Publications of an online training: the model as it is, as a version and as a row that tells of it.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::common::Result;
+use gradlake_udfs::model::{HistoryEntry, Member, Model, Target, Trained};
+use tokio::sync::mpsc;
+
+use super::super::report::StreamRow;
+use super::OnlineTraining;
+use crate::event::Event;
+use crate::source::Lag;
+use crate::store::{Lease, Publish};
+use crate::training::now_ms;
+
+/// Versions that a stream keeps by default: it publishes without end.
+const KEEP_VERSIONS: u64 = 10;
+
+/// Where versions of a stream's training go.
+#[derive(Debug)]
+pub struct Publisher {
+    pub lease: Lease,
+    pub rows: mpsc::Sender<Result<RecordBatch>>,
+}
+
+impl OnlineTraining<'_> {
+    /// Publishes the model as it is, and tells of it in a row.
+    ///
+    /// # Errors
+    /// When the store cannot be written or the lease is lost.
+    pub async fn publish(&mut self) -> Result<()> {
+        self.check_finite()?;
+        self.save(true).await?;
+        self.publish_version().await
+    }
+
+    pub(super) async fn publish_version(&mut self) -> Result<()> {
+        let Some(publisher) = &self.publisher else { return Ok(()) };
+        let model = self.model()?;
+        let keep = Some(self.options.keep_versions.unwrap_or(KEEP_VERSIONS));
+        let store = &self.engine.store;
+        let version = store.publish(&model, Publish::Replace, keep, Some(&publisher.lease)).await?;
+        self.version = version;
+        self.published = Instant::now();
+        (self.events)(Event::Published { model: model.name, version });
+        let rows = self.learner.counts().0;
+        let waiting = self.query.as_ref().and_then(|query| {
+            query.table().source().report().lag().map(|lag| match lag {
+                Lag::Bytes(n) | Lag::Files(n) => n,
+            })
+        });
+        let row = StreamRow {
+            model: &self.request.name,
+            version,
+            rows,
+            skipped: self.intake.counted().values().sum(),
+            progressive: self.learner.progressive(),
+            is_classifier: self.request.algorithm.is_classifier(),
+            rows_per_second: self.rate.take(rows),
+            waiting,
+        };
+        // Nobody may be reading any more; the training goes on.
+        let _ = publisher.rows.send(row.batch()).await;
+        Ok(())
+    }
+
+    /// A version that the checkpoint says is due, and that a crash kept from being published.
+    pub(super) async fn publish_what_was_due(&mut self) -> Result<()> {
+        if !self.publish_on_start || self.publisher.is_none() {
+            return Ok(());
+        }
+        let rows = self.learner.counts().0;
+        let store = &self.engine.store;
+        let is_there = store.contains(&self.request.name).await?
+            && store
+                .versions(&self.request.name)
+                .await?
+                .0
+                .iter()
+                .any(|entry| entry.version >= self.first_version && entry.rows == rows);
+        if is_there { Ok(()) } else { self.publish_version().await }
+    }
+
+    /// Whether there is anything to publish.
+    pub fn has_learned(&self) -> bool {
+        self.learner.counts().0 > 0
+    }
+
+    /// Whether all that was learned is published.
+    pub async fn is_published(&self) -> Result<bool> {
+        let rows = self.learner.counts().0;
+        if !self.engine.store.contains(&self.request.name).await? {
+            return Ok(false);
+        }
+        let (versions, _) = self.engine.store.versions(&self.request.name).await?;
+        Ok(versions.iter().any(|entry| entry.version >= self.first_version && entry.rows == rows))
+    }
+
+    /// The model as it is.
+    ///
+    /// # Errors
+    /// When a scale is not finite.
+    pub fn model(&self) -> Result<Model> {
+        let snapshot = self.learner.snapshot()?;
+        let progressive = self.learner.progressive();
+        let (all, rows) = (progressive.all(), self.learner.counts().0);
+        let loss = all.mean_loss().unwrap_or(f64::NAN);
+        let mut metrics = vec![];
+        if self.request.algorithm.is_classifier() {
+            metrics.extend(all.accuracy().map(|x| ("accuracy".to_owned(), x)));
+            if snapshot.network.loss.has_probabilities() {
+                metrics.extend(all.mean_loss().map(|x| ("log_loss".to_owned(), x)));
+            }
+        } else {
+            metrics
+                .extend(all.mean_absolute_error().map(|x| ("mean_absolute_error".to_owned(), x)));
+        }
+        let skipped_rows: BTreeMap<String, u64> = self.intake.counted().clone();
+        let finished_ms = now_ms();
+        let trained = Trained {
+            encoder: snapshot.encoder,
+            labels: snapshot.labels,
+            network: snapshot.network,
+            parameters: snapshot.parameters,
+            optimizer: Some(self.options.optimizer),
+            moments: snapshot.moments,
+            steps: snapshot.steps,
+            rows,
+            skipped_rows: skipped_rows.clone(),
+            history: vec![HistoryEntry {
+                epoch: 1,
+                loss,
+                eval_loss: None,
+                learning_rate: self.options.learning_rate,
+                rows,
+                duration_ms: (finished_ms - self.started_ms).max(0) as u64,
+            }],
+            metrics,
+            metrics_on: "progressive".to_owned(),
+            loss,
+            eval_loss: None,
+        };
+        Ok(Model {
+            name: self.request.name.clone(),
+            version: 0,
+            algorithm: self.request.algorithm,
+            target: Target {
+                name: self.columns.target.0.clone(),
+                data_type: self.columns.target.1.clone(),
+            },
+            inputs: self.columns.inputs.clone(),
+            transform: self.request.transform.clone(),
+            weight: self.request.weight.clone(),
+            partition_by: vec![],
+            options: self.options.written_out(),
+            statement: self.request.statement.clone(),
+            parent: self.parent.map(|p| (p.name.clone(), p.version)),
+            seed: self.options.seed,
+            rows,
+            skipped_rows,
+            started_ms: self.started_ms,
+            finished_ms,
+            members: vec![Member { key: vec![], outcome: Ok(Box::new(trained)) }],
+        })
+    }
+}
