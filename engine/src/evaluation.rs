@@ -10,7 +10,7 @@ use gradlake_udfs::scorer::{Scorer, parts};
 
 use crate::names::{find_column, suggestion};
 use crate::options::nearest;
-use crate::prediction::{PredictOptions, free_name, output_names, predict_plan};
+use crate::prediction::{PredictOptions, Predictor, free_name, output_names, predict_plan};
 
 /// The target's values beside the predictions.
 const ACTUAL: &str = "__gradlake_actual";
@@ -73,7 +73,7 @@ pub fn evaluate_plan(
         .into_iter()
         .map(|(part, name)| (part.to_owned(), free_name(name, &mut taken)))
         .collect();
-    let predicted = predict_plan(state, with_actual, scorer, options)?;
+    let predicted = predict_plan(state, with_actual, &Predictor::Fixed(Arc::clone(scorer)), options)?;
     let part = |wanted: &str| {
         let name = names.iter().find(|(part, _)| part == wanted).map(|(_, name)| name.clone());
         name.map(|name| Expr::Column(Column::from_name(name)))

@@ -9,6 +9,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::functions::core::expr_ext::FieldAccessor;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use gradlake_udfs::functions::follow::{Followed, MODEL_ROWS, MODEL_VERSION, followed_predict_udf};
 use gradlake_udfs::functions::predict::bound_predict_udf;
 use gradlake_udfs::scorer::{Scorer, parts};
 
@@ -53,6 +54,15 @@ impl PredictOptions {
     }
 }
 
+/// Whose predictions a plan gives.
+#[derive(Clone, Debug)]
+pub enum Predictor {
+    /// One version, whatever is published meanwhile.
+    Fixed(Arc<Scorer>),
+    /// The newest revision at each batch; each row says which.
+    Followed(Arc<Followed>),
+}
+
 /// The plan of a prediction over `input`, whose columns all stay.
 ///
 /// # Errors
@@ -60,39 +70,34 @@ impl PredictOptions {
 pub fn predict_plan(
     state: &SessionState,
     input: LogicalPlan,
-    scorer: &Arc<Scorer>,
+    predictor: &Predictor,
     options: PredictOptions,
 ) -> Result<LogicalPlan> {
     let schema = Arc::clone(input.schema());
-    let arguments = checked_arguments(state, &schema, scorer, options)?;
-    let row = bound_predict_udf(Arc::clone(scorer), options.threshold).call(arguments).alias(ROW);
+    let scorer = match predictor {
+        Predictor::Fixed(scorer) => Arc::clone(scorer),
+        Predictor::Followed(followed) => followed.newest(),
+    };
+    let function = match predictor {
+        Predictor::Fixed(scorer) => bound_predict_udf(Arc::clone(scorer), options.threshold),
+        Predictor::Followed(followed) => {
+            followed_predict_udf(Arc::clone(followed), options.threshold)
+        }
+    };
+    let row = function.call(checked_arguments(state, &schema, &scorer, options)?).alias(ROW);
     let mut columns: Vec<Expr> = schema.columns().into_iter().map(Expr::Column).collect();
     let with_row: Vec<Expr> = columns.iter().cloned().chain([row]).collect();
     let plan = LogicalPlanBuilder::from(input).project(with_row)?;
     let mut taken: HashSet<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
-    for (part, name) in output_names(scorer) {
+    let mut parts = output_names(&scorer);
+    if let Predictor::Followed(_) = predictor {
+        parts.extend([MODEL_VERSION, MODEL_ROWS].map(|part| (part, part.to_owned())));
+    }
+    for (part, name) in parts {
         let name = free_name(name, &mut taken);
         columns.push(Expr::Column(Column::from_name(ROW)).field(part).alias(name));
     }
     plan.project(columns)?.build()
-}
-
-/// The plan of `input` with what the model takes behind its columns, for whoever scores batch by batch.
-///
-/// # Errors
-/// As [`predict_plan`].
-pub(crate) fn argument_plan(
-    state: &SessionState,
-    input: LogicalPlan,
-    scorer: &Arc<Scorer>,
-    options: PredictOptions,
-) -> Result<LogicalPlan> {
-    let schema = Arc::clone(input.schema());
-    let arguments = checked_arguments(state, &schema, scorer, options)?;
-    let mut columns: Vec<Expr> = schema.columns().into_iter().map(Expr::Column).collect();
-    let named = arguments.into_iter().enumerate();
-    columns.extend(named.map(|(i, argument)| argument.alias(format!("{ROW}_{i}"))));
-    LogicalPlanBuilder::from(input).project(columns)?.build()
 }
 
 /// The parts of a prediction and the names of their columns, before a clash adds a suffix.

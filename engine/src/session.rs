@@ -9,10 +9,12 @@ use datafusion::common::{Result, plan_err};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use gradlake_udfs::functions::assert_true::assert_true_udf;
+use gradlake_udfs::functions::follow::Followed;
 use gradlake_udfs::functions::predict::predict_udfs;
 use gradlake_udfs::functions::train::train_udaf;
 use gradlake_udfs::resolver::StateResolver;
@@ -23,7 +25,8 @@ use gradlake_udfs::shards::{Sequential, Shards};
 use crate::catalog::{MODEL_CATALOG, ModelCatalog};
 use crate::evaluation::evaluate_plan;
 use crate::event::{Event, EventSink};
-use crate::prediction::{PredictOptions, predict_plan};
+use crate::online::{Following, is_unbounded};
+use crate::prediction::{PredictOptions, Predictor, predict_plan};
 use crate::registry::Registry;
 use crate::source::{self, SourceTableFactory};
 use crate::store::ModelStore;
@@ -55,6 +58,7 @@ pub struct Engine {
     pub(crate) interrupt: Arc<Interrupt>,
     pub(crate) threads: usize,
     scorers: RwLock<HashMap<(String, u64), Arc<Scorer>>>,
+    pub(crate) following: Arc<Following>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -122,6 +126,7 @@ impl Engine {
             interrupt: Arc::new(Interrupt::default()),
             threads,
             scorers: RwLock::default(),
+            following: Arc::default(),
         })
     }
 
@@ -203,14 +208,22 @@ impl Engine {
         Ok(names)
     }
 
-    /// The plan of PREDICT over a query.
+    /// The plan of PREDICT over a query. Over an unbounded table, a model whose version is not
+    /// `is_fixed` is followed: versions that are published meanwhile are taken up.
     pub fn predict(
-        &self,
+        self: &Arc<Self>,
         scorer: &Arc<Scorer>,
+        is_fixed: bool,
         options: PredictOptions,
         query: LogicalPlan,
+        events: &EventSink,
     ) -> Result<LogicalPlan> {
-        predict_plan(&self.context.state(), query, scorer, options)
+        let predictor = match is_unbounded(&query)? {
+            true if is_fixed => Predictor::Followed(Arc::new(Followed::new(Arc::clone(scorer)))),
+            true => Predictor::Followed(self.follow(Arc::clone(scorer), Arc::clone(events))),
+            false => Predictor::Fixed(Arc::clone(scorer)),
+        };
+        predict_plan(&self.context.state(), query, &predictor, options)
     }
 
     /// The plan of EVALUATE over a query.
@@ -239,24 +252,25 @@ impl Engine {
         }
     }
 
-    /// Refuses to predict over an unbounded table.
+    /// Runs a plan whose rows keep the order in which they come, whatever the number of threads.
     ///
     /// # Errors
-    /// When the query reads one, or cannot be planned.
-    pub async fn check_bounded(&self, query: &LogicalPlan) -> Result<()> {
-        let physical = self.context.state().create_physical_plan(query).await?;
-        Self::refuse_unbounded(physical.as_ref())
+    /// When it cannot be planned.
+    pub async fn run_in_order(&self, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
+        let state = self.training_state();
+        let physical = state.create_physical_plan(plan).await?;
+        execute_stream(physical, state.task_ctx())
     }
 
-    /// Refuses a query over an unbounded table.
-    pub(crate) fn refuse_unbounded(
-        plan: &dyn datafusion::physical_plan::ExecutionPlan,
-    ) -> Result<()> {
-        use datafusion::physical_plan::ExecutionPlanProperties;
-        if plan.boundedness().is_unbounded() {
+    /// Refuses a query over an unbounded table; `what` is the statement that cannot take it.
+    ///
+    /// # Errors
+    /// One sentence that says so.
+    pub fn refuse_unbounded(plan: &LogicalPlan, what: &str) -> Result<()> {
+        if is_unbounded(plan)? {
             return plan_err!(
-                "the query reads an unbounded table, which statements TRAIN and PREDICT take, but \
-                 EXPLAIN, EVALUATE and PREDICT in a query do not"
+                "the query reads an unbounded table, which TRAIN and PREDICT take, but {what} does \
+                 not"
             );
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! `( PREDICT MODEL ... )` as a relation: plans the twin that the parser put in its place.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use datafusion::common::{Result, internal_err};
@@ -9,6 +10,7 @@ use datafusion::logical_expr::planner::{
 };
 use datafusion::sql::sqlparser::ast::TableFactor;
 use gradlake_engine::Engine;
+use gradlake_engine::event::EventSink;
 use gradlake_engine::prediction::PredictOptions;
 use gradlake_udfs::scorer::Scorer;
 
@@ -16,18 +18,38 @@ use crate::parsers::ModelUse;
 use crate::statements::PredictRows;
 
 /// Models by name and version, as the running statement has pinned them.
-#[derive(Debug, Default)]
-pub struct PinnedModels(RwLock<HashMap<ModelUse, Arc<Scorer>>>);
+#[derive(Default)]
+pub struct PinnedModels {
+    scorers: RwLock<HashMap<ModelUse, Arc<Scorer>>>,
+    /// Where events of the statement go that is being planned.
+    events: RwLock<Option<EventSink>>,
+}
+
+impl fmt::Debug for PinnedModels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PinnedModels").field("scorers", &self.scorers).finish_non_exhaustive()
+    }
+}
 
 impl PinnedModels {
     /// Makes a model known to the planner.
     pub fn pin(&self, model: ModelUse, scorer: Arc<Scorer>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(model, scorer);
+        self.scorers.write().unwrap_or_else(PoisonError::into_inner).insert(model, scorer);
     }
 
     /// The model that was pinned last.
     pub fn get(&self, model: &ModelUse) -> Option<Arc<Scorer>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(model).cloned()
+        self.scorers.read().unwrap_or_else(PoisonError::into_inner).get(model).cloned()
+    }
+
+    /// Says where events of the statement go that is planned next.
+    pub fn tell(&self, events: &EventSink) {
+        *self.events.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(events));
+    }
+
+    fn events(&self) -> EventSink {
+        let events = self.events.read().unwrap_or_else(PoisonError::into_inner);
+        events.clone().unwrap_or_else(|| Arc::new(|_event| {}))
     }
 }
 
@@ -66,7 +88,9 @@ impl RelationPlanner for PredictRelation {
             alias: None,
             sample: None,
         };
-        let plan = engine.predict(&scorer, options, context.plan(query)?)?;
+        let (query, events) = (context.plan(query)?, self.pinned.events());
+        let is_fixed = model.version.is_some();
+        let plan = engine.predict(&scorer, is_fixed, options, query, &events)?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, call.alias))))
     }
 }

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::plan_err;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::DataFrame;
 use datafusion::sql::parser::Statement as DfStatement;
 use futures::StreamExt;
 use gradlake_engine::catalog::MODEL_CATALOG;
 use gradlake_engine::event::EventSink;
-use gradlake_engine::online::unbounded_table;
+use gradlake_engine::online::{is_unbounded, unbounded_table};
 use gradlake_engine::options::TrainOptions;
 use gradlake_engine::prediction::PredictOptions;
 use gradlake_engine::request::TrainRequest;
@@ -104,14 +105,14 @@ impl Session {
     pub async fn execute(&self, sql: &str, events: EventSink) -> Result<SendableRecordBatchStream> {
         match parsers::parse_one(sql)? {
             Statement::Train(train) => {
-                let request = self.request(&train).await?;
+                let request = self.request(&train, &events).await?;
                 if unbounded_table(&request.query)?.is_some() {
                     return self.engine.train_stream(request, events).await;
                 }
                 Ok(once(self.engine.train(&request, &events).await?))
             }
             Statement::ExplainTrain(explain) => {
-                let request = self.request(&explain.train).await?;
+                let request = self.request(&explain.train, &events).await?;
                 let rows =
                     training::explain(&self.engine, &request, explain.analyze, &events).await?;
                 Ok(once(rows))
@@ -189,8 +190,8 @@ impl Session {
     }
 
     /// The plan of rows that a statement of ours takes.
-    async fn plan(&self, source: &Source) -> Result<LogicalPlan> {
-        let plan = self.logical_plan(source.statement()?).await;
+    async fn plan(&self, source: &Source, events: &EventSink) -> Result<LogicalPlan> {
+        let plan = self.logical_plan(source.statement()?, events).await;
         match (source, plan) {
             // A text that is no file is the name of a table to DataFusion.
             (Source::File(path), Err(error))
@@ -206,7 +207,12 @@ impl Session {
     }
 
     /// Plans a statement of DataFusion's, with the models that it names loaded and pinned.
-    async fn logical_plan(&self, statement: DfStatement) -> Result<LogicalPlan> {
+    async fn logical_plan(
+        &self,
+        statement: DfStatement,
+        events: &EventSink,
+    ) -> Result<LogicalPlan> {
+        self.pinned.tell(events);
         for model in parsers::models_of_statement(&statement)? {
             let scorer = self.engine.scorer(&model.name, model.version).await?;
             if model.version.is_none() {
@@ -218,10 +224,10 @@ impl Session {
     }
 
     /// A TRAIN statement with its query planned and its options checked.
-    async fn request(&self, train: &Train) -> Result<TrainRequest> {
+    async fn request(&self, train: &Train, events: &EventSink) -> Result<TrainRequest> {
         let algorithm = train.algorithm()?;
         let options = TrainOptions::check(algorithm, &train.options)?;
-        let query = self.plan(&train.source).await?;
+        let query = self.plan(&train.source, events).await?;
         let columns: Vec<&str> =
             query.schema().fields().iter().map(|f| f.name().as_str()).collect();
         Ok(TrainRequest {
@@ -248,12 +254,9 @@ impl Session {
     ) -> Result<SendableRecordBatchStream> {
         let options = PredictOptions::check(&predict.options)?;
         let scorer = self.engine.scorer(&predict.name, predict.version).await?;
-        let query = self.plan(&predict.source).await?;
-        if unbounded_table(&query)?.is_some() {
-            let follows = predict.version.is_none();
-            return self.engine.predict_stream(scorer, follows, options, query, events).await;
-        }
-        let plan = self.engine.predict(&scorer, options, query)?;
+        let query = self.plan(&predict.source, &events).await?;
+        let is_fixed = predict.version.is_some();
+        let plan = self.engine.predict(&scorer, is_fixed, options, query, &events)?;
         let stream = self.run(plan).await?;
         let engine = Arc::clone(&self.engine);
         Ok(at_end(stream, move || engine.warn_of_unseen(&scorer, &events)))
@@ -276,8 +279,8 @@ impl Session {
             return Ok(once(self.engine.stored_metrics(name, version).await?));
         };
         let scorer = self.engine.scorer(&evaluate.name, evaluate.version).await?;
-        let query = self.plan(source).await?;
-        self.engine.check_bounded(&query).await?;
+        let query = self.plan(source, &events).await?;
+        Engine::refuse_unbounded(&query, "EVALUATE")?;
         let plan = self.engine.evaluate(&scorer, options, query)?;
         let stream = self.run(plan).await?;
         let engine = Arc::clone(&self.engine);
@@ -301,9 +304,19 @@ impl Session {
             self.engine.refresh_catalog().await?;
         }
         let models = parsers::models_of_statement(&statement)?;
-        let plan = self.logical_plan(statement).await?;
-        if !models.is_empty() && !matches!(plan, LogicalPlan::Ddl(_)) {
-            self.engine.check_bounded(&plan).await?;
+        let copied = match &statement {
+            DfStatement::CopyTo(copy) => Some(copy.source.to_string()),
+            _ => None,
+        };
+        let plan = self.logical_plan(statement, &events).await?;
+        if let (LogicalPlan::Copy(copy), Some(text)) = (&plan, copied)
+            && is_unbounded(&copy.input)?
+        {
+            refuse_pinned(&copy.input)?;
+            return self.engine.copy_stream(copy, text, events).await;
+        }
+        if !models.is_empty() && !matches!(plan, LogicalPlan::Ddl(_)) && is_unbounded(&plan)? {
+            refuse_pinned(&plan)?;
         }
         let stream = self.run(plan).await?;
         let scorers: Vec<_> = models.iter().filter_map(|model| self.pinned.get(model)).collect();
@@ -316,6 +329,16 @@ impl Session {
     }
 
     async fn run(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
+        let is_query = !matches!(
+            plan,
+            LogicalPlan::Ddl(_)
+                | LogicalPlan::Dml(_)
+                | LogicalPlan::Copy(_)
+                | LogicalPlan::Statement(_)
+        );
+        if is_query && is_unbounded(&plan)? {
+            return self.engine.run_in_order(&plan).await;
+        }
         let frame: DataFrame = self.engine.context().execute_logical_plan(plan).await?;
         frame.execute_stream().await
     }
@@ -325,6 +348,31 @@ impl Session {
 fn names_catalog(statement: &DfStatement) -> bool {
     let text = statement.to_string().to_lowercase();
     text.contains("information_schema") || text.starts_with("show")
+}
+
+/// Refuses `predict(...)` over an unbounded table: its model stays the one that was planned with.
+fn refuse_pinned(plan: &LogicalPlan) -> Result<()> {
+    let mut found = None;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expression| {
+            expression.apply(|part| {
+                if let Expr::ScalarFunction(call) = part
+                    && ["predict", "predict_proba"].contains(&call.name())
+                {
+                    found = Some(call.name().to_owned());
+                    return Ok(TreeNodeRecursion::Stop);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    match found {
+        Some(name) => plan_err!(
+            "{name}(...) does not follow the versions that are published while an unbounded table \
+             is read; write FROM (PREDICT MODEL ... AS SELECT ...)"
+        ),
+        None => Ok(()),
+    }
 }
 
 /// Rows that are there already, as a stream.

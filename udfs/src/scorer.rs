@@ -119,6 +119,11 @@ impl Scorer {
         ready.classes.as_ref().map(|classes| classes.len())
     }
 
+    /// Whether there were rows that no trained member was there for.
+    pub fn has_unseen(&self) -> bool {
+        self.unseen.load(Ordering::Relaxed) > 0
+    }
+
     /// Rows that no trained member was there for, and forgets their number.
     pub fn take_unseen(&self) -> u64 {
         self.unseen.swap(0, Ordering::Relaxed)

@@ -317,11 +317,8 @@ impl Learner {
         let map = Reshape { inputs, outputs };
         let (old, new) = (self.network.layout(), network.layout());
         map.copy(old, new, &before.parameters, &mut state.parameters);
-        let (from, to) = (old.len().max(1), new.len().max(1));
-        for (from, to) in before.moments.chunks_exact(from).zip(state.moments.chunks_exact_mut(to))
-        {
-            map.copy(old, new, from, to);
-        }
+        let buffers = descent.optimizer.moments();
+        map.copy_moments((old, new), buffers, &before.moments, &mut state.moments);
         self.stepper = Stepper::new(descent, state, 0);
         self.network = network;
         self.scratch = self.network.scratch(self.batch_size);
@@ -360,12 +357,9 @@ impl Learner {
         let (old, new) = (self.network.layout(), network.layout());
         let mut parameters = vec![0.0; new.len()];
         map.copy(old, new, &state.parameters, &mut parameters);
-        let buffers = state.moments.len() / old.len().max(1);
-        let mut moments = vec![0.0; buffers * new.len()];
-        let (from, to) = (old.len().max(1), new.len().max(1));
-        for (from, to) in state.moments.chunks_exact(from).zip(moments.chunks_exact_mut(to)) {
-            map.copy(old, new, from, to);
-        }
+        let optimizer = self.stepper.descent().optimizer;
+        let mut moments = vec![0.0; optimizer.moment_values(new.len())];
+        map.copy_moments((old, new), optimizer.moments(), &state.moments, &mut moments);
         Ok(Snapshot {
             encoder,
             labels,

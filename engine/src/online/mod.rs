@@ -13,15 +13,17 @@
 //! arrived: a stream and its rows as a table give the same bits.
 
 mod checkpoint;
+mod copy;
+mod following;
 mod intake;
 mod learner;
 mod progressive;
 mod query;
 mod report;
-mod scoring;
 mod stream;
 mod training;
 
-pub use query::unbounded_table;
+pub(crate) use following::Following;
+pub use query::{is_unbounded, unbounded_table};
 pub use report::stream_schema;
 pub(crate) use training::OnlineTraining;

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Column, DFSchema, Result, plan_err};
+use datafusion::datasource::stream::StreamTable;
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::logical_expr::{
     Expr, FetchType, Filter, LogicalPlan, LogicalPlanBuilder, Projection, SkipType, SubqueryAlias,
     Window, WindowFrameBound, WindowFrameUnits,
 };
 
+use crate::event::{Event, EventSink};
 use crate::source::{Cursor, Ledger, ROW_COLUMN, SourceTable};
 
 /// A query over one unbounded table.
@@ -25,6 +27,25 @@ pub struct StreamQuery {
     /// Rows before one that its windows may look back to; None where that is not known, so that a
     /// restart is not exact.
     pub reach: Option<u64>,
+}
+
+/// Whether a query reads an unbounded table.
+///
+/// # Errors
+/// Never in practice.
+pub fn is_unbounded(plan: &LogicalPlan) -> Result<bool> {
+    plan.apply_with_subqueries(|node| {
+        let LogicalPlan::TableScan(scan) = node else { return Ok(TreeNodeRecursion::Continue) };
+        let is_unbounded = source_as_provider(&scan.source).is_ok_and(|provider| {
+            let provider = provider.as_ref() as &dyn Any;
+            provider.is::<SourceTable>() || provider.is::<StreamTable>()
+        });
+        Ok(match is_unbounded {
+            true => TreeNodeRecursion::Stop,
+            false => TreeNodeRecursion::Continue,
+        })
+    })
+    .map(|recursion| recursion == TreeNodeRecursion::Stop)
 }
 
 /// The unbounded table that a query reads, if any.
@@ -44,7 +65,7 @@ pub fn unbounded_table(plan: &LogicalPlan) -> Result<Option<SourceTable>> {
     })?;
     if found.len() > 1 {
         return plan_err!(
-            "the query reads {} unbounded tables; a training takes rows from one",
+            "the query reads {} unbounded tables; TRAIN and COPY take rows from one",
             found.len()
         );
     }
@@ -52,7 +73,7 @@ pub fn unbounded_table(plan: &LogicalPlan) -> Result<Option<SourceTable>> {
 }
 
 impl StreamQuery {
-    /// The query of a training, or None where it reads no unbounded table.
+    /// The query of a statement that consumes rows, or None where it reads no unbounded table.
     ///
     /// # Errors
     /// When it holds what a checkpoint cannot: joins, groups, sorts.
@@ -67,6 +88,24 @@ impl StreamQuery {
     /// The table that it reads.
     pub fn table(&self) -> &SourceTable {
         &self.table
+    }
+
+    /// Says what a crash would lose; `since` is what survives it.
+    pub fn warn_of_losses(&self, since: &str, events: &EventSink) {
+        let source = self.table.source();
+        if !source.is_replayable() {
+            events(Event::Warning(format!(
+                "{} cannot be read again: a crash loses the rows since {since}",
+                source.location()
+            )));
+        }
+        if self.reach.is_none() {
+            events(Event::Warning(
+                "how far the windows of the query look back is not known, so a restart is not \
+                 exact: they begin anew"
+                    .to_owned(),
+            ));
+        }
     }
 
     /// The query with one more column, the ordinal of the source's row, whose rows begin at
@@ -91,7 +130,7 @@ fn without_limit(plan: LogicalPlan) -> Result<(LogicalPlan, Option<u64>)> {
             (SkipType::Literal(0), FetchType::Literal(fetch)) => {
                 Ok((limit.input.as_ref().clone(), fetch.map(|n| n as u64)))
             }
-            _ => plan_err!("a training on an unbounded table takes LIMIT, but no OFFSET"),
+            _ => plan_err!("TRAIN and COPY on an unbounded table take LIMIT, but no OFFSET"),
         },
         plan => Ok((plan, None)),
     }
@@ -120,7 +159,7 @@ fn check(plan: &LogicalPlan, reach: &mut Option<u64>, is_below_window: bool) -> 
             let name = name.split([':', ' ']).next().unwrap_or_default().to_owned();
             return plan_err!(
                 "the query over an unbounded table has a {name}, whose rows a checkpoint does not \
-                 hold; a training takes SELECT, WHERE, LIMIT and windows such as LAG or ROWS n \
+                 hold; TRAIN and COPY take SELECT, WHERE, LIMIT and windows such as LAG or ROWS n \
                  PRECEDING"
             );
         }

@@ -59,6 +59,7 @@ impl Engine {
         let engine = Arc::clone(self);
         let task = tokio::spawn(async move {
             let keeper = engine.store.keep_lease(&lease);
+            let _revising = engine.following.revising(&request.name);
             let work = Work { engine: &engine, request: &request, columns: &columns, parent };
             let result = work.run(&lease, sender.clone(), checkpoint, &events).await;
             drop(keeper);

@@ -2,6 +2,7 @@
 //! published.
 
 mod publication;
+mod revision;
 mod start;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::source::{Ledger, ROW_COLUMN};
 use crate::training::{TrainingColumns, now_ms};
 
 pub use publication::Publisher;
+use revision::Revisions;
 use start::{learner, parent_of};
 
 /// How often an idle stream looks whether it is to stop, to save or to publish.
@@ -79,6 +81,7 @@ pub struct OnlineTraining<'a> {
     version: u64,
     rate: Rate,
     publish_on_start: bool,
+    revisions: Revisions,
 }
 
 impl<'a> OnlineTraining<'a> {
@@ -171,6 +174,7 @@ impl<'a> OnlineTraining<'a> {
             version: first_version.saturating_sub(1),
             rate: Rate::new(rows),
             publish_on_start,
+            revisions: Revisions::default(),
             options,
         };
         training.next_publication = training.publication_after(rows);
@@ -182,7 +186,11 @@ impl<'a> OnlineTraining<'a> {
     /// # Errors
     /// When the input fails, learning diverges or the store cannot be written.
     pub async fn run(&mut self) -> Result<Ended> {
-        self.warn_of_losses();
+        if let Some(query) = &self.query {
+            let every = self.options.checkpoint_every.as_secs_f64();
+            let since = format!("the last checkpoint (checkpoint_every is {every} s)");
+            query.warn_of_losses(&since, self.events);
+        }
         self.publish_what_was_due().await?;
         let mut input = self.open().await?;
         let deadline =
@@ -197,12 +205,13 @@ impl<'a> OnlineTraining<'a> {
             if self.left == Some(0) {
                 break Ended::Input;
             }
-            match tokio::time::timeout(TICK, input.next()).await {
+            match tokio::time::timeout(self.next_look(), input.next()).await {
                 Ok(Some(batch)) => self.take(batch?).await?,
                 Ok(None) => break Ended::Input,
                 Err(_) => {}
             }
             self.look_after().await?;
+            self.revise()?;
             if told.elapsed() >= Duration::from_millis(200) {
                 told = Instant::now();
                 self.tell();
@@ -510,27 +519,6 @@ impl<'a> OnlineTraining<'a> {
         self.saved = Instant::now();
         (self.events)(Event::Checkpoint { epoch: 1 });
         Ok(())
-    }
-
-    /// Says what a crash would lose.
-    fn warn_of_losses(&self) {
-        let Some(query) = &self.query else { return };
-        let source = query.table().source();
-        if !source.is_replayable() {
-            (self.events)(Event::Warning(format!(
-                "{} cannot be read again: a crash loses the rows since the last checkpoint \
-                 (checkpoint_every is {} s)",
-                source.location(),
-                self.options.checkpoint_every.as_secs_f64()
-            )));
-        }
-        if query.reach.is_none() {
-            (self.events)(Event::Warning(
-                "how far the windows of the query look back is not known, so a restart is not \
-                 exact: they begin anew"
-                    .to_owned(),
-            ));
-        }
     }
 
     fn tell(&self) {

@@ -102,39 +102,18 @@ impl<'a> Given<'a> {
 
     /// Seconds as a number, or a number and a unit in a string.
     pub(super) fn duration(&self) -> Result<Duration> {
-        let seconds = match self.value {
-            OptionValue::String(text) => {
-                let text = text.trim();
-                let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-                let amount = text[..text.len() - unit.len()].parse::<f64>().ok();
-                let unit = match unit.trim().to_lowercase().as_str() {
-                    "ms" | "millisecond" | "milliseconds" => Some(0.001),
-                    "" | "s" | "second" | "seconds" => Some(1.0),
-                    "m" | "min" | "minute" | "minutes" => Some(60.0),
-                    "h" | "hour" | "hours" => Some(3600.0),
-                    "d" | "day" | "days" => Some(86400.0),
-                    _ => None,
-                };
-                amount.zip(unit).map(|(amount, unit)| amount * unit)
-            }
-            value => number(value),
-        };
-        let seconds = seconds.filter(|s| (0.0..=1e9).contains(s));
-        self.check(seconds.and_then(|s| Duration::try_from_secs_f64(s).ok()))
+        self.check(match self.value {
+            OptionValue::String(text) => duration(text),
+            value => number(value).and_then(of_seconds),
+        })
     }
 
     /// `'10000 rows'`, or a duration.
     pub(super) fn publish_every(&self) -> Result<PublishEvery> {
-        if let OptionValue::String(text) = self.value
-            && let Some(amount) = text.trim().strip_suffix("rows")
-        {
-            let rows = amount.trim().parse::<u64>().ok().filter(|rows| *rows > 0);
-            return Ok(PublishEvery::Rows(self.check(rows)?));
-        }
-        match self.value {
-            OptionValue::String(_) => Ok(PublishEvery::Time(self.duration()?)),
-            _ => self.check(None),
-        }
+        self.check(match self.value {
+            OptionValue::String(text) => every(text),
+            _ => None,
+        })
     }
 
     /// A word, or a map with 'kind', 'epochs', 'factor' and 'warmup'.
@@ -236,5 +215,51 @@ fn whole(value: &OptionValue) -> Option<u64> {
             is_whole.then_some(number as u64)
         }),
         _ => None,
+    }
+}
+
+/// A number and a unit.
+fn duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let amount = text[..text.len() - unit.len()].parse::<f64>().ok()?;
+    let unit = match unit.trim().to_lowercase().as_str() {
+        "ms" | "millisecond" | "milliseconds" => 0.001,
+        "" | "s" | "second" | "seconds" => 1.0,
+        "m" | "min" | "minute" | "minutes" => 60.0,
+        "h" | "hour" | "hours" => 3600.0,
+        "d" | "day" | "days" => 86400.0,
+        _ => return None,
+    };
+    of_seconds(amount * unit)
+}
+
+fn of_seconds(seconds: f64) -> Option<Duration> {
+    (0.0..=1e9).contains(&seconds).then(|| Duration::try_from_secs_f64(seconds).ok())?
+}
+
+/// `10000 rows`, or a duration.
+fn every(text: &str) -> Option<PublishEvery> {
+    match text.trim().strip_suffix("rows") {
+        Some(amount) => {
+            amount.trim().parse::<u64>().ok().filter(|rows| *rows > 0).map(PublishEvery::Rows)
+        }
+        None => duration(text).map(PublishEvery::Time),
+    }
+}
+
+impl PublishEvery {
+    /// Reads a text such as '10000 rows' or '30 seconds', the value of `option`.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn of_text(option: &str, text: &str) -> Result<Self> {
+        match every(text) {
+            Some(every) => Ok(every),
+            None => plan_err!(
+                "option {option} must be a text such as '10000 rows', '30 seconds' or '1 minute', \
+                 but is '{text}'"
+            ),
+        }
     }
 }

@@ -49,6 +49,8 @@ pub mod failpoints {
 /// The files under a prefix of an object store.
 #[derive(Clone, Debug)]
 pub struct Files {
+    /// Whose they are, for errors.
+    owner: &'static str,
     store: Arc<dyn ObjectStore>,
     prefix: Path,
     /// The prefix as a local folder, whose files are synced to disk.
@@ -56,9 +58,28 @@ pub struct Files {
 }
 
 impl Files {
-    /// The files under `prefix`.
-    pub fn new(store: Arc<dyn ObjectStore>, prefix: Path, local: Option<PathBuf>) -> Self {
-        Self { store, prefix, local }
+    /// The files under `prefix`; `owner` is named by errors.
+    pub fn new(
+        owner: &'static str,
+        store: Arc<dyn ObjectStore>,
+        prefix: Path,
+        local: Option<PathBuf>,
+    ) -> Self {
+        Self { owner, store, prefix, local }
+    }
+
+    fn failed(
+        &self,
+        what: &str,
+        path: &str,
+        error: &dyn std::fmt::Display,
+    ) -> datafusion::error::DataFusionError {
+        exec_datafusion_err!("{} could not {what} {path}: {error}", self.owner)
+    }
+
+    /// Whether the files are in a local folder.
+    pub fn is_local(&self) -> bool {
+        self.local.is_some()
     }
 
     fn path(&self, path: &str) -> Path {
@@ -68,12 +89,22 @@ impl Files {
     /// Writes a file, over an old one if there is one.
     pub async fn write(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
         let payload = PutPayload::from(bytes);
-        self.store.put(&self.path(path), payload).await.map_err(|e| failed("write", path, &e))?;
+        self.store
+            .put(&self.path(path), payload)
+            .await
+            .map_err(|e| self.failed("write", path, &e))?;
         if let Some(folder) = &self.local {
             let file = folder.join(path);
-            blocking(move || sync(&file)).await.map_err(|e| failed("write", path, &e))?;
+            blocking(move || sync(&file)).await.map_err(|e| self.failed("write", path, &e))?;
         }
         Ok(())
+    }
+
+    /// Writes a file over an old one without waiting until the disk has it: readers find the old
+    /// or the new one whole, and a crash of the machine may take it away.
+    pub async fn replace(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
+        let put = self.store.put(&self.path(path), PutPayload::from(bytes)).await;
+        put.map(|_| ()).map_err(|e| self.failed("write", path, &e))
     }
 
     /// Writes a file that must not exist yet, whole or not at all, and says whether it did.
@@ -81,13 +112,13 @@ impl Files {
         if let Some(folder) = &self.local {
             let file = folder.join(path);
             let created = blocking(move || create_local(&file, &bytes)).await;
-            return created.map_err(|e| failed("write", path, &e));
+            return created.map_err(|e| self.failed("write", path, &e));
         }
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         match self.store.put_opts(&self.path(path), bytes.into(), options).await {
             Ok(_) => Ok(true),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
-            Err(error) => Err(failed("write", path, &error)),
+            Err(error) => Err(self.failed("write", path, &error)),
         }
     }
 
@@ -100,7 +131,7 @@ impl Files {
         match got {
             Ok(bytes) => Ok(Some(bytes.into())),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(failed("read", path, &error)),
+            Err(error) => Err(self.failed("read", path, &error)),
         }
     }
 
@@ -109,7 +140,7 @@ impl Files {
         let listed = self.store.list_with_delimiter(Some(&self.path(folder))).await;
         let listed = match listed {
             Err(object_store::Error::NotFound { .. }) => return Ok(vec![]),
-            other => other.map_err(|e| failed("list", folder, &e))?,
+            other => other.map_err(|e| self.failed("list", folder, &e))?,
         };
         let names = listed.objects.iter().filter_map(|o| o.location.filename());
         let mut names: Vec<String> = names.map(str::to_owned).collect();
@@ -122,7 +153,7 @@ impl Files {
         let listed = self.store.list_with_delimiter(Some(&self.path(folder))).await;
         let listed = match listed {
             Err(object_store::Error::NotFound { .. }) => return Ok(vec![]),
-            other => other.map_err(|e| failed("list", folder, &e))?,
+            other => other.map_err(|e| self.failed("list", folder, &e))?,
         };
         let names = listed.common_prefixes.iter().filter_map(|p| p.filename());
         let mut names: Vec<String> = names.map(str::to_owned).collect();
@@ -134,7 +165,7 @@ impl Files {
     pub async fn delete(&self, path: &str) -> Result<()> {
         match self.store.delete(&self.path(path)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(failed("delete", path, &error)),
+            Err(error) => Err(self.failed("delete", path, &error)),
         }
     }
 
@@ -149,12 +180,12 @@ impl Files {
             .await
             .or_else(|error| match error {
                 object_store::Error::NotFound { .. } => Ok(vec![]),
-                error => Err(failed("list", folder, &error)),
+                error => Err(self.failed("list", folder, &error)),
             })?;
         for path in found {
             match self.store.delete(&path).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(failed("delete", folder, &error)),
+                Err(error) => return Err(self.failed("delete", folder, &error)),
             }
         }
         if let Some(local) = &self.local {
@@ -171,19 +202,11 @@ impl Files {
         let mut listed = self.store.list(Some(&prefix));
         let mut youngest = None;
         while let Some(meta) = listed.next().await {
-            let meta = meta.map_err(|e| failed("list", folder, &e))?;
+            let meta = meta.map_err(|e| self.failed("list", folder, &e))?;
             youngest = youngest.max(Some(meta.last_modified.timestamp_millis()));
         }
         Ok(youngest)
     }
-}
-
-fn failed(
-    what: &str,
-    path: &str,
-    error: &dyn std::fmt::Display,
-) -> datafusion::error::DataFusionError {
-    exec_datafusion_err!("the model store could not {what} {path}: {error}")
 }
 
 async fn blocking<T: Send + 'static>(

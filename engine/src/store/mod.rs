@@ -3,6 +3,7 @@
 //! ```text
 //! <warehouse>/models/<name>/log/000001.parquet      what happened, and every version that lives
 //! <warehouse>/models/<name>/lease/000001            until when the training with that number holds
+//! <warehouse>/models/<name>/lease/000001.status     how far it is, for SHOW TRAINING
 //! <warehouse>/models/<name>/checkpoints/000001      progress of a training
 //! <warehouse>/models/<name>/v000001-<id>/*.parquet  the tables of a version
 //! ```
@@ -22,6 +23,7 @@ mod name;
 mod publish;
 mod read;
 mod records;
+mod status;
 mod tables;
 mod weights;
 
@@ -41,15 +43,19 @@ pub use lease::{Lease, LeaseKeeper};
 pub use log::VersionEntry;
 pub use name::validate_name;
 pub use publish::Publish;
+pub use status::{Training, TrainingStatus};
 pub use tables::ModelTable;
 
-use self::files::Files;
+pub(crate) use self::files::Files;
 use self::log::LogState;
 use crate::names::suggestion;
 use crate::options::nearest;
 
 /// Version of the format that this program writes; it reads this and older ones.
 pub const FORMAT_VERSION: u32 = 1;
+
+/// Whom errors about files name.
+const OWNER: &str = "the model store";
 
 /// Models of a warehouse. Cheap to clone.
 #[derive(Clone)]
@@ -117,13 +123,18 @@ impl ModelStore {
             }
         };
         let prefix = Path::from_absolute_path(&absolute)?;
-        let files = Files::new(Arc::new(LocalFileSystem::new()), prefix, Some(absolute));
+        let files = Files::new(OWNER, Arc::new(LocalFileSystem::new()), prefix, Some(absolute));
         Ok(Self { files, location: folder.display().to_string() })
     }
 
     /// The store under a prefix of an object store of the caller's making.
     pub fn from_object_store(store: Arc<dyn ObjectStore>, prefix: Path, location: &str) -> Self {
-        Self { files: Files::new(store, prefix, None), location: location.to_owned() }
+        Self { files: Files::new(OWNER, store, prefix, None), location: location.to_owned() }
+    }
+
+    /// Whether the warehouse is a local folder.
+    pub fn is_local(&self) -> bool {
+        self.files.is_local()
     }
 
     /// The warehouse as it was named.

@@ -45,8 +45,8 @@ pub async fn explain(
     let state = engine.training_state();
     let parent = engine.parent(request).await?;
     let columns = TrainingColumns::resolve(&state, request, parent.as_ref())?;
+    Engine::refuse_unbounded(&columns.plan, "EXPLAIN")?;
     let query = state.create_physical_plan(&columns.plan).await?;
-    Engine::refuse_unbounded(query.as_ref())?;
     let mut rows: Vec<(&str, String)> = vec![];
     rows.push(("training", training_text(request, &columns)));
     rows.push(("rows", rows_text(request, query.as_ref())));

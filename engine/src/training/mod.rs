@@ -243,8 +243,8 @@ impl Engine {
         let state = self.training_state();
         let parent = self.parent(request).await?;
         let columns = TrainingColumns::resolve(&state, request, parent.as_ref())?;
+        Engine::refuse_unbounded(&columns.plan, "a training that reads all rows first")?;
         let physical = state.create_physical_plan(&columns.plan).await?;
-        Engine::refuse_unbounded(physical.as_ref())?;
         let partitions = physical.output_partitioning().partition_count();
         log::debug!("reading {partitions} partitions");
         let streams = execute_stream_partitioned(physical, state.task_ctx())?;

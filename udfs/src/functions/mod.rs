@@ -1,5 +1,6 @@
 //! The functions of SQL that this crate adds.
 
 pub mod assert_true;
+pub mod follow;
 pub mod predict;
 pub mod train;

@@ -1,11 +1,13 @@
 //! Publications of an online training: the model as it is, as a version and as a row that tells of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::Result;
 use gradlake_udfs::model::{HistoryEntry, Member, Model, Target, Trained};
+use gradlake_udfs::scorer::Scorer;
 use tokio::sync::mpsc;
 
 use super::super::report::StreamRow;
@@ -44,6 +46,10 @@ impl OnlineTraining<'_> {
         let version = store.publish(&model, Publish::Replace, keep, Some(&publisher.lease)).await?;
         self.version = version;
         self.published = Instant::now();
+        if self.engine.following.is_followed(&model.name) {
+            let model = Model { version, ..model.clone() };
+            self.engine.following.revise(&Arc::new(Scorer::new(Arc::new(model))?));
+        }
         (self.events)(Event::Published { model: model.name, version });
         let rows = self.learner.counts().0;
         let waiting = self.query.as_ref().and_then(|query| {
