@@ -7,9 +7,9 @@ use datafusion::arrow::datatypes::FieldRef;
 use datafusion::common::{Column, DFSchema, Result, SchemaError, plan_err};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
-use datafusion::functions::core::expr_ext::FieldAccessor;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use gradlake_udfs::functions::follow::{Followed, MODEL_ROWS, MODEL_VERSION, followed_predict_udf};
+use gradlake_udfs::functions::part::prediction_part_udf;
 use gradlake_udfs::functions::predict::bound_predict_udf;
 use gradlake_udfs::scorer::{Scorer, parts};
 
@@ -95,7 +95,8 @@ pub fn predict_plan(
     }
     for (part, name) in parts {
         let name = free_name(name, &mut taken);
-        columns.push(Expr::Column(Column::from_name(ROW)).field(part).alias(name));
+        let row = Expr::Column(Column::from_name(ROW));
+        columns.push(prediction_part_udf(part).call(vec![row]).alias(name));
     }
     plan.project(columns)?.build()
 }

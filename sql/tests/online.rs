@@ -7,60 +7,24 @@
 mod common;
 
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use common::{Database, Draws, gradlake, write_rows};
+use common::{Database, Draws, create_parts, gradlake, kills, run, succeed, write_parts};
 use gradlake_engine::store::failpoints;
 
-/// Columns of `write_rows`, and the number of the row.
-const COLUMNS: &str =
-    "row BIGINT, a DOUBLE, b DOUBLE, c VARCHAR, g VARCHAR, y BOOLEAN, k VARCHAR, z DOUBLE";
-
-/// Writes `files` files of `rows` rows each into `parts/`, in the order of their names.
-async fn write_parts(database: &Database, files: usize, rows: usize) {
-    let all = database.path("all.parquet");
-    write_rows(&all, files * rows).await;
-    let parts = database.path("parts");
-    std::fs::create_dir_all(&parts).unwrap();
-    database
-        .rows(&format!(
-            "CREATE TABLE numbered AS SELECT row_number() OVER () - 1 AS row, * FROM '{}'",
-            all.display()
-        ))
-        .await;
-    for file in 0..files {
-        database
-            .rows(&format!(
-                "COPY (SELECT CAST(row AS BIGINT) AS row, a, b, CAST(c AS VARCHAR) AS c, \
-                 CAST(g AS VARCHAR) AS g, y, CAST(k AS VARCHAR) AS k, z FROM numbered \
-                 WHERE row >= {} AND row < {} ORDER BY row) \
-                 TO '{}/{file:03}.parquet' STORED AS PARQUET",
-                file * rows,
-                (file + 1) * rows,
-                parts.display()
-            ))
-            .await;
-    }
-}
-
-fn create(folder: &Path) -> String {
-    format!(
-        "CREATE UNBOUNDED EXTERNAL TABLE parts ({COLUMNS}) STORED AS PARQUET LOCATION '{}/' \
-         OPTIONS ('end' 'when_empty', 'poll' '10 ms')",
-        folder.join("parts").display()
-    )
-}
-
 /// Ways to learn online.
-const WAYS: [(&str, &str, &str); 6] = [
+const WAYS: [(&str, &str, &str); 9] = [
     ("logistic_regression", "y", "optimizer = 'sgd', learning_rate = 0.05, batch_size = 1"),
     ("logistic_regression", "k", "optimizer = 'adagrad', batch_size = 32"),
     ("linear_regression", "z", "optimizer = 'ftrl', batch_size = 7"),
     ("linear_svm", "y", "optimizer = 'adam', batch_size = 16"),
     ("mlp_classifier", "k", "hidden = [8], dropout = 0.1, batch_size = 50"),
     ("mlp_regressor", "z", "hidden = [8, 4], optimizer = 'rmsprop', batch_size = 64"),
+    ("logistic_regression", "k", "optimizer = 'adaptive_invariant', batch_size = 1"),
+    ("linear_regression", "z", "optimizer = 'adaptive_invariant', l1 = 0.001, batch_size = 20"),
+    ("linear_svm", "y", "optimizer = 'adaptive_invariant', batch_size = 5"),
 ];
 
 async fn same_model(database: &Database, one: &str, other: &str, what: &str) {
@@ -76,7 +40,7 @@ async fn same_model(database: &Database, one: &str, other: &str, what: &str) {
 async fn a_stream_is_its_rows_as_a_table() {
     let database = Database::open().await;
     write_parts(&database, 7, 333).await;
-    database.rows(&create(database.folder.path())).await;
+    database.rows(&create_parts(database.folder.path())).await;
     for (algorithm, target, options) in WAYS {
         let select = format!("a, b, c, g, {target}");
         database
@@ -102,7 +66,7 @@ async fn a_stream_is_its_rows_as_a_table() {
 async fn a_model_of_a_table_goes_on_with_a_stream() {
     let database = Database::open().await;
     write_parts(&database, 4, 250).await;
-    database.rows(&create(database.folder.path())).await;
+    database.rows(&create_parts(database.folder.path())).await;
     let base = "TRAIN MODEL base USING mlp_classifier TARGET k \
                 WITH (hidden = [8], epochs = 2, batch_size = 20) AS SELECT a, b, c, k FROM numbered";
     database.rows(base).await;
@@ -127,7 +91,7 @@ async fn a_model_of_a_table_goes_on_with_a_stream() {
 async fn a_limit_ends_the_training() {
     let database = Database::open().await;
     write_parts(&database, 3, 200).await;
-    database.rows(&create(database.folder.path())).await;
+    database.rows(&create_parts(database.folder.path())).await;
     database
         .rows(
             "TRAIN MODEL m USING linear_regression TARGET z WITH (batch_size = 8) \
@@ -140,22 +104,6 @@ async fn a_limit_ends_the_training() {
 const TRAIN: &str = "TRAIN OR REPLACE MODEL m USING logistic_regression TARGET k \
     WITH (batch_size = 4, optimizer = 'adam', checkpoint_every = 0, publish_every = '900 rows', \
     keep_versions = 100) AS SELECT a, b, c, g, k, lag(a) OVER () AS before FROM parts";
-
-fn run(folder: &Path, statements: &[&str]) -> Output {
-    let mut command = gradlake(folder);
-    command.args(["--format", "csv", "-q"]);
-    for sql in statements {
-        command.args(["-c", sql]);
-    }
-    command.output().unwrap()
-}
-
-fn succeed(folder: &Path, statements: &[&str]) -> String {
-    let output = run(folder, statements);
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{statements:?}: {text}");
-    String::from_utf8(output.stdout).unwrap()
-}
 
 fn state(folder: &Path, model: &str) -> String {
     ["parameters", "optimizer", "features", "metrics"]
@@ -179,7 +127,7 @@ async fn kills_at_random_moments_change_nothing() {
     let database = Database::with(Arc::new(tempfile::tempdir().unwrap()), |_| {}).await;
     write_parts(&database, 24, 200).await;
     let folder = database.folder.path();
-    let create = create(folder);
+    let create = create_parts(folder);
     let begun = Instant::now();
     succeed(folder, &[&create, &TRAIN.replace("MODEL m ", "MODEL whole ")]);
     let took = begun.elapsed();
@@ -187,8 +135,8 @@ async fn kills_at_random_moments_change_nothing() {
     let rows = published(folder, "whole", 0);
     assert_eq!(rows, [900, 1800, 2700, 3600, 4500, 4800]);
     let mut draws = Draws(5);
-    let (mut kills, mut before, mut trainings) = (0, 0, 0);
-    while kills < 40 {
+    let (mut killed, mut before, mut trainings) = (0, 0, 0);
+    while killed < kills() {
         let mut child = gradlake(folder)
             .args(["-q", "-c", &create, "-c", TRAIN])
             .stdout(Stdio::null())
@@ -198,13 +146,13 @@ async fn kills_at_random_moments_change_nothing() {
         std::thread::sleep(draws.below(took.mul_f64(1.1)));
         if child.try_wait().unwrap().is_none() {
             child.kill().unwrap();
-            kills += 1;
+            killed += 1;
         }
         if child.wait().unwrap().success() {
-            assert_eq!(state(folder, "m"), expected, "after {kills} kills");
+            assert_eq!(state(folder, "m"), expected, "after {killed} kills");
             // A kill may come after the end of a training, whose statement then begins anew.
             let found = published(folder, "m", before);
-            assert!(found.chunks(rows.len()).all(|one| one == rows), "after {kills}: {found:?}");
+            assert!(found.chunks(rows.len()).all(|one| one == rows), "after {killed}: {found:?}");
             before += found.len() as u64;
             trainings += found.len() / rows.len();
         }
@@ -213,7 +161,7 @@ async fn kills_at_random_moments_change_nothing() {
     assert_eq!(state(folder, "m"), expected);
     let found = published(folder, "m", before);
     assert!(found.chunks(rows.len()).all(|one| one == rows), "{found:?}");
-    println!("{kills} kills, {} trainings", trainings + found.len() / rows.len());
+    println!("{killed} kills, {} trainings", trainings + found.len() / rows.len());
 }
 
 #[tokio::test]
@@ -221,7 +169,7 @@ async fn a_death_between_any_two_writes_changes_nothing() {
     let database = Database::with(Arc::new(tempfile::tempdir().unwrap()), |_| {}).await;
     write_parts(&database, 4, 500).await;
     let folder = database.folder.path();
-    let create = create(folder);
+    let create = create_parts(folder);
     succeed(folder, &[&create, &TRAIN.replace("MODEL m ", "MODEL whole ")]);
     let (expected, rows) = (state(folder, "whole"), published(folder, "whole", 0));
     let mut before = 0;
@@ -253,7 +201,7 @@ async fn ctrl_c_publishes_and_the_same_statement_goes_on() {
     let database = Database::with(Arc::new(tempfile::tempdir().unwrap()), |_| {}).await;
     write_parts(&database, 6, 300).await;
     let folder = database.folder.path();
-    let endless = create(folder).replace("'end' 'when_empty', ", "");
+    let endless = create_parts(folder).replace("'end' 'when_empty', ", "");
     let train = "TRAIN MODEL m USING linear_regression TARGET z \
                  WITH (batch_size = 8, publish_every = '400 rows') AS SELECT a, b, c, z FROM parts";
     let mut child = gradlake(folder)
@@ -275,51 +223,10 @@ async fn ctrl_c_publishes_and_the_same_statement_goes_on() {
     // More files come, and the same statement (which finds its own model) takes them alone.
     let more = database.path("parts/006.parquet");
     std::fs::copy(database.path("parts/000.parquet"), more).unwrap();
-    succeed(folder, &[&create(folder), train]);
+    succeed(folder, &[&create_parts(folder), train]);
     assert_eq!(published(folder, "m", 0), [400, 800, 1200, 1600, 1800, 2000, 2100]);
     let other = train.replace("batch_size = 8", "batch_size = 4");
-    let output = run(folder, &[&create(folder), &other]);
+    let output = run(folder, &[&create_parts(folder), &other]);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("model m exists"), "{text}");
-}
-
-/// A scorer takes up what another session publishes, without a restart.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_scorer_takes_up_new_versions() {
-    use arrow::array::AsArray;
-    use arrow::datatypes::UInt64Type;
-    use futures::StreamExt;
-
-    let database = Database::open().await;
-    write_parts(&database, 1, 100).await;
-    let endless = create(database.folder.path()).replace("'end' 'when_empty', ", "");
-    database.rows(&endless).await;
-    let train = "TRAIN OR REPLACE MODEL m USING linear_regression TARGET z AS SELECT a, b, z FROM";
-    database.rows(&format!("{train} numbered")).await;
-    let sql = "PREDICT MODEL m AS SELECT row, a, b FROM parts";
-    let mut rows = database.session.execute(sql, Arc::new(|_| {})).await.unwrap();
-    let first = rows.next().await.unwrap().unwrap();
-    let names: Vec<_> = first.schema().fields().iter().map(|f| f.name().clone()).collect();
-    assert_eq!(names, ["row", "a", "b", "predicted_z", "model_version"]);
-    let expected = database.rows("PREDICT MODEL m AS SELECT row, a, b FROM numbered").await;
-    assert_eq!(first.num_rows(), 100);
-    assert_eq!(first.column(3), expected.column(3));
-    assert!(first.column(4).as_primitive::<UInt64Type>().values().iter().all(|v| *v == 1));
-
-    let other = Database::with(Arc::clone(&database.folder), |_| {}).await;
-    let all = other.path("all.parquet");
-    other.rows(&format!("{train} '{}'", all.display())).await;
-    let parts = database.path("parts");
-    // A file at a time, until one is scored by the new version.
-    for file in 1..200 {
-        let name = format!("{file:03}.parquet");
-        std::fs::copy(parts.join("000.parquet"), parts.join(name)).unwrap();
-        let batch = rows.next().await.unwrap().unwrap();
-        let version = batch.column(4).as_primitive::<UInt64Type>().value(0);
-        if version == 2 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("version 2 was not taken up");
 }

@@ -27,7 +27,7 @@ use crate::event::{Event, EventSink};
 use crate::options::PublishEvery;
 use crate::session::Engine;
 use crate::source::{Cursor, Ledger, ROW_COLUMN};
-use crate::store::Files;
+use crate::store::{Files, failpoints};
 
 /// The key of the footer under which a file says where it stands.
 const KEY: &str = "gradlake.stream";
@@ -229,12 +229,14 @@ impl Copying {
             .map_err(|e| exec_datafusion_err!("the place of a file cannot be written: {e}"))?;
         writer.append_key_value_metadata(KeyValue::new(KEY.to_owned(), json));
         let name = file_name(place.file);
+        failpoints::pass("copy-before-file");
         if !self.files.create(&name, writer.into_inner()?).await? {
             return exec_err!(
                 "{name} was written by another COPY in the meantime; only one statement may write \
                  a folder"
             );
         }
+        failpoints::pass("copy-after-file");
         self.ledger.forget_before(from);
         self.memory.free();
         self.since = Instant::now();

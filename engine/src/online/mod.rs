@@ -17,6 +17,7 @@ mod copy;
 mod following;
 mod intake;
 mod learner;
+mod physical;
 mod progressive;
 mod query;
 mod report;

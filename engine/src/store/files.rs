@@ -83,7 +83,9 @@ impl Files {
     }
 
     fn path(&self, path: &str) -> Path {
-        path.split('/').fold(self.prefix.clone(), |prefix, part| prefix.join(part))
+        path.split('/')
+            .filter(|part| !part.is_empty())
+            .fold(self.prefix.clone(), |prefix, part| prefix.join(part))
     }
 
     /// Writes a file, over an old one if there is one.
@@ -238,7 +240,7 @@ fn create_local(file: &FilePath, bytes: &[u8]) -> std::io::Result<bool> {
     if file.exists() {
         return Ok(false);
     }
-    let mut staged = tempfile::Builder::new().prefix(".staged-").tempfile_in(folder)?;
+    let mut staged = staged_in(folder)?;
     staged.write_all(bytes)?;
     staged.as_file().sync_all()?;
     let created = match std::fs::hard_link(staged.path(), file) {
@@ -249,6 +251,15 @@ fn create_local(file: &FilePath, bytes: &[u8]) -> std::io::Result<bool> {
     drop(staged);
     sync_folder(file)?;
     Ok(created)
+}
+
+/// A file under another name, which whoever may read the folder's other files may read.
+fn staged_in(folder: &FilePath) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".staged-");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
 }
 
 /// Checks that bytes are those that were written.

@@ -3,7 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::panic)] // Helpers of tests are tests.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -140,4 +140,67 @@ impl Draws {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         limit.mul_f64((self.0 >> 11) as f64 / (1u64 << 53) as f64)
     }
+}
+
+/// Columns of `write_rows`, and the number of the row.
+pub const COLUMNS: &str =
+    "row BIGINT, a DOUBLE, b DOUBLE, c VARCHAR, g VARCHAR, y BOOLEAN, k VARCHAR, z DOUBLE";
+
+/// Writes `files` files of `rows` rows each into `parts/`, in the order of their names.
+pub async fn write_parts(database: &Database, files: usize, rows: usize) {
+    let all = database.path("all.parquet");
+    write_rows(&all, files * rows).await;
+    let parts = database.path("parts");
+    std::fs::create_dir_all(&parts).unwrap();
+    database
+        .rows(&format!(
+            "CREATE TABLE numbered AS SELECT row_number() OVER () - 1 AS row, * FROM '{}'",
+            all.display()
+        ))
+        .await;
+    for file in 0..files {
+        database
+            .rows(&format!(
+                "COPY (SELECT CAST(row AS BIGINT) AS row, a, b, CAST(c AS VARCHAR) AS c, \
+                 CAST(g AS VARCHAR) AS g, y, CAST(k AS VARCHAR) AS k, z FROM numbered \
+                 WHERE row >= {} AND row < {} ORDER BY row) \
+                 TO '{}/{file:03}.parquet' STORED AS PARQUET",
+                file * rows,
+                (file + 1) * rows,
+                parts.display()
+            ))
+            .await;
+    }
+}
+
+/// The statement that makes an unbounded table `parts` of them.
+pub fn create_parts(folder: &Path) -> String {
+    format!(
+        "CREATE UNBOUNDED EXTERNAL TABLE parts ({COLUMNS}) STORED AS PARQUET LOCATION '{}/' \
+         OPTIONS ('end' 'when_empty', 'poll' '10 ms')",
+        folder.join("parts").display()
+    )
+}
+
+/// Runs statements in the shell.
+pub fn run(folder: &Path, statements: &[&str]) -> Output {
+    let mut command = gradlake(folder);
+    command.args(["--format", "csv", "-q"]);
+    for sql in statements {
+        command.args(["-c", sql]);
+    }
+    command.output().unwrap()
+}
+
+/// Runs statements that must succeed in the shell, and returns what it prints, as CSV.
+pub fn succeed(folder: &Path, statements: &[&str]) -> String {
+    let output = run(folder, statements);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{statements:?}: {text}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// How many processes a test kills: `GRADLAKE_KILLS`, or a few.
+pub fn kills() -> usize {
+    std::env::var("GRADLAKE_KILLS").map_or(40, |kills| kills.parse().unwrap())
 }

@@ -2,5 +2,6 @@
 
 pub mod assert_true;
 pub mod follow;
+pub mod part;
 pub mod predict;
 pub mod train;
