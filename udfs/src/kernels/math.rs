@@ -91,32 +91,86 @@ pub fn erf(x: f32) -> f32 {
     if a < 1.0 { x * p } else { far.copysign(x) }
 }
 
-/// `ln(1 + e^x)` without overflow; exact to `f32` through the standard library, for losses.
+/// `ln(1 + e^-|x|)`, the part of a logistic loss that is no straight line, and `1 / (1 + e^-x)`, of
+/// one exponential: within 5e-7 and 4e-7 of their size.
+///
+/// `ln(1 + e) = 2 artanh(s)` with `s = e / (2 + e)`, at most 1/3: the Taylor series up to `s^15`, which
+/// leaves 4e-9.
+#[inline(always)]
+pub fn logistic(x: f32) -> (f32, f32) {
+    let e = exp(-x.abs());
+    let s = e / (2.0 + e);
+    let q = s * s;
+    let mut p = 1.0 / 15.0f32;
+    p = p * q + 1.0 / 13.0;
+    p = p * q + 1.0 / 11.0;
+    p = p * q + 1.0 / 9.0;
+    p = p * q + 1.0 / 7.0;
+    p = p * q + 1.0 / 5.0;
+    p = p * q + 1.0 / 3.0;
+    let bent = 2.0 * (s + s * (q * p));
+    let small = 1.0 / (1.0 + e);
+    (bent, if x < 0.0 { e * small } else { small })
+}
+
+/// `ln(1 + e^x)` without overflow in float64, for single losses.
 #[inline]
 pub fn softplus(x: f64) -> f64 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
-/// `sum_i x_i y_i` in 16 running sums, which vectorise.
+/// `sum_i x_i y_i` in 16 running sums, which vectorise; of fewer numbers than that, in 8 or 4.
+///
+/// What the last whole window leaves over is taken by a window that ends with the numbers, without
+/// those that are summed already: a loop over it would cost more than the windows. The order of the
+/// sums depends on the length alone, not on the vectors of the machine.
 #[inline(always)]
 pub fn dot(x: &[f32], y: &[f32]) -> f32 {
-    const LANES: usize = 16;
-    let mut sums = [0.0f32; LANES];
-    let (xs, ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
-    let (x_rest, y_rest) = (xs.remainder(), ys.remainder());
-    for (x, y) in xs.zip(ys) {
-        for i in 0..LANES {
+    let n = x.len().min(y.len());
+    let (x, y) = (&x[..n], &y[..n]);
+    match n {
+        16.. => windowed_dot::<16>(x, y),
+        8.. => windowed_dot::<8>(x, y),
+        4.. => windowed_dot::<4>(x, y),
+        _ => x.iter().zip(y).fold(0.0, |sum, (x, y)| sum + x * y),
+    }
+}
+
+/// [`dot`] of at least `L` numbers, a power of 2.
+#[inline(always)]
+fn windowed_dot<const L: usize>(x: &[f32], y: &[f32]) -> f32 {
+    let n = x.len();
+    let mut sums = [0.0f32; L];
+    let mut at = 0;
+    while at + L <= n {
+        let (x, y) = (&x[at..at + L], &y[at..at + L]);
+        for i in 0..L {
             sums[i] += x[i] * y[i];
         }
+        at += L;
     }
-    let mut width = LANES / 2;
+    if at < n {
+        let seen = at + L - n;
+        let (x, y) = (&x[n - L..], &y[n - L..]);
+        for i in 0..L {
+            sums[i] += if i >= seen { x[i] * y[i] } else { 0.0 };
+        }
+    }
+    tree_sum(&mut sums)
+}
+
+/// The sum of an array whose length is a power of 2: halves are added to each other.
+#[inline(always)]
+pub fn tree_sum<T: Copy + std::ops::AddAssign, const L: usize>(sums: &mut [T; L]) -> T {
+    let mut width = L / 2;
     while width > 0 {
         for i in 0..width {
-            sums[i] += sums[i + width];
+            let other = sums[i + width];
+            sums[i] += other;
         }
         width /= 2;
     }
-    x_rest.iter().zip(y_rest).fold(sums[0], |sum, (x, y)| sum + x * y)
+    sums[0]
 }
 
 /// `y += a x`.

@@ -4,6 +4,8 @@
 
 pub mod activation;
 pub mod gather;
+pub mod linear;
+pub mod loss;
 pub mod math;
 pub mod matmul;
 #[cfg(test)]

@@ -43,6 +43,30 @@ impl Tensor {
     }
 }
 
+/// Where the weights of categories lie: `[categories, units]`, the last rows of the first weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Where it begins in the flat buffer.
+    pub offset: usize,
+    /// Its rows.
+    pub categories: usize,
+    /// Weights of a category.
+    pub units: usize,
+}
+
+impl Table {
+    /// Its range in the flat buffer.
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.offset..self.offset + self.categories * self.units
+    }
+
+    /// The range of one category in the flat buffer.
+    pub fn row(&self, code: u32) -> std::ops::Range<usize> {
+        let start = self.offset + code as usize * self.units;
+        start..start + self.units
+    }
+}
+
 /// The tensors of a flat parameter buffer, in order and without gaps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {

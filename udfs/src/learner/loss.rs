@@ -5,6 +5,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::LossSum;
+use crate::kernels::loss as kernels;
 use crate::kernels::math::{sigmoid, softplus};
 
 /// The loss of one row with label `y` and raw outputs `z`.
@@ -76,6 +77,11 @@ impl Loss {
         weight: &[f32],
         scale: f32,
     ) -> LossSum {
+        match self {
+            Loss::Softmax => return kernels::softmax(z, outputs, label, weight, scale),
+            _ if outputs == 1 => return kernels::differentiate(self, z, label, weight, scale),
+            _ => {}
+        }
         let mut sum = LossSum { rows: label.len() as u64, ..LossSum::default() };
         for ((z, &y), &w) in z.chunks_exact_mut(outputs).zip(label).zip(weight) {
             sum.loss += f64::from(w) * self.value(z, y);
@@ -91,6 +97,11 @@ impl Loss {
 
     /// The weighted sum of losses of some rows with raw outputs `z[r, outputs]`.
     pub fn sum(self, z: &[f32], outputs: usize, label: &[f32], weight: &[f32]) -> LossSum {
+        match self {
+            Loss::Softmax => return kernels::softmax_sum(z, outputs, label, weight),
+            _ if outputs == 1 => return kernels::sum(self, z, label, weight),
+            _ => {}
+        }
         let mut sum = LossSum { rows: label.len() as u64, ..LossSum::default() };
         for ((z, &y), &w) in z.chunks_exact(outputs).zip(label).zip(weight) {
             sum.loss += f64::from(w) * self.value(z, y);
@@ -99,7 +110,7 @@ impl Loss {
         sum
     }
 
-    /// The loss of one row.
+    /// The loss of one row, in float64.
     #[inline]
     pub fn value(self, z: &[f32], y: f32) -> f64 {
         let Some(&first) = z.first() else { return 0.0 };
@@ -136,7 +147,7 @@ impl Loss {
 
     /// The derivative of one row's loss by its raw outputs, in their place.
     #[inline]
-    fn derivative(self, z: &mut [f32], y: f32) {
+    pub(crate) fn derivative(self, z: &mut [f32], y: f32) {
         match self {
             Loss::Squared => z.iter_mut().for_each(|z| *z = 2.0 * (*z - y)),
             Loss::Absolute => z.iter_mut().for_each(|z| {
