@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::source::Lag;
+
 /// Something that happened while a statement ran.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -38,6 +40,23 @@ pub enum Event {
         /// Mean loss of this epoch so far.
         loss: f64,
     },
+    /// Rows are learned from as they come: told a few times a second, also while none come.
+    Streaming {
+        /// Rows learned so far, those of earlier runs of the statement among them.
+        rows: u64,
+        /// Rows a second of the last seconds.
+        rows_per_second: f64,
+        /// Mean loss of all rows so far, each scored before it was learned from.
+        loss: Option<f64>,
+        /// Mean loss of the last rows.
+        recent_loss: Option<f64>,
+        /// Share of the last rows whose class was predicted; None of a regression.
+        recent_accuracy: Option<f64>,
+        /// Mean absolute error of the last rows; None of a classifier.
+        recent_error: Option<f64>,
+        /// What waits in the source, where it can tell.
+        waiting: Option<Lag>,
+    },
     /// An epoch (or a Newton step) ended.
     Epoch {
         /// Epoch, from 1.
@@ -55,13 +74,13 @@ pub enum Event {
     },
     /// A checkpoint is durable.
     Checkpoint {
-        /// Epochs that it holds.
-        epoch: u64,
+        /// What it holds.
+        until: Position,
     },
     /// A training goes on from a checkpoint.
     Resumed {
-        /// Epochs that it held.
-        epoch: u64,
+        /// What it held.
+        from: Position,
     },
     /// Something the user should know, in one sentence.
     Warning(String),
@@ -74,6 +93,15 @@ pub enum Event {
         /// Its new version.
         version: u64,
     },
+}
+
+/// How far a training is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// Whole epochs (or Newton steps).
+    Epoch(u64),
+    /// Rows, of a training that takes every row once as it comes.
+    Row(u64),
 }
 
 /// Where events go; called from any thread, so it must be quick.

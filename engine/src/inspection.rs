@@ -1,16 +1,17 @@
-//! What is known of models, as tables: SHOW MODELS, DESCRIBE MODEL, the stored metrics.
+//! What is known of models, as tables: SHOW MODELS, SHOW TRAINING, DESCRIBE MODEL, the stored metrics.
 
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, BooleanArray, RecordBatch, StringArray, TimestampMillisecondArray, UInt64Array,
+    ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+    UInt64Array,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::Result;
 use gradlake_udfs::scorer::Scorer;
 
 use crate::session::Engine;
-use crate::store::ModelTable;
+use crate::store::{ModelTable, Training, TrainingStatus};
 
 impl Engine {
     /// The models of the warehouse: model, version, versions, algorithm, target, rows,
@@ -36,6 +37,53 @@ impl Engine {
             ("target", text(&|m| m.current.target.clone())),
             ("rows", number(&|m| m.current.rows)),
             ("published_at", Arc::new(published.with_timezone("UTC"))),
+        ])
+    }
+
+    /// The trainings of the warehouse, in whatever process: those that run, and those that stopped
+    /// and left a checkpoint, from which their statement goes on. Columns: model, state (`running`,
+    /// `stopped`), started, epoch (NULL of streams), rows, rows_per_second, lag and lag_unit (what
+    /// waits in the source), loss, recent_loss, checkpoint (when the last was saved), version (the
+    /// last published), owner, heartbeat_age (seconds), statement.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn show_training(&self) -> Result<RecordBatch> {
+        let trainings = self.store.trainings().await?;
+        let text = |f: &dyn Fn(&Training) -> Option<String>| -> ArrayRef {
+            Arc::new(trainings.iter().map(f).collect::<StringArray>())
+        };
+        let status = |training: &Training| training.status.clone();
+        let number = |f: &dyn Fn(&Training) -> Option<u64>| -> ArrayRef {
+            Arc::new(trainings.iter().map(f).collect::<UInt64Array>())
+        };
+        let float = |f: &dyn Fn(&Training) -> Option<f64>| -> ArrayRef {
+            Arc::new(trainings.iter().map(f).collect::<Float64Array>())
+        };
+        let of_status = |f: fn(TrainingStatus) -> Option<f64>| {
+            float(&move |training: &Training| status(training).and_then(f))
+        };
+        let time = |f: &dyn Fn(&Training) -> Option<i64>| -> ArrayRef {
+            let times: TimestampMillisecondArray = trainings.iter().map(f).collect();
+            Arc::new(times.with_timezone("UTC"))
+        };
+        let running = |training: &Training| training.status.clone().filter(|_| training.is_running);
+        batch(vec![
+            ("model", text(&|t| Some(t.model.clone()))),
+            ("state", text(&|t| Some(if t.is_running { "running" } else { "stopped" }.to_owned()))),
+            ("started", time(&|t| status(t).map(|s| s.started_ms))),
+            ("epoch", number(&|t| status(t)?.epoch)),
+            ("rows", number(&|t| status(t).map(|s| s.rows))),
+            ("rows_per_second", float(&|t| running(t)?.rows_per_second)),
+            ("lag", number(&|t| running(t)?.lag.map(|(n, _)| n))),
+            ("lag_unit", text(&|t| running(t)?.lag.map(|(_, unit)| unit))),
+            ("loss", of_status(|s| s.loss)),
+            ("recent_loss", of_status(|s| s.recent_loss)),
+            ("checkpoint", time(&|t| t.checkpoint_at)),
+            ("version", number(&|t| t.version)),
+            ("owner", text(&|t| t.owner.clone())),
+            ("heartbeat_age", float(&|t| t.heartbeat_age)),
+            ("statement", text(&|t| t.statement.clone())),
         ])
     }
 

@@ -110,6 +110,8 @@ impl Engine {
         for function in predict_udfs(&resolver) {
             context.register_udf(function);
         }
+        let (name, function) = source::rejected_function();
+        context.register_udtf(name, function);
         context.register_udf(assert_true_udf());
         context.register_udaf(train_udaf(resolver));
         for metric in gradlake_udfs::metrics::all() {

@@ -280,8 +280,12 @@ async fn an_invalid_line_is_skipped_counted_and_kept() {
     assert_eq!(reading.await.unwrap(), [1, 4]);
     let report = lake.report().await;
     assert_eq!(report.rejected(), 3);
-    let lines = report.rejected_lines();
-    assert_eq!(lines.iter().map(|l| l.line.as_str()).collect::<Vec<_>>(), ["two,b", "3", "5"]);
+    let lines = report.first_rejected();
+    let numbered: Vec<_> = lines.iter().map(|l| (l.number, l.line.as_deref())).collect();
+    assert_eq!(
+        numbered,
+        [(Some(2), Some("two,b")), (Some(3), Some("3")), (Some(5), Some("5"))]
+    );
     assert_eq!(lines[1].reason, "incorrect number of fields, expected 2 got 1");
     assert_eq!(lines[0].producer, "producer 1");
 }

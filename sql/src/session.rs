@@ -20,6 +20,7 @@ use gradlake_engine::online::{is_unbounded, unbounded_table};
 use gradlake_engine::options::TrainOptions;
 use gradlake_engine::prediction::PredictOptions;
 use gradlake_engine::request::TrainRequest;
+use gradlake_engine::source::with_warnings;
 use gradlake_engine::training;
 use gradlake_engine::{Engine, EngineOptions};
 
@@ -120,6 +121,7 @@ impl Session {
             Statement::Predict(predict) => self.predict(&predict, events).await,
             Statement::Evaluate(evaluate) => self.evaluate(&evaluate, events).await,
             Statement::ShowModels => Ok(once(self.engine.show_models().await?)),
+            Statement::ShowTraining => Ok(once(self.engine.show_training().await?)),
             Statement::DescribeModel(describe) => {
                 let (name, version) = (&describe.name, describe.version);
                 Ok(once(self.engine.describe_model(name, version).await?))
@@ -257,7 +259,7 @@ impl Session {
         let query = self.plan(&predict.source, &events).await?;
         let is_fixed = predict.version.is_some();
         let plan = self.engine.predict(&scorer, is_fixed, options, query, &events)?;
-        let stream = self.run(plan).await?;
+        let stream = self.run(plan, &events).await?;
         let engine = Arc::clone(&self.engine);
         Ok(at_end(stream, move || engine.warn_of_unseen(&scorer, &events)))
     }
@@ -282,7 +284,7 @@ impl Session {
         let query = self.plan(source, &events).await?;
         Engine::refuse_unbounded(&query, "EVALUATE")?;
         let plan = self.engine.evaluate(&scorer, options, query)?;
-        let stream = self.run(plan).await?;
+        let stream = self.run(plan, &events).await?;
         let engine = Arc::clone(&self.engine);
         Ok(at_end(stream, move || engine.warn_of_unseen(&scorer, &events)))
     }
@@ -318,7 +320,7 @@ impl Session {
         if !models.is_empty() && !matches!(plan, LogicalPlan::Ddl(_)) && is_unbounded(&plan)? {
             refuse_pinned(&plan)?;
         }
-        let stream = self.run(plan).await?;
+        let stream = self.run(plan, &events).await?;
         let scorers: Vec<_> = models.iter().filter_map(|model| self.pinned.get(model)).collect();
         let engine = Arc::clone(&self.engine);
         Ok(at_end(stream, move || {
@@ -328,7 +330,7 @@ impl Session {
         }))
     }
 
-    async fn run(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
+    async fn run(&self, plan: LogicalPlan, events: &EventSink) -> Result<SendableRecordBatchStream> {
         let is_query = !matches!(
             plan,
             LogicalPlan::Ddl(_)
@@ -337,10 +339,10 @@ impl Session {
                 | LogicalPlan::Statement(_)
         );
         if is_query && is_unbounded(&plan)? {
-            return self.engine.run_in_order(&plan).await;
+            return with_warnings(self.engine.run_in_order(&plan).await?, &plan, events);
         }
-        let frame: DataFrame = self.engine.context().execute_logical_plan(plan).await?;
-        frame.execute_stream().await
+        let frame: DataFrame = self.engine.context().execute_logical_plan(plan.clone()).await?;
+        with_warnings(frame.execute_stream().await?, &plan, events)
     }
 }
 

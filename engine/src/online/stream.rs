@@ -16,7 +16,7 @@ use crate::event::{Event, EventSink};
 use crate::request::TrainRequest;
 use crate::session::Engine;
 use crate::store::{Lease, validate_name};
-use crate::training::{LEASE, TrainingColumns, already_exists};
+use crate::training::{LEASE, Monitor, TrainingColumns, already_exists};
 
 /// Rows of publications that wait for their reader.
 const WAITING: usize = 16;
@@ -53,16 +53,20 @@ impl Engine {
         if !self.store.exists().await? {
             events(Event::Note(format!("creating the warehouse {}", self.store.location())));
         }
-        let lease = self.store.acquire_lease(&request.name, LEASE).await?;
+        let note = |text| events(Event::Note(text));
+        let lease = self.store.acquire_lease(&request.name, LEASE, &note).await?;
         self.interrupt.clear();
         let (sender, mut rows) = mpsc::channel(WAITING);
         let engine = Arc::clone(self);
         let task = tokio::spawn(async move {
             let keeper = engine.store.keep_lease(&lease);
+            let monitor = Monitor::start(&engine.store, &lease, &request.statement);
+            let events = monitor.sink(&events);
             let _revising = engine.following.revising(&request.name);
             let work = Work { engine: &engine, request: &request, columns: &columns, parent };
-            let result = work.run(&lease, sender.clone(), checkpoint, &events).await;
+            let result = work.run(&lease, sender.clone(), &events).await;
             drop(keeper);
+            monitor.end().await;
             let released = engine.store.release_lease(&lease).await;
             if let Err(error) = result.and(released) {
                 // Nobody may be reading any more.
@@ -91,9 +95,13 @@ impl Work<'_> {
         &self,
         lease: &Lease,
         rows: mpsc::Sender<Result<datafusion::arrow::array::RecordBatch>>,
-        checkpoint: Option<Vec<u8>>,
         events: &EventSink,
     ) -> Result<()> {
+        // Read under the lease: whoever had it until now may have saved another.
+        let saved = self.engine.store.checkpoint(&self.request.name).await?;
+        let checkpoint = saved
+            .filter(|saved| saved.fingerprint == self.request.fingerprint())
+            .map(|saved| saved.bytes);
         let publisher = Publisher { lease: lease.clone(), rows };
         let mut training = OnlineTraining::new(
             self.engine,

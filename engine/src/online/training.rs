@@ -24,12 +24,12 @@ use super::intake::{Intake, Taken};
 use super::learner::{Learner, Prepared};
 use super::query::StreamQuery;
 use super::report::Rate;
-use crate::event::{Event, EventSink};
+use crate::event::{Event, EventSink, Position};
 use crate::options::{ClassWeights, PublishEvery, TrainOptions};
 use crate::request::TrainRequest;
 use crate::session::Engine;
-use crate::source::{Ledger, ROW_COLUMN};
-use crate::training::{TrainingColumns, now_ms};
+use crate::source::{Lag, Ledger, ROW_COLUMN, Report};
+use crate::training::{Pace, TrainingColumns, now_ms};
 
 pub use publication::Publisher;
 use revision::Revisions;
@@ -80,7 +80,10 @@ pub struct OnlineTraining<'a> {
     publisher: Option<Publisher>,
     version: u64,
     rate: Rate,
+    pace: Pace,
     publish_on_start: bool,
+    /// A run before this one may have published what is learned again.
+    is_resumed: bool,
     revisions: Revisions,
 }
 
@@ -133,6 +136,7 @@ impl<'a> OnlineTraining<'a> {
         let (mut consumed, mut cursors, mut from) = (0, None, 0);
         let mut started_ms = now_ms();
         let (mut first_version, mut publish_on_start) = (state, false);
+        let is_resumed = checkpoint.is_some();
         if let Some(bytes) = checkpoint {
             let (progress, state) = OnlineProgress::from_bytes(&bytes)?;
             let classes = progress.classes_of(&columns.target.1)?;
@@ -142,7 +146,7 @@ impl<'a> OnlineTraining<'a> {
             (started_ms, first_version) = (progress.started_ms, progress.first_version);
             publish_on_start = progress.publishes;
             cursors = query.as_ref().map(|_| progress.cursors.clone());
-            events(Event::Resumed { epoch: 0 });
+            events(Event::Resumed { from: Position::Row(learner.counts().0) });
         }
         let seen = learner.counts().0 + intake.counted().values().sum::<u64>();
         let left =
@@ -173,7 +177,9 @@ impl<'a> OnlineTraining<'a> {
             publisher,
             version: first_version.saturating_sub(1),
             rate: Rate::new(rows),
+            pace: Pace::default(),
             publish_on_start,
+            is_resumed,
             revisions: Revisions::default(),
             options,
         };
@@ -218,6 +224,7 @@ impl<'a> OnlineTraining<'a> {
             }
         };
         drop(input);
+        self.tell_warnings(Report::take_last_warnings);
         if ended == Ended::Input {
             self.finish().await?;
         } else if self.query.is_none() {
@@ -460,11 +467,7 @@ impl<'a> OnlineTraining<'a> {
 
     /// What is due by the clock.
     async fn look_after(&mut self) -> Result<()> {
-        if let Some(query) = &self.query {
-            for warning in query.table().source().report().take_warnings() {
-                (self.events)(Event::Warning(warning));
-            }
-        }
+        self.tell_warnings(Report::take_warnings);
         if let PublishEvery::Time(every) = self.options.publish_every.unwrap_or(PUBLISH_EVERY)
             && self.publisher.is_some()
             && self.published.elapsed() >= every
@@ -496,6 +499,9 @@ impl<'a> OnlineTraining<'a> {
         self.intake.settle(self.consumed);
         let reach = self.query.as_ref().map_or(0, |query| query.reach.unwrap_or(0));
         let from = self.consumed.saturating_sub(reach);
+        if let Some(publisher) = &self.publisher {
+            self.engine.store.check_lease(&publisher.lease).await?;
+        }
         let cursors = match self.query {
             Some(_) => self.ledger.cursors_at(from),
             None => vec![],
@@ -517,19 +523,39 @@ impl<'a> OnlineTraining<'a> {
         self.engine.store.put_checkpoint(&self.request.name, &fingerprint, bytes, outlives).await?;
         self.ledger.forget_before(from);
         self.saved = Instant::now();
-        (self.events)(Event::Checkpoint { epoch: 1 });
+        let rows = self.learner.counts().0;
+        (self.events)(Event::Checkpoint { until: Position::Row(rows) });
         Ok(())
     }
 
-    fn tell(&self) {
+    fn tell(&mut self) {
         let rows = self.learner.counts().0;
-        (self.events)(Event::Progress {
-            epoch: 1,
-            epochs: 1,
-            rows_done: rows,
+        let progressive = self.learner.progressive();
+        let recent = progressive.window();
+        let is_classifier = self.request.algorithm.is_classifier();
+        let event = Event::Streaming {
             rows,
-            loss: self.learner.progressive().all().mean_loss().unwrap_or(f64::NAN),
-        });
+            rows_per_second: self.pace.at(Instant::now(), rows).unwrap_or(0.0),
+            loss: progressive.all().mean_loss(),
+            recent_loss: recent.mean_loss(),
+            recent_accuracy: recent.accuracy().filter(|_| is_classifier),
+            recent_error: recent.mean_absolute_error().filter(|_| !is_classifier),
+            waiting: self.lag(),
+        };
+        (self.events)(event);
+    }
+
+    fn tell_warnings(&self, take: fn(&Report) -> Vec<String>) {
+        if let Some(query) = &self.query {
+            for warning in take(&query.table().source().report()) {
+                (self.events)(Event::Warning(warning));
+            }
+        }
+    }
+
+    /// What waits in the source, where it can tell.
+    fn lag(&self) -> Option<Lag> {
+        self.query.as_ref().and_then(|query| query.table().source().report().lag())
     }
 }
 

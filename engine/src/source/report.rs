@@ -4,20 +4,26 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Rejected lines that are kept; all are counted.
+use crate::training::now_ms;
+
+/// Rejected lines, producers and files that are kept; all are counted.
 const KEPT_REJECTED: usize = 100;
 /// Characters of a rejected line that are kept.
 const KEPT_CHARACTERS: usize = 500;
 /// Warnings that wait to be taken; later ones are counted.
 const KEPT_WARNINGS: usize = 100;
 
-/// A line that is no row of the table.
+/// A line that is no row of the table, or a whole producer or file that could not be read on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
-    /// Who sent it: an address, a path, or `producer 3` of a Unix socket.
+    /// When it was rejected, in milliseconds since the epoch.
+    pub at: i64,
+    /// Who sent it: an address, a path, a file, or `producer 3` of a Unix socket.
     pub producer: String,
-    /// The line, or the beginning of a long one.
-    pub line: String,
+    /// The number of the line in what the producer sent, from 1; None of no line.
+    pub number: Option<u64>,
+    /// The line, or the beginning of a long one; None of no line.
+    pub line: Option<String>,
     /// Why it is no row.
     pub reason: String,
 }
@@ -44,6 +50,9 @@ pub struct Report {
 #[derive(Debug, Default)]
 struct Notices {
     rejected: Vec<Rejected>,
+    /// Of those, lines; and how many were told of.
+    lines: u64,
+    lines_told: u64,
     warnings: VecDeque<String>,
     untold: u64,
     lag: Option<Lag>,
@@ -55,7 +64,8 @@ impl Report {
         self.rows.load(Ordering::Relaxed)
     }
 
-    /// Lines that were skipped because they are no rows of the table.
+    /// Lines that were skipped because they are no rows of the table, and producers and files that
+    /// could not be read to their end.
     pub fn rejected(&self) -> u64 {
         self.rejected.load(Ordering::Relaxed)
     }
@@ -70,8 +80,8 @@ impl Report {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// The first rejected lines, in the order of their arrival.
-    pub fn rejected_lines(&self) -> Vec<Rejected> {
+    /// The first that were rejected, in the order of their arrival.
+    pub fn first_rejected(&self) -> Vec<Rejected> {
         self.notices().rejected.clone()
     }
 
@@ -80,14 +90,37 @@ impl Report {
         self.notices().lag
     }
 
-    /// Takes the warnings since the last call, one sentence each. The last one says how many
-    /// more there were than are kept, if there were.
+    /// Takes the warnings since the last call, one sentence each. Rejected lines are told of when
+    /// they have become ten times as many since the last time. One warning says how many more
+    /// there were than are kept, if there were.
     pub fn take_warnings(&self) -> Vec<String> {
+        self.warnings(false)
+    }
+
+    /// The same at the end of a statement, which tells of all rejected lines.
+    pub fn take_last_warnings(&self) -> Vec<String> {
+        self.warnings(true)
+    }
+
+    fn warnings(&self, is_end: bool) -> Vec<String> {
         let mut notices = self.notices();
         let mut warnings: Vec<String> = notices.warnings.drain(..).collect();
         let untold = std::mem::take(&mut notices.untold);
         if untold > 0 {
             warnings.push(format!("{untold} further warnings of the source are not shown"));
+        }
+        let (lines, told) = (notices.lines, notices.lines_told);
+        if lines > told && (is_end || lines >= told.saturating_mul(10)) {
+            notices.lines_told = lines;
+            let first = notices.rejected.iter().find(|rejected| rejected.line.is_some());
+            let first = first.map_or_else(String::new, |first| {
+                let line = first.number.map_or_else(String::new, |n| format!("line {n} of "));
+                format!(", the first {line}{}: {}", first.producer, first.reason)
+            });
+            warnings.push(match lines {
+                1 => format!("a line is no row of the table and is skipped{first}"),
+                _ => format!("{lines} lines are no rows of the table and are skipped{first}"),
+            });
         }
         warnings
     }
@@ -100,22 +133,39 @@ impl Report {
         self.connected.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn producer_dropped(&self, warning: String) {
+    pub(crate) fn producer_dropped(&self, producer: &str, why: &str) {
         self.dropped.fetch_add(1, Ordering::Relaxed);
-        self.warn(warning);
+        self.warn(format!("{producer} was dropped: {why}"));
+        self.reject(producer, None, why);
     }
 
-    pub(crate) fn reject(&self, producer: &str, line: &[u8], reason: impl Into<String>) {
+    /// Takes notice of a file that is not read, or not to its end.
+    pub(crate) fn file_skipped(&self, file: &str, why: &str) {
+        self.warn(format!("file {file} {why}"));
+        self.reject(&format!("file {file}"), None, why);
+    }
+
+    /// Takes notice of a line, given with its number.
+    pub(crate) fn line_rejected(&self, producer: &str, line: (u64, &[u8]), why: &str) {
+        self.reject(producer, Some(line), why);
+        self.notices().lines += 1;
+    }
+
+    fn reject(&self, producer: &str, line: Option<(u64, &[u8])>, reason: &str) {
         self.rejected.fetch_add(1, Ordering::Relaxed);
         let mut notices = self.notices();
         if notices.rejected.len() < KEPT_REJECTED {
             // Four bytes a character at most: the rest of a long line need not be looked at.
-            let beginning = &line[..line.len().min(4 * KEPT_CHARACTERS)];
-            let line = String::from_utf8_lossy(beginning).chars().take(KEPT_CHARACTERS).collect();
+            let text = line.map(|(_, bytes)| {
+                let beginning = &bytes[..bytes.len().min(4 * KEPT_CHARACTERS)];
+                String::from_utf8_lossy(beginning).chars().take(KEPT_CHARACTERS).collect()
+            });
             notices.rejected.push(Rejected {
+                at: now_ms(),
                 producer: producer.to_owned(),
-                line,
-                reason: reason.into(),
+                number: line.map(|(number, _)| number),
+                line: text,
+                reason: reason.to_owned(),
             });
         }
     }
@@ -145,25 +195,28 @@ mod tests {
     #[test]
     fn all_is_counted_and_the_first_are_kept() {
         let report = Report::default();
-        for i in 0..KEPT_REJECTED + 5 {
-            report.reject("a", format!("line {i}").as_bytes(), "no row");
+        for i in 0..KEPT_REJECTED as u64 + 5 {
+            report.line_rejected("a", (i + 1, format!("line {i}").as_bytes()), "no row");
         }
         assert_eq!(report.rejected(), 105);
-        let lines = report.rejected_lines();
+        let lines = report.first_rejected();
         assert_eq!(lines.len(), KEPT_REJECTED);
         let first = Rejected {
+            at: lines[0].at,
             producer: "a".to_owned(),
-            line: "line 0".to_owned(),
+            number: Some(1),
+            line: Some("line 0".to_owned()),
             reason: "no row".to_owned(),
         };
         assert_eq!(lines[0], first);
+        assert!((0..60_000).contains(&(now_ms() - first.at)));
     }
 
     #[test]
     fn long_lines_are_cut_between_characters() {
         let report = Report::default();
-        report.reject("a", "ä".repeat(10_000).as_bytes(), "long");
-        assert_eq!(report.rejected_lines()[0].line, "ä".repeat(KEPT_CHARACTERS));
+        report.line_rejected("a", (1, "ä".repeat(10_000).as_bytes()), "long");
+        assert_eq!(report.first_rejected()[0].line, Some("ä".repeat(KEPT_CHARACTERS)));
     }
 
     #[test]
@@ -175,6 +228,29 @@ mod tests {
         let warnings = report.take_warnings();
         assert_eq!(warnings.len(), KEPT_WARNINGS + 1);
         assert_eq!(warnings[KEPT_WARNINGS], "3 further warnings of the source are not shown");
+        assert!(report.take_last_warnings().is_empty());
+    }
+
+    #[test]
+    fn rejected_lines_are_told_when_they_are_ten_times_as_many_and_at_the_end() {
+        let report = Report::default();
+        let reject = |lines: std::ops::Range<u64>| {
+            lines.for_each(|line| report.line_rejected("a", (line, b"?"), "no JSON"));
+        };
+        reject(3..4);
+        assert_eq!(
+            report.take_warnings(),
+            ["a line is no row of the table and is skipped, the first line 3 of a: no JSON"]
+        );
+        reject(4..12);
         assert!(report.take_warnings().is_empty());
+        reject(12..13);
+        let ten =
+            "10 lines are no rows of the table and are skipped, the first line 3 of a: no JSON";
+        assert_eq!(report.take_warnings(), [ten]);
+        reject(13..14);
+        assert!(report.take_warnings().is_empty());
+        assert_eq!(report.take_last_warnings(), [ten.replace("10", "11")]);
+        assert!(report.take_last_warnings().is_empty());
     }
 }

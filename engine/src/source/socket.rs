@@ -200,7 +200,7 @@ impl Host {
         let mut decoding = match decoding {
             Ok(decoding) => decoding,
             Err(error) => {
-                self.report.producer_dropped(warning(&name, &error));
+                self.report.producer_dropped(&name, &why(&name, &error));
                 return false;
             }
         };
@@ -218,7 +218,7 @@ impl Host {
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    self.report.producer_dropped(warning(&name, &error));
+                    self.report.producer_dropped(&name, &why(&name, &error));
                     break;
                 }
             }
@@ -227,11 +227,12 @@ impl Host {
     }
 }
 
-fn warning(name: &str, error: &datafusion::error::DataFusionError) -> String {
+/// Why a producer is dropped: a sentence that begins with `it` where the error names the producer.
+fn why(name: &str, error: &datafusion::error::DataFusionError) -> String {
     let error = error.message();
     match error.strip_prefix(name) {
-        Some(what) => format!("{name} was dropped: it{what}"),
-        None => format!("{name} was dropped: {error}"),
+        Some(what) => format!("it{what}"),
+        None => error.to_string(),
     }
 }
 

@@ -3,18 +3,26 @@
 //! The log says who got the lease last, under which number; a heartbeat file with that number says
 //! until when. An owner whose lease was taken over cannot publish, because the number in the log is
 //! no longer its own. On the machine of the owner, a lease ends with the owner's process at once.
+//!
+//! Clocks of two machines may differ, and one may be set while a training runs. So a lease that is
+//! over by the clock of whoever wants it is watched for its whole length first, by a clock that only
+//! runs forward: an owner who lives renews it meanwhile.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use datafusion::common::{Result, exec_err, plan_err};
 
 use super::files::failpoints;
-use super::log::Action;
+use super::log::{Action, LogState};
+use super::status::status_path;
 use super::{ModelStore, folder, validate_name};
 use crate::training::now_ms;
 
 /// How often a training that holds a lease renews it, as a share of its length.
 const RENEWALS: u32 = 3;
+/// How often a lease that seems to be over is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// The right to train a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +30,66 @@ pub struct Lease {
     pub(super) model: String,
     pub(super) number: u64,
     length: Duration,
+    /// Its clones hold it together.
+    own: Arc<Own>,
+}
+
+/// A lease that this process holds. When it is dropped without having been given back (its
+/// statement was cut off), nobody has to wait for its end.
+#[derive(Debug, PartialEq)]
+struct Own(String, u64);
+
+impl Own {
+    fn new(model: &str, number: u64) -> Arc<Self> {
+        own().push((model.to_owned(), number));
+        Arc::new(Self(model.to_owned(), number))
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let mut own = own();
+        let is_it = |(model, number): &(String, u64)| *model == self.0 && *number == self.1;
+        if let Some(place) = own.iter().position(is_it) {
+            own.swap_remove(place);
+        }
+    }
+}
+
+/// Leases that this process holds, in whatever warehouse, by model and number.
+fn own() -> MutexGuard<'static, Vec<(String, u64)>> {
+    static OWN: Mutex<Vec<(String, u64)>> = Mutex::new(vec![]);
+    OWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What an owner writes each time it renews its lease.
+#[derive(Clone, Debug, PartialEq)]
+struct Heartbeat {
+    /// Until when the lease holds by the owner's clock, in milliseconds since the epoch.
+    until: i64,
+    length: Duration,
+    /// How often the lease was renewed: two heartbeats differ, whatever the clock says.
+    renewals: u64,
+}
+
+impl Heartbeat {
+    fn to_bytes(&self) -> Vec<u8> {
+        format!("{} {} {}", self.until, self.length.as_millis(), self.renewals).into_bytes()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut parts = std::str::from_utf8(bytes).ok()?.split_whitespace();
+        let until = parts.next()?.parse().ok()?;
+        let length = Duration::from_millis(parts.next()?.parse().ok()?);
+        Some(Self { until, length, renewals: parts.next()?.parse().ok()? })
+    }
+
+    /// How long the lease holds yet, in milliseconds by this machine's clock. None where the
+    /// clock says that it is over, or more than a renewal can give.
+    fn left(&self) -> Option<i64> {
+        let left = self.until - now_ms();
+        (1..=self.length.as_millis() as i64).contains(&left).then_some(left)
+    }
 }
 
 /// Renews a lease until dropped.
@@ -60,23 +128,34 @@ fn started(pid: u32) -> Option<String> {
     fields.nth(18).map(str::to_owned)
 }
 
-/// Whether the owner is a process of this machine that is no more.
-fn is_dead(owner: &str) -> bool {
+/// Whether the owner is a process of this machine that lives; None where that cannot be told.
+fn lives(owner: &str) -> Option<bool> {
     let mut parts = owner.rsplitn(3, ':');
-    let (Some(start), Some(pid), Some(host)) = (parts.next(), parts.next(), parts.next()) else {
-        return false;
-    };
-    let Ok(pid) = pid.parse::<u32>() else { return false };
+    let (start, pid, host) = (parts.next()?, parts.next()?, parts.next()?);
+    let pid = pid.parse::<u32>().ok()?;
     let can_tell = host == machine() && !start.is_empty() && started(std::process::id()).is_some();
-    can_tell && started(pid).as_deref() != Some(start)
+    can_tell.then(|| started(pid).as_deref() == Some(start))
+}
+
+/// Whether nobody is at work under a lease any more: its owner is dead, or is this process and has
+/// let go of it.
+fn is_abandoned(model: &str, number: u64, holder: &str) -> bool {
+    lives(holder) == Some(false)
+        || (holder == owner() && !own().iter().any(|(m, n)| m == model && *n == number))
 }
 
 impl ModelStore {
-    /// Takes the lease of a model for `length`, if nobody else holds it.
+    /// Takes the lease of a model for `length`, if nobody else holds it. `tell` hears for how long
+    /// a lease that seems to be over is watched, if one is.
     ///
     /// # Errors
     /// When somebody does, or another model's name differs only in case.
-    pub async fn acquire_lease(&self, model: &str, length: Duration) -> Result<Lease> {
+    pub async fn acquire_lease(
+        &self,
+        model: &str,
+        length: Duration,
+        tell: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<Lease> {
         validate_name(model)?;
         for other in self.files.folders("models").await? {
             if other != model
@@ -91,9 +170,21 @@ impl ModelStore {
         }
         loop {
             let mut state = self.state(model).await?;
-            if let Some(holder) = &state.lease.owner {
-                let until = self.heartbeat(model, state.lease.number).await?;
-                if until > now_ms() && !is_dead(holder) {
+            let number = state.lease.number;
+            if let Some(holder) = &state.lease.owner
+                && !is_abandoned(model, number, holder)
+            {
+                let last = self.heartbeat(model, number).await?;
+                let seems_held = last.as_ref().is_some_and(|last| last.left().is_some());
+                let watched = last.as_ref().map_or(length, |last| last.length);
+                if !seems_held && !watched.is_zero() {
+                    tell(format!(
+                        "the lease of {holder}, who trains model {model}, is over by this clock; \
+                         watching for {} s whether it is renewed",
+                        watched.as_secs()
+                    ));
+                }
+                if seems_held || self.is_renewed(model, number, &last, watched).await? {
                     return exec_err!(
                         "model {model} is being trained by {holder}; wait until that training \
                          ends, or {} s after it died",
@@ -103,27 +194,84 @@ impl ModelStore {
             }
             state.lease.number += 1;
             state.lease.owner = Some(owner());
-            let lease = Lease { model: model.to_owned(), number: state.lease.number, length };
+            let number = state.lease.number;
+            let own = Own::new(model, number);
+            let lease = Lease { model: model.to_owned(), number, length, own };
             failpoints::pass("lease-heartbeat");
-            self.renew(&lease).await?;
+            self.renew(&lease, 0).await?;
             if self.commit(model, &state, &Action::new("lease"), "lease-log").await? {
+                self.forget_leases_before(model, number).await?;
                 self.sweep(model).await?;
                 return Ok(lease);
             }
         }
     }
 
-    /// Until when a lease holds, in milliseconds since the epoch.
-    async fn heartbeat(&self, model: &str, number: u64) -> Result<i64> {
-        let bytes = self.files.read(&heartbeat_path(model, number)).await?;
-        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-        Ok(text.and_then(|text| text.trim().parse().ok()).unwrap_or(0))
+    /// Watches a lease whose last heartbeat is known: whether its owner renews it within `length`.
+    /// One that is given back meanwhile is not.
+    async fn is_renewed(
+        &self,
+        model: &str,
+        number: u64,
+        last: &Option<Heartbeat>,
+        length: Duration,
+    ) -> Result<bool> {
+        let begun = Instant::now();
+        while let Some(left) = length.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) {
+            tokio::time::sleep(LOOK_AGAIN.min(left)).await;
+            let now = self.heartbeat(model, number).await?;
+            if now != *last {
+                return Ok(now.is_some());
+            }
+        }
+        Ok(false)
     }
 
-    async fn renew(&self, lease: &Lease) -> Result<()> {
+    /// The last heartbeat of a lease; None where there is none that makes sense.
+    async fn heartbeat(&self, model: &str, number: u64) -> Result<Option<Heartbeat>> {
+        let bytes = self.files.read(&heartbeat_path(model, number)).await?;
+        Ok(bytes.and_then(|bytes| Heartbeat::from_bytes(&bytes)))
+    }
+
+    /// The age of the last heartbeat in seconds, if the lease is held as far as can be told without
+    /// watching it.
+    pub(super) async fn held(&self, model: &str, number: u64, holder: &str) -> Result<Option<f64>> {
+        if is_abandoned(model, number, holder) {
+            return Ok(None);
+        }
+        let Some(last) = self.heartbeat(model, number).await? else { return Ok(None) };
+        if lives(holder) != Some(true) && last.until <= now_ms() {
+            return Ok(None);
+        }
+        let age = now_ms() - (last.until - last.length.as_millis() as i64);
+        Ok(Some(age.max(0) as f64 / 1000.0))
+    }
+
+    async fn renew(&self, lease: &Lease, renewals: u64) -> Result<()> {
         let until = now_ms() + lease.length.as_millis() as i64;
+        let heartbeat = Heartbeat { until, length: lease.length, renewals };
         let path = heartbeat_path(&lease.model, lease.number);
-        self.files.write(&path, until.to_string().into_bytes()).await
+        self.files.write(&path, heartbeat.to_bytes()).await
+    }
+
+    /// Fails when somebody else has taken the lease over.
+    ///
+    /// # Errors
+    /// One sentence that says who.
+    pub async fn check_lease(&self, lease: &Lease) -> Result<()> {
+        may_go_on(&lease.model, &self.state(&lease.model).await?, lease)
+    }
+
+    /// Deletes what owners that died have left beside their leases.
+    async fn forget_leases_before(&self, model: &str, number: u64) -> Result<()> {
+        let at = format!("{}/lease", folder(model));
+        for name in self.files.names(&at).await? {
+            let own = name.split('.').next().and_then(|own| own.parse::<u64>().ok());
+            if own.is_some_and(|own| own < number) {
+                self.files.delete(&format!("{at}/{name}")).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Renews a lease until the keeper is dropped.
@@ -132,9 +280,9 @@ impl ModelStore {
         LeaseKeeper(tokio::spawn(async move {
             let mut interval = tokio::time::interval(lease.length / RENEWALS);
             interval.tick().await;
-            loop {
+            for renewals in 1.. {
                 interval.tick().await;
-                if let Err(error) = store.renew(&lease).await {
+                if let Err(error) = store.renew(&lease, renewals).await {
                     log::warn!("the lease of model {} could not be renewed: {error}", lease.model);
                 }
             }
@@ -154,10 +302,23 @@ impl ModelStore {
             state.lease.owner = None;
             let action = Action::new("release");
             if self.commit(&lease.model, &state, &action, "release-log").await? {
+                self.files.delete(&status_path(&lease.model, lease.number)).await?;
                 return self.files.delete(&heartbeat_path(&lease.model, lease.number)).await;
             }
         }
     }
+}
+
+/// Fails when a lease is no longer that of the log.
+pub(super) fn may_go_on(model: &str, state: &LogState, lease: &Lease) -> Result<()> {
+    if state.lease.number != lease.number || state.lease.owner.is_none() {
+        return exec_err!(
+            "the training of model {model} took too long to renew its lease, and {} has it now: \
+             nothing is published",
+            state.lease.owner.as_deref().unwrap_or("nobody")
+        );
+    }
+    Ok(())
 }
 
 fn heartbeat_path(model: &str, number: u64) -> String {
@@ -174,40 +335,108 @@ mod tests {
         (folder, store)
     }
 
+    async fn take(store: &ModelStore, length: Duration) -> Result<Lease> {
+        store.acquire_lease("m", length, &|_| {}).await
+    }
+
+    /// Sets the clock of a lease's owner forward or back, and its process to one elsewhere.
+    async fn shift(store: &ModelStore, lease: &Lease, milliseconds: i64) {
+        shift_clock(store, lease, milliseconds).await;
+        let mut state = store.state(&lease.model).await.unwrap();
+        state.lease.owner = Some("elsewhere:1:1".to_owned());
+        store.commit(&lease.model, &state, &Action::new("lease"), "none").await.unwrap();
+    }
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
     #[tokio::test]
     async fn one_training_at_a_time() {
         let (_folder, store) = store();
-        let length = Duration::from_secs(60);
-        let lease = store.acquire_lease("m", length).await.unwrap();
-        let error = store.acquire_lease("m", length).await.unwrap_err().to_string();
+        let lease = take(&store, MINUTE).await.unwrap();
+        let error = take(&store, MINUTE).await.unwrap_err().to_string();
         assert!(error.contains("model m is being trained by"), "{error}");
-        store.acquire_lease("other", length).await.unwrap();
+        store.acquire_lease("other", MINUTE, &|_| {}).await.unwrap();
         store.release_lease(&lease).await.unwrap();
-        let next = store.acquire_lease("m", length).await.unwrap();
+        let next = take(&store, MINUTE).await.unwrap();
         assert_eq!(next.number, lease.number + 1);
     }
 
     #[tokio::test]
     async fn a_lease_that_was_not_renewed_is_taken_over() {
         let (_folder, store) = store();
-        let lease = store.acquire_lease("m", Duration::ZERO).await.unwrap();
-        let next = store.acquire_lease("m", Duration::from_secs(60)).await.unwrap();
+        let lease = take(&store, Duration::ZERO).await.unwrap();
+        let next = take(&store, MINUTE).await.unwrap();
         assert_eq!(next.number, lease.number + 1);
         // The old owner's release does not touch the new lease.
         store.release_lease(&lease).await.unwrap();
-        assert!(store.acquire_lease("m", Duration::from_secs(60)).await.is_err());
+        assert!(take(&store, MINUTE).await.is_err());
+        let error = store.check_lease(&lease).await.unwrap_err().to_string();
+        assert!(error.contains("took too long to renew its lease"), "{error}");
+        store.check_lease(&next).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_its_process_let_go_of_is_free() {
+        let (_folder, store) = store();
+        let lease = take(&store, MINUTE).await.unwrap();
+        let clone = lease.clone();
+        drop(lease);
+        assert!(take(&store, MINUTE).await.is_err());
+        drop(clone);
+        assert!(store.trainings().await.unwrap().is_empty());
+        assert_eq!(take(&store, MINUTE).await.unwrap().number, 2);
+    }
+
+    /// The clocks of the owner and of whoever wants the lease differ by an hour, either way: it is
+    /// watched, kept while it is renewed, and taken over when it is not.
+    #[tokio::test]
+    async fn clocks_that_differ_neither_end_a_lease_nor_keep_it() {
+        for hour in [-3_600_000, 3_600_000] {
+            let (_folder, store) = store();
+            let length = Duration::from_millis(600);
+            let lease = take(&store, length).await.unwrap();
+            shift(&store, &lease, hour).await;
+            let owner = {
+                let (store, lease) = (store.clone(), lease.clone());
+                tokio::spawn(async move {
+                    for renewals in 1..=10 {
+                        tokio::time::sleep(length / RENEWALS).await;
+                        store.renew(&lease, renewals).await.unwrap();
+                        shift_clock(&store, &lease, hour).await;
+                    }
+                })
+            };
+            let told = Mutex::new(vec![]);
+            let tell = |text| told.lock().unwrap().push(text);
+            let error = store.acquire_lease("m", length, &tell).await.unwrap_err().to_string();
+            assert!(error.contains("model m is being trained by elsewhere:1:1"), "{error}");
+            assert!(told.lock().unwrap()[0].contains("is over by this clock"), "{told:?}");
+            owner.abort();
+            let _ = owner.await;
+            let begun = Instant::now();
+            let next = take(&store, length).await.unwrap();
+            assert!(begun.elapsed() >= length, "{:?}", begun.elapsed());
+            assert_eq!(next.number, lease.number + 1);
+        }
+    }
+
+    async fn shift_clock(store: &ModelStore, lease: &Lease, milliseconds: i64) {
+        let path = heartbeat_path(&lease.model, lease.number);
+        let last = Heartbeat::from_bytes(&store.files.read(&path).await.unwrap().unwrap()).unwrap();
+        let shifted = Heartbeat { until: last.until + milliseconds, ..last };
+        store.files.write(&path, shifted.to_bytes()).await.unwrap();
     }
 
     #[test]
     fn the_dead_are_known_on_their_own_machine() {
-        assert!(!is_dead(&owner()));
+        assert_ne!(lives(&owner()), Some(false));
         if started(std::process::id()).is_some() {
             let mut child = std::process::Command::new("true").spawn().unwrap();
             let dead = format!("{}:{}:1", machine(), child.id());
             child.wait().unwrap();
-            assert!(is_dead(&dead));
+            assert_eq!(lives(&dead), Some(false));
         }
-        assert!(!is_dead("elsewhere:1:1"));
-        assert!(!is_dead("nonsense"));
+        assert_eq!(lives("elsewhere:1:1"), None);
+        assert_eq!(lives("nonsense"), None);
     }
 }

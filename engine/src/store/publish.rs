@@ -4,7 +4,7 @@ use datafusion::common::{Result, exec_err, plan_err};
 use gradlake_udfs::model::Model;
 
 use super::files::failpoints;
-use super::lease::Lease;
+use super::lease::{Lease, may_go_on};
 use super::log::{Action, FileEntry, LogState, VersionEntry};
 use super::records::to_parquet;
 use super::{ModelStore, ModelTable, folder, validate_name};
@@ -251,14 +251,8 @@ fn may_publish(name: &str, state: &LogState, mode: Publish, lease: Option<&Lease
              MODEL {name} removes it"
         );
     }
-    if let Some(lease) = lease
-        && (state.lease.number != lease.number || state.lease.owner.is_none())
-    {
-        return exec_err!(
-            "the training of model {name} took too long to renew its lease, and {} has it now: \
-             nothing is published",
-            state.lease.owner.as_deref().unwrap_or("nobody")
-        );
+    match lease {
+        Some(lease) => may_go_on(name, state, lease),
+        None => Ok(()),
     }
-    Ok(())
 }

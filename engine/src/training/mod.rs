@@ -11,6 +11,7 @@ mod exact;
 mod explain;
 mod member;
 mod metrics;
+mod monitor;
 #[cfg(test)]
 mod plain_sql;
 mod plan;
@@ -32,13 +33,14 @@ use gradlake_udfs::model::{Member, Model, Target, Trained};
 pub use explain::explain;
 
 pub(crate) use self::columns::TrainingColumns;
+pub(crate) use self::monitor::{Monitor, Pace};
 pub(crate) use self::plan::{default_loss, layout};
 
 use self::checkpoint::TrainingProgress;
 use self::member::MemberTraining;
 use self::rounds::RoundRunner;
 use self::saver::Saver;
-use crate::event::{Event, EventSink};
+use crate::event::{Event, EventSink, Position};
 use crate::online::OnlineTraining;
 use crate::options::Statistics;
 use crate::request::TrainRequest;
@@ -92,10 +94,13 @@ impl Engine {
         if created {
             events(Event::Note(format!("creating the warehouse {}", self.store.location())));
         }
-        let lease = self.store.acquire_lease(&request.name, LEASE).await?;
+        let note = |text| events(Event::Note(text));
+        let lease = self.store.acquire_lease(&request.name, LEASE, &note).await?;
         let keeper = self.store.keep_lease(&lease);
-        let result = self.train_and_publish(request, &lease, events).await;
+        let monitor = Monitor::start(&self.store, &lease, &request.statement);
+        let result = self.train_and_publish(request, &lease, &monitor.sink(events)).await;
         drop(keeper);
+        monitor.end().await;
         let released = self.store.release_lease(&lease).await;
         let row = result?;
         released?;
@@ -141,7 +146,7 @@ impl Engine {
         };
         let progress = TrainingProgress::from_bytes(&bytes)?;
         let epoch = progress.members.values().map(|m| m.epoch).max().unwrap_or(0);
-        events(Event::Resumed { epoch });
+        events(Event::Resumed { from: Position::Epoch(epoch) });
         Ok(progress)
     }
 
@@ -172,9 +177,10 @@ impl Engine {
             return Ok(None);
         }
         plan_err!(
-            "model {0} has a checkpoint of another statement ({1}); run that statement to \
+            "model {0} has a checkpoint of another statement, {1} ({2}); run that statement to \
              resume it, or TRAIN OR REPLACE MODEL {0} to discard it",
             request.name,
+            difference(&checkpoint.fingerprint, &request.fingerprint()),
             checkpoint.fingerprint
         )
     }
@@ -323,6 +329,25 @@ impl Engine {
     }
 }
 
+/// Where another statement differs first, in words of both: `which has l2 = 1 where this one has
+/// l2 = 2`.
+fn difference(other: &str, own: &str) -> String {
+    /// Words before the one that differs, such as `l2 =`.
+    const BEFORE: usize = 2;
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let (other, own) = (words(other), words(own));
+    let first = other.iter().zip(&own).take_while(|(a, b)| a == b).count();
+    let part = |words: &[String]| {
+        let from = first.saturating_sub(BEFORE).min(words.len());
+        let part = words[from..words.len().min(first + 1)].join(" ");
+        match part.trim_matches(|c| matches!(c, ',' | '(' | ')')) {
+            "" => "nothing more".to_owned(),
+            part => part.to_owned(),
+        }
+    };
+    format!("which has {} where this one has {}", part(&other), part(&own))
+}
+
 /// The error of a model that is there.
 pub(crate) fn already_exists<T>(name: &str) -> Result<T> {
     plan_err!(
@@ -386,4 +411,32 @@ fn result_row(model: &Model, duration: Duration) -> Result<RecordBatch> {
 /// Milliseconds since the epoch.
 pub(crate) fn now_ms() -> i64 {
     chrono::Utc::now().timestamp_millis()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::difference;
+
+    #[test]
+    fn statements_differ_in_words() {
+        for (other, own, expected) in [
+            (
+                "TRAIN MODEL m USING x TARGET y WITH (l1 = 1, l2 = 1, seed = 3) FROM t",
+                "TRAIN MODEL m USING x TARGET y WITH (l1 = 1, l2 = 2, seed = 3) FROM t",
+                "which has l2 = 1 where this one has l2 = 2",
+            ),
+            (
+                "TRAIN MODEL m USING x TARGET y FROM t",
+                "TRAIN MODEL m USING x TARGET y FROM u",
+                "which has y FROM t where this one has y FROM u",
+            ),
+            (
+                "TRAIN MODEL m USING x TARGET y AS SELECT a FROM t LIMIT 3",
+                "TRAIN MODEL m USING x TARGET y AS SELECT a FROM t",
+                "which has FROM t LIMIT where this one has FROM t",
+            ),
+        ] {
+            assert_eq!(difference(other, own), expected);
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use datafusion::common::Result;
 
 use super::checkpoint::{MemberProgress, TrainingProgress};
-use crate::event::{Event, EventSink};
+use crate::event::{Event, EventSink, Position};
 use crate::request::TrainRequest;
 use crate::store::ModelStore;
 
@@ -87,7 +87,7 @@ impl Saver {
             store.put_checkpoint(&self.name, &self.fingerprint, bytes, false).await?;
             self.last = Instant::now();
             let epoch = self.progress.members.get(&self.member).map_or(0, |m| m.epoch);
-            (self.events)(Event::Checkpoint { epoch });
+            (self.events)(Event::Checkpoint { until: Position::Epoch(epoch) });
         }
         Ok(())
     }

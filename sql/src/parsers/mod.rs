@@ -98,6 +98,12 @@ fn parse_statement(script: &Script<'_>, tokens: &[TokenWithSpan]) -> Result<Stat
             Statement::ExplainTrain(explain_parser::parse_explain_train(&mut cursor)?)
         }
         "SHOW" if cursor.take_words(&["SHOW", "MODELS"]) => Statement::ShowModels,
+        // Whoever has seen SHOW MODELS tries the plural.
+        "SHOW"
+            if ["TRAINING", "TRAININGS"].iter().any(|w| cursor.take_words(&["SHOW", w])) =>
+        {
+            Statement::ShowTraining
+        }
         "DESCRIBE" | "DESC" if describe_parser::is_ours(&cursor) => {
             Statement::DescribeModel(describe_parser::parse_describe_model(&mut cursor)?)
         }

@@ -13,7 +13,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use gradlake_engine::event::{Event, EventSink};
+use gradlake_engine::event::{Event, EventSink, Position};
 
 use super::backend::Backend;
 
@@ -76,7 +76,7 @@ impl Backend for Fake {
                         events(Event::Progress { epoch, epochs: 30, rows_done, rows: 1000, loss });
                     }
                     if self.interrupted.load(Ordering::SeqCst) && !sql.contains("stubborn") {
-                        events(Event::Checkpoint { epoch });
+                        events(Event::Checkpoint { until: Position::Epoch(epoch) });
                         self.interrupted.store(false, Ordering::SeqCst);
                         return exec_err!(
                             "interrupted after epoch {epoch}, its checkpoint is kept"

@@ -5,7 +5,7 @@ use gradlake_engine::options;
 use gradlake_udfs::algorithm::Algorithm;
 
 /// Words of statements, in the case in which they are shown.
-const WORDS: [&str; 81] = [
+const WORDS: [&str; 84] = [
     "ALL",
     "ALTER",
     "ANALYZE",
@@ -75,8 +75,10 @@ const WORDS: [&str; 81] = [
     "THEN",
     "TO",
     "TRAIN",
+    "TRAINING",
     "TRANSFORM",
     "TRUE",
+    "UNBOUNDED",
     "UNION",
     "USING",
     "VALUES",
@@ -87,6 +89,7 @@ const WORDS: [&str; 81] = [
     "WHERE",
     "WITH",
     "predict_proba",
+    "rejected",
 ];
 
 /// Every word.

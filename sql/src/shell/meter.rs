@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use gradlake_engine::event::Event;
+use gradlake_engine::event::{Event, Position};
+use gradlake_engine::source::Lag;
 
 use super::progress::losses;
-use super::text::{count, duration, figure};
+use super::text::{bytes, count, duration, figure, rows};
 
 /// What the events told so far.
 pub struct Meter {
@@ -21,6 +22,20 @@ pub struct Meter {
     /// When this run began, and the rows that a checkpoint had learned before it.
     start: Instant,
     start_rows: u64,
+    /// What the last rows of a stream told; None of a training in epochs.
+    stream: Option<Stream>,
+    /// The last version that was published, and when.
+    version: Option<(u64, Instant)>,
+}
+
+/// How the training of a stream goes.
+struct Stream {
+    rows: u64,
+    rate: f64,
+    loss: Option<f64>,
+    accuracy: Option<f64>,
+    error: Option<f64>,
+    waiting: Option<Lag>,
 }
 
 impl Meter {
@@ -37,6 +52,8 @@ impl Meter {
             rate: None,
             start: now,
             start_rows: 0,
+            stream: None,
+            version: None,
         }
     }
 
@@ -48,7 +65,7 @@ impl Meter {
                 self.name =
                     if member.is_empty() { model.clone() } else { format!("{model} ({member})") };
             }
-            Event::Resumed { epoch } => {
+            Event::Resumed { from: Position::Epoch(epoch) } => {
                 self.epoch = *epoch;
                 self.rows_done = self.rows;
                 self.start = now;
@@ -74,8 +91,69 @@ impl Meter {
                 self.eval_loss = *eval_loss;
                 self.rate = Some(*rows_per_second);
             }
+            Event::Streaming {
+                rows,
+                rows_per_second,
+                loss,
+                recent_loss,
+                recent_accuracy,
+                recent_error,
+                waiting,
+            } => {
+                self.stream = Some(Stream {
+                    rows: *rows,
+                    rate: *rows_per_second,
+                    loss: recent_loss.or(*loss),
+                    accuracy: *recent_accuracy,
+                    error: *recent_error,
+                    waiting: *waiting,
+                });
+            }
+            Event::Published { version, .. } => self.version = Some((*version, now)),
             _ => {}
         }
+    }
+
+    /// Whether rows are learned from as they come, without an end in sight.
+    pub fn is_stream(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// Rows of a stream that are learned.
+    pub fn stream_rows(&self) -> u64 {
+        self.stream.as_ref().map_or(0, |stream| stream.rows)
+    }
+
+    /// How a stream goes, for a line of its own: `12,345 rows, 678 rows/s, loss 0.3456, accuracy
+    /// 0.912, lag 3 files`.
+    pub fn stream_line(&self) -> String {
+        let Some(stream) = &self.stream else { return String::new() };
+        let mut parts = vec![rows(stream.rows)];
+        if stream.rate > 0.0 {
+            parts.push(format!("{} rows/s", rate(stream.rate)));
+        }
+        parts.extend(stream.loss.map(|loss| format!("loss {}", figure(loss))));
+        parts.extend(stream.accuracy.map(|accuracy| format!("accuracy {accuracy:.3}")));
+        parts.extend(stream.error.map(|error| format!("error {}", figure(error))));
+        parts.extend(stream.waiting.map(|waiting| format!("lag {}", lag(waiting))));
+        parts.join(", ")
+    }
+
+    /// The same for the line that redraws itself, with the last version and its age; short enough
+    /// for a terminal of 80 columns.
+    fn stream_status(&self, stream: &Stream, now: Instant) -> String {
+        let mut parts = vec![rows(stream.rows), format!("{}/s", rate(stream.rate))];
+        parts.extend(stream.loss.map(|loss| format!("loss {}", figure(loss))));
+        parts.extend(stream.accuracy.map(|accuracy| format!("acc {accuracy:.3}")));
+        parts.extend(stream.error.map(|error| format!("err {}", figure(error))));
+        parts.extend(stream.waiting.map(|waiting| format!("lag {}", lag(waiting))));
+        parts.extend(self.version.map(|(version, at)| {
+            let age = now.saturating_duration_since(at).as_secs_f64();
+            // Tenths would flicker.
+            let age = if age < 9.5 { format!("{age:.0} s") } else { duration(age) };
+            format!("v{version} {age}")
+        }));
+        parts.join("  ")
     }
 
     /// Model and member.
@@ -112,6 +190,9 @@ impl Meter {
 
     /// The same for the bar, short enough for a terminal of 80 columns.
     pub fn status(&self, now: Instant) -> String {
+        if let Some(stream) = &self.stream {
+            return self.stream_status(stream, now);
+        }
         let mut text = format!("epoch {}/{}", self.epoch.max(1), self.epochs.max(1));
         if let Some(loss) = self.loss {
             text += &format!("  loss {}", figure(loss));
@@ -134,6 +215,20 @@ impl Meter {
             text += &format!("{mark}{} left", duration(seconds));
         }
         text
+    }
+}
+
+/// `0.4`, `12,345`: rows a second.
+fn rate(rate: f64) -> String {
+    if rate > 0.0 && rate < 9.95 { format!("{rate:.1}") } else { count(rate.round() as u64) }
+}
+
+/// `3 files`, `1 file`, `1.2 MB`.
+fn lag(waiting: Lag) -> String {
+    match waiting {
+        Lag::Files(1) => "1 file".to_owned(),
+        Lag::Files(n) => format!("{} files", count(n)),
+        Lag::Bytes(n) => bytes(n),
     }
 }
 
@@ -199,7 +294,7 @@ mod tests {
     fn a_resumed_run_is_not_credited_with_older_epochs() {
         let now = Instant::now();
         let mut meter = started(now);
-        meter.observe(&Event::Resumed { epoch: 2 }, now);
+        meter.observe(&Event::Resumed { from: Position::Epoch(2) }, now);
         assert_eq!(meter.position(), (200, 400));
         let later = now + Duration::from_secs(3);
         meter.observe(&epoch(3), later);
@@ -224,5 +319,57 @@ mod tests {
         let (done, length) = meter.position();
         assert!(done <= length);
         assert!(meter.status(now).contains("loss NaN"));
+    }
+    #[test]
+    fn a_stream_fits_eighty_columns() {
+        let now = Instant::now();
+        let mut meter = Meter::new(now);
+        let started = Event::Started {
+            model: "buys".to_owned(),
+            member: String::new(),
+            rows: 0,
+            eval_rows: 0,
+            epochs: 1,
+            method: String::new(),
+        };
+        meter.observe(&started, now);
+        let event = Event::Streaming {
+            rows: 1_234_567,
+            rows_per_second: 45_123.4,
+            loss: Some(0.5),
+            recent_loss: Some(0.30124),
+            recent_accuracy: Some(0.91249),
+            recent_error: None,
+            waiting: Some(Lag::Files(12)),
+        };
+        meter.observe(&event, now);
+        assert_eq!(
+            meter.status(now),
+            "1,234,567 rows  45,123/s  loss 0.3012  acc 0.912  lag 12 files"
+        );
+        meter.observe(&Event::Published { model: "buys".to_owned(), version: 17 }, now);
+        let later = now + Duration::from_millis(2600);
+        let status = meter.status(later);
+        assert_eq!(
+            status,
+            "1,234,567 rows  45,123/s  loss 0.3012  acc 0.912  lag 12 files  v17 3 s"
+        );
+        assert!(meter.name().len() + 1 + status.len() <= 80);
+        assert!(meter.status(now + Duration::from_secs(75)).ends_with("  v17 1 min 15 s"));
+        assert_eq!(
+            meter.stream_line(),
+            "1,234,567 rows, 45,123 rows/s, loss 0.3012, accuracy 0.912, lag 12 files"
+        );
+        let event = Event::Streaming {
+            rows: 1,
+            rows_per_second: 0.0,
+            loss: None,
+            recent_loss: None,
+            recent_accuracy: None,
+            recent_error: Some(1.5),
+            waiting: Some(Lag::Bytes(1_234_567)),
+        };
+        meter.observe(&event, now);
+        assert_eq!(meter.stream_line(), "1 row, error 1.5000, lag 1.2 MB");
     }
 }

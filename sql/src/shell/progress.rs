@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use gradlake_engine::event::{Event, EventSink};
+use gradlake_engine::event::{Event, EventSink, Position};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::meter::Meter;
@@ -23,6 +23,8 @@ pub enum Look {
 
 /// Between two lines of the same kind at least; the newest of those held back is not lost.
 const PACE: Duration = Duration::from_millis(250);
+/// Between two lines about a stream at least.
+const STREAM_PACE: Duration = Duration::from_secs(10);
 /// Between two lines about reading at least: it is often over before the first one.
 const READING_PACE: Duration = Duration::from_secs(2);
 
@@ -40,6 +42,9 @@ struct State {
     pending: Option<String>,
     next_line: Instant,
     next_reading: Instant,
+    next_stream: Instant,
+    /// Rows of the last line about a stream.
+    told_rows: u64,
 }
 
 impl Progress {
@@ -55,6 +60,8 @@ impl Progress {
             pending: None,
             next_line: now,
             next_reading: now + READING_PACE,
+            next_stream: now + STREAM_PACE,
+            told_rows: 0,
         })))
     }
 
@@ -91,6 +98,7 @@ impl State {
             event,
             Event::Started { .. }
                 | Event::Progress { .. }
+                | Event::Streaming { .. }
                 | Event::Epoch { .. }
                 | Event::Resumed { .. }
                 | Event::Checkpoint { .. }
@@ -130,13 +138,23 @@ impl State {
                     self.pending = Some(line);
                 }
             }
-            Event::Checkpoint { epoch } => {
+            Event::Streaming { .. } => {
+                let n = self.meter.stream_rows();
+                if now >= self.next_stream && n != self.told_rows {
+                    self.told(now);
+                    let line = format!("{}: {}", self.meter.name(), self.meter.stream_line());
+                    self.line(&line);
+                }
+            }
+            Event::Checkpoint { until: Position::Epoch(epoch) } => {
                 self.flush();
                 self.line(&format!("checkpoint after epoch {epoch}"));
             }
+            // One lies before each version of a stream.
+            Event::Checkpoint { until: Position::Row(_) } => {}
             Event::Published { model, version } => {
                 self.flush();
-                self.line(&format!("published {model}, version {version}"));
+                self.published(&model, version, now);
             }
             Event::Resumed { .. } | Event::Note(_) => self.plain(&event),
             Event::Warning(_) => {}
@@ -145,6 +163,15 @@ impl State {
 
     fn draw(&mut self, event: Event, now: Instant) {
         match event {
+            // The first rows of a stream say that it is one.
+            Event::Started { epochs: 1, rows: 0, .. } => {}
+            Event::Streaming { .. } => {
+                let status = self.meter.status(now);
+                let name = self.meter.name().to_owned();
+                let bar = self.bar(0);
+                bar.set_prefix(name);
+                bar.set_message(status);
+            }
             Event::Started { .. } | Event::Progress { .. } | Event::Epoch { .. } => {
                 let (position, length) = self.meter.position();
                 let status = self.meter.status(now);
@@ -161,7 +188,10 @@ impl State {
                 bar.set_message(rows(n));
             }
             Event::Checkpoint { .. } | Event::Warning(_) => {}
-            // The row that TRAIN returns says the version.
+            // The row that TRAIN returns says the version; that of a stream may wait in a table.
+            Event::Published { model, version } if self.meter.is_stream() => {
+                self.published(&model, version, now);
+            }
             Event::Published { .. } => self.clear(),
             Event::Resumed { .. } | Event::Note(_) => self.plain(&event),
         }
@@ -169,12 +199,31 @@ impl State {
 
     fn plain(&mut self, event: &Event) {
         match event {
-            Event::Resumed { epoch } => {
-                self.line(&format!("resumed from the checkpoint after epoch {epoch}"));
+            Event::Resumed { from } => {
+                let at = match from {
+                    Position::Epoch(epoch) => format!("epoch {epoch}"),
+                    Position::Row(n) => rows(*n),
+                };
+                self.line(&format!("resumed from the checkpoint after {at}"));
             }
             Event::Note(text) => self.line(&format!("note: {text}")),
             _ => {}
         }
+    }
+
+    fn published(&mut self, model: &str, version: u64, now: Instant) {
+        let mut line = format!("published {model}, version {version}");
+        if self.meter.is_stream() {
+            self.told(now);
+            line += &format!(": {}", self.meter.stream_line());
+        }
+        self.line(&line);
+    }
+
+    /// Notes that a line about the stream stands there.
+    fn told(&mut self, now: Instant) {
+        self.next_stream = now + STREAM_PACE;
+        self.told_rows = self.meter.stream_rows();
     }
 
     fn bar(&mut self, length: u64) -> &ProgressBar {
@@ -225,7 +274,11 @@ fn started(event: &Event) -> String {
     if !member.is_empty() {
         text += &format!(" ({member})");
     }
-    text += &format!(": {}", rows(*n));
+    // Nobody knows how many rows will come.
+    text += &match (*n, *epochs) {
+        (0, 1) => ":".to_owned(),
+        _ => format!(": {}", rows(*n)),
+    };
     if *eval_rows > 0 {
         text += &format!(", {} for evaluation", count(*eval_rows));
     }
@@ -235,7 +288,8 @@ fn started(event: &Event) -> String {
     }
     .as_str();
     if !method.is_empty() {
-        text += &format!(", {method}");
+        let mark = if text.ends_with(':') { " " } else { ", " };
+        text += &format!("{mark}{method}");
     }
     text
 }
@@ -273,12 +327,12 @@ mod tests {
                 epochs: 3,
                 method: "adam, batch 128, 1 replica".to_owned(),
             },
-            Event::Resumed { epoch: 1 },
+            Event::Resumed { from: Position::Epoch(1) },
             Event::Warning("3 rows are skipped".to_owned()),
             epoch(2),
             Event::Progress { epoch: 3, epochs: 3, rows_done: 128, rows: 32561, loss: 0.2 },
             epoch(3),
-            Event::Checkpoint { epoch: 3 },
+            Event::Checkpoint { until: Position::Epoch(3) },
             Event::Published { model: "m".to_owned(), version: 4 },
         ]
     }
@@ -366,5 +420,74 @@ mod tests {
         let progress = Progress::new(Look::Quiet, Memory::default().output());
         progress.sink()(Event::Reading { rows: 1 });
         assert!(!progress.is_training());
+    }
+    /// Rows of a stream, a version, and nothing for a while.
+    fn stream(progress: &Progress) {
+        let start = Instant::now();
+        let streaming = |rows| Event::Streaming {
+            rows,
+            rows_per_second: 50.0,
+            loss: Some(0.5),
+            recent_loss: Some(0.25),
+            recent_accuracy: Some(0.875),
+            recent_error: None,
+            waiting: None,
+        };
+        let started = Event::Started {
+            model: "m".to_owned(),
+            member: String::new(),
+            rows: 0,
+            eval_rows: 0,
+            epochs: 1,
+            method: "every row once, as it comes".to_owned(),
+        };
+        let show = |event, seconds| {
+            progress.state().show(event, start + Duration::from_secs(seconds));
+        };
+        show(started, 0);
+        show(Event::Resumed { from: Position::Row(1000) }, 0);
+        show(streaming(1100), 1);
+        show(Event::Checkpoint { until: Position::Row(1200) }, 2);
+        show(streaming(1200), 2);
+        show(Event::Published { model: "m".to_owned(), version: 4 }, 2);
+        for second in 3..40 {
+            show(streaming(1300), second);
+        }
+    }
+
+    #[test]
+    fn a_stream_in_a_pipe_gets_few_lines() {
+        let memory = Memory::default();
+        let progress = Progress::new(Look::Lines, memory.output());
+        stream(&progress);
+        assert!(progress.is_training());
+        assert_eq!(
+            memory.text().lines().collect::<Vec<_>>(),
+            [
+                "training m: every row once, as it comes",
+                "resumed from the checkpoint after 1,000 rows",
+                "published m, version 4: 1,200 rows, 50 rows/s, loss 0.2500, accuracy 0.875",
+                "m: 1,300 rows, 50 rows/s, loss 0.2500, accuracy 0.875",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_stream_on_a_terminal_has_no_bar_and_keeps_its_versions() {
+        let memory = Memory::default();
+        let progress = Progress::new(Look::Bar, memory.output());
+        stream(&progress);
+        let mut state = progress.state();
+        let bar = state.bar.clone().unwrap();
+        assert_eq!((bar.prefix(), bar.length()), ("m".to_owned(), Some(0)));
+        assert_eq!(bar.message(), "1,300 rows  50/s  loss 0.2500  acc 0.875  v4 37 s");
+        state.clear();
+        assert_eq!(
+            memory.text().lines().collect::<Vec<_>>(),
+            [
+                "resumed from the checkpoint after 1,000 rows",
+                "published m, version 4: 1,200 rows, 50 rows/s, loss 0.2500, accuracy 0.875",
+            ]
+        );
     }
 }

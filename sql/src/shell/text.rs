@@ -18,6 +18,21 @@ pub fn rows(n: u64) -> String {
     format!("{} {}", count(n), if n == 1 { "row" } else { "rows" })
 }
 
+/// Bytes as `999 B`, `1.2 kB`, `34.5 MB`.
+pub fn bytes(n: u64) -> String {
+    let mut value = n as f64;
+    if n < 1000 {
+        return format!("{n} B");
+    }
+    for unit in ["kB", "MB", "GB"] {
+        value /= 1000.0;
+        if value < 999.95 {
+            return format!("{value:.1} {unit}");
+        }
+    }
+    format!("{:.1} TB", value / 1000.0)
+}
+
 /// A loss with four digits that tell something.
 pub fn figure(x: f64) -> String {
     let size = x.abs();
@@ -57,6 +72,14 @@ mod tests {
             ["0", "12", "999", "1,000", "12,345", "1,234,567"]
         );
         assert_eq!([0, 1, 2].map(rows), ["0 rows", "1 row", "2 rows"]);
+    }
+
+    #[test]
+    fn bytes_choose_their_unit() {
+        assert_eq!(
+            [0, 999, 1000, 999_949, 999_950, 34_500_000, 5_000_000_000_000].map(bytes),
+            ["0 B", "999 B", "1.0 kB", "999.9 kB", "1.0 MB", "34.5 MB", "5.0 TB"]
+        );
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub enum Statement {
     ExplainTrain(ExplainTrain),
     /// `SHOW MODELS`
     ShowModels,
+    /// `SHOW TRAINING`
+    ShowTraining,
     /// `DESCRIBE MODEL ...`
     DescribeModel(DescribeModel),
     /// `DROP MODEL ...`
@@ -58,6 +60,7 @@ impl fmt::Display for Statement {
             Statement::Evaluate(evaluate) => evaluate.fmt(f),
             Statement::ExplainTrain(explain) => explain.fmt(f),
             Statement::ShowModels => f.write_str("SHOW MODELS"),
+            Statement::ShowTraining => f.write_str("SHOW TRAINING"),
             Statement::DescribeModel(describe) => describe.fmt(f),
             Statement::DropModel(drop) => drop.fmt(f),
             Statement::AlterModel(alter) => alter.fmt(f),

@@ -34,11 +34,17 @@ impl OnlineTraining<'_> {
     /// When the store cannot be written or the lease is lost.
     pub async fn publish(&mut self) -> Result<()> {
         self.check_finite()?;
+        // After a damaged checkpoint, the one before it leads to rows that have a version already.
+        if self.is_resumed && self.is_published().await? {
+            self.published = Instant::now();
+            return Ok(());
+        }
         self.save(true).await?;
         self.publish_version().await
     }
 
     pub(super) async fn publish_version(&mut self) -> Result<()> {
+        self.tell();
         let Some(publisher) = &self.publisher else { return Ok(()) };
         let model = self.model()?;
         let keep = Some(self.options.keep_versions.unwrap_or(KEEP_VERSIONS));
@@ -52,10 +58,8 @@ impl OnlineTraining<'_> {
         }
         (self.events)(Event::Published { model: model.name, version });
         let rows = self.learner.counts().0;
-        let waiting = self.query.as_ref().and_then(|query| {
-            query.table().source().report().lag().map(|lag| match lag {
-                Lag::Bytes(n) | Lag::Files(n) => n,
-            })
+        let waiting = self.lag().map(|lag| match lag {
+            Lag::Bytes(n) | Lag::Files(n) => n,
         });
         let row = StreamRow {
             model: &self.request.name,

@@ -146,16 +146,16 @@ mod tests {
                 text, "| 1 | a   |\n| 2 | b,c |\n| 7 | h   |\n|   |     |\n| 8 | i\"  |",
                 "{step}"
             );
-            let rejected: Vec<_> =
-                report.rejected_lines().into_iter().map(|r| (r.line, r.reason)).collect();
-            let lines: Vec<_> = rejected.iter().map(|(line, _)| line.as_str()).collect();
-            assert_eq!(lines, ["three,c", "4", "5,e,f", "6,\"g"]);
+            let rejected = report.first_rejected();
+            let lines: Vec<_> =
+                rejected.iter().map(|r| (r.number.unwrap(), r.line.as_deref().unwrap())).collect();
+            assert_eq!(lines, [(3, "three,c"), (5, "4"), (6, "5,e,f"), (7, "6,\"g")]);
             assert_eq!(
-                rejected[0].1,
+                rejected[0].reason,
                 "Error while parsing value 'three' as type 'Int64' for column 0"
             );
-            assert_eq!(rejected[1].1, "incorrect number of fields, expected 2 got 1");
-            assert_eq!(rejected[3].1, "a quote is not closed on the line");
+            assert_eq!(rejected[1].reason, "incorrect number of fields, expected 2 got 1");
+            assert_eq!(rejected[3].reason, "a quote is not closed on the line");
         }
     }
 
@@ -198,7 +198,7 @@ mod tests {
             let bytes = b"1,\"a\nb\"\"\n\"\n2,c\"\n3,\"\"\n";
             let (batches, end) = decode(&Format::Csv(options), bytes, step, &report);
             end.unwrap();
-            assert_eq!(report.rejected(), 0, "{:?}", report.rejected_lines());
+            assert_eq!(report.rejected(), 0, "{:?}", report.first_rejected());
             assert_eq!(batches.len(), 1);
             let values: Vec<_> = batches[0].column(1).as_string_view().iter().collect();
             assert_eq!(values, [Some("a\nb\"\n"), Some("c\""), None]);

@@ -87,8 +87,8 @@ mod tests {
                 "| 1 | a  |\n| 2 |    |\n| 4 | }{ |\n|   | \u{fc}\u{e4} |",
                 "{step}"
             );
-            let rejected = report.rejected_lines();
-            let lines: Vec<_> = rejected.iter().map(|line| line.line.as_str()).collect();
+            let rejected = report.first_rejected();
+            let lines: Vec<_> = rejected.iter().map(|line| line.line.as_deref().unwrap()).collect();
             assert_eq!(
                 lines,
                 [
@@ -141,6 +141,6 @@ mod tests {
         let (batches, end) = decode(&Format::Json, &bytes, 65_536, &report);
         end.unwrap();
         assert_eq!(text(&batches), "| 1 |   |");
-        assert_eq!(report.rejected_lines()[0].reason, "the line is longer than 16 MiB");
+        assert_eq!(report.first_rejected()[0].reason, "the line is longer than 16 MiB");
     }
 }

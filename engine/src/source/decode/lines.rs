@@ -47,8 +47,10 @@ pub(super) struct Lines {
     report: Arc<Report>,
     /// Whole lines that wait, and the beginning of the next.
     buffer: Vec<u8>,
-    /// The lines that wait, without their ends.
-    lines: Vec<Range<usize>>,
+    /// The lines that wait, without their ends, and their numbers.
+    lines: Vec<(Range<usize>, u64)>,
+    /// The number of the next line.
+    number: u64,
     /// Where the next line begins.
     start: usize,
     /// Whether the first line is still to come.
@@ -65,6 +67,7 @@ impl Lines {
             report,
             buffer: vec![],
             lines: vec![],
+            number: 1,
             start: 0,
             is_first: true,
             is_skipping: false,
@@ -75,6 +78,7 @@ impl Lines {
     fn line(&mut self) {
         let mut line = self.start..self.buffer.len();
         self.start = line.end;
+        let number = self.next_number(line.clone());
         if self.is_first && self.buffer[line.clone()].starts_with(BYTE_ORDER_MARK) {
             line.start += BYTE_ORDER_MARK.len();
         }
@@ -92,16 +96,24 @@ impl Lines {
                 return;
             }
         }
-        self.lines.push(line);
+        self.lines.push((line, number));
+    }
+
+    /// The number of a line that ends here. Quoted values may hold ends of lines, which count too.
+    fn next_number(&mut self, line: Range<usize>) -> u64 {
+        let within = self.buffer[line].iter().filter(|byte| **byte == b'\n').count();
+        let number = self.number;
+        self.number += 1 + within as u64;
+        number
     }
 
     fn is_full(&self) -> bool {
-        let waiting = self.lines.last().map_or(0, |line| line.end);
+        let waiting = self.lines.last().map_or(0, |(line, _)| line.end);
         self.lines.len() >= BATCH_ROWS || waiting >= WAITING_BYTES
     }
 }
 
-/// Decodes lines, and tells those that are no rows.
+/// Decodes lines, and tells those that are no rows, by their place from `first` on.
 ///
 /// Lines are taken together as many as went well before: the decoder of a format begins anew after
 /// an error, and has to do with them again. Where the line at fault is not known, it is found by
@@ -109,30 +121,32 @@ impl Lines {
 fn decode(
     format: &mut dyn LineFormat,
     lines: &[&[u8]],
+    first: usize,
     batches: &mut Vec<RecordBatch>,
-    reject: &dyn Fn(&[u8], String),
+    reject: &dyn Fn(usize, &str),
 ) {
-    let mut rest = lines;
-    let mut together = rest.len();
-    while !rest.is_empty() {
-        let (these, later) = rest.split_at(together.clamp(1, rest.len()));
-        rest = later;
+    let mut begin = 0;
+    let mut together = lines.len();
+    while begin < lines.len() {
+        let these = &lines[begin..lines.len().min(begin + together.max(1))];
+        let place = first + begin;
+        begin += these.len();
         match (format.rows(these), these) {
             (Ok(batch), _) => {
                 batches.push(batch);
                 together *= 2;
             }
-            (Err(NoRow { reason, .. }), [line]) => reject(line, reason),
+            (Err(NoRow { reason, .. }), [_]) => reject(place, &reason),
             (Err(NoRow { line: Some(line), reason }), _) => {
-                decode(format, &these[..line], batches, reject);
-                reject(these[line], reason);
-                rest = &lines[lines.len() - rest.len() - these.len() + line + 1..];
+                decode(format, &these[..line], place, batches, reject);
+                reject(place + line, &reason);
+                begin = place - first + line + 1;
                 together = 2 * (line + 1);
             }
             (Err(NoRow { line: None, .. }), _) => {
-                let (first, second) = these.split_at(these.len() / 2);
-                decode(format, first, batches, reject);
-                decode(format, second, batches, reject);
+                let half = these.len() / 2;
+                decode(format, &these[..half], place, batches, reject);
+                decode(format, &these[half..], place + half, batches, reject);
             }
         }
     }
@@ -149,14 +163,17 @@ impl Decode for Lines {
             rest = end.map_or(&[], |end| &rest[end + 1..]);
             if self.is_skipping {
                 self.is_skipping = end.is_none();
+                self.number += u64::from(end.is_some());
                 continue;
             }
             self.buffer.extend_from_slice(line);
             if self.buffer.len() - self.start > LINE_BYTES {
                 let reason = format!("the line is longer than {} MiB", LINE_BYTES >> 20);
-                self.report.reject(&self.producer, &self.buffer[self.start..], reason);
+                let line = (self.number, &self.buffer[self.start..]);
+                self.report.line_rejected(&self.producer, line, &reason);
                 self.buffer.truncate(self.start);
                 self.is_skipping = end.is_none();
+                self.number += u64::from(end.is_some());
                 self.is_first = false;
             } else if end.is_some() {
                 self.line();
@@ -169,14 +186,16 @@ impl Decode for Lines {
         while self.is_full() || (flush && !self.lines.is_empty()) {
             let taken: Vec<_> = self.lines.drain(..self.lines.len().min(BATCH_ROWS)).collect();
             let mut batches = vec![];
-            let lines: Vec<&[u8]> = taken.iter().map(|line| &self.buffer[line.clone()]).collect();
-            decode(self.format.as_mut(), &lines, &mut batches, &|line, reason| {
-                self.report.reject(&self.producer, line, reason);
+            let lines: Vec<&[u8]> =
+                taken.iter().map(|(line, _)| &self.buffer[line.clone()]).collect();
+            decode(self.format.as_mut(), &lines, 0, &mut batches, &|place, reason| {
+                let line = (taken[place].1, lines[place]);
+                self.report.line_rejected(&self.producer, line, reason);
             });
-            let cut = self.lines.first().map_or(self.start, |line| line.start);
+            let cut = self.lines.first().map_or(self.start, |(line, _)| line.start);
             self.buffer.drain(..cut);
             self.start -= cut;
-            for line in &mut self.lines {
+            for (line, _) in &mut self.lines {
                 *line = line.start - cut..line.end - cut;
             }
             if let Some(first) = batches.first() {

@@ -215,7 +215,7 @@ pub(super) mod tests {
         sender.send(b"{\"x\": 9".to_vec()).unwrap();
         drop(sender);
         assert!(decoding.next().await.unwrap().is_none());
-        assert_eq!(report.rejected_lines()[0].line, "{\"x\": 9");
+        assert_eq!(report.first_rejected()[0].line.as_deref(), Some("{\"x\": 9"));
         assert!(decoding.bytes() > 30);
     }
 }

@@ -112,15 +112,12 @@ impl Watch {
         }
         for name in before.keys().filter(|name| !self.listing.contains_key(*name)) {
             if self.is_unread(name) {
-                report.warn(vanished(name));
+                report.file_skipped(name, VANISHED);
             }
         }
         for name in self.listing.keys().filter(|name| !before.contains_key(*name)) {
             if !self.is_unread(name) {
-                report.warn(format!(
-                    "file {name} came late and is not read: its name sorts before files that are \
-                     read already"
-                ));
+                report.file_skipped(name, LATE);
             }
         }
         Ok(())
@@ -145,7 +142,7 @@ impl Watch {
     /// A file is gone before it was read.
     pub(super) fn vanished(&mut self, name: &str) {
         self.listing.remove(name);
-        self.folder.report.warn(vanished(name));
+        self.folder.report.file_skipped(name, VANISHED);
     }
 
     /// A file is not whole: whether it has been as it is for so long that it is given up. Only
@@ -164,14 +161,13 @@ impl Watch {
             return false;
         }
         self.begun(name);
-        self.folder.report.warn(format!(
-            "file {name} is skipped: it is no whole Parquet file and has not changed for {settle:?} \
-             ({reason})"
-        ));
+        let why = format!(
+            "is skipped: it is no whole Parquet file and has not changed for {settle:?} ({reason})"
+        );
+        self.folder.report.file_skipped(name, &why);
         true
     }
 }
 
-fn vanished(name: &str) -> String {
-    format!("file {name} vanished before it was read and is skipped")
-}
+const VANISHED: &str = "vanished before it was read and is skipped";
+const LATE: &str = "came late and is not read: its name sorts before files that are read already";

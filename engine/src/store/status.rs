@@ -1,0 +1,168 @@
+//! What a running training says of itself, and what is known of those that no longer run.
+//!
+//! The owner of a lease writes a small file beside its heartbeat from time to time. It is for people
+//! who look on: nothing that is learned depends on it, and a crash may take the last one away.
+
+use std::time::Duration;
+
+use datafusion::common::{Result, exec_datafusion_err};
+use serde::{Deserialize, Serialize};
+
+use super::lease::Lease;
+use super::{ModelStore, folder, validate_name};
+
+/// Between two status files at least: on the local disk, and in a store where each write has its
+/// price.
+const PACES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+
+/// How far a training is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TrainingStatus {
+    /// The normalised statement.
+    pub statement: String,
+    /// When it first began or last went on, in milliseconds since the epoch.
+    pub started_ms: i64,
+    /// The epoch, from 1, or 0 while rows are read; None of a training that takes rows as they come.
+    pub epoch: Option<u64>,
+    /// Rows learned so far over all epochs, or read while the epoch is 0.
+    pub rows: u64,
+    /// Rows a second of the last seconds.
+    pub rows_per_second: Option<f64>,
+    /// What waits in the source, and in which unit: `bytes`, `files`.
+    pub lag: Option<(u64, String)>,
+    /// Mean loss of the epoch, or of all rows that came.
+    pub loss: Option<f64>,
+    /// Mean loss of the last rows that came.
+    pub recent_loss: Option<f64>,
+}
+
+/// A training of the warehouse.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Training {
+    /// Name of the model.
+    pub model: String,
+    /// Whether somebody is at it; otherwise it left a checkpoint, from which its statement goes on.
+    pub is_running: bool,
+    /// Who is at it, or died: machine, process and start of the process.
+    pub owner: Option<String>,
+    /// Seconds since the owner last renewed its lease, by the clocks of both.
+    pub heartbeat_age: Option<f64>,
+    /// What the owner said last.
+    pub status: Option<TrainingStatus>,
+    /// When the last checkpoint was saved, in milliseconds since the epoch.
+    pub checkpoint_at: Option<i64>,
+    /// The last published version of the model.
+    pub version: Option<u64>,
+    /// The statement, as far as it is known.
+    pub statement: Option<String>,
+}
+
+impl ModelStore {
+    /// Between two status files at least.
+    pub(crate) fn status_pace(&self) -> Duration {
+        if self.files.is_local() { PACES.0 } else { PACES.1 }
+    }
+
+    /// Writes the status of a training over the one before.
+    pub(crate) async fn put_status(&self, lease: &Lease, status: &TrainingStatus) -> Result<()> {
+        let json = serde_json::to_vec(status)
+            .map_err(|e| exec_datafusion_err!("the status cannot be written: {e}"))?;
+        self.files.replace(&status_path(&lease.model, lease.number), json).await
+    }
+
+    /// The trainings that run, and those that stopped and left a checkpoint, by model.
+    ///
+    /// A training on this machine runs while its process does. One elsewhere counts as running
+    /// until its lease is over by this machine's clock.
+    ///
+    /// # Errors
+    /// When a log cannot be read.
+    pub async fn trainings(&self) -> Result<Vec<Training>> {
+        let mut found = vec![];
+        for model in self.files.folders("models").await? {
+            if validate_name(&model).is_ok() {
+                found.extend(self.training(&model).await?);
+            }
+        }
+        found.sort_by(|a, b| a.model.cmp(&b.model));
+        Ok(found)
+    }
+
+    async fn training(&self, model: &str) -> Result<Option<Training>> {
+        let state = self.state(model).await?;
+        let held = match &state.lease.owner {
+            Some(owner) => self.held(model, state.lease.number, owner).await?,
+            None => None,
+        };
+        // What cannot be read is told by the statement that wants to go on from it.
+        let checkpoint = match held {
+            Some(_) => None,
+            None => match self.checkpoint(model).await {
+                Ok(Some(checkpoint)) => Some(checkpoint),
+                _ => return Ok(None),
+            },
+        };
+        // A status that is damaged says nothing.
+        let status: Option<TrainingStatus> = match state.lease.owner {
+            Some(_) => self.files.read(&status_path(model, state.lease.number)).await?,
+            None => None,
+        }
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let statement = match checkpoint {
+            Some(checkpoint) => Some(checkpoint.fingerprint),
+            None => status.as_ref().map(|status| status.statement.clone()),
+        };
+        Ok(Some(Training {
+            model: model.to_owned(),
+            is_running: held.is_some(),
+            owner: state.lease.owner,
+            heartbeat_age: held,
+            status,
+            checkpoint_at: self.files.youngest(&format!("{}/checkpoints", folder(model))).await?,
+            version: state.versions.last().map(|entry| entry.version),
+            statement,
+        }))
+    }
+}
+
+pub(super) fn status_path(model: &str, number: u64) -> String {
+    format!("{}/lease/{number:06}.status", folder(model))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_training_is_shown_while_it_runs_and_when_it_left_a_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ModelStore::open(folder.path().to_str().unwrap()).unwrap();
+        assert_eq!(store.trainings().await.unwrap(), []);
+        let lease = store.acquire_lease("m", Duration::from_secs(60), &|_| {}).await.unwrap();
+        let one = store.trainings().await.unwrap().remove(0);
+        assert!(one.is_running && one.status.is_none() && one.checkpoint_at.is_none());
+        assert!((0.0..5.0).contains(&one.heartbeat_age.unwrap()), "{one:?}");
+        let status = TrainingStatus {
+            statement: "TRAIN MODEL m".to_owned(),
+            rows: 7,
+            loss: Some(f64::NAN),
+            lag: Some((3, "files".to_owned())),
+            ..TrainingStatus::default()
+        };
+        store.put_status(&lease, &status).await.unwrap();
+        let one = store.trainings().await.unwrap().remove(0);
+        // JSON knows no NaN.
+        assert_eq!(one.status, Some(TrainingStatus { loss: None, ..status }));
+        assert_eq!(one.statement.as_deref(), Some("TRAIN MODEL m"));
+
+        store.put_checkpoint("m", "TRAIN MODEL m USING x", vec![1], false).await.unwrap();
+        assert!(store.trainings().await.unwrap()[0].checkpoint_at.is_some());
+        store.release_lease(&lease).await.unwrap();
+        let one = store.trainings().await.unwrap().remove(0);
+        assert!(!one.is_running && one.owner.is_none() && one.status.is_none());
+        assert_eq!(one.statement.as_deref(), Some("TRAIN MODEL m USING x"));
+        assert_eq!(std::fs::read_dir(folder.path().join("models/m/lease")).unwrap().count(), 0);
+        store.discard_checkpoints("m").await.unwrap();
+        assert_eq!(store.trainings().await.unwrap(), []);
+    }
+}
