@@ -1,0 +1,142 @@
+"""Many models, many categories, more rows, little memory, little work."""
+
+from bench import ENCODED_ROW, Line, close, share
+from measure import Side, race, run
+from rows.linear import FEATURES, N, epoch_seconds
+
+SGD = "USING logistic_regression TARGET label WITH (solver = 'sgd', split = 'none', keep_versions = 1"
+
+
+def groups(bench):
+    """10,000 models."""
+    file = bench.data("groups", 2_000_000)
+    model = bench.temp("groups.pickle")
+    ours = Side(
+        bench.shell(
+            "TRAIN OR REPLACE MODEL many USING logistic_regression TARGET label PARTITION BY g "
+            f"WITH (standardize = FALSE, keep_versions = 1) FROM '{file}'"
+        )
+    )
+    theirs = Side(bench.program("sklearn_groups.py", file, model))
+    race([ours, theirs], bench.repeat)
+    # Groups have as many rows each, so the mean of their losses is that of all rows.
+    loss = bench.query(
+        "SELECT avg(loss) AS loss FROM (SELECT g, last_value(loss ORDER BY epoch) AS loss "
+        "FROM model.many.history GROUP BY g)"
+    )
+    agree, text = close("log_loss", loss[0]["loss"], theirs.last.json["log_loss"], 1e-4)
+    scan = bench.scan_seconds(file, ("g", *FEATURES[:10], "label"))
+    yield Line(
+        "groups", "10,000 groups x 200 rows x 10 features", "scikit-learn loop", "all", "float32",
+        f"{bench.cores} / {bench.cores}", "pyarrow, zstd Parquet", ours.seconds, theirs.seconds, "s", 50,
+        text, agree=agree, share=f"{share(scan, ours.seconds)} of scan",
+        peak_ours=ours.peak_mb, peak_theirs=theirs.peak_mb, spread=max(ours.spread, theirs.spread),
+    )
+
+
+def sparse(bench):
+    """1,000,000 categories in 20 columns."""
+    rows = 1_000_000
+    file, text_file = bench.data("wide", rows), bench.data("wide-vw", rows)
+    holdout, text_holdout = bench.data("wide-holdout", 100_000), bench.data("wide-holdout-vw", 100_000)
+    # As Vowpal Wabbit, whose default rates are adaptive too.
+    ours = Side(
+        bench.shell(
+            "TRAIN OR REPLACE MODEL wide USING logistic_regression TARGET label WITH (solver = 'sgd', "
+            "optimizer = 'adagrad', learning_rate = 0.1, epochs = 1, l2 = 0, split = 'none', "
+            f"keep_versions = 1) FROM '{file}'"
+        )
+    )
+    vw_model, hashed = bench.temp("wide.vw"), bench.temp("wide.pickle")
+    vw = Side(
+        bench.program("vw.py", "-d", text_file, "--loss_function", "logistic", "-b", 22, "-f", vw_model)
+    )
+    hasher = Side(bench.program("sklearn_hasher.py", file, hashed))
+    race([ours, vw, hasher], bench.repeat)
+    auc = bench.query(f"EVALUATE MODEL wide FROM '{holdout}'")[0]["roc_auc"]
+    aucs = [
+        run(bench.program("vw_check.py", vw_model, text_holdout)).json["roc_auc"],
+        run(bench.program("sklearn_hasher.py", "check", hashed, holdout)).json["roc_auc"],
+    ]
+    scan = bench.scan_seconds(file, ("label", *(f"length(c{i})" for i in range(20))))
+    peers = [("Vowpal Wabbit", "its text file", "2 / 2"), ("scikit-learn FeatureHasher", "pyarrow", "2 / 1")]
+    for (peer, reads, threads), side, theirs in zip(peers, (vw, hasher), aucs):
+        agree, text = close("roc_auc", auc, theirs, 0.01)
+        yield Line(
+            "sparse", "20 string columns, 1,000,000 categories, 1 epoch", peer, "256 / 1", "strings",
+            threads, reads, ours.seconds, side.seconds, "s", 3, text, agree=agree,
+            share=f"{share(scan, ours.seconds)} of scan",
+            peak_ours=ours.peak_mb, peak_theirs=side.peak_mb, spread=max(ours.spread, side.spread),
+        )
+
+
+def spill(bench):
+    """Four times the memory limit."""
+    rows = 10_000_000
+    file = bench.data("numbers", rows)
+    limit = rows * ENCODED_ROW // 4
+    train = f"TRAIN OR REPLACE MODEL big {SGD}, epochs = 5) FROM '{file}'"
+    inside = Side(bench.shell(train))
+    beyond = Side(bench.shell(train, options=("--memory-limit", f"{limit // 1_000_000}MB")))
+    race([inside, beyond], bench.repeat)
+    yield Line(
+        "spill", "data 4 x the memory limit, 5 epochs", "the same run in memory", "256", "28 float32",
+        f"{bench.cores}", "zstd Parquet, spilled to the temporary folder", beyond.seconds, inside.seconds,
+        "s", 2.5, f"the limit is {limit / 1e6:.0f} MB", at_most=True,
+        peak_ours=beyond.peak_mb, peak_theirs=inside.peak_mb, spread=max(beyond.spread, inside.spread),
+    )
+
+
+def double(bench):
+    """Twice the rows."""
+    once, twice = (bench.data("numbers", n) for n in (N, 2 * N))
+    sides = [
+        Side(bench.shell(f"TRAIN OR REPLACE MODEL size {SGD}, epochs = 5) FROM '{file}'"))
+        for file in (twice, once)
+    ]
+    race(sides, bench.repeat)
+    yield Line(
+        "double", "the first job with its rows doubled", "itself", "256", "28 float32",
+        f"{bench.cores}", "zstd Parquet", sides[0].seconds, sides[1].seconds, "s", 2.1, "", at_most=True,
+        peak_ours=sides[0].peak_mb, peak_theirs=sides[1].peak_mb,
+        spread=max(side.spread for side in sides),
+    )
+
+
+def replicas(bench):
+    """Two replicas on two cores against one on one."""
+    file, holdout = bench.data("numbers", N), bench.data("numbers-holdout", 200_000)
+    evaluate = f"EVALUATE MODEL copies FROM '{holdout}'"
+
+    def side(n, core):
+        train = f"TRAIN OR REPLACE MODEL copies {SGD}, epochs = 6, replicas = {n}) FROM '{file}'"
+        argv = bench.statement(train, after=evaluate, threads=n)
+        return Side(argv, seconds=epoch_seconds(N), core=core)
+
+    two, one = side(2, None), side(1, bench.core)
+    race([two, one], bench.repeat)
+    losses = [s.last.json["after"][0]["log_loss"] for s in (two, one)]
+    agree, text = close("log_loss", *losses, 0.002)
+    yield Line(
+        "replicas", "an epoch of two replicas on two cores", "one on one", "256", "28 float32", "2 / 1",
+        "encoded rows in memory", N / two.seconds / 1e6, N / one.seconds / 1e6, "million rows/s", 1.85,
+        text, agree=agree, peak_ours=two.peak_mb, peak_theirs=one.peak_mb,
+        spread=max(two.spread, one.spread),
+        share=f"{share(bench.read_seconds(N * ENCODED_ROW), two.seconds)} of reading",
+    )
+
+
+def start(bench):
+    """The least that a process costs."""
+    side = Side(bench.shell("SELECT 1"))
+    race([side], 4 * bench.repeat)
+    yield Line(
+        "start", "gradlake -c 'SELECT 1'", "30 ms", "", "", "", "", side.seconds, 0.030, "s", 1.0, "",
+        at_most=True, peak_ours=side.peak_mb, spread=side.spread,
+    )
+
+
+ROWS = {
+    "groups": groups, "sparse": sparse, "spill": spill, "double": double, "replicas": replicas,
+    "start": start,
+}
