@@ -220,12 +220,17 @@ fn activations(criterion: &mut Criterion) -> Result<()> {
             |out| activation::apply(f, &z, out),
             |out| out.iter_mut().zip(&z).for_each(|(a, z)| *a = naive::activation(f, *z)),
         )?;
-        let (mut a, mut d) = (vec![0.0; n], vec![0.0; n]);
+        let (mut a, mut d, mut sums) = (vec![0.0; n], vec![0.0; n], vec![0.0; 256]);
         activation::apply(f, &z, &mut a);
-        run(&mut group, &format!("{} backward", f.name()), &mut d, |d| {
-            d.fill(1.0);
-            activation::backward(f, &z, &a, d);
-        });
+        run(
+            &mut group,
+            &format!("{} backward and the gradient of the bias", f.name()),
+            &mut d,
+            |d| {
+                d.fill(1.0);
+                activation::backward(f, &z, &a, d, &mut sums, 256);
+            },
+        );
     }
     Ok(())
 }

@@ -6,64 +6,56 @@
 use super::math::{erf, exp, sigmoid, tanh, vectorized};
 use crate::learner::Activation;
 
-/// `z[r, u] += bias[u]`, then `a[r, u] = f(z)`. An empty bias adds nothing.
+/// `z[r, u] += bias[u]` and `a[r, u] = f(z)` in one pass. An empty bias adds nothing.
 pub fn forward(f: Activation, z: &mut [f32], bias: &[f32], a: &mut [f32], u: usize) {
-    add_bias(z, bias, u);
-    apply(f, z, a);
-}
-
-/// `a = f(z)`.
-#[allow(clippy::redundant_closure, reason = "a closure is inlined here, a function's name is not")]
-pub fn apply(f: Activation, z: &[f32], a: &mut [f32]) {
+    if bias.is_empty() || u == 0 {
+        return apply(f, z, a);
+    }
     vectorized(
         #[inline(always)]
-        || match f {
-            // Not `max`, which would make 0 of NaN and hide a training that has diverged.
-            Activation::Relu => map(z, a, |x| if x <= 0.0 { 0.0 } else { x }),
-            // Closures, because a function's name is called through a shim that is not inlined, and
-            // then not compiled for the wide instructions.
-            Activation::Gelu => map(
-                z,
-                a,
-                #[inline(always)]
-                |x| gelu(x),
-            ),
-            Activation::Tanh => map(
-                z,
-                a,
-                #[inline(always)]
-                |x| tanh(x),
-            ),
-            Activation::Sigmoid => map(
-                z,
-                a,
-                #[inline(always)]
-                |x| sigmoid(x),
-            ),
-            Activation::Elu => map(z, a, |x| if x > 0.0 { x } else { exp(x) - 1.0 }),
-            Activation::Identity => a.copy_from_slice(z),
+        || {
+            for (z, a) in z.chunks_exact_mut(u).zip(a.chunks_exact_mut(u)) {
+                for (z, b) in z.iter_mut().zip(bias) {
+                    *z += b;
+                }
+                values(f, z, a);
+            }
         },
     );
 }
 
-/// `d[r, u] *= f'(z)`, with `a = f(z)`.
-#[allow(clippy::redundant_closure, reason = "a closure is inlined here, a function's name is not")]
-pub fn backward(f: Activation, z: &[f32], a: &[f32], d: &mut [f32]) {
+/// `a = f(z)`.
+pub fn apply(f: Activation, z: &[f32], a: &mut [f32]) {
     vectorized(
         #[inline(always)]
-        || match f {
-            // The derivative at 0 is 0, as in PyTorch.
-            Activation::Relu => scale(d, z, |z| if z > 0.0 { 1.0 } else { 0.0 }),
-            Activation::Gelu => scale(
-                d,
-                z,
-                #[inline(always)]
-                |z| gelu_derivative(z),
-            ),
-            Activation::Tanh => scale(d, a, |a| 1.0 - a * a),
-            Activation::Sigmoid => scale(d, a, |a| a * (1.0 - a)),
-            Activation::Elu => scale(d, a, |a| if a > 0.0 { 1.0 } else { a + 1.0 }),
-            Activation::Identity => {}
+        || values(f, z, a),
+    );
+}
+
+/// `d[r, u] *= f'(z)`, with `a = f(z)`, and `bias_gradient[u] = sum_r d[r, u]` of what comes of it, in
+/// one pass. Into an empty bias gradient nothing is summed.
+pub fn backward(
+    f: Activation,
+    z: &[f32],
+    a: &[f32],
+    d: &mut [f32],
+    bias_gradient: &mut [f32],
+    u: usize,
+) {
+    bias_gradient.fill(0.0);
+    if u == 0 {
+        return;
+    }
+    vectorized(
+        #[inline(always)]
+        || {
+            let rows = z.chunks_exact(u).zip(a.chunks_exact(u)).zip(d.chunks_exact_mut(u));
+            for ((z, a), d) in rows {
+                slopes(f, z, a, d);
+                for (sum, d) in bias_gradient.iter_mut().zip(d) {
+                    *sum += *d;
+                }
+            }
         },
     );
 }
@@ -73,11 +65,16 @@ pub fn add_bias(z: &mut [f32], bias: &[f32], u: usize) {
     if bias.is_empty() || u == 0 {
         return;
     }
-    for row in z.chunks_exact_mut(u) {
-        for (z, b) in row.iter_mut().zip(bias) {
-            *z += b;
-        }
-    }
+    vectorized(
+        #[inline(always)]
+        || {
+            for row in z.chunks_exact_mut(u) {
+                for (z, b) in row.iter_mut().zip(bias) {
+                    *z += b;
+                }
+            }
+        },
+    );
 }
 
 /// `out[u] = sum_r d[r, u]`: the gradient of a bias.
@@ -86,10 +83,65 @@ pub fn column_sums(d: &[f32], out: &mut [f32], u: usize) {
     if u == 0 {
         return;
     }
-    for row in d.chunks_exact(u) {
-        for (sum, d) in out.iter_mut().zip(row) {
-            *sum += d;
-        }
+    vectorized(
+        #[inline(always)]
+        || {
+            for row in d.chunks_exact(u) {
+                for (sum, d) in out.iter_mut().zip(row) {
+                    *sum += d;
+                }
+            }
+        },
+    );
+}
+
+#[inline(always)]
+#[allow(clippy::redundant_closure, reason = "a closure is inlined here, a function's name is not")]
+fn values(f: Activation, z: &[f32], a: &mut [f32]) {
+    match f {
+        // Not `max`, which would make 0 of NaN and hide a training that has diverged.
+        Activation::Relu => map(z, a, |x| if x <= 0.0 { 0.0 } else { x }),
+        // Closures, because a function's name is called through a shim that is not inlined, and
+        // then not compiled for the wide instructions.
+        Activation::Gelu => map(
+            z,
+            a,
+            #[inline(always)]
+            |x| gelu(x),
+        ),
+        Activation::Tanh => map(
+            z,
+            a,
+            #[inline(always)]
+            |x| tanh(x),
+        ),
+        Activation::Sigmoid => map(
+            z,
+            a,
+            #[inline(always)]
+            |x| sigmoid(x),
+        ),
+        Activation::Elu => map(z, a, |x| if x > 0.0 { x } else { exp(x) - 1.0 }),
+        Activation::Identity => a.copy_from_slice(z),
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::redundant_closure, reason = "a closure is inlined here, a function's name is not")]
+fn slopes(f: Activation, z: &[f32], a: &[f32], d: &mut [f32]) {
+    match f {
+        // The derivative at 0 is 0, as in PyTorch.
+        Activation::Relu => scale(d, z, |z| if z > 0.0 { 1.0 } else { 0.0 }),
+        Activation::Gelu => scale(
+            d,
+            z,
+            #[inline(always)]
+            |z| gelu_derivative(z),
+        ),
+        Activation::Tanh => scale(d, a, |a| 1.0 - a * a),
+        Activation::Sigmoid => scale(d, a, |a| a * (1.0 - a)),
+        Activation::Elu => scale(d, a, |a| if a > 0.0 { 1.0 } else { a + 1.0 }),
+        Activation::Identity => {}
     }
 }
 

@@ -15,8 +15,9 @@ pub fn scores(x: &[f32], w: &[f32], bias: f32, z: &mut [f32]) {
     vectorized(
         #[inline(always)]
         || {
-            for (z, x) in z.iter_mut().zip(x.chunks_exact(d)) {
-                *z = bias + dot(x, w);
+            // (Not by chunks, whose number is a division: as long as a row takes.)
+            for (r, z) in z.iter_mut().enumerate() {
+                *z = bias + dot(&x[r * d..(r + 1) * d], w);
             }
         },
     );
@@ -27,6 +28,16 @@ pub fn weight_gradient(x: &[f32], dz: &[f32], gradient: &mut [f32]) {
     let d = gradient.len();
     if d == 0 {
         return;
+    }
+    if let [dz] = dz {
+        return vectorized(
+            #[inline(always)]
+            || {
+                for (g, x) in gradient.iter_mut().zip(x) {
+                    *g = dz * x;
+                }
+            },
+        );
     }
     vectorized(
         #[inline(always)]
@@ -75,7 +86,9 @@ fn pass<const L: usize, const K: usize>(
     starts: [usize; K],
 ) {
     let mut sums = [[0.0f32; L]; K];
-    for (x, dz) in x.chunks_exact(gradient.len()).zip(dz) {
+    let d = gradient.len();
+    for (r, dz) in dz.iter().enumerate() {
+        let x = &x[r * d..(r + 1) * d];
         for k in 0..K {
             let x = &x[starts[k]..starts[k] + L];
             for i in 0..L {

@@ -1,7 +1,8 @@
 //! Losses of many rows at once, value and derivative in one pass.
 //!
 //! The value of a row is computed in float32 up to what needs float64 (the square of a residual, say)
-//! and summed in float64, in 16 running sums whose order depends on the number of rows alone.
+//! and summed in float64, in 16 running sums whose order depends on the number of rows alone (of fewer
+//! rows than that, one after another).
 //! [`Loss::value`] is the same of one row in float64.
 
 use super::math::{exp, logistic, tree_sum, vectorized};
@@ -232,6 +233,16 @@ impl Sums {
 
 #[inline(always)]
 fn slopes<R: Rule>((z, label, weight): (&mut [f32], &[f32], &[f32]), scale: f32) -> LossSum {
+    if z.len() < LANES {
+        let mut sum = LossSum { rows: label.len() as u64, ..LossSum::default() };
+        for ((z, y), w) in z.iter_mut().zip(label).zip(weight) {
+            let (part, slope) = R::row(*z, *y);
+            sum.loss += f64::from(*w) * R::value(part);
+            sum.weight += f64::from(*w);
+            *z = slope * (scale * w);
+        }
+        return sum;
+    }
     let mut sums = Sums::ZERO;
     let mut parts = [0.0; BLOCK];
     let rows = z.chunks_mut(BLOCK).zip(label.chunks(BLOCK)).zip(weight.chunks(BLOCK));
@@ -249,6 +260,14 @@ fn slopes<R: Rule>((z, label, weight): (&mut [f32], &[f32], &[f32]), scale: f32)
 
 #[inline(always)]
 fn values<R: Rule>(z: &[f32], label: &[f32], weight: &[f32]) -> LossSum {
+    if z.len() < LANES {
+        let mut sum = LossSum { rows: label.len() as u64, ..LossSum::default() };
+        for ((z, y), w) in z.iter().zip(label).zip(weight) {
+            sum.loss += f64::from(*w) * R::value(R::row(*z, *y).0);
+            sum.weight += f64::from(*w);
+        }
+        return sum;
+    }
     let mut sums = Sums::ZERO;
     let mut parts = [0.0; BLOCK];
     let rows = z.chunks(BLOCK).zip(label.chunks(BLOCK)).zip(weight.chunks(BLOCK));

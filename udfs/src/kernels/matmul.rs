@@ -1,7 +1,11 @@
-//! Products of row-major matrices, over faer.
+//! Products of row-major matrices, over faer; with one column, over the kernels of linear models, since
+//! faer's products of a matrix and a vector want columns that are contiguous.
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
+
+use super::linear;
+use super::math::vectorized;
 
 /// `out[r, u] (+)= x[r, d] w[d, u]`.
 ///
@@ -17,6 +21,9 @@ pub fn forward(x: &[f32], w: &[f32], out: &mut [f32], r: usize, d: usize, u: usi
             out[..r * u].fill(0.0);
         }
         return;
+    }
+    if u == 1 && !add {
+        return linear::scores(&x[..r * d], &w[..d], 0.0, &mut out[..r]);
     }
     matmul(
         MatMut::from_row_major_slice_mut(&mut out[..r * u], r, u),
@@ -37,6 +44,9 @@ pub fn weight_gradient(x: &[f32], dz: &[f32], out: &mut [f32], r: usize, d: usiz
         out[..d * u].fill(0.0);
         return;
     }
+    if u == 1 {
+        return linear::weight_gradient(&x[..r * d], &dz[..r], &mut out[..d]);
+    }
     matmul(
         MatMut::from_row_major_slice_mut(&mut out[..d * u], d, u),
         Accum::Replace,
@@ -51,6 +61,19 @@ pub fn weight_gradient(x: &[f32], dz: &[f32], out: &mut [f32], r: usize, d: usiz
 pub fn backward(dz: &[f32], w: &[f32], out: &mut [f32], r: usize, d: usize, u: usize) {
     if r == 0 || d == 0 {
         return;
+    }
+    if u == 1 {
+        let (w, out) = (&w[..d], &mut out[..r * d]);
+        return vectorized(
+            #[inline(always)]
+            || {
+                for (out, dz) in out.chunks_exact_mut(d).zip(dz) {
+                    for (out, w) in out.iter_mut().zip(w) {
+                        *out = dz * w;
+                    }
+                }
+            },
+        );
     }
     matmul(
         MatMut::from_row_major_slice_mut(&mut out[..r * d], r, d),

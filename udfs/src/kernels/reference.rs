@@ -227,7 +227,7 @@ fn activations_and_their_derivatives_are_those_of_float64() {
         let mut a = vec![0.5; finite.len()];
         let mut d = vec![2.0; finite.len()];
         activation::apply(f, &finite, &mut a);
-        activation::backward(f, &finite, &a, &mut d);
+        activation::backward(f, &finite, &a, &mut d, &mut [], finite.len());
         for ((x, a), d) in finite.iter().zip(&a).zip(&d) {
             let (truth, derivative) = reference(f, f64::from(*x));
             let size = f64::from(x.abs()).max(1.0);
@@ -271,7 +271,12 @@ fn activations_of_all_lengths_equal_those_of_single_values() {
                     let truth = (0..rows).map(|row| f64::from(d[row * u + unit])).sum();
                     near("column sums", *found, truth, SUM_TOLERANCE);
                 }
-                activation::backward(f, &sums, &a, &mut d);
+                activation::backward(f, &sums, &a, &mut d, &mut columns, u);
+                for (unit, found) in columns.iter().enumerate() {
+                    // Row by row is the order of the sums: the same bits.
+                    let truth = (0..rows).fold(0.0, |sum, row| sum + d[row * u + unit]);
+                    assert_eq!(*found, truth);
+                }
                 for (i, own) in draws(13, rows * u).into_iter().enumerate() {
                     let sum = z[i] + bias[i % u];
                     let (truth, derivative) = reference(f, f64::from(sum));

@@ -11,7 +11,7 @@ mod loss;
 mod network;
 mod reshape;
 
-pub use layout::{Layout, Role, Tensor};
+pub use layout::{Layout, Role, Table, Tensor};
 pub use loss::{Loss, probabilities};
 pub use network::{Activation, Network};
 pub use reshape::Reshape;
@@ -67,6 +67,9 @@ pub trait Learner: Debug + Send + Sync {
     /// The tensors of the flat parameter buffer.
     fn layout(&self) -> &Layout;
 
+    /// Where the weights of categories lie.
+    fn table(&self) -> Table;
+
     /// Number of raw outputs a row (logits, or one prediction).
     fn outputs(&self) -> usize;
 
@@ -82,6 +85,21 @@ pub trait Learner: Debug + Send + Sync {
     /// Overwrites `gradient` `[layout.len()]` with `scale` times the gradient of the sum of
     /// weighted losses of the rows (dropout applied), and returns that sum (unscaled).
     fn gradient(
+        &self,
+        parameters: &[f32],
+        batch: &MiniBatch<'_>,
+        key: StepKey,
+        scale: f32,
+        scratch: &mut Scratch,
+        gradient: &mut [f32],
+    ) -> LossSum {
+        gradient[self.table().range()].fill(0.0);
+        self.sparse_gradient(parameters, batch, key, scale, scratch, gradient)
+    }
+
+    /// The same into a buffer that is 0 in the [`Learner::table`], of which only the rows of the
+    /// mini-batch's categories are visited.
+    fn sparse_gradient(
         &self,
         parameters: &[f32],
         batch: &MiniBatch<'_>,

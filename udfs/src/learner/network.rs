@@ -9,10 +9,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Layout, Learner, Loss, LossSum, Role, Scratch, StepKey};
-use crate::batch::{MiniBatch, NO_CATEGORY, Width};
-use crate::kernels::math::{axpy, dot, vectorized};
-use crate::kernels::{activation, gather, matmul, rng};
+use super::{Layout, Learner, Loss, LossSum, Role, Scratch, StepKey, Table};
+use crate::batch::{MiniBatch, Width};
+use crate::kernels::{activation, gather, linear, matmul, rng};
 use crate::model::NetworkSpec;
 
 /// The activation function of the hidden layers.
@@ -198,26 +197,10 @@ impl Network {
         self.single_linear_scores(parameters, batch, z);
         let sum = self.loss.differentiate(z, 1, batch.label, batch.weight, scale);
         let (d, c) = (self.width.dense, self.width.columns);
-        gradient.fill(0.0);
         let (weights, bias) = gradient.split_at_mut(self.layers[0].weight.end);
         let (dense, table) = weights.split_at_mut(d);
-        if d > 0 {
-            vectorized(
-                #[inline(always)]
-                || {
-                    for (x, dz) in batch.dense.chunks_exact(d).zip(&*z) {
-                        axpy(*dz, x, dense);
-                    }
-                },
-            );
-        }
-        if c > 0 {
-            for (codes, dz) in batch.codes.chunks_exact(c).zip(&*z) {
-                for code in codes.iter().filter(|code| **code != NO_CATEGORY) {
-                    table[*code as usize] += dz;
-                }
-            }
-        }
+        linear::weight_gradient(batch.dense, z, dense);
+        linear::scatter(batch.codes, z, table, c);
         if let Some(bias) = bias.first_mut() {
             *bias = z.iter().sum();
         }
@@ -229,25 +212,8 @@ impl Network {
         let (d, c) = (self.width.dense, self.width.columns);
         let (dense, table) = parameters[layer.weight.clone()].split_at(d);
         let bias = parameters[layer.bias.clone()].first().copied().unwrap_or(0.0);
-        if d > 0 {
-            vectorized(
-                #[inline(always)]
-                || {
-                    for (z, x) in z.iter_mut().zip(batch.dense.chunks_exact(d)) {
-                        *z = bias + dot(dense, x);
-                    }
-                },
-            );
-        } else {
-            z.fill(bias);
-        }
-        if c > 0 {
-            for (z, codes) in z.iter_mut().zip(batch.codes.chunks_exact(c)) {
-                for code in codes.iter().filter(|code| **code != NO_CATEGORY) {
-                    *z += table[*code as usize];
-                }
-            }
-        }
+        linear::scores(batch.dense, dense, bias, z);
+        linear::gather(batch.codes, table, z, c);
     }
 }
 
@@ -258,6 +224,12 @@ impl Learner for Network {
 
     fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    fn table(&self) -> Table {
+        let units = self.layers.first().map_or(0, |layer| layer.units);
+        let Width { dense, categories, .. } = self.width;
+        Table { offset: dense * units, categories, units }
     }
 
     fn outputs(&self) -> usize {
@@ -311,7 +283,7 @@ impl Learner for Network {
         Scratch { buffers }
     }
 
-    fn gradient(
+    fn sparse_gradient(
         &self,
         parameters: &[f32],
         batch: &MiniBatch<'_>,
@@ -321,7 +293,9 @@ impl Learner for Network {
         gradient: &mut [f32],
     ) -> LossSum {
         if batch.rows == 0 {
-            gradient.fill(0.0);
+            let table = self.table().range();
+            gradient[..table.start].fill(0.0);
+            gradient[table.end..].fill(0.0);
             return LossSum::default();
         }
         if self.is_single_linear() {
@@ -341,13 +315,14 @@ impl Learner for Network {
         for (i, layer) in self.layers.iter().enumerate().rev() {
             let u = layer.units;
             let dz = &above[..r * u];
-            activation::column_sums(dz, &mut gradient[layer.bias.clone()], u);
+            if i == n - 1 {
+                activation::column_sums(dz, &mut gradient[layer.bias.clone()], u);
+            }
             let weight_gradient = &mut gradient[layer.weight.clone()];
             if i == 0 {
                 let d = self.width.dense;
                 let (dense, table) = weight_gradient.split_at_mut(d * u);
                 matmul::weight_gradient(batch.dense, dz, dense, r, d, u);
-                table.fill(0.0);
                 gather::backward(batch.codes, dz, table, self.width.columns, u);
                 break;
             }
@@ -356,6 +331,7 @@ impl Learner for Network {
             let da = &mut below[..r * layer.inputs];
             matmul::backward(dz, &parameters[layer.weight.clone()], da, r, layer.inputs, u);
             let z = &layers[2 * i - 2][..r * layer.inputs];
+            let bias_gradient = &mut gradient[self.layers[i - 1].bias.clone()];
             if self.dropout > 0.0 {
                 // The mask by which forward multiplied, drawn again; the derivative then needs the
                 // activations before dropout, which are made again from z.
@@ -364,9 +340,9 @@ impl Learner for Network {
                 let (z, a) = (&before[2 * i - 2], &mut rest[0]);
                 let (z, a) = (&z[..r * layer.inputs], &mut a[..r * layer.inputs]);
                 activation::apply(self.activation, z, a);
-                activation::backward(self.activation, z, a, da);
+                activation::backward(self.activation, z, a, da, bias_gradient, layer.inputs);
             } else {
-                activation::backward(self.activation, z, input, da);
+                activation::backward(self.activation, z, input, da, bias_gradient, layer.inputs);
             }
             std::mem::swap(&mut above, &mut below);
         }

@@ -45,11 +45,9 @@ pub(super) fn adam(
     m: &mut [f32],
     v: &mut [f32],
 ) {
-    let TensorStep { learning_rate, l1, l2, step, .. } = step;
-    // In float64: beta2^t is close to 1 for many steps.
-    let correction = |beta: f32| 1.0 - f64::from(beta).powf(step as f64);
-    let rate = (f64::from(learning_rate) / correction(beta1)) as f32;
-    let root = (1.0 / correction(beta2).sqrt()) as f32;
+    let TensorStep { learning_rate, l1, l2, corrections: [first, second], .. } = step;
+    let rate = (f64::from(learning_rate) / first) as f32;
+    let root = (1.0 / second.sqrt()) as f32;
     let (coupled, decay) = if decoupled { (0.0, 1.0 - learning_rate * l2) } else { (l2, 1.0) };
     for (((w, g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
         let g = g + coupled * *w;

@@ -7,9 +7,12 @@ use crate::learner::{Layout, Role};
 
 mod adaptive;
 mod ftrl;
+mod lazy;
 mod momentum;
 mod schedule;
+mod touched;
 
+pub use lazy::LazySgd;
 pub use schedule::{Decay, Schedule};
 
 /// An optimizer and its hyper-parameters, named as in PyTorch.
@@ -90,7 +93,8 @@ struct TensorStep {
     previous: Option<f32>,
     l1: f32,
     l2: f32,
-    step: u64,
+    /// `1 - beta^step` of both moments of Adam.
+    corrections: [f64; 2],
 }
 
 impl Optimizer {
@@ -147,32 +151,50 @@ impl Optimizer {
     ) {
         let n = layout.len();
         let (first, second) = moments.split_at_mut(if self.moments() > 0 { n } else { 0 });
+        let corrections = self.corrections(size.step);
         for tensor in layout.tensors() {
             let range = tensor.range();
-            let own = tensor_step(tensor.role, size);
+            let own = TensorStep { corrections, ..tensor_step(tensor.role, size) };
             let w = &mut parameters[range.clone()];
             let g = &gradient[range.clone()];
             let m = first.get_mut(range.clone()).unwrap_or_default();
             let v = second.get_mut(range).unwrap_or_default();
             vectorized(
                 #[inline(always)]
-                || match *self {
-                    Optimizer::Sgd => momentum::sgd(own, w, g),
-                    Optimizer::Momentum { momentum } => momentum::momentum(own, momentum, w, g, m),
-                    Optimizer::Nesterov { momentum } => momentum::nesterov(own, momentum, w, g, m),
-                    Optimizer::Adagrad { epsilon } => adaptive::adagrad(own, epsilon, w, g, m),
-                    Optimizer::RmsProp { beta2, epsilon } => {
-                        adaptive::rmsprop(own, beta2, epsilon, w, g, m);
-                    }
-                    Optimizer::Adam { beta1, beta2, epsilon } => {
-                        adaptive::adam(own, (beta1, beta2, epsilon), false, w, g, m, v);
-                    }
-                    Optimizer::AdamW { beta1, beta2, epsilon } => {
-                        adaptive::adam(own, (beta1, beta2, epsilon), true, w, g, m, v);
-                    }
-                    Optimizer::Ftrl { beta } => ftrl::ftrl(own, beta, w, g, m, v),
-                },
+                || self.step_values(own, w, g, m, v),
             );
+        }
+    }
+
+    /// By how much the moments of Adam, which begin at 0, are too small.
+    fn corrections(&self, step: u64) -> [f64; 2] {
+        match *self {
+            Optimizer::Adam { beta1, beta2, .. } | Optimizer::AdamW { beta1, beta2, .. } => {
+                // In float64: beta2^t is close to 1 for many steps.
+                [beta1, beta2].map(|beta| 1.0 - f64::from(beta).powf(step as f64))
+            }
+            _ => [1.0; 2],
+        }
+    }
+
+    /// One step of some values of one tensor.
+    #[inline(always)]
+    fn step_values(&self, own: TensorStep, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
+        match *self {
+            Optimizer::Sgd => momentum::sgd(own, w, g),
+            Optimizer::Momentum { momentum } => momentum::momentum(own, momentum, w, g, m),
+            Optimizer::Nesterov { momentum } => momentum::nesterov(own, momentum, w, g, m),
+            Optimizer::Adagrad { epsilon } => adaptive::adagrad(own, epsilon, w, g, m),
+            Optimizer::RmsProp { beta2, epsilon } => {
+                adaptive::rmsprop(own, beta2, epsilon, w, g, m);
+            }
+            Optimizer::Adam { beta1, beta2, epsilon } => {
+                adaptive::adam(own, (beta1, beta2, epsilon), false, w, g, m, v);
+            }
+            Optimizer::AdamW { beta1, beta2, epsilon } => {
+                adaptive::adam(own, (beta1, beta2, epsilon), true, w, g, m, v);
+            }
+            Optimizer::Ftrl { beta } => ftrl::ftrl(own, beta, w, g, m, v),
         }
     }
 
@@ -228,7 +250,7 @@ fn tensor_step(role: Role, size: &StepSize) -> TensorStep {
         Role::Weight | Role::Bias => size.learning_rate,
     };
     let (l1, l2) = if role == Role::Weight { (size.l1, size.l2) } else { (0.0, 0.0) };
-    TensorStep { learning_rate, previous: size.previous, l1, l2, step: size.step }
+    TensorStep { learning_rate, previous: size.previous, l1, l2, corrections: [1.0; 2] }
 }
 
 /// Soft-thresholding: the proximal operator of `threshold |w|`. NaN stays NaN, so that a training

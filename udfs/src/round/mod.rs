@@ -25,6 +25,8 @@ mod loss;
 #[cfg(test)]
 mod oracle;
 mod sgd;
+#[cfg(test)]
+mod touched;
 
 pub use exact::{GramRound, NewtonRound};
 pub use loss::LossRound;

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use datafusion_common::{Result, exec_err, internal_err};
 
 use super::{Partial, Replica, Round};
-use crate::batch::{MiniBatch, Width};
-use crate::learner::{Learner, LossSum, Scratch, StepKey};
-use crate::optimizer::{Optimizer, Schedule, StepSize};
+use crate::batch::{MiniBatch, NO_CATEGORY, Width};
+use crate::learner::{Learner, LossSum, Scratch, StepKey, Table};
+use crate::optimizer::{LazySgd, Optimizer, Schedule, StepSize};
 use crate::shards::Shards;
 use crate::state::State;
 
@@ -297,6 +297,9 @@ pub struct Stepper {
     index: u32,
     state: State,
     shards: Vec<Mutex<Shard>>,
+    /// Whether the gradients of the table of categories are 0.
+    is_clean: bool,
+    lazy: Option<LazySgd>,
 }
 
 impl Stepper {
@@ -313,7 +316,25 @@ impl Stepper {
                 })
             })
             .collect();
-        Self { descent, index, state, shards }
+        Self { descent, index, state, shards, is_clean: true, lazy: None }
+    }
+
+    /// The same with L1 and L2 acting on a weight of the table of categories when a mini-batch meets it,
+    /// if mini-batches meet few. The state is up to date after [`Stepper::settle`] alone.
+    fn lazily(mut self) -> Self {
+        let Descent { learner, optimizer, l1, l2, batch_size, .. } = &*self.descent;
+        let (table, codes) = (learner.table(), batch_size.saturating_mul(learner.width().columns));
+        if LazySgd::fits(optimizer, *l1, *l2) && is_wide(&table, codes) {
+            self.lazy = Some(LazySgd::new(table));
+        }
+        self
+    }
+
+    /// Brings the state up to date.
+    fn settle(&mut self) {
+        if let Some(lazy) = &mut self.lazy {
+            lazy.settle_all(&mut self.state.parameters);
+        }
     }
 
     /// The state after the steps so far.
@@ -331,26 +352,38 @@ impl Stepper {
     /// # Errors
     /// When a stop was asked for.
     pub fn step(&mut self, batch: &MiniBatch<'_>) -> Result<()> {
-        let Self { descent, index, state, shards } = self;
+        let Self { descent, index, state, shards, is_clean, lazy } = self;
         descent.interrupt.check()?;
         let step = state.steps + 1;
+        let size = descent.step_size(step);
         let key = StepKey { seed: descent.seed, step: step | (u64::from(*index) << 48) };
         let scale = 1.0 / batch.rows as f32;
         let learner = descent.learner.as_ref();
-        let n = shards.len();
+        let (n, table, codes) = (shards.len(), learner.table(), batch.codes);
+        // Where a gradient of 0 changes nothing, only what the mini-batch meets is visited.
+        let is_sparse =
+            lazy.is_some() || (is_wide(&table, codes.len()) && descent.optimizer.is_local(&size));
+        if is_sparse && !*is_clean {
+            for shard in shards.iter_mut() {
+                let shard = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
+                shard.gradient[table.range()].fill(0.0);
+            }
+        }
+        *is_clean = is_sparse;
+        if let Some(lazy) = lazy {
+            lazy.settle(codes, &mut state.parameters);
+        }
         let (width, parameters) = (learner.width(), state.parameters.as_slice());
         // Shares are cut by position: the same rows in the same shard on any machine.
         let share = |i: usize| batch.rows * i / n;
         let run = |i: usize, shard: &mut Shard| {
             let rows = batch.slice(share(i), share(i + 1), width);
-            shard.sum = learner.gradient(
-                parameters,
-                &rows,
-                key,
-                scale,
-                &mut shard.scratch,
-                &mut shard.gradient,
-            );
+            let (scratch, gradient) = (&mut shard.scratch, &mut shard.gradient);
+            shard.sum = if is_sparse {
+                learner.sparse_gradient(parameters, &rows, key, scale, scratch, gradient)
+            } else {
+                learner.gradient(parameters, &rows, key, scale, scratch, gradient)
+            };
         };
         if let [only] = shards.as_mut_slice() {
             run(0, only.get_mut().unwrap_or_else(PoisonError::into_inner));
@@ -365,24 +398,56 @@ impl Stepper {
         };
         let first = first.get_mut().unwrap_or_else(PoisonError::into_inner);
         state.round.add(first.sum);
-        for shard in rest {
+        for (i, shard) in rest.iter_mut().enumerate() {
             let shard = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
             state.round.add(shard.sum);
-            for (sum, g) in first.gradient.iter_mut().zip(&shard.gradient) {
-                *sum += g;
+            if is_sparse {
+                let of_shard = batch.slice(share(i + 1), share(i + 2), width).codes;
+                add_touched(&mut first.gradient, &mut shard.gradient, &table, of_shard);
+            } else {
+                add(&mut first.gradient, &shard.gradient);
             }
         }
-        descent.optimizer.step(
-            learner.layout(),
-            &descent.step_size(step),
-            &mut state.parameters,
-            &first.gradient,
-            &mut state.moments,
-        );
+        let (layout, optimizer) = (learner.layout(), &descent.optimizer);
+        let (parameters, gradient) = (&mut state.parameters, &mut first.gradient);
+        let moments = &mut state.moments;
+        match lazy {
+            Some(lazy) => lazy.step(layout, &size, codes, parameters, gradient),
+            None if is_sparse => {
+                let touched = (&table, codes);
+                optimizer.step_touched(layout, &size, touched, parameters, gradient, moments);
+            }
+            None => optimizer.step(layout, &size, parameters, gradient, moments),
+        }
         state.steps = step;
         state.rows += batch.rows as u64;
         descent.progress.rows.fetch_add(batch.rows as u64, Ordering::Relaxed);
         Ok(())
+    }
+}
+
+/// Whether a table is so much longer than a mini-batch has categories that to visit these, at random
+/// and more than once, costs less than a pass over the table.
+fn is_wide(table: &Table, codes: usize) -> bool {
+    table.categories / 8 > codes
+}
+
+/// `sum += other`.
+fn add(sum: &mut [f32], other: &[f32]) {
+    for (sum, g) in sum.iter_mut().zip(other) {
+        *sum += g;
+    }
+}
+
+/// `sum += other`, in the table of `other` only the rows of `codes`, which are 0 afterwards.
+fn add_touched(sum: &mut [f32], other: &mut [f32], table: &Table, codes: &[u32]) {
+    let range = table.range();
+    add(&mut sum[..range.start], &other[..range.start]);
+    add(&mut sum[range.end..], &other[range.end..]);
+    for code in codes.iter().filter(|code| **code != NO_CATEGORY) {
+        let row = table.row(*code);
+        add(&mut sum[row.clone()], &other[row.clone()]);
+        other[row].fill(0.0);
     }
 }
 
@@ -396,7 +461,8 @@ struct SgdReplica {
 impl SgdReplica {
     fn new(descent: Arc<Descent>, start: &State, index: u32) -> Self {
         let state = State { round: LossSum::default(), ..start.clone() };
-        Self { stepper: Stepper::new(descent, state, index), pending: Pending::default() }
+        let stepper = Stepper::new(descent, state, index).lazily();
+        Self { stepper, pending: Pending::default() }
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -434,6 +500,7 @@ impl Replica for SgdReplica {
 
     fn finish(&mut self) -> Result<Vec<u8>> {
         self.flush()?;
+        self.stepper.settle();
         Ok(self.stepper.state.to_bytes())
     }
 }

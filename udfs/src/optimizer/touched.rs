@@ -1,0 +1,134 @@
+//! Steps that visit only the categories of a mini-batch.
+//!
+//! A weight table of a million categories meets a few thousand of them in a mini-batch. Where a
+//! gradient of 0 changes nothing, to leave out the others gives the same bits as a pass over all:
+//!
+//! | optimizer | a gradient of 0 changes nothing |
+//! |---|---|
+//! | sgd | without L1 and L2 (with them, see [`LazySgd`](super::LazySgd)) |
+//! | adagrad | without L1 and L2, for then `a += 0` and `w -= 0` |
+//! | ftrl | at a constant rate, since weights are a function of `z` and `n` |
+//! | others | never: velocities and means decay, and go on moving the weights |
+
+use std::ops::Range;
+
+use super::{Optimizer, StepSize, TensorStep, adaptive, ftrl, momentum, tensor_step};
+use crate::batch::NO_CATEGORY;
+use crate::kernels::math::vectorized;
+use crate::learner::{Layout, Role, Table};
+
+impl Optimizer {
+    /// Whether a step of this size leaves values and moments as they are where the gradient is 0.
+    pub fn is_local(&self, size: &StepSize) -> bool {
+        let free = size.l1 == 0.0 && size.l2 == 0.0;
+        match self {
+            Optimizer::Sgd => free,
+            // (The rate of a coordinate that was never met is 1 over epsilon.)
+            Optimizer::Adagrad { epsilon } => free && *epsilon > 0.0,
+            Optimizer::Ftrl { .. } => size.previous == Some(1.0),
+            _ => false,
+        }
+    }
+
+    /// [`Optimizer::step`] by a gradient that is 0 in the table but for the rows of `codes`, which are
+    /// 0 afterwards. For sizes of which [`Optimizer::is_local`] is true.
+    pub fn step_touched(
+        &self,
+        layout: &Layout,
+        size: &StepSize,
+        (table, codes): (&Table, &[u32]),
+        parameters: &mut [f32],
+        gradient: &mut [f32],
+        moments: &mut [f32],
+    ) {
+        self.step_beside(layout, size, table, (&mut *parameters, gradient, &mut *moments));
+        let own = tensor_step(Role::Weight, size);
+        let n = layout.len();
+        let range = table.range();
+        let (first, second) = moments.split_at_mut(if self.moments() > 0 { n } else { 0 });
+        let w = &mut parameters[range.clone()];
+        let g = &mut gradient[range.clone()];
+        let m = first.get_mut(range.clone()).unwrap_or_default();
+        let v = second.get_mut(range).unwrap_or_default();
+        // A category that comes twice is met the second time with a gradient of 0.
+        vectorized(
+            #[inline(always)]
+            || match *self {
+                Optimizer::Sgd => visit(
+                    codes,
+                    table.units,
+                    #[inline(always)]
+                    |row| {
+                        momentum::sgd(own, &mut w[row.clone()], &g[row.clone()]);
+                        g[row].fill(0.0);
+                    },
+                ),
+                Optimizer::Adagrad { epsilon } => visit(
+                    codes,
+                    table.units,
+                    #[inline(always)]
+                    |row| {
+                        let (w, m) = (&mut w[row.clone()], &mut m[row.clone()]);
+                        adaptive::adagrad(own, epsilon, w, &g[row.clone()], m);
+                        g[row].fill(0.0);
+                    },
+                ),
+                Optimizer::Ftrl { beta } => visit(
+                    codes,
+                    table.units,
+                    #[inline(always)]
+                    |row| {
+                        let (w, z) = (&mut w[row.clone()], &mut m[row.clone()]);
+                        ftrl::ftrl(own, beta, w, &g[row.clone()], z, &mut v[row.clone()]);
+                        g[row].fill(0.0);
+                    },
+                ),
+                _ => {
+                    self.step_values(own, w, g, m, v);
+                    g.fill(0.0);
+                }
+            },
+        );
+    }
+
+    /// A step of all but the table, which is the end of the first weight.
+    pub(super) fn step_beside(
+        &self,
+        layout: &Layout,
+        size: &StepSize,
+        table: &Table,
+        (parameters, gradient, moments): (&mut [f32], &[f32], &mut [f32]),
+    ) {
+        let n = layout.len();
+        let (first, second) = moments.split_at_mut(if self.moments() > 0 { n } else { 0 });
+        for tensor in layout.tensors() {
+            let mut range = tensor.range();
+            if range.contains(&table.offset) {
+                range.end = table.offset;
+            }
+            let own: TensorStep = tensor_step(tensor.role, size);
+            let w = &mut parameters[range.clone()];
+            let g = &gradient[range.clone()];
+            let m = first.get_mut(range.clone()).unwrap_or_default();
+            let v = second.get_mut(range).unwrap_or_default();
+            vectorized(
+                #[inline(always)]
+                || self.step_values(own, w, g, m, v),
+            );
+        }
+    }
+}
+
+/// Calls `f` with the place of each category's row.
+#[inline(always)]
+fn visit(codes: &[u32], units: usize, mut f: impl FnMut(Range<usize>)) {
+    if units == 1 {
+        for code in codes.iter().filter(|code| **code != NO_CATEGORY) {
+            f(*code as usize..*code as usize + 1);
+        }
+        return;
+    }
+    for code in codes.iter().filter(|code| **code != NO_CATEGORY) {
+        f(*code as usize * units..(*code as usize + 1) * units);
+    }
+}
