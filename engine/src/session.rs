@@ -9,9 +9,8 @@ use datafusion::common::{Result, plan_err};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
+use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use gradlake_udfs::functions::assert_true::assert_true_udf;
 use gradlake_udfs::functions::follow::Followed;
@@ -110,9 +109,9 @@ impl Engine {
         for function in predict_udfs(&resolver) {
             context.register_udf(function);
         }
+        context.register_udf(assert_true_udf());
         let (name, function) = source::rejected_function();
         context.register_udtf(name, function);
-        context.register_udf(assert_true_udf());
         context.register_udaf(train_udaf(resolver));
         for metric in gradlake_udfs::metrics::all() {
             context.register_udaf(metric.as_ref().clone());
@@ -252,16 +251,6 @@ impl Engine {
                 model.name
             )));
         }
-    }
-
-    /// Runs a plan whose rows keep the order in which they come, whatever the number of threads.
-    ///
-    /// # Errors
-    /// When it cannot be planned.
-    pub async fn run_in_order(&self, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
-        let state = self.training_state();
-        let physical = state.create_physical_plan(plan).await?;
-        execute_stream(physical, state.task_ctx())
     }
 
     /// Refuses a query over an unbounded table; `what` is the statement that cannot take it.

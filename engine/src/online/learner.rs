@@ -245,14 +245,14 @@ impl Learner {
     /// Never in practice: nobody asks the stepper to stop.
     pub fn learn(
         &mut self,
-        rows: &Prepared,
+        rows: &mut Prepared,
         range: Range<usize>,
         label: &[f32],
         weight: &[f32],
     ) -> Result<()> {
         let n = range.len();
         if let Features::Running(running) = &mut self.features {
-            running.update(&rows.raw, range.clone());
+            running.update(&mut rows.raw, range.clone());
             self.make_room();
         }
         let width = self.network.width();
@@ -260,7 +260,7 @@ impl Learner {
             Features::Running(running) => {
                 let dense = &mut self.dense[..n * width.dense];
                 let codes = &mut self.codes[..n * width.columns];
-                running.encode(&rows.raw, range, dense, codes);
+                running.encode(&mut rows.raw, range, dense, codes);
                 (dense, codes)
             }
             Features::Fixed(_) => (

@@ -25,6 +25,7 @@ mod stream;
 mod training;
 
 pub(crate) use following::Following;
+pub(crate) use query::StreamQuery;
 pub use query::{is_unbounded, unbounded_table};
 pub use report::stream_schema;
 pub(crate) use training::OnlineTraining;

@@ -236,7 +236,6 @@ fn create_local(file: &FilePath, bytes: &[u8]) -> std::io::Result<bool> {
     let Some(folder) = file.parent() else {
         return Err(std::io::Error::other("the file has no folder"));
     };
-    std::fs::create_dir_all(folder)?;
     if file.exists() {
         return Ok(false);
     }
@@ -253,13 +252,15 @@ fn create_local(file: &FilePath, bytes: &[u8]) -> std::io::Result<bool> {
     Ok(created)
 }
 
-/// A file under another name, which whoever may read the folder's other files may read.
+/// A file under another name, which whoever may read the folder's other files may read. What a
+/// crash leaves of it stands in a hidden folder, which readers of tables pass over.
 fn staged_in(folder: &FilePath) -> std::io::Result<tempfile::NamedTempFile> {
+    let hidden = folder.join(".staged");
+    std::fs::create_dir_all(&hidden)?;
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".staged-");
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
+    builder.tempfile_in(hidden)
 }
 
 /// Checks that bytes are those that were written.

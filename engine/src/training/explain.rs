@@ -19,9 +19,11 @@ use super::rounds::RoundRunner;
 use super::saver::Saver;
 use super::{Finished, now_ms};
 use crate::event::EventSink;
+use crate::online::StreamQuery;
 use crate::options::{Solver, Split, Statistics};
 use crate::request::TrainRequest;
 use crate::session::Engine;
+use crate::source::Ledger;
 use crate::table::EncodedTable;
 
 /// The columns of EXPLAIN TRAIN, as DataFusion's EXPLAIN has them.
@@ -45,7 +47,11 @@ pub async fn explain(
     let state = engine.training_state();
     let parent = engine.parent(request).await?;
     let columns = TrainingColumns::resolve(&state, request, parent.as_ref())?;
-    Engine::refuse_unbounded(&columns.plan, "EXPLAIN")?;
+    if let Some(stream) = StreamQuery::of(&columns.plan)? {
+        Engine::refuse_unbounded(&columns.plan, "EXPLAIN ANALYZE")
+            .or_else(|refused| if analyze { Err(refused) } else { Ok(()) })?;
+        return explain_stream(engine, request, &columns, &stream, parent.is_some()).await;
+    }
     let query = state.create_physical_plan(&columns.plan).await?;
     let mut rows: Vec<(&str, String)> = vec![];
     rows.push(("training", training_text(request, &columns)));
@@ -63,6 +69,47 @@ pub async fn explain(
         };
         rows.push(("analyze", analyze_text(&finished)));
     }
+    table(rows)
+}
+
+/// The plan of a training that takes every row once, as it comes.
+async fn explain_stream(
+    engine: &Engine,
+    request: &TrainRequest,
+    columns: &TrainingColumns,
+    stream: &StreamQuery,
+    continues: bool,
+) -> Result<RecordBatch> {
+    let options = request.options.for_stream(continues)?;
+    let source = stream.table().source();
+    let again = match (source.is_replayable(), stream.reach) {
+        (true, Some(_)) => "read again after a crash: nothing is lost or learned twice",
+        (true, None) => "read again after a crash, but windows of unknown reach begin anew",
+        (false, _) => "not read again after a crash: rows since the last checkpoint are lost",
+    };
+    let rows_text = format!(
+        "every row once, in the order in which they come from {} ({})\n{again}",
+        source.location(),
+        source.kind()
+    );
+    let query = engine.plan_in_order(&stream.numbered(&Arc::new(Ledger::new(0, vec![])), None)?);
+    let query = displayable(query.await?.as_ref()).indent(false).to_string();
+    let request = TrainRequest { options: options.clone(), ..request.clone() };
+    let method = format!(
+        "{}, mini-batches of {} row{} cut by their number alone",
+        options.optimizer.name(),
+        options.batch_size,
+        if options.batch_size == 1 { "" } else { "s" }
+    );
+    table(vec![
+        ("training", training_text(&request, columns)),
+        ("rows", rows_text),
+        ("query", query.trim_end().to_owned()),
+        ("method", method),
+    ])
+}
+
+fn table(rows: Vec<(&str, String)>) -> Result<RecordBatch> {
     let (types, plans): (Vec<&str>, Vec<String>) = rows.into_iter().unzip();
     Ok(RecordBatch::try_new(
         explain_schema(),

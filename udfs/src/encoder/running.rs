@@ -10,130 +10,25 @@
 //! The update of a number is Welford's (1962), the variance the population's: with mini-batches of
 //! one row this is what river's `StandardScaler` does.
 
+mod raw;
+mod slots;
+
 use std::ops::Range;
 
-use arrow::array::{Array, ArrayRef};
+use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use datafusion_common::{Result, exec_err, plan_err};
 use serde::{Deserialize, Serialize};
 
-use super::apply::{cycles, numbers, unix_seconds, vectors};
+use self::raw::RawColumn;
+use self::slots::{Scaling, Slots};
 use super::{Encoder, Feature, FeatureKind, Interner, Kind, Scale};
 use crate::batch::{NO_CATEGORY, Width};
 
+pub use raw::RawRows;
+
 /// A provisional code of NULL.
 const NULL: u32 = u32::MAX;
-
-/// How a dense input is scaled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scaling {
-    /// By mean and standard deviation.
-    Standard,
-    /// Not at all, but missing values become the mean.
-    Raw,
-    /// Not at all: cycles of a timestamp.
-    Cycle,
-    /// By the largest element so far of the vector of bytes that begins at that slot.
-    Bytes(usize),
-}
-
-/// Rows as numbers, before statistics: read once from a batch of columns.
-#[derive(Debug, Default)]
-pub struct RawRows {
-    /// Number of rows.
-    pub rows: usize,
-    /// `[rows, d]`; NaN is missing.
-    dense: Vec<f64>,
-    /// `[rows, c]` provisional codes.
-    codes: Vec<u32>,
-}
-
-/// Statistics of the dense inputs, one entry each.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Slots {
-    scaling: Vec<Scaling>,
-    count: Vec<f64>,
-    missing: Vec<f64>,
-    mean: Vec<f64>,
-    squares: Vec<f64>,
-    min: Vec<f64>,
-    max: Vec<f64>,
-    /// What is subtracted and divided by, as of the last update.
-    center: Vec<f64>,
-    divisor: Vec<f64>,
-}
-
-impl Slots {
-    fn push(&mut self, scaling: Scaling) {
-        self.scaling.push(scaling);
-        for (values, start) in [
-            (&mut self.count, 0.0),
-            (&mut self.missing, 0.0),
-            (&mut self.mean, 0.0),
-            (&mut self.squares, 0.0),
-            (&mut self.min, f64::INFINITY),
-            (&mut self.max, f64::NEG_INFINITY),
-            (&mut self.center, 0.0),
-            (&mut self.divisor, 1.0),
-        ] {
-            values.push(start);
-        }
-    }
-
-    fn update(&mut self, row: &[f64]) {
-        for (i, x) in row.iter().enumerate() {
-            if x.is_finite() {
-                self.count[i] += 1.0;
-                let delta = x - self.mean[i];
-                self.mean[i] += delta / self.count[i];
-                self.squares[i] += delta * (x - self.mean[i]);
-                self.min[i] = self.min[i].min(*x);
-                self.max[i] = self.max[i].max(*x);
-            } else {
-                self.missing[i] += 1.0;
-            }
-        }
-    }
-
-    fn rescale(&mut self) {
-        for i in 0..self.scaling.len() {
-            match self.scaling[i] {
-                Scaling::Standard => {
-                    let rows = self.count[i] + self.missing[i];
-                    let stddev = if rows > 0.0 { (self.squares[i] / rows).sqrt() } else { 0.0 };
-                    let noise = f64::EPSILON * self.mean[i].abs() * 8.0;
-                    let varies = stddev > noise && self.min[i] < self.max[i];
-                    self.center[i] = self.mean[i];
-                    self.divisor[i] = if varies || !stddev.is_finite() { stddev } else { 1.0 };
-                }
-                Scaling::Bytes(_) | Scaling::Raw | Scaling::Cycle => {}
-            }
-        }
-        // A vector of bytes has one divisor: the largest element of all.
-        let mut i = 0;
-        while i < self.scaling.len() {
-            let Scaling::Bytes(first) = self.scaling[i] else {
-                i += 1;
-                continue;
-            };
-            let len = self.scaling[i..].iter().take_while(|s| **s == Scaling::Bytes(first)).count();
-            let most = self.max[i..i + len].iter().copied().fold(1.0, f64::max);
-            self.divisor[i..i + len].fill(most);
-            i += len;
-        }
-    }
-
-    fn scale(&self, i: usize) -> Scale {
-        let known = self.count[i] > 0.0;
-        Scale {
-            mean: self.mean[i],
-            center: self.center[i],
-            stddev: self.divisor[i],
-            min: if known { self.min[i] } else { f64::NAN },
-            max: if known { self.max[i] } else { f64::NAN },
-        }
-    }
-}
 
 /// One input column.
 #[derive(Clone, Debug)]
@@ -181,7 +76,7 @@ impl RunningEncoder {
         let standard = if standardize { Scaling::Standard } else { Scaling::Raw };
         for (name, data_type) in inputs {
             let kind = Kind::of(name, data_type)?;
-            let first = slots.scaling.len();
+            let first = slots.len();
             let mut column = 0;
             match kind {
                 Kind::Number | Kind::Boolean => slots.push(standard),
@@ -206,7 +101,7 @@ impl RunningEncoder {
                     (0..*n).for_each(|_| slots.push(scaling));
                 }
             }
-            let dense = first..slots.scaling.len();
+            let dense = first..slots.len();
             columns.push(Input {
                 name: name.clone(),
                 data_type: data_type.clone(),
@@ -228,7 +123,7 @@ impl RunningEncoder {
     /// Width of the rows so far: its categories are those that rows have brought.
     pub fn width(&self) -> Width {
         Width {
-            dense: self.slots.scaling.len(),
+            dense: self.slots.len(),
             columns: self.interners.len(),
             categories: self.table.len(),
         }
@@ -239,76 +134,33 @@ impl RunningEncoder {
     /// # Errors
     /// When a column is not of the type that was declared.
     pub fn read(&mut self, columns: &[ArrayRef], rows: usize, out: &mut RawRows) -> Result<()> {
-        let (d, c) = (self.slots.scaling.len(), self.interners.len());
-        out.rows = rows;
-        out.dense.clear();
-        out.dense.resize(rows * d, f64::NAN);
-        out.codes.clear();
-        out.codes.resize(rows * c, NULL);
+        out.begin(rows, (self.slots.len(), self.interners.len()));
         for (input, array) in self.inputs.iter().zip(columns) {
-            let first = input.dense.start;
-            match input.kind {
-                Kind::Number | Kind::Boolean => {
-                    let values = numbers(&input.name, array)?;
-                    let places = out.dense.iter_mut().skip(first).step_by(d);
-                    for (place, value) in places.zip(values.iter()) {
-                        *place = value.unwrap_or(f64::NAN);
-                    }
-                }
-                Kind::Timestamp => {
-                    let seconds = unix_seconds(array)?;
-                    for (row, value) in out.dense.chunks_exact_mut(d).zip(seconds.iter()) {
-                        row[first] = value.unwrap_or(f64::NAN);
-                        for (place, cycle) in
-                            row[first + 1..first + 7].iter_mut().zip(cycles(value))
-                        {
-                            *place = f64::from(cycle);
-                        }
-                    }
-                }
-                Kind::Vector => {
-                    let (values, starts, length) = vectors(&input.name, array)?;
-                    let n = input.dense.len();
-                    if length.is_some_and(|length| length != n) {
-                        return exec_err!(
-                            "column {} has lists of {}, but {n} are needed",
-                            input.name,
-                            length.unwrap_or(0)
-                        );
-                    }
-                    let values = numbers(&input.name, &values)?;
-                    for (row, start) in out.dense.chunks_exact_mut(d).zip(&starts) {
-                        let Some(start) = start else { continue };
-                        for (i, place) in row[first..first + n].iter_mut().enumerate() {
-                            if values.is_valid(start + i) {
-                                *place = values.value(start + i);
-                            }
-                        }
-                    }
-                }
-                Kind::Category => {
-                    let codes = self.interners[input.column].intern(array)?;
-                    let places = out.codes.iter_mut().skip(input.column).step_by(c);
-                    for (place, code) in places.zip(codes.iter()) {
-                        *place = code.unwrap_or(NULL);
-                    }
-                }
-            }
+            let column = match input.kind {
+                Kind::Number | Kind::Boolean => RawColumn::number(&input.name, array)?,
+                Kind::Timestamp => RawColumn::timestamp(array)?,
+                Kind::Vector => RawColumn::vector(&input.name, array, input.dense.len())?,
+                Kind::Category => RawColumn::Codes(self.interners[input.column].intern(array)?),
+            };
+            let first = match input.kind {
+                Kind::Category => input.column,
+                _ => input.dense.start,
+            };
+            out.push(first, column);
         }
         Ok(())
     }
 
     /// Takes rows into the statistics; their scales are those of all rows so far from then on.
-    pub fn update(&mut self, raw: &RawRows, rows: Range<usize>) {
-        let (d, c) = (self.slots.scaling.len(), self.interners.len());
-        if d > 0 {
-            for row in raw.dense[rows.start * d..rows.end * d].chunks_exact(d) {
-                self.slots.update(row);
-            }
+    pub fn update(&mut self, raw: &mut RawRows, rows: Range<usize>) {
+        let c = self.interners.len();
+        let (dense, codes) = raw.rows(rows);
+        if self.slots.len() > 0 {
+            self.slots.update(dense);
             self.slots.rescale();
         }
         if c > 0 {
-            for row in raw.codes[rows.start * c..rows.end * c].chunks_exact(c) {
+            for row in codes.chunks_exact(c) {
                 for (column, code) in row.iter().enumerate() {
                     self.meet(column, *code);
                 }
@@ -339,21 +191,20 @@ impl RunningEncoder {
     }
 
     /// Encodes rows as the statistics are now, into `dense[rows, d]` and `codes[rows, c]`.
-    pub fn encode(&self, raw: &RawRows, rows: Range<usize>, dense: &mut [f32], codes: &mut [u32]) {
-        let (d, c) = (self.slots.scaling.len(), self.interners.len());
-        if d > 0 {
-            let from = raw.dense[rows.start * d..rows.end * d].chunks_exact(d);
-            let Slots { mean, center, divisor, .. } = &self.slots;
-            for (out, row) in dense.chunks_exact_mut(d).zip(from) {
-                for (i, (out, x)) in out.iter_mut().zip(row).enumerate() {
-                    let x = if x.is_finite() { *x } else { mean[i] };
-                    *out = ((x - center[i]) / divisor[i]) as f32;
-                }
-            }
+    pub fn encode(
+        &self,
+        raw: &mut RawRows,
+        rows: Range<usize>,
+        dense: &mut [f32],
+        codes: &mut [u32],
+    ) {
+        let c = self.interners.len();
+        let (raw_dense, raw_codes) = raw.rows(rows);
+        if self.slots.len() > 0 {
+            self.slots.encode(raw_dense, dense);
         }
         if c > 0 {
-            let from = raw.codes[rows.start * c..rows.end * c].chunks_exact(c);
-            for (out, row) in codes.chunks_exact_mut(c).zip(from) {
+            for (out, row) in codes.chunks_exact_mut(c).zip(raw_codes.chunks_exact(c)) {
                 for (column, (out, code)) in out.iter_mut().zip(row).enumerate() {
                     *out = if *code == NULL {
                         self.nulls[column]
@@ -424,7 +275,7 @@ impl RunningEncoder {
     /// # Errors
     /// When they are of other columns.
     pub fn restore(&mut self, state: &RunningState) -> Result<()> {
-        if state.slots.len() != self.slots.scaling.len()
+        if state.slots.len() != self.slots.len()
             || state.table.iter().any(|(column, _)| *column >= self.interners.len())
         {
             return exec_err!("the running statistics of the checkpoint are of other columns");
@@ -481,8 +332,8 @@ mod tests {
         encoder.read(&columns(&x, &c), 5, &mut raw).unwrap();
         let (mut dense, mut codes) = (vec![0.0; 5], vec![0; 5]);
         for i in 0..5 {
-            encoder.update(&raw, i..i + 1);
-            encoder.encode(&raw, i..i + 1, &mut dense[i..=i], &mut codes[i..=i]);
+            encoder.update(&mut raw, i..i + 1);
+            encoder.encode(&mut raw, i..i + 1, &mut dense[i..=i], &mut codes[i..=i]);
         }
         for (found, truth) in
             dense.iter().zip([0.0, 1.0, std::f32::consts::FRAC_1_SQRT_2, 1.605_910_1, 0.0])
@@ -508,11 +359,11 @@ mod tests {
         let mut whole = encoder();
         let mut raw = RawRows::default();
         whole.read(&columns(&x, &c), 50, &mut raw).unwrap();
-        (0..10).for_each(|i| whole.update(&raw, 5 * i..5 * i + 5));
+        (0..10).for_each(|i| whole.update(&mut raw, 5 * i..5 * i + 5));
         let mut parts = encoder();
         for cut in [0..10, 10..15, 15..35, 35..50] {
             parts.read(&columns(&x[cut.clone()], &c[cut.clone()]), cut.len(), &mut raw).unwrap();
-            (0..cut.len() / 5).for_each(|i| parts.update(&raw, 5 * i..5 * i + 5));
+            (0..cut.len() / 5).for_each(|i| parts.update(&mut raw, 5 * i..5 * i + 5));
             let state = parts.state();
             let text = serde_json::to_string(&state).unwrap();
             parts = encoder();
