@@ -18,7 +18,9 @@ use gradlake_udfs::exact::{GramSum, NewtonSum};
 use gradlake_udfs::kernels::{activation, gather, matmul};
 use gradlake_udfs::learner::{Activation, Learner, Loss, Network, StepKey};
 use gradlake_udfs::model::NetworkSpec;
-use gradlake_udfs::optimizer::{Optimizer, StepSize};
+use gradlake_udfs::optimizer::{Optimizer, Schedule, StepSize};
+use gradlake_udfs::round::{Descent, Stepper};
+use gradlake_udfs::shards::Sequential;
 
 fn main() -> Result<()> {
     let mut criterion = quick();
@@ -28,6 +30,7 @@ fn main() -> Result<()> {
     activations(&mut criterion)?;
     gathers(&mut criterion)?;
     optimizers(&mut criterion)?;
+    steps(&mut criterion)?;
     encoders(&mut criterion)?;
     sums(&mut criterion)?;
     criterion.final_summary();
@@ -294,6 +297,57 @@ fn optimizers(criterion: &mut Criterion) -> Result<()> {
             race(&mut group, optimizer.name(), n, &mut step, plain)?;
         } else {
             run(&mut group, optimizer.name(), &mut vec![0.0; n], &mut step);
+        }
+    }
+    Ok(())
+}
+
+/// Whole steps of a training, gradient and optimizer: what a row costs within a round.
+fn steps(criterion: &mut Criterion) -> Result<()> {
+    let numbers = Width { dense: 28, ..Width::default() };
+    let wide = Width { dense: 0, columns: 20, categories: 1_000_000 };
+    let adam = Optimizer::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+    let (adagrad, ftrl) = (Optimizer::Adagrad { epsilon: 1e-10 }, Optimizer::Ftrl { beta: 1.0 });
+    let all: [(&str, &[usize], Width, Optimizer, f32, &[usize]); 8] = [
+        ("28-1, sgd", &[], numbers, Optimizer::Sgd, 0.0, &[1, 32, 256]),
+        ("28-64-32-1, adam", &[64, 32], numbers, adam, 0.0, &[256]),
+        ("28-256-128-1, adam", &[256, 128], numbers, adam, 0.0, &[256]),
+        ("28-1024-1024-1, adam", &[1024, 1024], numbers, adam, 0.0, &[256]),
+        ("20 of 1,000,000 categories, sgd", &[], wide, Optimizer::Sgd, 0.0, &[32, 256]),
+        ("20 of 1,000,000 categories, adagrad", &[], wide, adagrad, 0.0, &[32, 256]),
+        ("20 of 1,000,000 categories, ftrl", &[], wide, ftrl, 1e-6, &[32, 256]),
+        ("20 of 1,000,000 categories, adam", &[], wide, adam, 0.0, &[256]),
+    ];
+    for (name, hidden, width, optimizer, l2, sizes) in all {
+        for &rows in sizes {
+            let mut group = group(criterion, &format!("step, {name}, x {rows} (rows)"), rows);
+            let descent = Descent {
+                learner: Arc::new(network(hidden, Loss::Logistic, 1, width)),
+                optimizer,
+                schedule: Schedule::CONSTANT,
+                first_step: 0,
+                learning_rate: 1e-3,
+                intercept_learning_rate: 1e-3,
+                l1: 0.0,
+                l2,
+                seed: SEED,
+                batch_size: rows,
+                shards: 1,
+                runner: Arc::new(Sequential),
+                progress: Arc::default(),
+                interrupt: Arc::default(),
+            };
+            let state = descent.initial_state();
+            let mut stepper = Stepper::new(Arc::new(descent), state, 0);
+            // Mini-batches in turn, so that they do not meet the same categories.
+            let data = Rows::new(64 * rows, width, 2);
+            let mut turn = 0;
+            time(&mut group, "gradient and step", || {
+                let mut batch = data.batch().slice(turn * rows, (turn + 1) * rows, width);
+                batch.first_row = 0;
+                turn = (turn + 1) % 64;
+                Ok(stepper.step(&batch)?)
+            })?;
         }
     }
     Ok(())

@@ -111,6 +111,12 @@ impl Descent {
         }
     }
 
+    /// Whether replicas bring weights of the table of categories up to date when they are met.
+    fn is_lazy(&self) -> bool {
+        let codes = self.batch_size.saturating_mul(self.learner.width().columns);
+        LazySgd::fits(&self.optimizer, self.l1, self.l2) && is_wide(&self.learner.table(), codes)
+    }
+
     /// The state before the first step: initial parameters, moments that fit them.
     pub fn initial_state(&self) -> State {
         let mut parameters = vec![0.0; self.learner.layout().len()];
@@ -221,7 +227,9 @@ impl Round for SgdRound {
     }
 
     fn replica_bytes(&self) -> usize {
-        4 * (self.start.moments.len() + self.start.parameters.len() * (1 + self.descent.shards))
+        let taken = if self.descent.is_lazy() { self.width().categories } else { 0 };
+        let copies = 1 + self.descent.shards;
+        4 * (self.start.moments.len() + self.start.parameters.len() * copies + taken)
     }
 }
 
@@ -322,10 +330,8 @@ impl Stepper {
     /// The same with L1 and L2 acting on a weight of the table of categories when a mini-batch meets it,
     /// if mini-batches meet few. The state is up to date after [`Stepper::settle`] alone.
     fn lazily(mut self) -> Self {
-        let Descent { learner, optimizer, l1, l2, batch_size, .. } = &*self.descent;
-        let (table, codes) = (learner.table(), batch_size.saturating_mul(learner.width().columns));
-        if LazySgd::fits(optimizer, *l1, *l2) && is_wide(&table, codes) {
-            self.lazy = Some(LazySgd::new(table));
+        if self.descent.is_lazy() {
+            self.lazy = Some(LazySgd::new(self.descent.learner.table()));
         }
         self
     }
