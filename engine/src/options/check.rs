@@ -11,8 +11,17 @@ use super::spec::{SPECS, find};
 use super::{OptionValue, Parallel, Solver, Split, Statistics, TrainOptions, nearest};
 
 /// Names of the optimizers.
-const OPTIMIZERS: [&str; 8] =
-    ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "ftrl"];
+const OPTIMIZERS: [&str; 9] = [
+    "sgd",
+    "momentum",
+    "nesterov",
+    "adagrad",
+    "rmsprop",
+    "adam",
+    "adamw",
+    "ftrl",
+    "adaptive_invariant",
+];
 
 impl TrainOptions {
     /// Checks options as they were given.
@@ -547,7 +556,7 @@ mod tests {
         assert_eq!(
             error(MlpClassifier, &[("optimizer", string("addam"))]),
             "option optimizer must be one of sgd, momentum, nesterov, adagrad, rmsprop, adam, \
-             adamw, ftrl, but is 'addam'; did you mean adam?"
+             adamw, ftrl, adaptive_invariant, but is 'addam'; did you mean adam?"
         );
         assert_eq!(
             error(LinearSvm, &[("loss", word("squaredhinge"))]),
@@ -710,6 +719,24 @@ mod tests {
                 LinearSvm,
                 vec![("early_stop", yes()), ("split", word("none"))],
                 "option early_stop needs evaluation rows, but split is none; choose another split",
+            ),
+            (
+                MlpClassifier,
+                vec![("optimizer", word("adaptive_invariant"))],
+                "optimizer = adaptive_invariant learns linear models, but hidden is [128]; choose \
+                 another optimizer, or hidden = []",
+            ),
+            (
+                LinearSvm,
+                vec![("optimizer", word("adaptive_invariant")), ("parallel", word("gradient"))],
+                "option parallel must not be gradient with optimizer = adaptive_invariant, which \
+                 takes the rows of a mini-batch one after another",
+            ),
+            (
+                LinearSvm,
+                vec![("epsilon", half()), ("optimizer", word("adaptive_invariant"))],
+                "option epsilon does not go with optimizer = adaptive_invariant; it belongs to \
+                 adagrad, rmsprop, adam, adamw and ftrl",
             ),
             (
                 LinearSvm,

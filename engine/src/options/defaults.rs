@@ -71,6 +71,7 @@ pub(super) fn optimizer(name: &str) -> Option<Optimizer> {
         "adam" => Optimizer::Adam { beta1, beta2, epsilon: 1e-8 },
         "adamw" => Optimizer::AdamW { beta1, beta2, epsilon: 1e-8 },
         "ftrl" => Optimizer::Ftrl { beta: 1.0 },
+        "adaptive_invariant" => Optimizer::AdaptiveInvariant,
         _ => return None,
     })
 }
@@ -85,6 +86,8 @@ pub(super) fn learning_rate(algorithm: Algorithm, optimizer: &Optimizer) -> f64 
             (0.01, 0.001)
         }
         Optimizer::Ftrl { .. } => (0.1, 0.01),
+        // Vowpal Wabbit's; a network that takes it is linear.
+        Optimizer::AdaptiveInvariant => (0.5, 0.5),
     };
     if algorithm.is_network() { network } else { linear }
 }

@@ -42,6 +42,10 @@ impl TrainOptions {
         self.split = Split::None;
         self.early_stop = false;
         self.solver = Solver::Sgd;
+        if self.optimizer.takes_rows() && !self.is_given("standardize") {
+            // It normalises by itself, and running statistics would move the scale under it.
+            self.standardize = false;
+        }
         Ok(())
     }
 
@@ -114,6 +118,20 @@ mod tests {
             let error = check(&[("statistics", word("running")), (name, value)]).unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn what_needs_no_standardisation_has_none_of_running_statistics() {
+        let with = |more: &[(&str, OptionValue)]| {
+            let own = ("optimizer", word("adaptive_invariant"));
+            check(&[&[own], more].concat()).unwrap()
+        };
+        let running = ("statistics", word("running"));
+        assert!(with(&[]).standardize);
+        assert!(!with(&[]).for_stream(false).unwrap().standardize);
+        assert!(!with(std::slice::from_ref(&running)).standardize);
+        assert!(with(&[running.clone(), ("standardize", OptionValue::Bool(true))]).standardize);
+        assert!(check(&[running]).unwrap().standardize);
     }
 
     #[test]

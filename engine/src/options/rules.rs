@@ -3,7 +3,7 @@
 use datafusion::common::{Result, plan_err};
 use gradlake_udfs::learner::Loss;
 
-use super::{Solver, Split, Statistics, TrainOptions};
+use super::{Parallel, Solver, Split, Statistics, TrainOptions};
 
 /// Options that only training by steps can honour. Given one of them, `solver = auto` means sgd.
 const OF_STEPS: [&str; 17] = [
@@ -39,6 +39,7 @@ impl TrainOptions {
         }
         self.check_solver()?;
         self.check_network()?;
+        self.check_rows()?;
         self.check_split()?;
         self.check_stopping()?;
         if !self.intercept && self.is_given("intercept_learning_rate") && self.hidden.is_empty() {
@@ -94,6 +95,28 @@ impl TrainOptions {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What an optimizer that steps by rows cannot do.
+    fn check_rows(&self) -> Result<()> {
+        if !self.optimizer.takes_rows() {
+            return Ok(());
+        }
+        let name = super::written::optimizer_name(&self.optimizer);
+        if !self.hidden.is_empty() {
+            return plan_err!(
+                "optimizer = {name} learns linear models, but hidden is {}; choose another \
+                 optimizer, or hidden = []",
+                super::written::hidden(&self.hidden)
+            );
+        }
+        if self.parallel == Some(Parallel::Gradient) {
+            return plan_err!(
+                "option parallel must not be gradient with optimizer = {name}, which takes the rows \
+                 of a mini-batch one after another"
+            );
+        }
+        Ok(())
     }
 
     fn check_split(&self) -> Result<()> {

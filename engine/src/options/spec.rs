@@ -81,8 +81,8 @@ pub const SPECS: [Spec; 37] = [
     spec(
         "optimizer",
         All,
-        "one of sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, ftrl",
-        "how to step",
+        "one of sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, ftrl, adaptive_invariant",
+        "how to step; adaptive_invariant is Vowpal Wabbit's update of linear models, which takes the rows of a mini-batch one after another",
     ),
     spec(
         "momentum",
@@ -151,7 +151,12 @@ pub const SPECS: [Spec; 37] = [
         "fixed or running",
         "how features are standardised: fixed is by all training rows, running by the rows so far, in one pass (the default of unbounded tables)",
     ),
-    spec("standardize", All, "TRUE or FALSE", "whether numbers are standardised"),
+    spec(
+        "standardize",
+        All,
+        "TRUE or FALSE",
+        "whether numbers are standardised; FALSE by default where adaptive_invariant learns with running statistics",
+    ),
     spec(
         "intercept",
         All,

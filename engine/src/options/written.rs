@@ -36,9 +36,10 @@ impl TrainOptions {
             Optimizer::RmsProp { beta2, epsilon } => (None, Some(beta2), Some(epsilon)),
             Optimizer::Adagrad { epsilon } => (None, None, Some(epsilon)),
             Optimizer::Ftrl { beta } => (None, None, Some(beta)),
-            Optimizer::Sgd | Optimizer::Momentum { .. } | Optimizer::Nesterov { .. } => {
-                (None, None, None)
-            }
+            Optimizer::Sgd
+            | Optimizer::Momentum { .. }
+            | Optimizer::Nesterov { .. }
+            | Optimizer::AdaptiveInvariant => (None, None, None),
         };
         let has_hidden = !self.hidden.is_empty();
         let is_stopping = self.early_stop && self.split != Split::None;
@@ -111,7 +112,7 @@ fn boolean(value: bool) -> String {
     OptionValue::Bool(value).to_string()
 }
 
-fn hidden(units: &[usize]) -> String {
+pub(super) fn hidden(units: &[usize]) -> String {
     let units = units.iter().map(|n| OptionValue::Number(n.to_string())).collect();
     OptionValue::List(units).to_string()
 }
@@ -140,6 +141,7 @@ pub(super) fn optimizer_name(optimizer: &Optimizer) -> &'static str {
         Optimizer::Adam { .. } => "adam",
         Optimizer::AdamW { .. } => "adamw",
         Optimizer::Ftrl { .. } => "ftrl",
+        Optimizer::AdaptiveInvariant => "adaptive_invariant",
     }
 }
 
@@ -226,13 +228,15 @@ mod tests {
     /// What is written out gives the same options again.
     #[test]
     fn written_options_are_read_again() {
-        let cases: [&[(&str, &str)]; 12] = [
+        let cases: [&[(&str, &str)]; 14] = [
             &[],
             &[("solver", "sgd")],
             &[("solver", "normal"), ("l2", "0.5"), ("split", "sequential")],
             &[("solver", "newton"), ("tolerance", "0.001"), ("split", "none")],
             &[("optimizer", "ftrl"), ("epsilon", "0.5"), ("l1", "0.01")],
             &[("optimizer", "nesterov"), ("momentum", "0.7"), ("split", "none")],
+            &[("optimizer", "adaptive_invariant"), ("hidden", "[]")],
+            &[("optimizer", "adaptive_invariant"), ("statistics", "running")],
             &[("optimizer", "rmsprop"), ("beta2", "0.5"), ("early_stop", "FALSE")],
             &[("schedule", "{'kind': 'step', 'epochs': 2.5, 'factor': 0.3, 'warmup': 0.1}")],
             &[("schedule", "{'warmup': 50}"), ("intercept", "FALSE"), ("keep_versions", "2")],

@@ -227,7 +227,7 @@ fn trained(
     let network = row.network()?;
     let wanted = network.network(encoder.width()).layout().len();
     let optimizer_kind = row.optimizer()?;
-    let moments_wanted = optimizer_kind.map_or(0, |o| o.moments() * wanted);
+    let moments_wanted = optimizer_kind.map_or(0, |o| o.moment_values(wanted));
     let history: Vec<HistoryRow> = from_batch(history, "the table history")?;
     let metrics: Vec<MetricRow> = from_batch(metrics, "the table metrics")?;
     Ok(Trained {

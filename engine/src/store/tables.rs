@@ -375,16 +375,29 @@ impl Tensors {
     fn push(&mut self, member: u32, trained: &Trained, moment: Option<&str>, values: &[f32]) {
         let network = trained.network.network(trained.encoder.width());
         for tensor in network.layout().tensors() {
-            self.member.push(member);
-            self.layer.append_value(tensor.layer as i32);
-            self.name.append_value(tensor.name);
-            if let Some(builder) = &mut self.moment {
-                builder.append_option(moment);
-            }
-            self.shape.append_value(tensor.shape.iter().map(|n| Some(*n as i32)));
-            self.values.values().append_slice(&values[tensor.range()]);
-            self.values.append(true);
+            let (layer, values) = (tensor.layer as i32, &values[tensor.range()]);
+            self.push_tensor(member, layer, tensor.name, moment, &tensor.shape, values);
         }
+    }
+
+    fn push_tensor(
+        &mut self,
+        member: u32,
+        layer: i32,
+        name: &str,
+        moment: Option<&str>,
+        shape: &[usize],
+        values: &[f32],
+    ) {
+        self.member.push(member);
+        self.layer.append_value(layer);
+        self.name.append_value(name);
+        if let Some(builder) = &mut self.moment {
+            builder.append_option(moment);
+        }
+        self.shape.append_value(shape.iter().map(|n| Some(*n as i32)));
+        self.values.values().append_slice(values);
+        self.values.append(true);
     }
 
     fn finish(mut self, model: &Model) -> Result<RecordBatch> {
@@ -420,6 +433,11 @@ fn optimizer(model: &Model) -> Result<RecordBatch> {
         let buffers = trained.moments.chunks_exact(trained.parameters.len().max(1));
         for (name, moments) in optimizer.moment_names().iter().zip(buffers) {
             tensors.push(member, trained, Some(name), moments);
+        }
+        let totals = trained.moments.get(optimizer.moments() * trained.parameters.len()..);
+        let totals = totals.unwrap_or_default().chunks_exact(2);
+        for (name, total) in optimizer.total_names().iter().zip(totals) {
+            tensors.push_tensor(member, 0, "total", Some(name), &[2], total);
         }
     }
     tensors.finish(model)

@@ -85,6 +85,8 @@ pub struct Layout {
 pub fn layout(options: &TrainOptions, flops_per_row: u64, rows: u64) -> Layout {
     let batch = options.batch_size as u64;
     let (replicas, shards) = match (options.parallel, options.replicas) {
+        // Rows one after another leave nothing for shards to do.
+        (None, None) if options.optimizer.takes_rows() => (1, 1),
         (Some(Parallel::Replicas), n) => (n.unwrap_or(1), 1),
         (None, Some(n)) => (n, 1),
         (Some(Parallel::Gradient), Some(n)) => (1, n.min(options.batch_size)),

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use crate::batch::{MiniBatch, Width};
 
+mod flow;
 #[cfg(test)]
 mod gradients;
 mod layout;
@@ -72,6 +73,10 @@ pub trait Learner: Debug + Send + Sync {
 
     /// Number of raw outputs a row (logits, or one prediction).
     fn outputs(&self) -> usize;
+
+    /// The loss, where raw outputs are linear in the inputs: the layout is then one weight
+    /// `[inputs, outputs]` and, if there is an intercept, one bias `[outputs]`.
+    fn linear_loss(&self) -> Option<Loss>;
 
     /// Floating-point operations of one gradient, per row: what decides on shards.
     fn flops_per_row(&self) -> u64;

@@ -236,6 +236,10 @@ impl Learner for Network {
         self.layers.last().map_or(0, |layer| layer.units)
     }
 
+    fn linear_loss(&self) -> Option<Loss> {
+        (self.layers.len() == 1).then_some(self.loss)
+    }
+
     fn flops_per_row(&self) -> u64 {
         // Forward, and backward by weights and by inputs: 2 operations a parameter each. Of the
         // category table a row touches only its own rows.

@@ -45,6 +45,24 @@ impl Reshape<'_> {
             }
         }
     }
+
+    /// The same for what an optimizer keeps: `buffers` of the parameters' length one by one, then
+    /// totals, which are of no one parameter.
+    pub fn copy_moments(
+        &self,
+        (old, new): (&Layout, &Layout),
+        buffers: usize,
+        from: &[f32],
+        to: &mut [f32],
+    ) {
+        let (from, totals) = from.split_at(buffers * old.len());
+        let (to, totals_after) = to.split_at_mut(buffers * new.len());
+        let pairs = from.chunks_exact(old.len().max(1)).zip(to.chunks_exact_mut(new.len().max(1)));
+        for (from, to) in pairs {
+            self.copy(old, new, from, to);
+        }
+        totals_after.copy_from_slice(totals);
+    }
 }
 
 #[cfg(test)]
@@ -73,5 +91,13 @@ mod tests {
         let mut same = [0.0; 6];
         Reshape::default().copy(&old, &old, &from, &mut same);
         assert_eq!(same, from);
+
+        let moments: Vec<f32> = from.iter().chain(&from).chain(&[7.0, 8.0]).copied().collect();
+        let mut grown = vec![9.0; 2 * 12 + 2];
+        map.copy_moments((&old, &new), 2, &moments, &mut grown);
+        assert_eq!(
+            (&grown[..12], &grown[12..24], &grown[24..]),
+            (&to[..], &to[..], &[7.0, 8.0][..])
+        );
     }
 }

@@ -7,6 +7,7 @@ use crate::learner::{Layout, Role};
 
 mod adaptive;
 mod ftrl;
+pub(crate) mod invariant;
 mod lazy;
 mod momentum;
 mod schedule;
@@ -66,6 +67,9 @@ pub enum Optimizer {
         /// `beta` of the per-coordinate rate.
         beta: f32,
     },
+    /// The default update of Vowpal Wabbit (adaptive, normalised, importance-invariant), of linear
+    /// models alone; see [`Optimizer::takes_rows`].
+    AdaptiveInvariant,
 }
 
 /// What one step takes beside parameters and gradient.
@@ -109,6 +113,7 @@ impl Optimizer {
             Optimizer::Adam { .. } => "adam",
             Optimizer::AdamW { .. } => "adamw",
             Optimizer::Ftrl { .. } => "ftrl",
+            Optimizer::AdaptiveInvariant => "adaptive_invariant",
         }
     }
 
@@ -120,8 +125,33 @@ impl Optimizer {
             | Optimizer::Nesterov { .. }
             | Optimizer::Adagrad { .. }
             | Optimizer::RmsProp { .. } => 1,
-            Optimizer::Adam { .. } | Optimizer::AdamW { .. } | Optimizer::Ftrl { .. } => 2,
+            Optimizer::Adam { .. }
+            | Optimizer::AdamW { .. }
+            | Optimizer::Ftrl { .. }
+            | Optimizer::AdaptiveInvariant => 2,
         }
+    }
+
+    /// Length of all that it keeps for so many parameters: [`Optimizer::moments`] buffers of their
+    /// length, and behind them totals that belong to no one parameter, two values for each of
+    /// [`Optimizer::total_names`].
+    pub fn moment_values(&self, parameters: usize) -> usize {
+        self.moments() * parameters + 2 * self.total_names().len()
+    }
+
+    /// Names of the totals, for the table of moments; each is a float64 as two float32 whose sum it
+    /// is.
+    pub fn total_names(&self) -> &'static [&'static str] {
+        match self {
+            Optimizer::AdaptiveInvariant => &["weight_sum", "norm_sum"],
+            _ => &[],
+        }
+    }
+
+    /// Whether a step is made by a row of a linear model and not by a gradient: such an optimizer
+    /// takes the rows of a mini-batch one after another, and [`Optimizer::step`] does nothing.
+    pub fn takes_rows(&self) -> bool {
+        *self == Optimizer::AdaptiveInvariant
     }
 
     /// Names of these buffers, for the table of moments.
@@ -133,6 +163,7 @@ impl Optimizer {
             Optimizer::RmsProp { .. } => &["square_mean"],
             Optimizer::Adam { .. } | Optimizer::AdamW { .. } => &["first_moment", "second_moment"],
             Optimizer::Ftrl { .. } => &["z", "n"],
+            Optimizer::AdaptiveInvariant => &["square_sum", "scale"],
         }
     }
 
@@ -195,6 +226,7 @@ impl Optimizer {
                 adaptive::adam(own, (beta1, beta2, epsilon), true, w, g, m, v);
             }
             Optimizer::Ftrl { beta } => ftrl::ftrl(own, beta, w, g, m, v),
+            Optimizer::AdaptiveInvariant => {}
         }
     }
 

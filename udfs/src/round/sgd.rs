@@ -8,6 +8,7 @@ use datafusion_common::{Result, exec_err, internal_err};
 use super::{Partial, Replica, Round};
 use crate::batch::{MiniBatch, NO_CATEGORY, Width};
 use crate::learner::{Learner, LossSum, Scratch, StepKey, Table};
+use crate::optimizer::invariant::{self, RowScratch};
 use crate::optimizer::{LazySgd, Optimizer, Schedule, StepSize};
 use crate::shards::Shards;
 use crate::state::State;
@@ -93,7 +94,7 @@ pub struct Descent {
 impl Descent {
     /// Number of moment values of a state.
     pub fn moments(&self) -> usize {
-        self.optimizer.moments() * self.learner.layout().len()
+        self.optimizer.moment_values(self.learner.layout().len())
     }
 
     /// What step number `step` (from 1) takes.
@@ -182,7 +183,8 @@ impl Round for SgdRound {
         Ok(Box::new(SgdReplica::new(Arc::clone(&self.descent), &self.start, index)))
     }
 
-    /// Parameters and moments average weighted by rows; rows and losses add as deltas. The step
+    /// Parameters and moments average weighted by rows, but of an optimizer that takes rows (see
+    /// `invariant::merge`); rows and losses add as deltas. The step
     /// count is the ancestor's plus the most steps that a replica made, for every optimizer: the
     /// averaged moments have decayed that often, which is what Adam's bias correction and the
     /// schedules want to know.
@@ -204,7 +206,9 @@ impl Round for SgdRound {
             // The average of one is itself, and bit for bit so.
             return Ok(one.to_bytes());
         }
-        if !states.is_empty() {
+        if self.descent.optimizer.takes_rows() && !states.is_empty() {
+            invariant::merge(self.descent.learner.layout(), base, &states, &mut merged);
+        } else if !states.is_empty() {
             average(&mut merged.parameters, &states, base.rows, round_rows, |s| &s.parameters);
             average(&mut merged.moments, &states, base.rows, round_rows, |s| &s.moments);
         }
@@ -305,6 +309,7 @@ pub struct Stepper {
     index: u32,
     state: State,
     shards: Vec<Mutex<Shard>>,
+    rows: RowScratch,
     /// Whether the gradients of the table of categories are 0.
     is_clean: bool,
     lazy: Option<LazySgd>,
@@ -324,7 +329,8 @@ impl Stepper {
                 })
             })
             .collect();
-        Self { descent, index, state, shards, is_clean: true, lazy: None }
+        let rows = RowScratch::new(descent.learner.width(), descent.learner.outputs());
+        Self { descent, index, state, shards, rows, is_clean: true, lazy: None }
     }
 
     /// The same with L1 and L2 acting on a weight of the table of categories when a mini-batch meets it,
@@ -343,6 +349,11 @@ impl Stepper {
         }
     }
 
+    /// How it steps.
+    pub fn descent(&self) -> &Descent {
+        &self.descent
+    }
+
     /// The state after the steps so far.
     pub fn state(&self) -> &State {
         &self.state
@@ -358,8 +369,42 @@ impl Stepper {
     /// # Errors
     /// When a stop was asked for.
     pub fn step(&mut self, batch: &MiniBatch<'_>) -> Result<()> {
-        let Self { descent, index, state, shards, is_clean, lazy } = self;
-        descent.interrupt.check()?;
+        self.descent.interrupt.check()?;
+        if self.descent.optimizer.takes_rows() {
+            self.step_by_rows(batch)?;
+        } else {
+            self.step_by_gradient(batch)?;
+        }
+        self.state.steps += 1;
+        self.state.rows += batch.rows as u64;
+        self.descent.progress.rows.fetch_add(batch.rows as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn step_by_rows(&mut self, batch: &MiniBatch<'_>) -> Result<()> {
+        let Self { descent, state, shards, rows, .. } = self;
+        let learner = descent.learner.as_ref();
+        let (Some(loss), Some(shard)) = (learner.linear_loss(), shards.first_mut()) else {
+            return internal_err!(
+                "{} was given a model that is not linear",
+                descent.optimizer.name()
+            );
+        };
+        let shard = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let sum = invariant::learn(
+            (learner, loss),
+            &descent.step_size(state.steps + 1),
+            batch,
+            &mut state.parameters,
+            &mut state.moments,
+            (&mut shard.scratch, rows),
+        );
+        state.round.add(sum);
+        Ok(())
+    }
+
+    fn step_by_gradient(&mut self, batch: &MiniBatch<'_>) -> Result<()> {
+        let Self { descent, index, state, shards, is_clean, lazy, .. } = self;
         let step = state.steps + 1;
         let size = descent.step_size(step);
         let key = StepKey { seed: descent.seed, step: step | (u64::from(*index) << 48) };
@@ -425,9 +470,6 @@ impl Stepper {
             }
             None => optimizer.step(layout, &size, parameters, gradient, moments),
         }
-        state.steps = step;
-        state.rows += batch.rows as u64;
-        descent.progress.rows.fetch_add(batch.rows as u64, Ordering::Relaxed);
         Ok(())
     }
 }
