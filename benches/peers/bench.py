@@ -37,6 +37,8 @@ class Line:
     share: str = ""
     peak_ours: float = None
     peak_theirs: float = None
+    cores_ours: float = None
+    cores_theirs: float = None
     spread: float = None
     notes: list = field(default_factory=list)
 
@@ -160,6 +162,17 @@ def close(name, ours, theirs, tolerance):
     that falls: only a worse model would make a speed worthless."""
     worse = ours - theirs if "loss" in name else theirs - ours
     return worse <= tolerance, f"{name} {ours:.4f} / {theirs:.4f} (within {tolerance:g})"
+
+
+def usage(ours, theirs):
+    """What a line says of its two sides beside their times."""
+    return {
+        "peak_ours": ours.peak_mb,
+        "peak_theirs": theirs.peak_mb,
+        "cores_ours": ours.cores,
+        "cores_theirs": theirs.cores,
+        "spread": max(ours.spread, theirs.spread),
+    }
 
 
 def median(values):

@@ -87,16 +87,8 @@ def write(kind, path, rows):
             for table in blocks(make, rows, first):
                 out.write(vw_lines(table))
         return None
-    # Row groups as write_table cuts a whole table.
-    with pq.ParquetWriter(path, make(0, 1).schema, compression="zstd") as writer:
-        pending = []
-        for table in blocks(make, rows, first):
-            pending.append(table)
-            if sum(t.num_rows for t in pending) >= 1_000_000:
-                writer.write_table(pa.concat_tables(pending), row_group_size=1_000_000)
-                pending = []
-        if pending:
-            writer.write_table(pa.concat_tables(pending))
+    table = pa.concat_tables(list(blocks(make, rows, first)))
+    pq.write_table(table, path, compression="zstd")
     return None
 
 

@@ -18,7 +18,7 @@ from measure import Failed  # noqa: E402
 
 COLUMNS = (
     "row", "work", "peer", "batch", "dtype", "threads", "peer reads", "ours", "peer's", "unit", "ratio",
-    "target", "met", "share of the limit", "peak MB", "quality: ours / peer's", "spread",
+    "target", "met", "share of the limit", "peak MB", "cores busy", "quality: ours / peer's", "spread",
 )
 
 
@@ -49,6 +49,7 @@ def cells(line):
         figure(line.ours), figure(line.theirs), line.unit, f"{line.ratio:.2f}",
         f"{sign}{line.target:g}", "yes" if line.met else "NO", line.share,
         f"{figure(line.peak_ours)} / {figure(line.peak_theirs)}",
+        f"{figure(line.cores_ours)} / {figure(line.cores_theirs)}",
         line.quality + ("" if line.agree else " DIFFERS"),
         f"{line.spread:.2f}" if line.spread else "",
     )
@@ -59,7 +60,7 @@ def markdown(lines, failures, facts):
     text += [f"- {key}: {value}" for key, value in facts.items()]
     text += [
         "",
-        "Medians. Threads, batch, peak memory and quality: ours / the peer's. Ratio: how many times "
+        "Medians. Threads, batch, peak memory, busy cores and quality: ours / the peer's. Ratio: how many times "
         "faster we are, or, where the target is an upper bound, how many times as much we take. "
         "Spread: the largest over the smallest run of the less steady side.",
         "",

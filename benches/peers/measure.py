@@ -16,9 +16,11 @@ class Failed(Exception):
 class Sample:
     """One run of a child."""
 
-    def __init__(self, seconds, peak_mb, text):
+    def __init__(self, seconds, peak_mb, cores, text):
         self.seconds = seconds
         self.peak_mb = peak_mb
+        # Seconds of all its threads over those of the clock.
+        self.cores = cores
         self.text = text
 
     @property
@@ -53,7 +55,8 @@ def run(argv, core=None, cwd=None):
         if child.returncode != 0:
             message = (err.read() or out.read()).strip().splitlines()[-1:] or ["no message"]
             raise Failed(f"{os.path.basename(str(argv[0]))} {argv[1]}: {message[0]}")
-        return Sample(seconds, usage.ru_maxrss / 1000, out.read())
+        cores = (usage.ru_utime + usage.ru_stime) / seconds
+        return Sample(seconds, usage.ru_maxrss / 1000, cores, out.read())
 
 
 class Side:
@@ -84,6 +87,11 @@ class Side:
     @property
     def peak_mb(self):
         return max(sample.peak_mb for sample in self.samples)
+
+    @property
+    def cores(self):
+        """Cores that were busy, of the whole process."""
+        return statistics.median(sample.cores for sample in self.samples)
 
     @property
     def last(self):

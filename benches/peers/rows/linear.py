@@ -1,8 +1,6 @@
 """Linear models: 2,000,000 x 28 float32, from Parquet and from encoded rows."""
 
-import os
-
-from bench import ENCODED_ROW, Line, close, save_json, share
+from bench import ENCODED_ROW, Line, close, save_json, share, usage
 from measure import Side, race, run
 
 N = 2_000_000
@@ -33,8 +31,7 @@ def whole(bench, name, work, peer, threads, reads, batch, sides, passes, target,
             name, work, peer, batch, NUMBERS, threads, reads,
             ours.seconds, theirs.seconds, "s", target, text, agree=agree,
             share=f"{share(limit, ours.seconds)} of scan + {passes} reads",
-            peak_ours=ours.peak_mb, peak_theirs=theirs.peak_mb,
-            spread=max(ours.spread, theirs.spread),
+            **usage(ours, theirs),
         )
     )
 
@@ -44,7 +41,7 @@ def sgd(bench):
     file = bench.data("numbers", N)
     train = (
         "TRAIN OR REPLACE MODEL sgd USING logistic_regression TARGET label WITH (solver = 'sgd', "
-        f"epochs = 5, l2 = 0.0001, split = 'none', keep_versions = 1) FROM '{file}'"
+        f"epochs = 5, l2 = 0.0001, schedule = 'cosine', split = 'none', keep_versions = 1) FROM '{file}'"
     )
     model = bench.temp("sgd.pickle")
     ours = Side(bench.shell(train))
@@ -64,7 +61,7 @@ def one_epoch(bench):
     file = bench.data("numbers", N)
     train = (
         "TRAIN OR REPLACE MODEL once USING logistic_regression TARGET label WITH (solver = 'sgd', "
-        f"epochs = 1, l2 = 0.0001, split = 'none', keep_versions = 1) FROM '{file}'"
+        f"epochs = 1, l2 = 0.0001, schedule = 'cosine', split = 'none', keep_versions = 1) FROM '{file}'"
     )
     folder = bench.temp("chdb")
     ours = Side(bench.shell(train))
@@ -118,7 +115,7 @@ def epoch(bench):
     epochs = 6
     train = (
         "TRAIN OR REPLACE MODEL epoch USING logistic_regression TARGET label WITH (solver = 'sgd', "
-        f"epochs = {epochs}, l2 = 0.0001, split = 'none', keep_versions = 1) FROM '{file}'"
+        f"epochs = {epochs}, l2 = 0.0001, schedule = 'cosine', split = 'none', keep_versions = 1) FROM '{file}'"
     )
     # The whole process on one core, so that nothing can be done elsewhere.
     ours = Side(
@@ -139,7 +136,7 @@ def epoch(bench):
         "epoch", "encoded epoch, shuffled", "scikit-learn SGDClassifier", "256 / 1", NUMBERS, "1 / 1",
         "float32 matrix in memory", rate / 1e6, N / theirs.seconds / 1e6, "million rows/s", 15, text,
         agree=agree, share=f"{share(limit, ours.seconds)} of reading",
-        peak_ours=ours.peak_mb, peak_theirs=theirs.peak_mb, spread=max(ours.spread, theirs.spread),
+        **usage(ours, theirs),
     )
     line.notes.append(f"{rate * ENCODED_ROW / 1e9:.1f} GB/s of {bench.limits['read_gb_s'][0]:.1f}")
     yield line
@@ -157,4 +154,3 @@ def epoch_seconds(rows):
 
 
 ROWS = {"sgd-5": sgd, "sgd-1": one_epoch, "converge": converged, "epoch": epoch}
-assert os.path.sep == "/", "paths are written into SQL as they are"

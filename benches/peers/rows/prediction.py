@@ -1,6 +1,6 @@
 """Prediction with a network: from columns in memory, and Parquet to Parquet."""
 
-from bench import Line, median, save_json, share
+from bench import Line, median, save_json, share, usage
 from measure import Side, race, run
 from rows.linear import FEATURES, N
 from rows.networks import flops
@@ -55,7 +55,7 @@ def in_memory(bench):
         f"log_loss {losses[0]:.6f} / {losses[1]:.6f} (within 1e-5)",
         agree=abs(losses[0] - losses[1]) < 1e-5,
         share=f"{share(gflop / bench.faer(), ours.seconds)} of faer",
-        peak_ours=ours.peak_mb, peak_theirs=theirs.peak_mb, spread=max(ours.spread, theirs.spread),
+        **usage(ours, theirs),
     )
 
 
@@ -84,7 +84,7 @@ def files(bench):
         f"log_loss {found['ours']:.6f} / {found['theirs']:.6f}, largest difference "
         f"{found['difference']:.0e} (below 1e-5)",
         agree=found["difference"] < 1e-5, share=f"{share(scan, ours.seconds)} of scan",
-        peak_ours=ours.peak_mb, peak_theirs=theirs.peak_mb, spread=max(ours.spread, theirs.spread),
+        **usage(ours, theirs),
     )
 
 

@@ -1,6 +1,6 @@
 """Many models, many categories, more rows, little memory, little work."""
 
-from bench import ENCODED_ROW, Line, close, share
+from bench import ENCODED_ROW, Line, close, share, usage
 from measure import Side, race, run
 from rows.linear import FEATURES, N, epoch_seconds
 
@@ -30,7 +30,7 @@ def groups(bench):
         "groups", "10,000 groups x 200 rows x 10 features", "scikit-learn loop", "all", "float32",
         f"{bench.cores} / {bench.cores}", "pyarrow, zstd Parquet", ours.seconds, theirs.seconds, "s", 50,
         text, agree=agree, share=f"{share(scan, ours.seconds)} of scan",
-        peak_ours=ours.peak_mb, peak_theirs=theirs.peak_mb, spread=max(ours.spread, theirs.spread),
+        **usage(ours, theirs),
     )
 
 
@@ -66,7 +66,7 @@ def sparse(bench):
             "sparse", "20 string columns, 1,000,000 categories, 1 epoch", peer, "256 / 1", "strings",
             threads, reads, ours.seconds, side.seconds, "s", 3, text, agree=agree,
             share=f"{share(scan, ours.seconds)} of scan",
-            peak_ours=ours.peak_mb, peak_theirs=side.peak_mb, spread=max(ours.spread, side.spread),
+            **usage(ours, side),
         )
 
 
@@ -83,7 +83,7 @@ def spill(bench):
         "spill", "data 4 x the memory limit, 5 epochs", "the same run in memory", "256", "28 float32",
         f"{bench.cores}", "zstd Parquet, spilled to the temporary folder", beyond.seconds, inside.seconds,
         "s", 2.5, f"the limit is {limit / 1e6:.0f} MB", at_most=True,
-        peak_ours=beyond.peak_mb, peak_theirs=inside.peak_mb, spread=max(beyond.spread, inside.spread),
+        **usage(beyond, inside),
     )
 
 
@@ -98,8 +98,7 @@ def double(bench):
     yield Line(
         "double", "the first job with its rows doubled", "itself", "256", "28 float32",
         f"{bench.cores}", "zstd Parquet", sides[0].seconds, sides[1].seconds, "s", 2.1, "", at_most=True,
-        peak_ours=sides[0].peak_mb, peak_theirs=sides[1].peak_mb,
-        spread=max(side.spread for side in sides),
+        **usage(sides[0], sides[1]),
     )
 
 
@@ -120,8 +119,7 @@ def replicas(bench):
     yield Line(
         "replicas", "an epoch of two replicas on two cores", "one on one", "256", "28 float32", "2 / 1",
         "encoded rows in memory", N / two.seconds / 1e6, N / one.seconds / 1e6, "million rows/s", 1.85,
-        text, agree=agree, peak_ours=two.peak_mb, peak_theirs=one.peak_mb,
-        spread=max(two.spread, one.spread),
+        text, agree=agree, **usage(two, one),
         share=f"{share(bench.read_seconds(N * ENCODED_ROW), two.seconds)} of reading",
     )
 
