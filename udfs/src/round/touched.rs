@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Descent, Replica, Round, SgdRound, Stepper};
+use super::{Descent, Round, SgdRound, Stepper};
 use crate::batch::{MiniBatch, NO_CATEGORY, Width};
 use crate::kernels::rng::{mix, unit};
-use crate::learner::{Activation, Learner, Loss, StepKey};
+use crate::learner::{Activation, Loss, StepKey};
 use crate::model::NetworkSpec;
 use crate::optimizer::{Decay, Optimizer, Schedule};
 use crate::shards::Sequential;
