@@ -1,4 +1,4 @@
-"""The log loss of two files of predictions beside the labels: `compare.py FILE OURS THEIRS`."""
+"""Two files of the same predictions, in any order: `compare.py OURS THEIRS`."""
 
 import sys
 
@@ -6,9 +6,18 @@ import numpy as np
 import pyarrow.parquet as pq
 from common import log_loss, report
 
-file, ours, theirs = sys.argv[1:]
-label = pq.read_table(file, columns=["label"])["label"].to_numpy()
-a, b = (pq.read_table(path)["probability"].to_numpy() for path in (ours, theirs))
+
+def read(path):
+    table = pq.read_table(path, columns=["f0", "label", "probability"])
+    f0, label, p = (table[name].to_numpy() for name in table.column_names)
+    order = np.lexsort((p, f0))
+    return f0[order], label[order], p[order]
+
+
+(f0, label, ours), (same_f0, same_label, theirs) = map(read, sys.argv[1:])
+assert np.array_equal(f0, same_f0), "the files hold different rows"
 report(
-    ours=log_loss(label, a), theirs=log_loss(label, b), difference=float(np.abs(a - b).max())
+    ours=log_loss(label, ours),
+    theirs=log_loss(same_label, theirs),
+    difference=float(np.abs(ours - theirs).max()),
 )

@@ -69,13 +69,13 @@ def files(bench):
         "ELSE predicted_label_probs[2]['prob'] END"
     )
     copy = (
-        f"COPY (SELECT predicted_label AS label, CAST({probability} AS REAL) AS probability "
+        f"COPY (SELECT f0, label, predicted_label, CAST({probability} AS REAL) AS probability "
         f"FROM (PREDICT MODEL scorer FROM '{file}')) TO '{ours_out}' STORED AS PARQUET"
     )
     ours = Side(bench.shell(copy), before=lambda: bench.forget("ours.parquet"))
     theirs = Side(bench.program("onnx_predict.py", network + ".onnx", file, theirs_out))
     race([ours, theirs], bench.repeat)
-    found = run(bench.program("compare.py", file, ours_out, theirs_out)).json
+    found = run(bench.program("compare.py", ours_out, theirs_out)).json
     scan = bench.scan_seconds(file, (*FEATURES, "label"))
     yield Line(
         "predict-files", "predict MLP 28-64-32-1, Parquet to Parquet", "pyarrow + onnxruntime",
