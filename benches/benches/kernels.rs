@@ -302,13 +302,16 @@ fn optimizers(criterion: &mut Criterion) -> Result<()> {
     Ok(())
 }
 
+/// Name, hidden layers, width, optimizer, L2 and rows of mini-batches.
+type Training<'a> = (&'a str, &'a [usize], Width, Optimizer, f32, &'a [usize]);
+
 /// Whole steps of a training, gradient and optimizer: what a row costs within a round.
 fn steps(criterion: &mut Criterion) -> Result<()> {
     let numbers = Width { dense: 28, ..Width::default() };
     let wide = Width { dense: 0, columns: 20, categories: 1_000_000 };
     let adam = Optimizer::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
     let (adagrad, ftrl) = (Optimizer::Adagrad { epsilon: 1e-10 }, Optimizer::Ftrl { beta: 1.0 });
-    let all: [(&str, &[usize], Width, Optimizer, f32, &[usize]); 8] = [
+    let all: [Training<'_>; 8] = [
         ("28-1, sgd", &[], numbers, Optimizer::Sgd, 0.0, &[1, 32, 256]),
         ("28-64-32-1, adam", &[64, 32], numbers, adam, 0.0, &[256]),
         ("28-256-128-1, adam", &[256, 128], numbers, adam, 0.0, &[256]),
