@@ -5,6 +5,7 @@ import datetime
 import json
 import os
 import platform
+import signal
 import sys
 import traceback
 from dataclasses import asdict
@@ -97,6 +98,8 @@ def main():
         for name, row in rows.ALL.items():
             print(f"{name:16} {row.__doc__.splitlines()[0]}")
         return 0
+    # As Ctrl-C: no child goes on alone.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     bench = Bench(chosen.repeat, chosen.data)
     lines, failures = [], {}
     limits = bench.limits

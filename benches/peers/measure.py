@@ -47,7 +47,11 @@ def run(argv, core=None, cwd=None):
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         begun = time.perf_counter()
         child = start(argv, core, stdout=out, stderr=err, cwd=cwd)
-        _, status, usage = os.wait4(child.pid, 0)
+        try:
+            _, status, usage = os.wait4(child.pid, 0)
+        except BaseException:
+            child.kill()
+            raise
         seconds = time.perf_counter() - begun
         child.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
