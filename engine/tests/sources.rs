@@ -78,6 +78,28 @@ impl Lake {
         table.downcast_ref::<SourceTable>().unwrap().clone()
     }
 
+    /// What was rejected, as SQL tells it: source, line, text, error, total.
+    async fn rejected(&self) -> Vec<String> {
+        let sql = "SELECT source, line, text, error, total FROM rejected('t')";
+        let batches = self.engine.context().sql(sql).await.unwrap().collect().await.unwrap();
+        let cell = |batch: &RecordBatch, column: usize, row: usize| {
+            let column = batch.column(column);
+            match column.is_null(row) {
+                true => "NULL".to_owned(),
+                false => {
+                    datafusion::arrow::util::display::array_value_to_string(column, row).unwrap()
+                }
+            }
+        };
+        let rows = batches.iter().flat_map(|batch| {
+            (0..batch.num_rows()).map(move |row| {
+                let cells: Vec<_> = (0..5).map(|column| cell(batch, column, row)).collect();
+                cells.join("|")
+            })
+        });
+        rows.collect()
+    }
+
     async fn report(&self) -> Arc<Report> {
         self.table().await.source().report()
     }
@@ -266,6 +288,12 @@ async fn a_producer_that_sends_rubbish_or_half_a_message_is_dropped_alone() {
         assert!(warning.starts_with("producer ") && warning.contains(part), "{warning}");
     }
     assert!(!path.exists(), "the socket goes with the query");
+    let rejected = lake.rejected().await;
+    assert_eq!(rejected.len(), 3);
+    for (line, part) in rejected.iter().zip(["no message", "in the middle", "as Float64"]) {
+        assert!(line.starts_with("producer ") && line.contains(part), "{line}");
+        assert!(line.contains("|NULL|NULL|it ") && line.ends_with("|3"), "{line}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -282,10 +310,7 @@ async fn an_invalid_line_is_skipped_counted_and_kept() {
     assert_eq!(report.rejected(), 3);
     let lines = report.first_rejected();
     let numbered: Vec<_> = lines.iter().map(|l| (l.number, l.line.as_deref())).collect();
-    assert_eq!(
-        numbered,
-        [(Some(2), Some("two,b")), (Some(3), Some("3")), (Some(5), Some("5"))]
-    );
+    assert_eq!(numbered, [(Some(2), Some("two,b")), (Some(3), Some("3")), (Some(5), Some("5"))]);
     assert_eq!(lines[1].reason, "incorrect number of fields, expected 2 got 1");
     assert_eq!(lines[0].producer, "producer 1");
 }
@@ -521,6 +546,12 @@ async fn a_file_that_stays_broken_or_vanishes_is_skipped_with_a_warning() {
     let broken = report.take_warnings();
     assert!(broken[0].starts_with("file a.parquet is skipped: it is no whole"), "{broken:?}");
     assert!(broken[0].contains("has not changed for 50ms"), "{broken:?}");
+    let rejected = lake.rejected().await;
+    assert_eq!(rejected.len(), 1);
+    assert!(
+        rejected[0].starts_with("file a.parquet|NULL|NULL|is skipped: it is no"),
+        "{rejected:?}"
+    );
 
     let options = "OPTIONS (poll '2 ms', settle '1 hour')";
     lake.create("PARQUET", folder.to_str().unwrap(), options).await;
@@ -536,6 +567,10 @@ async fn a_file_that_stays_broken_or_vanishes_is_skipped_with_a_warning() {
     assert_eq!(
         report.take_warnings(),
         ["file a.parquet vanished before it was read and is skipped"]
+    );
+    assert_eq!(
+        lake.rejected().await,
+        ["file a.parquet|NULL|NULL|vanished before it was read and is skipped|1"]
     );
 }
 

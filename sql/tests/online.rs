@@ -230,3 +230,26 @@ async fn ctrl_c_publishes_and_the_same_statement_goes_on() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("model m exists"), "{text}");
 }
+
+/// What an optimizer keeps beside its moments is in the checkpoint too, and grows with the classes.
+#[tokio::test]
+async fn totals_of_adaptive_invariant_come_back_after_a_death() {
+    let database = Database::with(Arc::new(tempfile::tempdir().unwrap()), |_| {}).await;
+    write_parts(&database, 4, 250).await;
+    let folder = database.folder.path();
+    let create = create_parts(folder);
+    let train = TRAIN.replace("'adam'", "'adaptive_invariant'").replace("'900 rows'", "'90 rows'");
+    succeed(folder, &[&create, &train.replace("MODEL m ", "MODEL whole ")]);
+    let expected = state(folder, "whole");
+    assert!(expected.contains("norm_sum"), "{expected}");
+    for times in [1, 4, 9] {
+        let output = gradlake(folder)
+            .args(["-q", "-c", &create, "-c", &train])
+            .env(failpoints::VARIABLE, format!("publish-parameters:{times}"))
+            .output()
+            .unwrap();
+        assert!(output.status.code().is_none(), "publication {times} was passed");
+        succeed(folder, &[&create, &train]);
+        assert_eq!(state(folder, "m"), expected, "publication {times}");
+    }
+}

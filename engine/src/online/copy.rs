@@ -167,7 +167,12 @@ impl Copying {
                 Ok(None) => self.input = None,
                 Err(_) => {}
             }
-            for warning in self.query.table().source().report().take_warnings() {
+            let report = self.query.table().source().report();
+            let warnings = match self.input {
+                Some(_) => report.take_warnings(),
+                None => report.take_last_warnings(),
+            };
+            for warning in warnings {
                 (self.events)(Event::Warning(warning));
             }
             if self.is_due() {

@@ -156,9 +156,16 @@ fn check(plan: &LogicalPlan, reach: &mut Option<u64>, is_below_window: bool) -> 
         }
         other => {
             let name = other.display().to_string();
-            let name = name.split([':', ' ']).next().unwrap_or_default().to_owned();
+            let name = match other {
+                LogicalPlan::Join(_) => "a join",
+                LogicalPlan::Aggregate(_) => "GROUP BY or an aggregate",
+                LogicalPlan::Distinct(_) => "DISTINCT",
+                LogicalPlan::Sort(_) => "ORDER BY",
+                LogicalPlan::Union(_) => "UNION",
+                _ => name.split([':', ' ']).next().unwrap_or_default(),
+            };
             return plan_err!(
-                "the query over an unbounded table has a {name}, whose rows a checkpoint does not \
+                "the query over an unbounded table has {name}, whose rows a checkpoint does not \
                  hold; TRAIN and COPY take SELECT, WHERE, LIMIT and windows such as LAG or ROWS n \
                  PRECEDING"
             );

@@ -4,6 +4,7 @@
 mod publication;
 mod revision;
 mod start;
+mod upkeep;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,10 +26,10 @@ use super::learner::{Learner, Prepared};
 use super::query::StreamQuery;
 use super::report::Rate;
 use crate::event::{Event, EventSink, Position};
-use crate::options::{ClassWeights, PublishEvery, TrainOptions};
+use crate::options::{ClassWeights, TrainOptions};
 use crate::request::TrainRequest;
 use crate::session::Engine;
-use crate::source::{Lag, Ledger, ROW_COLUMN, Report};
+use crate::source::{Ledger, ROW_COLUMN, Report};
 use crate::training::{Pace, TrainingColumns, now_ms};
 
 pub use publication::Publisher;
@@ -39,8 +40,6 @@ use start::{learner, parent_of};
 const TICK: Duration = Duration::from_millis(50);
 /// Rows of one class alone after which a classifier gives up.
 const MOST_OF_ONE_CLASS: usize = 1_000_000;
-/// How often a stream publishes by default.
-const PUBLISH_EVERY: PublishEvery = PublishEvery::Time(Duration::from_secs(60));
 /// How an online training ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -75,7 +74,11 @@ pub struct OnlineTraining<'a> {
     first_version: u64,
     saves: bool,
     saved: Instant,
+    /// Rows of the source below it are in the last checkpoint.
+    saved_until: u64,
     published: Instant,
+    /// Rows of the last version.
+    published_rows: u64,
     next_publication: Option<u64>,
     publisher: Option<Publisher>,
     version: u64,
@@ -172,7 +175,9 @@ impl<'a> OnlineTraining<'a> {
             first_version,
             saves,
             saved: Instant::now(),
+            saved_until: consumed,
             published: Instant::now(),
+            published_rows: 0,
             next_publication: None,
             publisher,
             version: first_version.saturating_sub(1),
@@ -230,6 +235,11 @@ impl<'a> OnlineTraining<'a> {
         } else if self.query.is_none() {
             self.save(false).await?;
             return exec_err!("{}", Interrupt::MESSAGE);
+        } else if !self.is_replayable()
+            && let Some(rest) = self.rest.take()
+        {
+            // Nobody will send these rows again.
+            self.learn(&rest).await?;
         }
         self.tell();
         Ok(ended)
@@ -245,7 +255,10 @@ impl<'a> OnlineTraining<'a> {
             }
             None => self.columns.plan.clone(),
         };
-        let physical = state.create_physical_plan(&plan).await?;
+        let physical = match &self.query {
+            Some(_) => self.engine.plan_in_order(&plan).await?,
+            None => state.create_physical_plan(&plan).await?,
+        };
         let mut streams = execute_stream_partitioned(physical, state.task_ctx())?;
         if streams.len() == 1
             && let Some(only) = streams.pop()
@@ -400,7 +413,7 @@ impl<'a> OnlineTraining<'a> {
                 }
                 (None, None) => return exec_err!("the target has no values"),
             }
-            self.learner.learn(&prepared, start..end, &label, &weight)?;
+            self.learner.learn(&mut prepared, start..end, &label, &weight)?;
             self.consumed = taken.rows[end - 1] + 1;
             start = end;
             if let Some(next) = self.next_publication
@@ -463,99 +476,6 @@ impl<'a> OnlineTraining<'a> {
             return exec_err!("{}", crate::training::no_rows(self.intake.counted()));
         }
         Ok(())
-    }
-
-    /// What is due by the clock.
-    async fn look_after(&mut self) -> Result<()> {
-        self.tell_warnings(Report::take_warnings);
-        if let PublishEvery::Time(every) = self.options.publish_every.unwrap_or(PUBLISH_EVERY)
-            && self.publisher.is_some()
-            && self.published.elapsed() >= every
-            && self.learner.counts().0 > 0
-        {
-            return self.publish().await;
-        }
-        if self.saves && self.saved.elapsed() >= self.options.checkpoint_every {
-            self.save(false).await?;
-        }
-        Ok(())
-    }
-
-    /// The row count of the publication after `rows`.
-    fn publication_after(&self, rows: u64) -> Option<u64> {
-        match self.options.publish_every {
-            Some(PublishEvery::Rows(every)) if self.publisher.is_some() => {
-                Some((rows / every + 1) * every)
-            }
-            _ => None,
-        }
-    }
-
-    /// Saves a checkpoint of the rows that are consumed.
-    async fn save(&mut self, publishes: bool) -> Result<()> {
-        if !self.saves {
-            return Ok(());
-        }
-        self.intake.settle(self.consumed);
-        let reach = self.query.as_ref().map_or(0, |query| query.reach.unwrap_or(0));
-        let from = self.consumed.saturating_sub(reach);
-        if let Some(publisher) = &self.publisher {
-            self.engine.store.check_lease(&publisher.lease).await?;
-        }
-        let cursors = match self.query {
-            Some(_) => self.ledger.cursors_at(from),
-            None => vec![],
-        };
-        let (learner, state) = self.learner.save();
-        let progress = OnlineProgress::new(
-            self.started_ms,
-            (self.consumed, from),
-            cursors,
-            self.intake.counted().clone(),
-            self.learner.classes(),
-            learner,
-            self.first_version,
-            publishes,
-        );
-        let bytes = progress.to_bytes(&state)?;
-        let outlives = self.query.is_some();
-        let fingerprint = self.request.fingerprint();
-        self.engine.store.put_checkpoint(&self.request.name, &fingerprint, bytes, outlives).await?;
-        self.ledger.forget_before(from);
-        self.saved = Instant::now();
-        let rows = self.learner.counts().0;
-        (self.events)(Event::Checkpoint { until: Position::Row(rows) });
-        Ok(())
-    }
-
-    fn tell(&mut self) {
-        let rows = self.learner.counts().0;
-        let progressive = self.learner.progressive();
-        let recent = progressive.window();
-        let is_classifier = self.request.algorithm.is_classifier();
-        let event = Event::Streaming {
-            rows,
-            rows_per_second: self.pace.at(Instant::now(), rows).unwrap_or(0.0),
-            loss: progressive.all().mean_loss(),
-            recent_loss: recent.mean_loss(),
-            recent_accuracy: recent.accuracy().filter(|_| is_classifier),
-            recent_error: recent.mean_absolute_error().filter(|_| !is_classifier),
-            waiting: self.lag(),
-        };
-        (self.events)(event);
-    }
-
-    fn tell_warnings(&self, take: fn(&Report) -> Vec<String>) {
-        if let Some(query) = &self.query {
-            for warning in take(&query.table().source().report()) {
-                (self.events)(Event::Warning(warning));
-            }
-        }
-    }
-
-    /// What waits in the source, where it can tell.
-    fn lag(&self) -> Option<Lag> {
-        self.query.as_ref().and_then(|query| query.table().source().report().lag())
     }
 }
 

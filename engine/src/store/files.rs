@@ -239,7 +239,8 @@ fn create_local(file: &FilePath, bytes: &[u8]) -> std::io::Result<bool> {
     if file.exists() {
         return Ok(false);
     }
-    let mut staged = staged_in(folder)?;
+    let hidden = folder.join(".staged");
+    let mut staged = staged_in(&hidden)?;
     staged.write_all(bytes)?;
     staged.as_file().sync_all()?;
     let created = match std::fs::hard_link(staged.path(), file) {
@@ -248,19 +249,26 @@ fn create_local(file: &FilePath, bytes: &[u8]) -> std::io::Result<bool> {
         Err(error) => return Err(error),
     };
     drop(staged);
+    // It stays where another process is about to create a file.
+    let _ = std::fs::remove_dir(hidden);
     sync_folder(file)?;
     Ok(created)
 }
 
 /// A file under another name, which whoever may read the folder's other files may read. What a
 /// crash leaves of it stands in a hidden folder, which readers of tables pass over.
-fn staged_in(folder: &FilePath) -> std::io::Result<tempfile::NamedTempFile> {
-    let hidden = folder.join(".staged");
-    std::fs::create_dir_all(&hidden)?;
+fn staged_in(hidden: &FilePath) -> std::io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(hidden)
+    loop {
+        std::fs::create_dir_all(hidden)?;
+        match builder.tempfile_in(hidden) {
+            // Another process has just left, and deleted the folder behind it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            result => return result,
+        }
+    }
 }
 
 /// Checks that bytes are those that were written.

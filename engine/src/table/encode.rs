@@ -9,21 +9,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, RecordBatch, UInt32Array,
-    UInt64Array,
+    Array, ArrayRef, AsArray, Float32Array, RecordBatch, UInt32Array, UInt64Array,
 };
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::{
     DataType, Field, Float32Type, Schema, SchemaRef, UInt32Type, UInt64Type,
 };
-use datafusion::common::{Result, exec_datafusion_err, exec_err};
+use datafusion::common::{Result, exec_datafusion_err};
 use gradlake_udfs::batch::Width;
 use gradlake_udfs::encoder::{CodeMap, Column, Encoder, Values};
 use gradlake_udfs::kernels::rng::mix;
 use gradlake_udfs::model::Labels;
 use xxhash_rust::xxh3::Xxh3Default;
 
+use super::chunk::{EncodedChunk, fields, list};
 use super::chunks::Chunks;
 use super::raw::{RawData, RawTable, Skipped, Subset};
 use super::spill::{Place, SpillLog};
@@ -180,67 +180,6 @@ impl EncodedTable {
     pub fn chunk(&self, index: usize) -> Result<EncodedChunk> {
         EncodedChunk::new(self.width, &self.chunks.get(index)?)
     }
-}
-
-/// A chunk of encoded rows.
-#[derive(Clone, Debug)]
-pub struct EncodedChunk {
-    /// `[rows, d]`.
-    pub dense: Float32Array,
-    /// `[rows, c]`.
-    pub codes: UInt32Array,
-    /// `[rows]`.
-    pub label: Float32Array,
-    /// `[rows]`.
-    pub weight: Float32Array,
-}
-
-impl EncodedChunk {
-    fn new(width: Width, batch: &RecordBatch) -> Result<Self> {
-        let mut columns = batch.columns().iter();
-        let mut list = |wanted: bool| {
-            let list =
-                if wanted { columns.next()?.as_fixed_size_list_opt()? } else { return None };
-            let n = list.value_length() as usize;
-            Some(list.values().slice(list.offset() * n, list.len() * n))
-        };
-        let dense = list(width.dense > 0);
-        let codes = list(width.columns > 0);
-        let mut floats =
-            || columns.next().and_then(|c| c.as_primitive_opt::<Float32Type>().cloned());
-        let (Some(label), Some(weight)) = (floats(), floats()) else {
-            return exec_err!("an encoded chunk has lost a column");
-        };
-        Ok(Self {
-            dense: dense.map_or_else(|| Vec::<f32>::new().into(), |d| d.as_primitive().clone()),
-            codes: codes.map_or_else(|| Vec::<u32>::new().into(), |c| c.as_primitive().clone()),
-            label,
-            weight,
-        })
-    }
-}
-
-/// The columns of an encoded table, without the replica.
-pub(super) fn fields(width: Width) -> Vec<Field> {
-    let mut fields = vec![];
-    if width.dense > 0 {
-        fields.push(Field::new("features", list_type(DataType::Float32, width.dense), false));
-    }
-    if width.columns > 0 {
-        fields.push(Field::new("categories", list_type(DataType::UInt32, width.columns), false));
-    }
-    fields.push(Field::new("label", DataType::Float32, false));
-    fields.push(Field::new("weight", DataType::Float32, false));
-    fields
-}
-
-fn list_type(item: DataType, n: usize) -> DataType {
-    DataType::FixedSizeList(Arc::new(Field::new("item", item, false)), n as i32)
-}
-
-fn list(values: ArrayRef, n: usize) -> Result<ArrayRef> {
-    let item = Arc::new(Field::new("item", values.data_type().clone(), false));
-    Ok(Arc::new(FixedSizeListArray::try_new(item, n as i32, values, None)?))
 }
 
 /// Encoded rows that grow.

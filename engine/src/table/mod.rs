@@ -9,6 +9,7 @@
 //! query cut them into batches or partitions, nor on the number of threads, nor on what was
 //! spilled. That is why every pass goes over blocks of a fixed number of rows ([`BLOCK_ROWS`]).
 
+mod chunk;
 mod chunks;
 mod classes;
 mod collect;
@@ -30,6 +31,7 @@ pub use collect::{check_class_type, check_number_type};
 pub use encode::{EncodedTable, Encoding, Side};
 pub use fit::Fitted;
 pub use order::EpochOrder;
+pub use provider::Slice;
 pub use raw::{RawTable, Subset};
 pub use resources::Resources;
 pub use split::{Mask, SplitRule};

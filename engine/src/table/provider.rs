@@ -3,8 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt32Array};
-use datafusion::arrow::compute::take_record_batch;
+use datafusion::arrow::array::{RecordBatch, UInt32Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::streaming::StreamingTable;
@@ -13,8 +12,10 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use futures::StreamExt;
+use gradlake_udfs::batch::MiniBatch;
+use gradlake_udfs::round::{Partial, Round};
 
-use super::encode::fields;
+use super::chunk::{EncodedChunk, fields};
 use super::{EncodedTable, EpochOrder};
 
 /// Rows of a chunk below which it is not worth another thread to put them in order.
@@ -22,37 +23,85 @@ const SMALL: usize = 4096;
 /// Chunks that are made ready while one is learned from.
 const AHEAD: usize = 2;
 
+/// Rows of a table at most whose rounds run where they are asked for: planning a round takes longer
+/// than learning from so few rows.
+const DIRECT_ROWS: u64 = 8192;
+
+/// The rows `start..end` of an epoch, dealt to `replicas` replicas in runs of nearly equal length:
+/// replica `i` of `n` rows takes `[i n / replicas, (i + 1) n / replicas)`.
+#[derive(Clone, Debug)]
+pub struct Slice {
+    shares: Vec<Arc<Share>>,
+    schema: SchemaRef,
+    is_direct: bool,
+}
+
 impl EncodedTable {
-    /// The rows `start..end` of an epoch, dealt to `replicas` replicas in runs of nearly equal
-    /// length: replica `i` of `n` rows takes `[i n / replicas, (i + 1) n / replicas)`.
-    ///
-    /// # Errors
-    /// Never in practice: the partitions have the table's schema.
-    pub fn slice_provider(
+    /// A slice of an epoch.
+    pub fn slice(
         self: &Arc<Self>,
         order: &EpochOrder,
         start: u64,
         end: u64,
         replicas: usize,
-    ) -> Result<Arc<dyn TableProvider>> {
+    ) -> Slice {
         let mut columns = fields(self.width);
         columns.push(Field::new("replica", DataType::UInt32, false));
         let schema: SchemaRef = Arc::new(Schema::new(columns));
         let rows = end - start;
         let cut = |i: usize| start + rows * i as u64 / replicas as u64;
-        let partitions = (0..replicas)
-            .map(|i| {
-                Arc::new(Share {
-                    table: Arc::clone(self),
-                    schema: Arc::clone(&schema),
-                    order: order.clone(),
-                    start: cut(i),
-                    end: cut(i + 1),
-                    replica: i as u32,
-                }) as Arc<dyn PartitionStream>
-            })
-            .collect();
-        Ok(Arc::new(StreamingTable::try_new(schema, partitions)?))
+        let share = |i: usize| Share {
+            table: Arc::clone(self),
+            schema: Arc::clone(&schema),
+            order: order.clone(),
+            start: cut(i),
+            end: cut(i + 1),
+            replica: i as u32,
+        };
+        let shares = (0..replicas).map(|i| Arc::new(share(i))).collect();
+        let is_direct = self.rows() <= DIRECT_ROWS && self.chunks.spilled_bytes() == 0;
+        Slice { shares, schema, is_direct }
+    }
+}
+
+impl Slice {
+    /// The slice as a table of DataFusion, one partition per replica.
+    ///
+    /// # Errors
+    /// Never in practice: the partitions have the table's schema.
+    pub fn provider(&self) -> Result<Arc<dyn TableProvider>> {
+        let partitions = self.shares.iter().map(|share| Arc::clone(share) as _).collect();
+        Ok(Arc::new(StreamingTable::try_new(Arc::clone(&self.schema), partitions)?))
+    }
+
+    /// Whether a round over it is better run by [`Slice::run`] than planned.
+    pub fn is_direct(&self) -> bool {
+        self.is_direct
+    }
+
+    /// Runs a round without a plan: what the training aggregate does with the same rows, replica by
+    /// replica.
+    ///
+    /// # Errors
+    /// Those of the round.
+    pub fn run(&self, round: &dyn Round) -> Result<Vec<u8>> {
+        let mut partials = vec![];
+        for share in self.shares.iter().filter(|share| share.start < share.end) {
+            let mut replica = round.replica(share.replica)?;
+            for (chunk, from, to) in share.pieces() {
+                let rows = share.rows(chunk, from, to)?;
+                replica.update(&MiniBatch {
+                    rows: to - from,
+                    first_row: 0,
+                    dense: rows.dense.values(),
+                    codes: rows.codes.values(),
+                    label: rows.label.values(),
+                    weight: rows.weight.values(),
+                })?;
+            }
+            partials.push(Partial { replica: share.replica, bytes: replica.finish()? });
+        }
+        round.merge(&partials)
     }
 }
 
@@ -87,19 +136,18 @@ impl Share {
         pieces
     }
 
+    /// The rows `from..to` of a chunk in the order of the epoch.
+    fn rows(&self, chunk: u32, from: usize, to: usize) -> Result<EncodedChunk> {
+        let whole = self.table.chunk(chunk as usize)?;
+        Ok(match self.order.rows(chunk, whole.label.len()) {
+            Some(order) => whole.pick(&order[from..to], self.table.width),
+            None => whole.slice(from, to - from, self.table.width),
+        })
+    }
+
     fn load(&self, chunk: u32, from: usize, to: usize) -> Result<RecordBatch> {
-        let batch = self.table.chunks.get(chunk as usize)?;
-        let rows = to - from;
-        let piece = match self.order.rows(chunk, batch.num_rows()) {
-            Some(order) => {
-                let indices = UInt32Array::from(order[from..to].to_vec());
-                take_record_batch(&batch, &indices)?
-            }
-            None => batch.slice(from, rows),
-        };
-        let replica: ArrayRef = Arc::new(UInt32Array::from_value(self.replica, rows));
-        let columns = piece.columns().iter().cloned().chain([replica]).collect();
-        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+        let replica = Arc::new(UInt32Array::from_value(self.replica, to - from));
+        self.rows(chunk, from, to)?.batch(self.table.width, &self.schema, replica)
     }
 
     fn is_slow(&self, chunk: u32) -> bool {

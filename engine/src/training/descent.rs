@@ -99,10 +99,10 @@ impl DescentPlan {
             while progress.row < rows {
                 let end = rows.min(progress.row + self.round_rows);
                 let reference = format!("{}/{}/{}", self.reference, epoch, progress.row);
-                let table = self.train.slice_provider(&order, progress.row, end, self.replicas)?;
+                let slice = self.train.slice(&order, progress.row, end, self.replicas);
                 let round =
                     Arc::new(SgdRound::new(Arc::clone(&self.descent), Arc::new(state.clone()))?);
-                let bytes = match runner.run(&reference, Arc::clone(&round) as _, table).await {
+                let bytes = match runner.run(&reference, Arc::clone(&round) as _, &slice).await {
                     Ok(bytes) => bytes,
                     Err(error) if is_interrupt(&error) => {
                         progress.state = state.to_bytes();
@@ -171,9 +171,9 @@ impl DescentPlan {
         let learner: Arc<dyn Learner> = Arc::clone(&self.descent.learner);
         let round = LossRound::new(learner, Arc::new(state.parameters.clone()));
         let order = table.epoch_order(0, self.descent.seed, false);
-        let rows = table.slice_provider(&order, 0, table.rows(), EVALUATION_PARTITIONS)?;
+        let rows = table.slice(&order, 0, table.rows(), EVALUATION_PARTITIONS);
         let reference = format!("{}/{what}/{}", self.reference, state.steps);
-        let mut sum = LossRound::sum(&runner.run(&reference, Arc::new(round), rows).await?)?;
+        let mut sum = LossRound::sum(&runner.run(&reference, Arc::new(round), &rows).await?)?;
         sum.loss *= self.loss_scale;
         Ok(sum)
     }

@@ -81,9 +81,9 @@ async fn pass(
     what: &str,
 ) -> Result<Vec<u8>> {
     let order = table.epoch_order(0, 0, false);
-    let rows = table.slice_provider(&order, 0, table.rows(), PARTITIONS)?;
+    let rows = table.slice(&order, 0, table.rows(), PARTITIONS);
     let reference = format!("{}/{what}", training.reference);
-    training.runner.run(&reference, round, rows).await
+    training.runner.run(&reference, round, &rows).await
 }
 
 fn state(parameters: Vec<f32>, steps: u64, rows: u64) -> State {

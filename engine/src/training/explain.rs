@@ -92,8 +92,9 @@ async fn explain_stream(
         source.location(),
         source.kind()
     );
-    let query = engine.plan_in_order(&stream.numbered(&Arc::new(Ledger::new(0, vec![])), None)?);
-    let query = displayable(query.await?.as_ref()).indent(false).to_string();
+    let numbered = stream.numbered(&Arc::new(Ledger::new(0, vec![])), None)?;
+    let query = engine.plan_in_order(&numbered).await?;
+    let query = displayable(query.as_ref()).indent(false).to_string();
     let request = TrainRequest { options: options.clone(), ..request.clone() };
     let method = format!(
         "{}, mini-batches of {} row{} cut by their number alone",
@@ -232,7 +233,7 @@ async fn round_text(
     };
     let table = Arc::new(EncodedTable::empty(width));
     let order = table.epoch_order(0, options.seed, options.shuffle);
-    let provider = table.slice_provider(&order, 0, 0, replicas)?;
+    let provider = table.slice(&order, 0, 0, replicas).provider()?;
     let runner = RoundRunner::new(engine.training_state(), Arc::clone(&engine.registry));
     let reference = format!("{}/0/0", request.name);
     let parameters = Arc::new(vec![0.0; network.layout().len()]);

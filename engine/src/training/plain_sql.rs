@@ -119,7 +119,7 @@ async fn the_aggregate_in_plain_sql_is_a_round_of_train() {
         let table = encoded(&engine, &request, &model).await;
         assert_eq!(table.rows(), 1500);
         let order = table.epoch_order(0, request.options.seed, true);
-        let rows = table.slice_provider(&order, 0, table.rows(), replicas).unwrap();
+        let rows = table.slice(&order, 0, table.rows(), replicas).provider().unwrap();
         let context = engine.context();
         context.register_table("encoded", rows).unwrap();
         let descent = Arc::new(descent(&engine, &request, &model));

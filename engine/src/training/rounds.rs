@@ -14,6 +14,7 @@ use gradlake_udfs::resolver::StateResolver;
 use gradlake_udfs::round::Round;
 
 use crate::registry::Registry;
+use crate::table::Slice;
 
 /// Plans and runs rounds of one session.
 #[derive(Clone, Debug)]
@@ -52,15 +53,18 @@ impl RoundRunner {
         self.state.create_physical_plan(&self.plan(reference, table)?).await
     }
 
-    /// Runs `round` over `table` and returns its result.
+    /// Runs `round` over a slice of a table and returns its result.
     pub async fn run(
         &self,
         reference: &str,
         round: Arc<dyn Round>,
-        table: Arc<dyn TableProvider>,
+        slice: &Slice,
     ) -> Result<Vec<u8>> {
+        if slice.is_direct() {
+            return slice.run(round.as_ref());
+        }
         let _known = self.registry.register_round(reference, round);
-        let plan = self.physical_plan(reference, table).await?;
+        let plan = self.physical_plan(reference, slice.provider()?).await?;
         let context: Arc<TaskContext> = self.state.task_ctx();
         let batches = collect(plan, context).await?;
         let Some(batch) = batches.iter().find(|b| b.num_rows() == 1) else {

@@ -374,7 +374,7 @@ impl Learner for Network {
             return;
         }
         if self.is_single_linear() {
-            self.single_linear_scores(parameters, batch, out);
+            self.single_linear_scores(parameters, batch, &mut out[..batch.rows]);
             return;
         }
         self.forward(parameters, batch, None, scratch);

@@ -25,12 +25,14 @@ mod loss;
 #[cfg(test)]
 mod oracle;
 mod sgd;
+mod stepper;
 #[cfg(test)]
 mod touched;
 
 pub use exact::{GramRound, NewtonRound};
 pub use loss::LossRound;
-pub use sgd::{Descent, Interrupt, Progress, SgdRound, Stepper};
+pub use sgd::{Descent, Interrupt, Progress, SgdRound};
+pub use stepper::Stepper;
 
 /// What one replica learned from its share of the rows.
 #[derive(Clone, Debug, PartialEq)]

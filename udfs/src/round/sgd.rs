@@ -1,14 +1,15 @@
 //! Mini-batch descent: what a replica does with its rows in an iterative training.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion_common::{Result, exec_err, internal_err};
 
-use super::{Partial, Replica, Round};
-use crate::batch::{MiniBatch, NO_CATEGORY, Width};
-use crate::learner::{Learner, LossSum, Scratch, StepKey, Table};
-use crate::optimizer::invariant::{self, RowScratch};
+use super::stepper::is_wide;
+use super::{Partial, Replica, Round, Stepper};
+use crate::batch::{MiniBatch, Width};
+use crate::learner::{Learner, LossSum};
+use crate::optimizer::invariant;
 use crate::optimizer::{LazySgd, Optimizer, Schedule, StepSize};
 use crate::shards::Shards;
 use crate::state::State;
@@ -23,6 +24,11 @@ impl Progress {
     /// Rows learned so far.
     pub fn rows(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)
+    }
+
+    /// Counts rows.
+    pub(super) fn add(&self, rows: u64) {
+        self.rows.fetch_add(rows, Ordering::Relaxed);
     }
 
     /// Forgets what was counted.
@@ -113,7 +119,7 @@ impl Descent {
     }
 
     /// Whether replicas bring weights of the table of categories up to date when they are met.
-    fn is_lazy(&self) -> bool {
+    pub(super) fn is_lazy(&self) -> bool {
         let codes = self.batch_size.saturating_mul(self.learner.width().columns);
         LazySgd::fits(&self.optimizer, self.l1, self.l2) && is_wide(&self.learner.table(), codes)
     }
@@ -184,10 +190,9 @@ impl Round for SgdRound {
     }
 
     /// Parameters and moments average weighted by rows, but of an optimizer that takes rows (see
-    /// `invariant::merge`); rows and losses add as deltas. The step
-    /// count is the ancestor's plus the most steps that a replica made, for every optimizer: the
-    /// averaged moments have decayed that often, which is what Adam's bias correction and the
-    /// schedules want to know.
+    /// `invariant::merge`); rows and losses add as deltas. The step count is the ancestor's plus the
+    /// most steps that a replica made, for every optimizer: the averaged moments have decayed that
+    /// often, which is what Adam's bias correction and the schedules want to know.
     fn merge(&self, partials: &[Partial]) -> Result<Vec<u8>> {
         let base = self.start.as_ref();
         let mut states = Vec::with_capacity(partials.len());
@@ -254,14 +259,6 @@ fn average(
     }
 }
 
-/// The working memory of one shard.
-#[derive(Debug)]
-struct Shard {
-    scratch: Scratch,
-    gradient: Vec<f32>,
-    sum: LossSum,
-}
-
 /// Rows that wait for their mini-batch to fill.
 #[derive(Debug, Default)]
 struct Pending {
@@ -301,204 +298,6 @@ impl Pending {
     }
 }
 
-/// A state that is stepped mini-batch by mini-batch: what a replica of a round does, and what online
-/// learning does without end.
-#[derive(Debug)]
-pub struct Stepper {
-    descent: Arc<Descent>,
-    index: u32,
-    state: State,
-    shards: Vec<Mutex<Shard>>,
-    rows: RowScratch,
-    /// Whether the gradients of the table of categories are 0.
-    is_clean: bool,
-    lazy: Option<LazySgd>,
-}
-
-impl Stepper {
-    /// A stepper that starts from `state`, as the replica with this index: draws depend on it.
-    pub fn new(descent: Arc<Descent>, state: State, index: u32) -> Self {
-        let shards = descent.shards.max(1);
-        let shard_rows = descent.batch_size.div_ceil(shards);
-        let shards = (0..shards)
-            .map(|_| {
-                Mutex::new(Shard {
-                    scratch: descent.learner.scratch(shard_rows),
-                    gradient: vec![0.0; state.parameters.len()],
-                    sum: LossSum::default(),
-                })
-            })
-            .collect();
-        let rows = RowScratch::new(descent.learner.width(), descent.learner.outputs());
-        Self { descent, index, state, shards, rows, is_clean: true, lazy: None }
-    }
-
-    /// The same with L1 and L2 acting on a weight of the table of categories when a mini-batch meets it,
-    /// if mini-batches meet few. The state is up to date after [`Stepper::settle`] alone.
-    fn lazily(mut self) -> Self {
-        if self.descent.is_lazy() {
-            self.lazy = Some(LazySgd::new(self.descent.learner.table()));
-        }
-        self
-    }
-
-    /// Brings the state up to date.
-    fn settle(&mut self) {
-        if let Some(lazy) = &mut self.lazy {
-            lazy.settle_all(&mut self.state.parameters);
-        }
-    }
-
-    /// How it steps.
-    pub fn descent(&self) -> &Descent {
-        &self.descent
-    }
-
-    /// The state after the steps so far.
-    pub fn state(&self) -> &State {
-        &self.state
-    }
-
-    /// The state, when no more steps are made.
-    pub fn into_state(self) -> State {
-        self.state
-    }
-
-    /// One step on one mini-batch of at most `batch_size` rows.
-    ///
-    /// # Errors
-    /// When a stop was asked for.
-    pub fn step(&mut self, batch: &MiniBatch<'_>) -> Result<()> {
-        self.descent.interrupt.check()?;
-        if self.descent.optimizer.takes_rows() {
-            self.step_by_rows(batch)?;
-        } else {
-            self.step_by_gradient(batch)?;
-        }
-        self.state.steps += 1;
-        self.state.rows += batch.rows as u64;
-        self.descent.progress.rows.fetch_add(batch.rows as u64, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn step_by_rows(&mut self, batch: &MiniBatch<'_>) -> Result<()> {
-        let Self { descent, state, shards, rows, .. } = self;
-        let learner = descent.learner.as_ref();
-        let (Some(loss), Some(shard)) = (learner.linear_loss(), shards.first_mut()) else {
-            return internal_err!(
-                "{} was given a model that is not linear",
-                descent.optimizer.name()
-            );
-        };
-        let shard = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let sum = invariant::learn(
-            (learner, loss),
-            &descent.step_size(state.steps + 1),
-            batch,
-            &mut state.parameters,
-            &mut state.moments,
-            (&mut shard.scratch, rows),
-        );
-        state.round.add(sum);
-        Ok(())
-    }
-
-    fn step_by_gradient(&mut self, batch: &MiniBatch<'_>) -> Result<()> {
-        let Self { descent, index, state, shards, is_clean, lazy, .. } = self;
-        let step = state.steps + 1;
-        let size = descent.step_size(step);
-        let key = StepKey { seed: descent.seed, step: step | (u64::from(*index) << 48) };
-        let scale = 1.0 / batch.rows as f32;
-        let learner = descent.learner.as_ref();
-        let (n, table, codes) = (shards.len(), learner.table(), batch.codes);
-        // Where a gradient of 0 changes nothing, only what the mini-batch meets is visited.
-        let is_sparse =
-            lazy.is_some() || (is_wide(&table, codes.len()) && descent.optimizer.is_local(&size));
-        if is_sparse && !*is_clean {
-            for shard in shards.iter_mut() {
-                let shard = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
-                shard.gradient[table.range()].fill(0.0);
-            }
-        }
-        *is_clean = is_sparse;
-        if let Some(lazy) = lazy {
-            lazy.settle(codes, &mut state.parameters);
-        }
-        let (width, parameters) = (learner.width(), state.parameters.as_slice());
-        // Shares are cut by position: the same rows in the same shard on any machine.
-        let share = |i: usize| batch.rows * i / n;
-        let run = |i: usize, shard: &mut Shard| {
-            let rows = batch.slice(share(i), share(i + 1), width);
-            let (scratch, gradient) = (&mut shard.scratch, &mut shard.gradient);
-            shard.sum = if is_sparse {
-                learner.sparse_gradient(parameters, &rows, key, scale, scratch, gradient)
-            } else {
-                learner.gradient(parameters, &rows, key, scale, scratch, gradient)
-            };
-        };
-        if let [only] = shards.as_mut_slice() {
-            run(0, only.get_mut().unwrap_or_else(PoisonError::into_inner));
-        } else {
-            let shards: &[Mutex<Shard>] = shards;
-            descent.runner.run(n, &|i| {
-                run(i, &mut shards[i].lock().unwrap_or_else(PoisonError::into_inner));
-            });
-        }
-        let Some((first, rest)) = shards.split_first_mut() else {
-            return internal_err!("a replica without shards");
-        };
-        let first = first.get_mut().unwrap_or_else(PoisonError::into_inner);
-        state.round.add(first.sum);
-        for (i, shard) in rest.iter_mut().enumerate() {
-            let shard = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
-            state.round.add(shard.sum);
-            if is_sparse {
-                let of_shard = batch.slice(share(i + 1), share(i + 2), width).codes;
-                add_touched(&mut first.gradient, &mut shard.gradient, &table, of_shard);
-            } else {
-                add(&mut first.gradient, &shard.gradient);
-            }
-        }
-        let (layout, optimizer) = (learner.layout(), &descent.optimizer);
-        let (parameters, gradient) = (&mut state.parameters, &mut first.gradient);
-        let moments = &mut state.moments;
-        match lazy {
-            Some(lazy) => lazy.step(layout, &size, codes, parameters, gradient),
-            None if is_sparse => {
-                let touched = (&table, codes);
-                optimizer.step_touched(layout, &size, touched, parameters, gradient, moments);
-            }
-            None => optimizer.step(layout, &size, parameters, gradient, moments),
-        }
-        Ok(())
-    }
-}
-
-/// Whether a table is so much longer than a mini-batch has categories that to visit these, at random
-/// and more than once, costs less than a pass over the table.
-fn is_wide(table: &Table, codes: usize) -> bool {
-    table.categories / 8 > codes
-}
-
-/// `sum += other`.
-fn add(sum: &mut [f32], other: &[f32]) {
-    for (sum, g) in sum.iter_mut().zip(other) {
-        *sum += g;
-    }
-}
-
-/// `sum += other`, in the table of `other` only the rows of `codes`, which are 0 afterwards.
-fn add_touched(sum: &mut [f32], other: &mut [f32], table: &Table, codes: &[u32]) {
-    let range = table.range();
-    add(&mut sum[..range.start], &other[..range.start]);
-    add(&mut sum[range.end..], &other[range.end..]);
-    for code in codes.iter().filter(|code| **code != NO_CATEGORY) {
-        let row = table.row(*code);
-        add(&mut sum[row.clone()], &other[row.clone()]);
-        other[row].fill(0.0);
-    }
-}
-
 /// One copy of the state, learning from rows as they come.
 #[derive(Debug)]
 struct SgdReplica {
@@ -524,7 +323,7 @@ impl SgdReplica {
 
 impl Replica for SgdReplica {
     fn update(&mut self, rows: &MiniBatch<'_>) -> Result<()> {
-        let descent = &self.stepper.descent;
+        let descent = self.stepper.descent();
         let (size, width) = (descent.batch_size, descent.learner.width());
         let mut start = 0;
         if self.pending.rows > 0 {
@@ -549,6 +348,6 @@ impl Replica for SgdReplica {
     fn finish(&mut self) -> Result<Vec<u8>> {
         self.flush()?;
         self.stepper.settle();
-        Ok(self.stepper.state.to_bytes())
+        Ok(self.stepper.state().to_bytes())
     }
 }

@@ -36,7 +36,8 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let n = args.threads.max(1);
     if args.layers.is_empty() {
-        let reading = |threads| together(threads, || vec![1.0; FLOATS], |data: &mut Vec<f32>| read(data));
+        let reading =
+            |threads| together(threads, || vec![1.0; FLOATS], |data: &mut Vec<f32>| read(data));
         let products = |threads| together(threads, square, Step::pass);
         return crate::print(&json!({
             "threads": n,

@@ -36,7 +36,7 @@ impl OnlineTraining<'_> {
         self.check_finite()?;
         // After a damaged checkpoint, the one before it leads to rows that have a version already.
         if self.is_resumed && self.is_published().await? {
-            self.published = Instant::now();
+            (self.published, self.published_rows) = (Instant::now(), self.learner.counts().0);
             return Ok(());
         }
         self.save(true).await?;
@@ -51,7 +51,7 @@ impl OnlineTraining<'_> {
         let store = &self.engine.store;
         let version = store.publish(&model, Publish::Replace, keep, Some(&publisher.lease)).await?;
         self.version = version;
-        self.published = Instant::now();
+        (self.published, self.published_rows) = (Instant::now(), model.rows);
         if self.engine.following.is_followed(&model.name) {
             let model = Model { version, ..model.clone() };
             self.engine.following.revise(&Arc::new(Scorer::new(Arc::new(model))?));

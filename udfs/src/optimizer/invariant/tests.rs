@@ -108,8 +108,8 @@ fn plain(loss: Loss, k: usize, rows: &Rows, l1: f64, l2: f64) -> (Vec<f64>, f64)
     let mut sum = 0.0;
     for row in 0..rows.label.len() {
         let mut x = vec![0.0f64; inputs];
-        for i in 0..3 {
-            x[i] = f64::from(rows.dense[3 * row + i]);
+        for (x, number) in x.iter_mut().zip(&rows.dense[3 * row..3 * row + 3]) {
+            *x = f64::from(*number);
         }
         if rows.codes[row] != NO_CATEGORY {
             x[3 + rows.codes[row] as usize] = 1.0;

@@ -1,0 +1,131 @@
+//! A chunk of encoded rows, and its columns.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, RecordBatch, UInt32Array,
+};
+use datafusion::arrow::datatypes::{DataType, Field, Float32Type, SchemaRef};
+use datafusion::common::{Result, exec_err};
+use gradlake_udfs::batch::Width;
+
+/// A chunk of encoded rows.
+#[derive(Clone, Debug)]
+pub struct EncodedChunk {
+    /// `[rows, d]`.
+    pub dense: Float32Array,
+    /// `[rows, c]`.
+    pub codes: UInt32Array,
+    /// `[rows]`.
+    pub label: Float32Array,
+    /// `[rows]`.
+    pub weight: Float32Array,
+}
+
+impl EncodedChunk {
+    pub(super) fn new(width: Width, batch: &RecordBatch) -> Result<Self> {
+        let mut columns = batch.columns().iter();
+        let mut list = |wanted: bool| {
+            let list =
+                if wanted { columns.next()?.as_fixed_size_list_opt()? } else { return None };
+            let n = list.value_length() as usize;
+            Some(list.values().slice(list.offset() * n, list.len() * n))
+        };
+        let dense = list(width.dense > 0);
+        let codes = list(width.columns > 0);
+        let mut floats =
+            || columns.next().and_then(|c| c.as_primitive_opt::<Float32Type>().cloned());
+        let (Some(label), Some(weight)) = (floats(), floats()) else {
+            return exec_err!("an encoded chunk has lost a column");
+        };
+        Ok(Self {
+            dense: dense.map_or_else(|| Vec::<f32>::new().into(), |d| d.as_primitive().clone()),
+            codes: codes.map_or_else(|| Vec::<u32>::new().into(), |c| c.as_primitive().clone()),
+            label,
+            weight,
+        })
+    }
+
+    /// The rows with these numbers, in this order.
+    pub(super) fn pick(&self, rows: &[u32], width: Width) -> Self {
+        Self {
+            dense: pick(self.dense.values(), width.dense, rows).into(),
+            codes: pick(self.codes.values(), width.columns, rows).into(),
+            label: pick(self.label.values(), 1, rows).into(),
+            weight: pick(self.weight.values(), 1, rows).into(),
+        }
+    }
+
+    /// `rows` rows from `first` on.
+    pub(super) fn slice(&self, first: usize, rows: usize, width: Width) -> Self {
+        Self {
+            dense: self.dense.slice(first * width.dense, rows * width.dense),
+            codes: self.codes.slice(first * width.columns, rows * width.columns),
+            label: self.label.slice(first, rows),
+            weight: self.weight.slice(first, rows),
+        }
+    }
+
+    /// The rows as a batch of `schema`: the columns of [`fields`], and then the replica.
+    ///
+    /// # Errors
+    /// Never in practice: the columns have the width of the table.
+    pub(super) fn batch(
+        self,
+        width: Width,
+        schema: &SchemaRef,
+        replica: ArrayRef,
+    ) -> Result<RecordBatch> {
+        let mut columns: Vec<ArrayRef> = vec![];
+        if width.dense > 0 {
+            columns.push(list(Arc::new(self.dense), width.dense)?);
+        }
+        if width.columns > 0 {
+            columns.push(list(Arc::new(self.codes), width.columns)?);
+        }
+        columns.push(Arc::new(self.label));
+        columns.push(Arc::new(self.weight));
+        columns.push(replica);
+        Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+    }
+}
+
+/// Rows of `n` values each, in another order. Copying whole rows is several times faster than Arrow's
+/// `take` of lists, which picks value by value.
+fn pick<T: Copy>(values: &[T], n: usize, rows: &[u32]) -> Vec<T> {
+    let mut out = Vec::with_capacity(n * rows.len());
+    match n {
+        0 => {}
+        1 => out.extend(rows.iter().map(|row| values[*row as usize])),
+        n => {
+            for row in rows {
+                let start = *row as usize * n;
+                out.extend_from_slice(&values[start..start + n]);
+            }
+        }
+    }
+    out
+}
+
+/// The columns of an encoded table, without the replica.
+pub(super) fn fields(width: Width) -> Vec<Field> {
+    let mut fields = vec![];
+    if width.dense > 0 {
+        fields.push(Field::new("features", list_type(DataType::Float32, width.dense), false));
+    }
+    if width.columns > 0 {
+        fields.push(Field::new("categories", list_type(DataType::UInt32, width.columns), false));
+    }
+    fields.push(Field::new("label", DataType::Float32, false));
+    fields.push(Field::new("weight", DataType::Float32, false));
+    fields
+}
+
+fn list_type(item: DataType, n: usize) -> DataType {
+    DataType::FixedSizeList(Arc::new(Field::new("item", item, false)), n as i32)
+}
+
+pub(super) fn list(values: ArrayRef, n: usize) -> Result<ArrayRef> {
+    let item = Arc::new(Field::new("item", values.data_type().clone(), false));
+    Ok(Arc::new(FixedSizeListArray::try_new(item, n as i32, values, None)?))
+}
