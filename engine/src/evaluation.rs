@@ -73,7 +73,8 @@ pub fn evaluate_plan(
         .into_iter()
         .map(|(part, name)| (part.to_owned(), free_name(name, &mut taken)))
         .collect();
-    let predicted = predict_plan(state, with_actual, &Predictor::Fixed(Arc::clone(scorer)), options)?;
+    let predicted =
+        predict_plan(state, with_actual, &Predictor::Fixed(Arc::clone(scorer)), options)?;
     let part = |wanted: &str| {
         let name = names.iter().find(|(part, _)| part == wanted).map(|(_, name)| name.clone());
         name.map(|name| Expr::Column(Column::from_name(name)))

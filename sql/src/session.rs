@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::common::plan_err;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{internal_err, plan_err};
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{DdlStatement, Expr, LogicalPlan};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::DataFrame;
-use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::parser::{CreateExternalTable, Statement as DfStatement};
+use datafusion::sql::planner::object_name_to_table_reference;
+use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
 use futures::StreamExt;
 use gradlake_engine::catalog::MODEL_CATALOG;
 use gradlake_engine::event::EventSink;
@@ -222,7 +224,30 @@ impl Session {
             }
             self.pinned.pin(model, scorer);
         }
-        self.engine.context().state().statement_to_plan(statement).await
+        match statement {
+            DfStatement::CreateExternalTable(create) => self.created_table(create).await,
+            statement => self.engine.context().state().statement_to_plan(statement).await,
+        }
+    }
+
+    /// Plans CREATE EXTERNAL TABLE. Planning looks for every table that a statement names, and finds
+    /// files by their paths too: a FIFO or folder that is called as its table would be opened, and
+    /// what a producer has written to the FIFO would be lost. So the table has another name meanwhile.
+    async fn created_table(&self, mut create: CreateExternalTable) -> Result<LogicalPlan> {
+        let state = self.engine.context().state();
+        let folds = state.config_options().sql_parser.enable_ident_normalization;
+        let definition = create.to_string();
+        // No path has a zero in it.
+        let other = ObjectName::from(vec![Ident::with_quote('"', "\0")]);
+        let name = std::mem::replace(&mut create.name, other);
+        let statement = DfStatement::CreateExternalTable(create);
+        let plan = state.statement_to_plan(statement).await?;
+        let LogicalPlan::Ddl(DdlStatement::CreateExternalTable(mut plan)) = plan else {
+            return internal_err!("CREATE EXTERNAL TABLE has another plan");
+        };
+        plan.name = object_name_to_table_reference(name, folds)?;
+        plan.definition = Some(definition);
+        Ok(LogicalPlan::Ddl(DdlStatement::CreateExternalTable(plan)))
     }
 
     /// A TRAIN statement with its query planned and its options checked.
@@ -330,7 +355,11 @@ impl Session {
         }))
     }
 
-    async fn run(&self, plan: LogicalPlan, events: &EventSink) -> Result<SendableRecordBatchStream> {
+    async fn run(
+        &self,
+        plan: LogicalPlan,
+        events: &EventSink,
+    ) -> Result<SendableRecordBatchStream> {
         let is_query = !matches!(
             plan,
             LogicalPlan::Ddl(_)

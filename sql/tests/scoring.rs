@@ -159,11 +159,10 @@ async fn copied() -> (Database, String, String) {
     database.rows(train).await;
     let folder = database.folder.path();
     let create = create_parts(folder);
-    let expected = format!(
-        "SELECT row, predicted_z FROM (PREDICT MODEL m AS \
-         SELECT *, lag(b) OVER (ORDER BY row) AS before FROM 'parts/') AS scored WHERE a > 0.3 ORDER BY row"
-    );
-    let expected = succeed(folder, &[&expected]);
+    let expected = "SELECT row, predicted_z FROM (PREDICT MODEL m AS \
+                    SELECT *, lag(b) OVER (ORDER BY row) AS before FROM 'parts/') AS scored \
+                    WHERE a > 0.3 ORDER BY row";
+    let expected = succeed(folder, &[expected]);
     assert!(expected.lines().count() > 3000);
     (database, create, expected)
 }

@@ -299,7 +299,7 @@ fn options(
 fn folder(engine: &Engine, copy: &CopyTo) -> Result<Files> {
     let url = &copy.output_url;
     let name = url.rsplit('/').next().unwrap_or_default();
-    if name.contains('.') && name.trim_matches('.') != "" {
+    if name.contains('.') && !name.trim_matches('.').is_empty() {
         return plan_err!(
             "COPY of an unbounded table writes file after file into a folder, but '{url}' names \
              one file; write '{url}/' if it is a folder"

@@ -60,6 +60,8 @@ struct Watched {
     status: TrainingStatus,
     /// Rows of members that are done.
     before: u64,
+    /// Rows of an epoch.
+    rows: u64,
     pace: Pace,
     is_new: bool,
 }
@@ -72,7 +74,8 @@ impl Watched {
                 (status.epoch, status.rows) = (Some(0), *rows);
                 status.rows_per_second = self.pace.at(now, *rows);
             }
-            Event::Started { .. } => {
+            Event::Started { rows, .. } => {
+                self.rows = *rows;
                 self.before = match status.epoch {
                     // Rows that were only read.
                     Some(0) | None => 0,
@@ -87,7 +90,8 @@ impl Watched {
                 status.rows_per_second = self.pace.at(now, status.rows);
             }
             Event::Epoch { epoch, loss, rows_per_second, .. } => {
-                status.epoch = Some(*epoch);
+                let rows = epoch.saturating_mul(self.rows);
+                (status.epoch, status.rows) = (Some(*epoch), self.before.saturating_add(rows));
                 status.loss = Some(*loss);
                 status.rows_per_second = Some(*rows_per_second);
             }
@@ -125,7 +129,7 @@ impl Monitor {
             started_ms: now_ms(),
             ..TrainingStatus::default()
         };
-        let watched = Watched { status, before: 0, pace: Pace::default(), is_new: true };
+        let watched = Watched { status, before: 0, rows: 0, pace: Pace::default(), is_new: true };
         let shared = Arc::new(Shared { watched: Mutex::new(watched), end: Notify::new() });
         let (store, lease, own) = (store.clone(), lease.clone(), Arc::clone(&shared));
         let task = tokio::spawn(async move {
@@ -193,6 +197,7 @@ mod tests {
         let mut watched = Watched {
             status: TrainingStatus::default(),
             before: 0,
+            rows: 0,
             pace: Pace::default(),
             is_new: false,
         };
@@ -223,6 +228,15 @@ mod tests {
         assert_eq!((one.epoch, one.rows, one.loss), (Some(2), 200, Some(0.5)));
         tell(started);
         assert_eq!(tell(progress(1, 50)).rows, 250);
+        let epoch = tell(Event::Epoch {
+            epoch: 2,
+            epochs: 2,
+            loss: 0.25,
+            eval_loss: None,
+            learning_rate: 0.1,
+            rows_per_second: 9.0,
+        });
+        assert_eq!((epoch.epoch, epoch.rows, epoch.rows_per_second), (Some(2), 400, Some(9.0)));
         let stream = tell(Event::Streaming {
             rows: 7,
             rows_per_second: 3.0,

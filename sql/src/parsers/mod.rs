@@ -99,9 +99,7 @@ fn parse_statement(script: &Script<'_>, tokens: &[TokenWithSpan]) -> Result<Stat
         }
         "SHOW" if cursor.take_words(&["SHOW", "MODELS"]) => Statement::ShowModels,
         // Whoever has seen SHOW MODELS tries the plural.
-        "SHOW"
-            if ["TRAINING", "TRAININGS"].iter().any(|w| cursor.take_words(&["SHOW", w])) =>
-        {
+        "SHOW" if ["TRAINING", "TRAININGS"].iter().any(|w| cursor.take_words(&["SHOW", w])) => {
             Statement::ShowTraining
         }
         "DESCRIBE" | "DESC" if describe_parser::is_ours(&cursor) => {
