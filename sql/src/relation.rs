@@ -10,7 +10,7 @@ use datafusion::logical_expr::planner::{
 };
 use datafusion::sql::sqlparser::ast::TableFactor;
 use gradlake_engine::Engine;
-use gradlake_engine::event::EventSink;
+use gradlake_engine::event::{Event, EventSink};
 use gradlake_engine::prediction::PredictOptions;
 use gradlake_udfs::scorer::Scorer;
 
@@ -21,8 +21,9 @@ use crate::statements::PredictRows;
 #[derive(Default)]
 pub struct PinnedModels {
     scorers: RwLock<HashMap<ModelUse, Arc<Scorer>>>,
-    /// Where events of the statement go that is being planned.
-    events: RwLock<Option<EventSink>>,
+    /// Where events of the statement go that is being planned. (Not held longer than by whoever runs
+    /// it: a sink that is dropped tells its other end that the statement is over.)
+    events: RwLock<Option<Weak<dyn Fn(Event) + Send + Sync>>>,
 }
 
 impl fmt::Debug for PinnedModels {
@@ -44,12 +45,12 @@ impl PinnedModels {
 
     /// Says where events of the statement go that is planned next.
     pub fn tell(&self, events: &EventSink) {
-        *self.events.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(events));
+        *self.events.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::downgrade(events));
     }
 
     fn events(&self) -> EventSink {
         let events = self.events.read().unwrap_or_else(PoisonError::into_inner);
-        events.clone().unwrap_or_else(|| Arc::new(|_event| {}))
+        events.as_ref().and_then(Weak::upgrade).unwrap_or_else(|| Arc::new(|_event| {}))
     }
 }
 
