@@ -17,13 +17,16 @@ use gradlake_udfs::scorer::Scorer;
 use crate::parsers::ModelUse;
 use crate::statements::PredictRows;
 
+/// Where events go, as long as somebody holds it.
+type WeakSink = Weak<dyn Fn(Event) + Send + Sync>;
+
 /// Models by name and version, as the running statement has pinned them.
 #[derive(Default)]
 pub struct PinnedModels {
     scorers: RwLock<HashMap<ModelUse, Arc<Scorer>>>,
     /// Where events of the statement go that is being planned. (Not held longer than by whoever runs
     /// it: a sink that is dropped tells its other end that the statement is over.)
-    events: RwLock<Option<Weak<dyn Fn(Event) + Send + Sync>>>,
+    events: RwLock<Option<WeakSink>>,
 }
 
 impl fmt::Debug for PinnedModels {

@@ -124,13 +124,13 @@ impl Meter {
         self.stream.as_ref().map_or(0, |stream| stream.rows)
     }
 
-    /// How a stream goes, for a line of its own: `12,345 rows, 678 rows/s, loss 0.3456, accuracy
+    /// How a stream goes, for a line of its own: `12,345 rows, 678/s, loss 0.3456, accuracy
     /// 0.912, lag 3 files`.
     pub fn stream_line(&self) -> String {
         let Some(stream) = &self.stream else { return String::new() };
         let mut parts = vec![rows(stream.rows)];
         if stream.rate > 0.0 {
-            parts.push(format!("{} rows/s", rate(stream.rate)));
+            parts.push(format!("{}/s", rate(stream.rate)));
         }
         parts.extend(stream.loss.map(|loss| format!("loss {}", figure(loss))));
         parts.extend(stream.accuracy.map(|accuracy| format!("accuracy {accuracy:.3}")));
@@ -358,7 +358,7 @@ mod tests {
         assert!(meter.status(now + Duration::from_secs(75)).ends_with("  v17 1 min 15 s"));
         assert_eq!(
             meter.stream_line(),
-            "1,234,567 rows, 45,123 rows/s, loss 0.3012, accuracy 0.912, lag 12 files"
+            "1,234,567 rows, 45,123/s, loss 0.3012, accuracy 0.912, lag 12 files"
         );
         let event = Event::Streaming {
             rows: 1,

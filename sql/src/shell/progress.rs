@@ -466,8 +466,8 @@ mod tests {
             [
                 "training m: every row once, as it comes",
                 "resumed from the checkpoint after 1,000 rows",
-                "published m, version 4: 1,200 rows, 50 rows/s, loss 0.2500, accuracy 0.875",
-                "m: 1,300 rows, 50 rows/s, loss 0.2500, accuracy 0.875",
+                "published m, version 4: 1,200 rows, 50/s, loss 0.2500, accuracy 0.875",
+                "m: 1,300 rows, 50/s, loss 0.2500, accuracy 0.875",
             ]
         );
     }
@@ -486,7 +486,7 @@ mod tests {
             memory.text().lines().collect::<Vec<_>>(),
             [
                 "resumed from the checkpoint after 1,000 rows",
-                "published m, version 4: 1,200 rows, 50 rows/s, loss 0.2500, accuracy 0.875",
+                "published m, version 4: 1,200 rows, 50/s, loss 0.2500, accuracy 0.875",
             ]
         );
     }
