@@ -349,12 +349,12 @@ async fn a_clock_that_runs_backwards() {
         .status()
         .unwrap();
     assert!(built.success());
-    let years = Command::new("sh")
+    let moved = Command::new("sh")
         .args(["-c", "a=$(date +%s); sleep 2; b=$(date +%s); echo $((b - a))"])
         .env("LD_PRELOAD", &library)
         .output()
         .unwrap();
-    let went: i64 = String::from_utf8(years.stdout).unwrap().trim().parse().unwrap();
+    let went: i64 = String::from_utf8(moved.stdout).unwrap().trim().parse().unwrap();
     assert!(went < 100, "the clock went {went} s");
 
     let train = "TRAIN MODEL m USING linear_regression TARGET z \
