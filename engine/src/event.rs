@@ -82,6 +82,8 @@ pub enum Event {
         /// What it held.
         from: Position,
     },
+    /// Rows of a stream are copied into files, until somebody asks for the end.
+    Copying,
     /// Something the user should know, in one sentence.
     Warning(String),
     /// Something good to know that is no reason to worry (the warehouse is made), in one sentence.

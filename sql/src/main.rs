@@ -1,5 +1,6 @@
 //! The binary `gradlake`.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// Chunks of some megabytes come and go for hours. The system's allocator keeps what it was given back
@@ -15,12 +16,13 @@ const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 /// 1.3 GB. Who does not has it kept for the next chunk, as faults on fresh pages can take longer than
 /// reading what is written to them.
 fn purge_delay() -> std::ffi::c_long {
-    let is_bounded = std::env::args().any(|argument| argument.starts_with("--memory-limit"));
+    let is_limit = |argument: OsString| argument.to_string_lossy().starts_with("--memory-limit");
+    let is_bounded = std::env::args_os().any(is_limit);
     if is_bounded { 0 } else { 1000 }
 }
 
 fn main() -> ExitCode {
-    #[allow(unsafe_code, reason = "a C function that sets a number; nothing is allocated yet")]
+    #[allow(unsafe_code, reason = "a C function that sets a number; no other thread runs yet")]
     unsafe {
         libmimalloc_sys::mi_option_set(PURGE_DELAY, purge_delay());
     }

@@ -340,9 +340,10 @@ impl Session {
             && is_unbounded(&copy.input)?
         {
             refuse_pinned(&copy.input)?;
-            return self.engine.copy_stream(copy, text, events).await;
+            let files = self.engine.copy_stream(copy, text, &events).await?;
+            return with_warnings(files, &plan, &events);
         }
-        if !models.is_empty() && !matches!(plan, LogicalPlan::Ddl(_)) && is_unbounded(&plan)? {
+        if !matches!(plan, LogicalPlan::Ddl(_)) && is_unbounded(&plan)? {
             refuse_pinned(&plan)?;
         }
         let stream = self.run(plan, &events).await?;

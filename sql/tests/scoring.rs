@@ -6,7 +6,7 @@
 
 mod common;
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -280,4 +280,29 @@ async fn a_death_around_a_file_changes_nothing() {
             std::fs::remove_dir_all(folder.join("scored")).unwrap();
         }
     }
+}
+
+/// Ctrl-C writes what was taken; the same statement goes on behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ctrl_c_writes_what_was_taken() {
+    let (database, create, expected) = copied().await;
+    let folder = database.folder.path();
+    let endless = create.replace("'end' 'when_empty', ", "");
+    let child = gradlake(folder)
+        .args(["-c", &endless, "-c", &COPY.replace("'150 rows'", "'1 hour'")])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(!folder.join("scored").exists(), "no file was due");
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("interrupting: the copy writes the rows that it has taken"), "{text}");
+    let rows = written(folder);
+    assert!(rows.lines().count() > 1 && expected.starts_with(&rows), "{rows}");
+    succeed(folder, &[&create, COPY]);
+    assert_eq!(written(folder), expected);
 }

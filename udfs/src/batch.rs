@@ -57,3 +57,48 @@ impl<'a> MiniBatch<'a> {
         }
     }
 }
+
+/// Encoded rows that own their values, and grow.
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
+    /// `[rows, d]`, row-major.
+    pub dense: Vec<f32>,
+    /// `[rows, c]`, row-major.
+    pub codes: Vec<u32>,
+    /// `[rows]`: as of [`MiniBatch::label`].
+    pub label: Vec<f32>,
+    /// `[rows]`: as of [`MiniBatch::weight`].
+    pub weight: Vec<f32>,
+}
+
+impl Rows {
+    /// No rows, with room for some.
+    pub fn with_capacity(width: Width, rows: usize) -> Self {
+        Self {
+            dense: Vec::with_capacity(rows * width.dense),
+            codes: Vec::with_capacity(rows * width.columns),
+            label: Vec::with_capacity(rows),
+            weight: Vec::with_capacity(rows),
+        }
+    }
+
+    /// Takes a copy of a row of `from`.
+    pub fn push(&mut self, from: &Self, row: usize, width: Width) {
+        self.dense.extend_from_slice(&from.dense[row * width.dense..(row + 1) * width.dense]);
+        self.codes.extend_from_slice(&from.codes[row * width.columns..(row + 1) * width.columns]);
+        self.label.push(from.label[row]);
+        self.weight.push(from.weight[row]);
+    }
+
+    /// All rows as one mini-batch.
+    pub fn batch(&self) -> MiniBatch<'_> {
+        MiniBatch {
+            rows: self.label.len(),
+            first_row: 0,
+            dense: &self.dense,
+            codes: &self.codes,
+            label: &self.label,
+            weight: &self.weight,
+        }
+    }
+}

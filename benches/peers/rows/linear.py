@@ -36,46 +36,41 @@ def whole(bench, name, work, peer, threads, reads, batch, sides, passes, target,
     )
 
 
-def sgd(bench):
-    """Process start to saved model, 5 epochs."""
+def descent(bench, name, epochs, program, kept, more, peer, threads, reads, batch, target, before):
+    """Process start to saved model, some epochs of steps, beside a peer's program that trains into
+    the file or folder `kept` (with `more` arguments), and has its loss checked by the same program."""
     file = bench.data("numbers", N)
     train = (
-        "TRAIN OR REPLACE MODEL sgd USING logistic_regression TARGET label WITH (solver = 'sgd', "
-        f"epochs = 5, l2 = 0.0001, schedule = 'cosine', split = 'none', keep_versions = 1) FROM '{file}'"
+        f"TRAIN OR REPLACE MODEL steps USING logistic_regression TARGET label WITH (solver = 'sgd', "
+        f"epochs = {epochs}, l2 = 0.0001, schedule = 'cosine', split = 'none', keep_versions = 1) "
+        f"FROM '{file}'"
     )
-    model = bench.temp("sgd.pickle")
     ours = Side(bench.shell(train))
-    theirs = Side(bench.program("sklearn_sgd.py", "train", file, model, 5))
+    theirs = Side(bench.program(program, "train", file, kept, *more), before=before)
     race([ours, theirs], bench.repeat)
     holdout = bench.data("numbers-holdout", 200_000)
-    loss = run(bench.program("sklearn_sgd.py", "check", model, holdout)).json["log_loss"]
+    loss = run(bench.program(program, "check", kept, holdout)).json["log_loss"]
     yield whole(
-        bench, "sgd-5", "process to saved model, 5 SGD epochs", "scikit-learn SGDClassifier",
-        f"{bench.cores} / 1", "pyarrow, zstd Parquet", "256 / 1", (ours, theirs), 5, 8,
-        close("log_loss", holdout_loss(bench, "sgd"), loss, 0.002),
+        bench, name, f"process to saved model, {epochs} SGD epoch{'s' if epochs > 1 else ''}", peer,
+        threads, reads, batch, (ours, theirs), epochs, target,
+        close("log_loss", holdout_loss(bench, "steps"), loss, 0.002),
+    )
+
+
+def sgd(bench):
+    """Process start to saved model, 5 epochs."""
+    yield from descent(
+        bench, "sgd-5", 5, "sklearn_sgd.py", bench.temp("sgd.pickle"), [5],
+        "scikit-learn SGDClassifier", f"{bench.cores} / 1", "pyarrow, zstd Parquet", "256 / 1", 8, None,
     )
 
 
 def one_epoch(bench):
     """One epoch against ClickHouse, both as whole processes."""
-    file = bench.data("numbers", N)
-    train = (
-        "TRAIN OR REPLACE MODEL once USING logistic_regression TARGET label WITH (solver = 'sgd', "
-        f"epochs = 1, l2 = 0.0001, schedule = 'cosine', split = 'none', keep_versions = 1) FROM '{file}'"
-    )
-    folder = bench.temp("chdb")
-    ours = Side(bench.shell(train))
-    theirs = Side(
-        bench.program("chdb_logistic.py", "train", file, folder),
-        before=lambda: bench.forget("chdb"),
-    )
-    race([ours, theirs], bench.repeat)
-    holdout = bench.data("numbers-holdout", 200_000)
-    loss = run(bench.program("chdb_logistic.py", "check", folder, holdout)).json["log_loss"]
-    yield whole(
-        bench, "sgd-1", "process to saved model, 1 epoch", "ClickHouse stochasticLogisticRegression",
-        f"{bench.cores} / {bench.cores}", "chdb file(), zstd Parquet", "256 / 256", (ours, theirs), 1, 2,
-        close("log_loss", holdout_loss(bench, "once"), loss, 0.002),
+    yield from descent(
+        bench, "sgd-1", 1, "chdb_logistic.py", bench.temp("chdb"), [],
+        "ClickHouse stochasticLogisticRegression", f"{bench.cores} / {bench.cores}",
+        "chdb file(), zstd Parquet", "256 / 256", 2, lambda: bench.forget("chdb"),
     )
 
 

@@ -70,6 +70,7 @@ fn report_schema() -> SchemaRef {
 impl Engine {
     /// Runs COPY of an unbounded table and returns a row for each file: its name, its rows, and the
     /// rows of all files. `text` is the copied query; the same one goes on where it stood.
+    /// [`Engine::interrupt`] ends it with a last file.
     ///
     /// # Errors
     /// When the query or the options do not allow it, or the folder has files of something else.
@@ -77,7 +78,7 @@ impl Engine {
         self: &Arc<Self>,
         copy: &CopyTo,
         text: String,
-        events: EventSink,
+        events: &EventSink,
     ) -> Result<SendableRecordBatchStream> {
         let copying = Copying::open(self, copy, text, events).await?;
         let rows = futures::stream::try_unfold(copying, |mut copying| async move {
@@ -91,7 +92,6 @@ impl Engine {
 struct Copying {
     engine: Arc<Engine>,
     query: StreamQuery,
-    events: EventSink,
     files: Files,
     commit_every: PublishEvery,
     properties: WriterProperties,
@@ -114,7 +114,7 @@ impl Copying {
         engine: &Arc<Engine>,
         copy: &CopyTo,
         text: String,
-        events: EventSink,
+        events: &EventSink,
     ) -> Result<Self> {
         let Some(query) = StreamQuery::of(&copy.input)? else {
             return plan_err!("the query of COPY reads no unbounded table");
@@ -128,12 +128,12 @@ impl Copying {
         let input = engine.run_in_order(&query.numbered(&ledger, from)?).await?;
         let pool = &engine.context().runtime_env().memory_pool;
         let memory = MemoryConsumer::new("COPY of a stream").register(pool);
-        query.warn_of_losses("the last file", &events);
+        query.warn_of_losses("the last file", events);
         engine.interrupt.clear();
+        events(Event::Copying);
         Ok(Self {
             engine: Arc::clone(engine),
             query,
-            events,
             files,
             commit_every,
             properties,
@@ -166,14 +166,6 @@ impl Copying {
                 Ok(Some(batch)) => self.take(&batch?, left)?,
                 Ok(None) => self.input = None,
                 Err(_) => {}
-            }
-            let report = self.query.table().source().report();
-            let warnings = match self.input {
-                Some(_) => report.take_warnings(),
-                None => report.take_last_warnings(),
-            };
-            for warning in warnings {
-                (self.events)(Event::Warning(warning));
             }
             if self.is_due() {
                 return self.commit().await.map(Some);

@@ -15,7 +15,7 @@ use datafusion::logical_expr::{
 };
 
 use crate::event::{Event, EventSink};
-use crate::source::{Cursor, Ledger, ROW_COLUMN, SourceTable};
+use crate::source::{Cursor, Ledger, ROW_COLUMN, SourceTable, source_tables};
 
 /// A query over one unbounded table.
 #[derive(Clone, Debug)]
@@ -53,16 +53,7 @@ pub fn is_unbounded(plan: &LogicalPlan) -> Result<bool> {
 /// # Errors
 /// When it reads several.
 pub fn unbounded_table(plan: &LogicalPlan) -> Result<Option<SourceTable>> {
-    let mut found: Vec<SourceTable> = vec![];
-    plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node
-            && let Ok(provider) = source_as_provider(&scan.source)
-            && let Some(table) = (provider.as_ref() as &dyn Any).downcast_ref::<SourceTable>()
-        {
-            found.push(table.clone());
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
+    let mut found = source_tables(plan)?;
     if found.len() > 1 {
         return plan_err!(
             "the query reads {} unbounded tables; TRAIN and COPY take rows from one",

@@ -45,7 +45,7 @@ pub use rejected::rejected_function;
 pub use report::{Lag, Rejected, Report};
 pub use scan::SourceScan;
 pub use socket::SocketSource;
-pub use table::{ROW_COLUMN, SourceTable};
+pub use table::{ROW_COLUMN, SourceTable, source_tables};
 
 /// Rows of a batch that a source hands on at most.
 pub const BATCH_ROWS: usize = 8192;

@@ -1,19 +1,16 @@
 //! The warnings of sources, told while a query reads them.
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::common::Result;
 use datafusion::common::runtime::SpawnedTask;
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::datasource::source_as_provider;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
 
-use super::{Report, SourceTable};
+use super::{Report, source_tables};
 use crate::event::{Event, EventSink};
 
 /// How often the sources are asked.
@@ -71,17 +68,11 @@ impl Notices {
 /// The reports of the unbounded tables that a plan reads, each once.
 fn reports(plan: &LogicalPlan) -> Result<Vec<Arc<Report>>> {
     let mut found: Vec<Arc<Report>> = vec![];
-    plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node
-            && let Ok(provider) = source_as_provider(&scan.source)
-            && let Some(table) = (provider.as_ref() as &dyn Any).downcast_ref::<SourceTable>()
-        {
-            let report = table.source().report();
-            if !found.iter().any(|known| Arc::ptr_eq(known, &report)) {
-                found.push(report);
-            }
+    for table in source_tables(plan)? {
+        let report = table.source().report();
+        if !found.iter().any(|known| Arc::ptr_eq(known, &report)) {
+            found.push(report);
         }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
+    }
     Ok(found)
 }

@@ -1,16 +1,17 @@
 //! A source as a table of DataFusion.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::tree_node::TreeNode;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, plan_err};
-use datafusion::datasource::TableType;
+use datafusion::datasource::{TableType, source_as_provider};
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, SortExpr, TableProviderFilterPushDown};
+use datafusion::logical_expr::{Expr, LogicalPlan, SortExpr, TableProviderFilterPushDown};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr, create_lex_ordering};
 use datafusion::physical_plan::ExecutionPlan;
@@ -73,6 +74,24 @@ impl SourceTable {
             ..self.clone()
         })
     }
+}
+
+/// The unbounded tables that a plan scans, in subqueries too.
+///
+/// # Errors
+/// Never in practice.
+pub fn source_tables(plan: &LogicalPlan) -> Result<Vec<SourceTable>> {
+    let mut found = vec![];
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Ok(provider) = source_as_provider(&scan.source)
+            && let Some(table) = (provider.as_ref() as &dyn Any).downcast_ref::<SourceTable>()
+        {
+            found.push(table.clone());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
 }
 
 #[async_trait]

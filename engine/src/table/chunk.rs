@@ -5,9 +5,9 @@ use std::sync::Arc;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, RecordBatch, UInt32Array,
 };
-use datafusion::arrow::datatypes::{DataType, Field, Float32Type, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Float32Type};
 use datafusion::common::{Result, exec_err};
-use gradlake_udfs::batch::Width;
+use gradlake_udfs::batch::{MiniBatch, Rows, Width};
 
 /// A chunk of encoded rows.
 #[derive(Clone, Debug)]
@@ -66,16 +66,23 @@ impl EncodedChunk {
         }
     }
 
-    /// The rows as a batch of `schema`: the columns of [`fields`], and then the replica.
+    /// The rows as kernels take them.
+    pub fn mini_batch(&self) -> MiniBatch<'_> {
+        MiniBatch {
+            rows: self.label.len(),
+            first_row: 0,
+            dense: self.dense.values(),
+            codes: self.codes.values(),
+            label: self.label.values(),
+            weight: self.weight.values(),
+        }
+    }
+
+    /// The columns of [`fields`].
     ///
     /// # Errors
     /// Never in practice: the columns have the width of the table.
-    pub(super) fn batch(
-        self,
-        width: Width,
-        schema: &SchemaRef,
-        replica: ArrayRef,
-    ) -> Result<RecordBatch> {
+    pub(super) fn columns(self, width: Width) -> Result<Vec<ArrayRef>> {
         let mut columns: Vec<ArrayRef> = vec![];
         if width.dense > 0 {
             columns.push(list(Arc::new(self.dense), width.dense)?);
@@ -85,9 +92,24 @@ impl EncodedChunk {
         }
         columns.push(Arc::new(self.label));
         columns.push(Arc::new(self.weight));
-        columns.push(replica);
-        Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+        Ok(columns)
     }
+}
+
+impl From<Rows> for EncodedChunk {
+    fn from(rows: Rows) -> Self {
+        Self {
+            dense: rows.dense.into(),
+            codes: rows.codes.into(),
+            label: rows.label.into(),
+            weight: rows.weight.into(),
+        }
+    }
+}
+
+/// Bytes of an encoded row.
+pub(super) fn row_bytes(width: Width) -> usize {
+    4 * (width.dense + width.columns + 2)
 }
 
 /// Rows of `n` values each, in another order. Copying whole rows is several times faster than Arrow's
@@ -125,7 +147,7 @@ fn list_type(item: DataType, n: usize) -> DataType {
     DataType::FixedSizeList(Arc::new(Field::new("item", item, false)), n as i32)
 }
 
-pub(super) fn list(values: ArrayRef, n: usize) -> Result<ArrayRef> {
+fn list(values: ArrayRef, n: usize) -> Result<ArrayRef> {
     let item = Arc::new(Field::new("item", values.data_type().clone(), false));
     Ok(Arc::new(FixedSizeListArray::try_new(item, n as i32, values, None)?))
 }

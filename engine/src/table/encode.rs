@@ -1,32 +1,23 @@
 //! Encodes rows for learning: in the order of the query, or fully shuffled, within the memory
 //! limit or beyond it.
-//!
-//! A full shuffle orders rows by a random key of their position. Rows are dealt into buckets of
-//! neighbouring keys as they come, buckets are spilled when memory runs out, and then each is
-//! sorted alone: the order is the same however much of it went over the disk.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, Float32Array, RecordBatch, UInt32Array, UInt64Array,
-};
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::filter_record_batch;
-use datafusion::arrow::datatypes::{
-    DataType, Field, Float32Type, Schema, SchemaRef, UInt32Type, UInt64Type,
-};
+use datafusion::arrow::datatypes::{Float32Type, Schema, SchemaRef, UInt32Type};
 use datafusion::common::{Result, exec_datafusion_err};
-use gradlake_udfs::batch::Width;
+use gradlake_udfs::batch::{Rows, Width};
 use gradlake_udfs::encoder::{CodeMap, Column, Encoder, Values};
 use gradlake_udfs::kernels::rng::mix;
 use gradlake_udfs::model::Labels;
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::chunk::{EncodedChunk, fields, list};
+use super::chunk::{EncodedChunk, fields, row_bytes};
 use super::chunks::Chunks;
 use super::raw::{RawData, RawTable, Skipped, Subset};
-use super::spill::{Place, SpillLog};
+use super::shuffle::Buckets;
 use super::split::Mask;
 use super::weights::{Factors, factors};
 use super::{EpochOrder, Fitted, Resources};
@@ -35,15 +26,10 @@ use crate::options::ClassWeights;
 /// Share of the memory limit up to which encoded rows stay in memory; the rest is for replicas and
 /// what runs beside them.
 const ENCODED_SHARE: f64 = 0.875;
-/// Share of the memory limit up to which rows are shuffled in memory: buckets grow by doubling, so
-/// they may hold twice what they need.
-const SHUFFLE_SHARE: f64 = 0.5;
 /// Bytes of a chunk, about: many mini-batches, and quick to read back.
 const CHUNK_BYTES: usize = 4 << 20;
 /// Rows of a chunk at least and at most.
 const CHUNK_ROWS: (usize, usize) = (1024, 65_536);
-/// Bytes of a bucket of the shuffle, about.
-const BUCKET_BYTES: u64 = 16 << 20;
 /// What the keys of the shuffle are for.
 const SHUFFLE: u64 = 0x73_6875_6666;
 
@@ -182,46 +168,6 @@ impl EncodedTable {
     }
 }
 
-/// Encoded rows that grow.
-#[derive(Debug, Default)]
-struct Rows {
-    dense: Vec<f32>,
-    codes: Vec<u32>,
-    label: Vec<f32>,
-    weight: Vec<f32>,
-}
-
-impl Rows {
-    fn with_capacity(width: Width, rows: usize) -> Self {
-        Self {
-            dense: Vec::with_capacity(rows * width.dense),
-            codes: Vec::with_capacity(rows * width.columns),
-            label: Vec::with_capacity(rows),
-            weight: Vec::with_capacity(rows),
-        }
-    }
-
-    fn push(&mut self, from: &Self, row: usize, width: Width) {
-        self.dense.extend_from_slice(&from.dense[row * width.dense..(row + 1) * width.dense]);
-        self.codes.extend_from_slice(&from.codes[row * width.columns..(row + 1) * width.columns]);
-        self.label.push(from.label[row]);
-        self.weight.push(from.weight[row]);
-    }
-
-    fn columns(self, width: Width) -> Result<Vec<ArrayRef>> {
-        let mut columns = vec![];
-        if width.dense > 0 {
-            columns.push(list(Arc::new(Float32Array::from(self.dense)), width.dense)?);
-        }
-        if width.columns > 0 {
-            columns.push(list(Arc::new(UInt32Array::from(self.codes)), width.columns)?);
-        }
-        columns.push(Arc::new(Float32Array::from(self.label)));
-        columns.push(Arc::new(Float32Array::from(self.weight)));
-        Ok(columns)
-    }
-}
-
 /// Cuts rows into chunks.
 struct Builder {
     width: Width,
@@ -261,7 +207,7 @@ impl Builder {
         }
         let next = Rows::with_capacity(self.width, next);
         let rows = std::mem::replace(&mut self.rows, next);
-        let columns = rows.columns(self.width)?;
+        let columns = EncodedChunk::from(rows).columns(self.width)?;
         for column in &columns {
             let data = column.to_data();
             let values = data.child_data().first().unwrap_or(&data);
@@ -271,11 +217,6 @@ impl Builder {
         }
         self.chunks.push(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
-}
-
-/// Bytes of an encoded row.
-fn row_bytes(width: Width) -> usize {
-    4 * (width.dense + width.columns + 2)
 }
 
 /// The encoding of one side.
@@ -452,123 +393,4 @@ fn drop_unlabelled(rows: &mut Rows, positions: &mut Vec<u64>, width: Width) -> u
     *rows = kept;
     *positions = kept_positions;
     dropped as u64
-}
-
-/// Rows by neighbouring random keys.
-struct Buckets {
-    width: Width,
-    schema: SchemaRef,
-    /// Keys are shifted right by this to give their bucket.
-    shift: u32,
-    buckets: Vec<(Rows, Vec<u64>)>,
-    spilled: BTreeMap<usize, Vec<Place>>,
-    log: Option<SpillLog>,
-    resources: Resources,
-    reservation: datafusion::execution::memory_pool::MemoryReservation,
-}
-
-impl Buckets {
-    fn new(width: Width, rows: u64, resources: &Resources) -> Result<Self> {
-        let bytes = rows * (row_bytes(width) as u64 + 8);
-        let count = (bytes / BUCKET_BYTES).max(1).next_power_of_two().min(4096);
-        let mean = rows as f64 / count as f64;
-        // Six standard deviations above the mean: hardly a bucket ever grows.
-        let expected = if count == 1 { rows as usize } else { (mean + 6.0 * mean.sqrt()) as usize };
-        // No more than fits before buckets are spilled: room that is touched a little costs whole
-        // (huge) pages of every bucket.
-        let room = resources.room(SHUFFLE_SHARE) / (row_bytes(width) + 8) / count as usize;
-        let capacity = expected.min(room.max(1));
-        let mut fields = fields(width);
-        fields.push(Field::new("key", DataType::UInt64, false));
-        Ok(Self {
-            width,
-            schema: Arc::new(Schema::new(fields)),
-            shift: 64 - count.trailing_zeros(),
-            buckets: (0..count)
-                .map(|_| (Rows::with_capacity(width, capacity), Vec::with_capacity(capacity)))
-                .collect(),
-            spilled: BTreeMap::new(),
-            log: None,
-            resources: resources.clone(),
-            reservation: resources.reservation("shuffle of training rows"),
-        })
-    }
-
-    /// Makes room for some rows, spilling what is there if there is none.
-    fn reserve(&mut self, rows: usize) -> Result<()> {
-        let bytes = rows * (row_bytes(self.width) + 8);
-        if self.resources.try_reserve(&self.reservation, bytes, SHUFFLE_SHARE) {
-            return Ok(());
-        }
-        self.spill()?;
-        self.reservation.resize(0);
-        self.resources.reserve(&self.reservation, bytes, "shuffling the training rows")
-    }
-
-    fn push(&mut self, from: &Rows, row: usize, key: u64) {
-        let bucket = key.checked_shr(self.shift).unwrap_or(0) as usize;
-        let (rows, keys) = &mut self.buckets[bucket];
-        rows.push(from, row, self.width);
-        keys.push(key);
-    }
-
-    fn spill(&mut self) -> Result<()> {
-        for (index, (rows, keys)) in self.buckets.iter_mut().enumerate() {
-            if keys.is_empty() {
-                continue;
-            }
-            let log = match &mut self.log {
-                Some(log) => log,
-                none => none.insert(SpillLog::create(&self.resources, "shuffling training rows")?),
-            };
-            let n = keys.len();
-            let taken = std::mem::replace(rows, Rows::with_capacity(self.width, n));
-            let taken_keys = std::mem::replace(keys, Vec::with_capacity(n));
-            let mut columns = taken.columns(self.width)?;
-            columns.push(Arc::new(UInt64Array::from(taken_keys)));
-            let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
-            self.spilled.entry(index).or_default().push(log.append(&batch)?);
-        }
-        Ok(())
-    }
-
-    /// Calls `f` with every row in the order of the keys.
-    fn finish(mut self, mut f: impl FnMut(&Rows, usize) -> Result<()>) -> Result<()> {
-        for index in 0..self.buckets.len() {
-            self.resources.check_interrupt()?;
-            let (tail, tail_keys) = std::mem::take(&mut self.buckets[index]);
-            let tail_bytes = tail_keys.len() * (row_bytes(self.width) + 8);
-            let (rows, keys) = match (self.spilled.get(&index), &self.log) {
-                (Some(places), Some(log)) => {
-                    let (mut rows, mut keys) = (Rows::default(), vec![]);
-                    for place in places {
-                        let batch = log.read(*place)?;
-                        let part = EncodedChunk::new(self.width, &batch)?;
-                        rows.dense.extend_from_slice(part.dense.values());
-                        rows.codes.extend_from_slice(part.codes.values());
-                        rows.label.extend_from_slice(part.label.values());
-                        rows.weight.extend_from_slice(part.weight.values());
-                        let own = batch.column(batch.num_columns() - 1);
-                        keys.extend_from_slice(own.as_primitive::<UInt64Type>().values());
-                    }
-                    rows.dense.extend_from_slice(&tail.dense);
-                    rows.codes.extend_from_slice(&tail.codes);
-                    rows.label.extend_from_slice(&tail.label);
-                    rows.weight.extend_from_slice(&tail.weight);
-                    keys.extend_from_slice(&tail_keys);
-                    (rows, keys)
-                }
-                _ => (tail, tail_keys),
-            };
-            // Within a bucket rows stand by position, so a stable sort settles equal keys.
-            let mut order: Vec<u32> = (0..keys.len() as u32).collect();
-            order.sort_by_key(|row| keys[*row as usize]);
-            for row in order {
-                f(&rows, row as usize)?;
-            }
-            drop(rows);
-            self.reservation.shrink(tail_bytes.min(self.reservation.size()));
-        }
-        Ok(())
-    }
 }

@@ -19,6 +19,7 @@ mod order;
 mod provider;
 mod raw;
 mod resources;
+mod shuffle;
 mod spill;
 mod split;
 mod weights;

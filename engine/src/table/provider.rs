@@ -12,7 +12,6 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use futures::StreamExt;
-use gradlake_udfs::batch::MiniBatch;
 use gradlake_udfs::round::{Partial, Round};
 
 use super::chunk::{EncodedChunk, fields};
@@ -89,15 +88,7 @@ impl Slice {
         for share in self.shares.iter().filter(|share| share.start < share.end) {
             let mut replica = round.replica(share.replica)?;
             for (chunk, from, to) in share.pieces() {
-                let rows = share.rows(chunk, from, to)?;
-                replica.update(&MiniBatch {
-                    rows: to - from,
-                    first_row: 0,
-                    dense: rows.dense.values(),
-                    codes: rows.codes.values(),
-                    label: rows.label.values(),
-                    weight: rows.weight.values(),
-                })?;
+                replica.update(&share.rows(chunk, from, to)?.mini_batch())?;
             }
             partials.push(Partial { replica: share.replica, bytes: replica.finish()? });
         }
@@ -147,7 +138,9 @@ impl Share {
 
     fn load(&self, chunk: u32, from: usize, to: usize) -> Result<RecordBatch> {
         let replica = Arc::new(UInt32Array::from_value(self.replica, to - from));
-        self.rows(chunk, from, to)?.batch(self.table.width, &self.schema, replica)
+        let mut columns = self.rows(chunk, from, to)?.columns(self.table.width)?;
+        columns.push(replica);
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 
     fn is_slow(&self, chunk: u32) -> bool {

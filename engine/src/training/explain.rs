@@ -48,8 +48,9 @@ pub async fn explain(
     let parent = engine.parent(request).await?;
     let columns = TrainingColumns::resolve(&state, request, parent.as_ref())?;
     if let Some(stream) = StreamQuery::of(&columns.plan)? {
-        Engine::refuse_unbounded(&columns.plan, "EXPLAIN ANALYZE")
-            .or_else(|refused| if analyze { Err(refused) } else { Ok(()) })?;
+        if analyze {
+            Engine::refuse_unbounded(&columns.plan, "EXPLAIN ANALYZE")?;
+        }
         return explain_stream(engine, request, &columns, &stream, parent.is_some()).await;
     }
     let query = state.create_physical_plan(&columns.plan).await?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::common::{Result, exec_datafusion_err};
-use gradlake_udfs::batch::{MiniBatch, Width};
+use gradlake_udfs::batch::Width;
 use gradlake_udfs::learner::{Learner, Loss, Network, probabilities};
 use gradlake_udfs::metrics::{Confusion, LogLoss, Ranking, Residuals};
 use gradlake_udfs::model::{Labels, NetworkSpec};
@@ -53,14 +53,7 @@ fn for_each_row(
     let mut z = vec![0.0; BLOCK * outputs];
     for index in 0..table.chunk_count() {
         let chunk = table.chunk(index)?;
-        let rows = MiniBatch {
-            rows: chunk.label.len(),
-            first_row: 0,
-            dense: chunk.dense.values(),
-            codes: chunk.codes.values(),
-            label: chunk.label.values(),
-            weight: chunk.weight.values(),
-        };
+        let rows = chunk.mini_batch();
         for start in (0..rows.rows).step_by(BLOCK) {
             let block = rows.slice(start, rows.rows.min(start + BLOCK), width);
             network.scores(parameters, &block, &mut scratch, &mut z);

@@ -28,6 +28,12 @@ const STREAM_PACE: Duration = Duration::from_secs(10);
 /// Between two lines about reading at least: it is often over before the first one.
 const READING_PACE: Duration = Duration::from_secs(2);
 
+/// What an interruption does to a training, and to a copy of a stream.
+const TRAINING_STOPS: &str = "interrupting: the training stops at its next mini-batch and keeps its \
+                              checkpoint; Ctrl-C again stops it at once";
+const COPY_STOPS: &str = "interrupting: the copy writes the rows that it has taken; Ctrl-C again stops \
+                          it at once";
+
 /// Shows the events of one statement.
 #[derive(Clone)]
 pub struct Progress(Arc<Mutex<State>>);
@@ -36,7 +42,8 @@ struct State {
     look: Look,
     console: Output,
     meter: Meter,
-    training: bool,
+    /// What an interruption does, where it is more than to drop a query.
+    stop: Option<&'static str>,
     bar: Option<ProgressBar>,
     /// An epoch that came too soon after another: printed when nothing newer follows.
     pending: Option<String>,
@@ -55,7 +62,7 @@ impl Progress {
             look,
             console,
             meter: Meter::new(now),
-            training: false,
+            stop: None,
             bar: None,
             pending: None,
             next_line: now,
@@ -71,9 +78,10 @@ impl Progress {
         Arc::new(move |event| progress.state().show(event, Instant::now()))
     }
 
-    /// Whether a training began: then an interruption leaves a checkpoint.
-    pub fn is_training(&self) -> bool {
-        self.state().training
+    /// What to say of an interruption, where the statement ends well when it is asked to; None where
+    /// it is simply dropped.
+    pub fn stop(&self) -> Option<&'static str> {
+        self.state().stop
     }
 
     /// Prints a line without tearing the bar.
@@ -94,15 +102,19 @@ impl Progress {
 impl State {
     fn show(&mut self, event: Event, now: Instant) {
         self.meter.observe(&event, now);
-        self.training |= matches!(
-            event,
+        match event {
             Event::Started { .. }
-                | Event::Progress { .. }
-                | Event::Streaming { .. }
-                | Event::Epoch { .. }
-                | Event::Resumed { .. }
-                | Event::Checkpoint { .. }
-        );
+            | Event::Progress { .. }
+            | Event::Streaming { .. }
+            | Event::Epoch { .. }
+            | Event::Resumed { .. }
+            | Event::Checkpoint { .. } => self.stop = Some(TRAINING_STOPS),
+            Event::Copying => self.stop = Some(COPY_STOPS),
+            Event::Reading { .. }
+            | Event::Warning(_)
+            | Event::Note(_)
+            | Event::Published { .. } => {}
+        }
         if let Event::Warning(text) = &event {
             return self.line(&format!("warning: {text}"));
         }
@@ -157,7 +169,7 @@ impl State {
                 self.published(&model, version, now);
             }
             Event::Resumed { .. } | Event::Note(_) => self.plain(&event),
-            Event::Warning(_) => {}
+            Event::Warning(_) | Event::Copying => {}
         }
     }
 
@@ -187,7 +199,7 @@ impl State {
                 bar.set_prefix("reading");
                 bar.set_message(rows(n));
             }
-            Event::Checkpoint { .. } | Event::Warning(_) => {}
+            Event::Checkpoint { .. } | Event::Warning(_) | Event::Copying => {}
             // The row that TRAIN returns says the version; that of a stream may wait in a table.
             Event::Published { model, version } if self.meter.is_stream() => {
                 self.published(&model, version, now);
@@ -344,7 +356,7 @@ mod tests {
         for (i, event) in events().into_iter().enumerate() {
             progress.state().show(event, start + pause * i as u32);
         }
-        assert!(progress.is_training());
+        assert_eq!(progress.stop(), Some(TRAINING_STOPS));
         progress.clear();
         memory.text()
     }
@@ -419,7 +431,9 @@ mod tests {
     fn reading_alone_is_no_training() {
         let progress = Progress::new(Look::Quiet, Memory::default().output());
         progress.sink()(Event::Reading { rows: 1 });
-        assert!(!progress.is_training());
+        assert_eq!(progress.stop(), None);
+        progress.sink()(Event::Copying);
+        assert_eq!(progress.stop(), Some(COPY_STOPS));
     }
     /// Rows of a stream, a version, and nothing for a while.
     fn stream(progress: &Progress) {
@@ -460,7 +474,7 @@ mod tests {
         let memory = Memory::default();
         let progress = Progress::new(Look::Lines, memory.output());
         stream(&progress);
-        assert!(progress.is_training());
+        assert_eq!(progress.stop(), Some(TRAINING_STOPS));
         assert_eq!(
             memory.text().lines().collect::<Vec<_>>(),
             [

@@ -164,8 +164,9 @@ impl Runner {
         }
     }
 
-    /// Waits for a statement. A training is asked to stop, so that it keeps its checkpoint; a
-    /// query, and a training that was asked before, is dropped and has no result.
+    /// Waits for a statement. A training is asked to stop, so that it keeps its checkpoint, and a
+    /// copy of a stream, so that it writes what it has; a query, and whoever was asked before, is
+    /// dropped and has no result.
     async fn wait(
         &mut self,
         task: &mut JoinHandle<Result<Option<u64>, Failure>>,
@@ -186,12 +187,9 @@ impl Runner {
             if last != Some(Interrupt::Shell) {
                 last = Some(interrupt);
             }
-            if progress.is_training() && !asked {
+            if let (Some(stop), false) = (progress.stop(), asked) {
                 self.backend.interrupt();
-                progress.say(
-                    "interrupting: the training stops at its next mini-batch and keeps its \
-                     checkpoint; Ctrl-C again stops it at once",
-                );
+                progress.say(stop);
             } else {
                 task.abort();
                 // What it had written so far may end here; a result that came first counts.

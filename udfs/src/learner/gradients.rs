@@ -4,7 +4,7 @@
 //! functions from their definitions. Only the dropout mask is drawn from the same generator.
 
 use super::*;
-use crate::batch::NO_CATEGORY;
+use crate::batch::{NO_CATEGORY, Rows};
 use crate::kernels::rng::{mix, unit};
 use crate::model::NetworkSpec;
 use crate::optimizer::{Optimizer, StepSize};
@@ -23,16 +23,13 @@ fn draws(what: u64, n: usize, scale: f64) -> Vec<f32> {
     (0..n).map(|i| (scale * draw(what, i)) as f32).collect()
 }
 
-/// Rows that own their values.
-struct Rows {
+/// Rows of a width.
+struct Case {
     width: Width,
-    dense: Vec<f32>,
-    codes: Vec<u32>,
-    label: Vec<f32>,
-    weight: Vec<f32>,
+    rows: Rows,
 }
 
-impl Rows {
+impl Case {
     fn new(loss: Loss, outputs: usize, has_dense: bool, has_codes: bool) -> Self {
         let d = if has_dense { 4 } else { 0 };
         let (c, t) = if has_codes { (2, CATEGORIES.iter().sum()) } else { (0, 0) };
@@ -51,21 +48,12 @@ impl Rows {
         let weight = (0..ROWS).map(|i| if i == 4 { 0.0 } else { 1.0 + draw(4, i) as f32 });
         Self {
             width: Width { dense: d, columns: c, categories: t },
-            dense: draws(5, ROWS * d, 1.5),
-            codes: codes.collect(),
-            label: label.collect(),
-            weight: weight.collect(),
-        }
-    }
-
-    fn batch(&self) -> MiniBatch<'_> {
-        MiniBatch {
-            rows: self.label.len(),
-            first_row: 0,
-            dense: &self.dense,
-            codes: &self.codes,
-            label: &self.label,
-            weight: &self.weight,
+            rows: Rows {
+                dense: draws(5, ROWS * d, 1.5),
+                codes: codes.collect(),
+                label: label.collect(),
+                weight: weight.collect(),
+            },
         }
     }
 }
@@ -130,15 +118,15 @@ fn loss_of(loss: Loss, z: &[f64], y: f64) -> f64 {
 }
 
 /// The sum of weighted losses in float64.
-fn reference(spec: &NetworkSpec, rows: &Rows, parameters: &[f64], key: Option<StepKey>) -> f64 {
-    let (d, c) = (rows.width.dense, rows.width.columns);
+fn reference(spec: &NetworkSpec, case: &Case, parameters: &[f64], key: Option<StepKey>) -> f64 {
+    let (d, c) = (case.width.dense, case.width.columns);
     let mut total = 0.0;
-    for row in 0..rows.label.len() {
+    for row in 0..case.rows.label.len() {
         let mut inputs: Vec<(usize, f64)> =
-            rows.dense[row * d..][..d].iter().map(|x| f64::from(*x)).enumerate().collect();
-        let known = rows.codes[row * c..][..c].iter().filter(|code| **code != NO_CATEGORY);
+            case.rows.dense[row * d..][..d].iter().map(|x| f64::from(*x)).enumerate().collect();
+        let known = case.rows.codes[row * c..][..c].iter().filter(|code| **code != NO_CATEGORY);
         inputs.extend(known.map(|code| (d + *code as usize, 1.0)));
-        let (mut rest, mut fan_in) = (parameters, rows.width.inputs());
+        let (mut rest, mut fan_in) = (parameters, case.width.inputs());
         let mut z = vec![];
         for layer in 0..=spec.hidden.len() {
             let is_output = layer == spec.hidden.len();
@@ -160,22 +148,23 @@ fn reference(spec: &NetworkSpec, rows: &Rows, parameters: &[f64], key: Option<St
             };
             inputs = (0..units).map(|u| (u, activate(spec.activation, z[u]) * kept(u))).collect();
         }
-        total += f64::from(rows.weight[row]) * loss_of(spec.loss, &z, f64::from(rows.label[row]));
+        total += f64::from(case.rows.weight[row])
+            * loss_of(spec.loss, &z, f64::from(case.rows.label[row]));
     }
     total
 }
 
 /// Central differences of the sum of weighted losses.
-fn differences(spec: &NetworkSpec, rows: &Rows, at: &[f32], key: Option<StepKey>) -> Vec<f64> {
+fn differences(spec: &NetworkSpec, case: &Case, at: &[f32], key: Option<StepKey>) -> Vec<f64> {
     const H: f64 = 1e-6;
     let mut at: Vec<f64> = at.iter().map(|p| f64::from(*p)).collect();
     (0..at.len())
         .map(|i| {
             let own = at[i];
             at[i] = own + H;
-            let above = reference(spec, rows, &at, key);
+            let above = reference(spec, case, &at, key);
             at[i] = own - H;
-            let below = reference(spec, rows, &at, key);
+            let below = reference(spec, case, &at, key);
             at[i] = own;
             (above - below) / (2.0 * H)
         })
@@ -201,7 +190,7 @@ fn outputs_of(loss: Loss) -> &'static [usize] {
 }
 
 /// Every loss x depth x activation x bias of the output, with its rows.
-fn for_each_case(dropout: f32, mut check: impl FnMut(&str, &NetworkSpec, &Rows)) {
+fn for_each_case(dropout: f32, mut check: impl FnMut(&str, &NetworkSpec, &Case)) {
     let mut cases = 0;
     for loss in Loss::ALL {
         for &outputs in outputs_of(loss) {
@@ -221,8 +210,8 @@ fn for_each_case(dropout: f32, mut check: impl FnMut(&str, &NetworkSpec, &Rows))
                                 intercept,
                                 dropout,
                             };
-                            let rows = Rows::new(loss, outputs, dense, codes);
-                            check(&format!("{spec:?} {:?}", rows.width), &spec, &rows);
+                            let case = Case::new(loss, outputs, dense, codes);
+                            check(&format!("{spec:?} {:?}", case.width), &spec, &case);
                             cases += 1;
                         }
                     }
@@ -239,27 +228,27 @@ fn parameters(network: &Network) -> Vec<f32> {
 
 #[test]
 fn gradients_are_those_of_central_differences() {
-    for_each_case(0.0, |name, spec, rows| {
-        let network = spec.network(rows.width);
+    for_each_case(0.0, |name, spec, case| {
+        let network = spec.network(case.width);
         let at = parameters(&network);
         let mut scratch = network.scratch(ROWS + 3);
         // What a buffer held before does not matter.
         let mut gradient = vec![f32::NAN; at.len()];
-        let sum = network.gradient(&at, &rows.batch(), KEY, 1.0, &mut scratch, &mut gradient);
-        let worst = error(&gradient, &differences(spec, rows, &at, None));
+        let sum = network.gradient(&at, &case.rows.batch(), KEY, 1.0, &mut scratch, &mut gradient);
+        let worst = error(&gradient, &differences(spec, case, &at, None));
         assert!(worst < TOLERANCE, "{name}: {worst}");
         let wide: Vec<f64> = at.iter().map(|p| f64::from(*p)).collect();
-        let truth = reference(spec, rows, &wide, None);
+        let truth = reference(spec, case, &wide, None);
         assert!((sum.loss - truth).abs() < TOLERANCE * truth, "{name}: {} {truth}", sum.loss);
-        let weight: f64 = rows.weight.iter().map(|w| f64::from(*w)).sum();
+        let weight: f64 = case.rows.weight.iter().map(|w| f64::from(*w)).sum();
         assert!((sum.weight - weight).abs() < 1e-12 && sum.rows == ROWS as u64, "{name}");
         // (The path of one linear output adds the bias before its products, the other behind.)
-        let again = network.loss(&at, &rows.batch(), &mut scratch);
+        let again = network.loss(&at, &case.rows.batch(), &mut scratch);
         assert!((again.loss - truth).abs() < TOLERANCE * truth, "{name}: {} {truth}", again.loss);
         let scores = {
             let mut out = vec![f32::NAN; ROWS * spec.outputs];
-            network.scores(&at, &rows.batch(), &mut scratch, &mut out);
-            spec.loss.sum(&out, spec.outputs, &rows.label, &rows.weight)
+            network.scores(&at, &case.rows.batch(), &mut scratch, &mut out);
+            spec.loss.sum(&out, spec.outputs, &case.rows.label, &case.rows.weight)
         };
         assert_eq!(
             scores.loss,
@@ -271,13 +260,13 @@ fn gradients_are_those_of_central_differences() {
 
 #[test]
 fn scale_multiplies_the_gradient_and_not_the_loss() {
-    for_each_case(0.0, |name, spec, rows| {
-        let network = spec.network(rows.width);
+    for_each_case(0.0, |name, spec, case| {
+        let network = spec.network(case.width);
         let at = parameters(&network);
         let mut scratch = network.scratch(ROWS);
         let (mut one, mut half) = (vec![0.0; at.len()], vec![0.0; at.len()]);
-        let full = network.gradient(&at, &rows.batch(), KEY, 1.0, &mut scratch, &mut one);
-        let same = network.gradient(&at, &rows.batch(), KEY, 0.5, &mut scratch, &mut half);
+        let full = network.gradient(&at, &case.rows.batch(), KEY, 1.0, &mut scratch, &mut one);
+        let same = network.gradient(&at, &case.rows.batch(), KEY, 0.5, &mut scratch, &mut half);
         assert_eq!(full, same, "{name}");
         assert!(one.iter().zip(&half).all(|(a, b)| *a == 2.0 * b), "{name}");
     });
@@ -285,27 +274,27 @@ fn scale_multiplies_the_gradient_and_not_the_loss() {
 
 #[test]
 fn gradients_with_dropout_are_those_of_the_network_that_is_left() {
-    for_each_case(0.4, |name, spec, rows| {
-        let network = spec.network(rows.width);
+    for_each_case(0.4, |name, spec, case| {
+        let network = spec.network(case.width);
         let at = parameters(&network);
         let mut scratch = network.scratch(ROWS);
         let mut gradient = vec![f32::NAN; at.len()];
-        let sum = network.gradient(&at, &rows.batch(), KEY, 1.0, &mut scratch, &mut gradient);
-        let worst = error(&gradient, &differences(spec, rows, &at, Some(KEY)));
+        let sum = network.gradient(&at, &case.rows.batch(), KEY, 1.0, &mut scratch, &mut gradient);
+        let worst = error(&gradient, &differences(spec, case, &at, Some(KEY)));
         assert!(worst < TOLERANCE, "{name}: {worst}");
         let wide: Vec<f64> = at.iter().map(|p| f64::from(*p)).collect();
-        let truth = reference(spec, rows, &wide, Some(KEY));
+        let truth = reference(spec, case, &wide, Some(KEY));
         assert!((sum.loss - truth).abs() < TOLERANCE * truth, "{name}: {} {truth}", sum.loss);
         let (mut again, mut other) = (gradient.clone(), gradient.clone());
-        network.gradient(&at, &rows.batch(), KEY, 1.0, &mut scratch, &mut again);
+        network.gradient(&at, &case.rows.batch(), KEY, 1.0, &mut scratch, &mut again);
         assert_eq!(again, gradient, "{name}: the same key draws the same mask");
         if !spec.hidden.is_empty() {
             let key = StepKey { step: KEY.step + 1, ..KEY };
-            network.gradient(&at, &rows.batch(), key, 1.0, &mut scratch, &mut other);
+            network.gradient(&at, &case.rows.batch(), key, 1.0, &mut scratch, &mut other);
             assert_ne!(other, gradient, "{name}: another step draws another mask");
             // Neither scoring nor judging drops anything.
-            let plain = reference(spec, rows, &wide, None);
-            let found = network.loss(&at, &rows.batch(), &mut scratch).loss;
+            let plain = reference(spec, case, &wide, None);
+            let found = network.loss(&at, &case.rows.batch(), &mut scratch).loss;
             assert!((found - plain).abs() < TOLERANCE * plain, "{name}");
         }
     });
@@ -313,16 +302,16 @@ fn gradients_with_dropout_are_those_of_the_network_that_is_left() {
 
 #[test]
 fn shards_of_a_mini_batch_sum_to_it_with_the_same_mask() {
-    for_each_case(0.4, |name, spec, rows| {
-        let network = spec.network(rows.width);
+    for_each_case(0.4, |name, spec, case| {
+        let network = spec.network(case.width);
         let at = parameters(&network);
         let mut scratch = network.scratch(ROWS);
         let (mut whole, mut part) = (vec![0.0; at.len()], vec![0.0; at.len()]);
-        let batch = rows.batch();
+        let batch = case.rows.batch();
         let full = network.gradient(&at, &batch, KEY, 1.0, &mut scratch, &mut whole);
         let (mut sum, mut total) = (vec![0.0f64; at.len()], LossSum::default());
         for (start, end) in [(0, 3), (3, 3), (3, 10), (10, 11)] {
-            let shard = batch.slice(start, end, rows.width);
+            let shard = batch.slice(start, end, case.width);
             total.add(network.gradient(&at, &shard, KEY, 1.0, &mut scratch, &mut part));
             sum.iter_mut().zip(&part).for_each(|(sum, g)| *sum += f64::from(*g));
         }
@@ -338,13 +327,13 @@ fn shards_of_a_mini_batch_sum_to_it_with_the_same_mask() {
 fn penalties_are_those_of_the_objective() {
     const RATE: f32 = 0.125;
     let (l1, l2) = (0.01f32, 0.3f32);
-    for_each_case(0.0, |name, spec, rows| {
-        let network = spec.network(rows.width);
+    for_each_case(0.0, |name, spec, case| {
+        let network = spec.network(case.width);
         let before = parameters(&network);
         let mut gradient = vec![0.0; before.len()];
         let scale = 1.0 / ROWS as f32;
         let mut scratch = network.scratch(ROWS);
-        network.gradient(&before, &rows.batch(), KEY, scale, &mut scratch, &mut gradient);
+        network.gradient(&before, &case.rows.batch(), KEY, scale, &mut scratch, &mut gradient);
         let size = StepSize {
             learning_rate: RATE,
             intercept_learning_rate: 2.0 * RATE,
@@ -355,7 +344,7 @@ fn penalties_are_those_of_the_objective() {
         };
         let mut after = before.clone();
         Optimizer::Sgd.step(network.layout(), &size, &mut after, &gradient, &mut []);
-        let smooth = differences(spec, rows, &before, None);
+        let smooth = differences(spec, case, &before, None);
         for tensor in network.layout().tensors() {
             let is_weight = tensor.name == "weight";
             let is_intercept = !is_weight && tensor.layer == spec.hidden.len();

@@ -1,5 +1,7 @@
 //! How to step: one pass over the parameters with a gradient.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use crate::kernels::math::vectorized;
@@ -180,19 +182,30 @@ impl Optimizer {
         gradient: &[f32],
         moments: &mut [f32],
     ) {
+        self.step_ranges(layout, size, (parameters, gradient, moments), |range| range);
+    }
+
+    /// A step of what `own` leaves of the range of each tensor.
+    fn step_ranges(
+        &self,
+        layout: &Layout,
+        size: &StepSize,
+        (parameters, gradient, moments): (&mut [f32], &[f32], &mut [f32]),
+        own: impl Fn(Range<usize>) -> Range<usize>,
+    ) {
         let n = layout.len();
         let (first, second) = moments.split_at_mut(if self.moments() > 0 { n } else { 0 });
         let corrections = self.corrections(size.step);
         for tensor in layout.tensors() {
-            let range = tensor.range();
-            let own = TensorStep { corrections, ..tensor_step(tensor.role, size) };
+            let range = own(tensor.range());
+            let step = TensorStep { corrections, ..tensor_step(tensor.role, size) };
             let w = &mut parameters[range.clone()];
             let g = &gradient[range.clone()];
             let m = first.get_mut(range.clone()).unwrap_or_default();
             let v = second.get_mut(range).unwrap_or_default();
             vectorized(
                 #[inline(always)]
-                || self.step_values(own, w, g, m, v),
+                || self.step_values(step, w, g, m, v),
             );
         }
     }

@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 
-use super::{Optimizer, StepSize, TensorStep, adaptive, ftrl, momentum, tensor_step};
+use super::{Optimizer, StepSize, adaptive, ftrl, momentum, tensor_step};
 use crate::batch::NO_CATEGORY;
 use crate::kernels::math::vectorized;
 use crate::learner::{Layout, Role, Table};
@@ -97,25 +97,12 @@ impl Optimizer {
         layout: &Layout,
         size: &StepSize,
         table: &Table,
-        (parameters, gradient, moments): (&mut [f32], &[f32], &mut [f32]),
+        values: (&mut [f32], &[f32], &mut [f32]),
     ) {
-        let n = layout.len();
-        let (first, second) = moments.split_at_mut(if self.moments() > 0 { n } else { 0 });
-        for tensor in layout.tensors() {
-            let mut range = tensor.range();
-            if range.contains(&table.offset) {
-                range.end = table.offset;
-            }
-            let own: TensorStep = tensor_step(tensor.role, size);
-            let w = &mut parameters[range.clone()];
-            let g = &gradient[range.clone()];
-            let m = first.get_mut(range.clone()).unwrap_or_default();
-            let v = second.get_mut(range).unwrap_or_default();
-            vectorized(
-                #[inline(always)]
-                || self.step_values(own, w, g, m, v),
-            );
-        }
+        self.step_ranges(layout, size, values, |range| match range.contains(&table.offset) {
+            true => range.start..table.offset,
+            false => range,
+        });
     }
 }
 

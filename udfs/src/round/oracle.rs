@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::*;
-use crate::batch::NO_CATEGORY;
+use crate::batch::{NO_CATEGORY, Rows};
 use crate::learner::{Activation, Learner, Loss, LossSum};
 use crate::model::NetworkSpec;
 use crate::optimizer::{Decay, Optimizer, Schedule};
@@ -56,38 +56,11 @@ fn oracle() -> Oracle {
     serde_json::from_str(include_str!("../../tests/oracle/steps.json")).expect("steps.py wrote it")
 }
 
-/// Rows that own their values.
-#[derive(Default)]
-struct Rows {
-    dense: Vec<f32>,
-    codes: Vec<u32>,
-    label: Vec<f32>,
-    weight: Vec<f32>,
-}
-
-impl Rows {
-    /// The rows `from..to` of the table repeated without end.
-    fn cut(&self, from: usize, to: usize) -> Rows {
-        let mut rows = Rows::default();
-        for row in (from..to).map(|row| row % self.label.len()) {
-            rows.dense.extend_from_slice(&self.dense[5 * row..5 * row + 5]);
-            rows.codes.push(self.codes[row]);
-            rows.label.push(self.label[row]);
-            rows.weight.push(self.weight[row]);
-        }
-        rows
-    }
-
-    fn batch(&self) -> MiniBatch<'_> {
-        MiniBatch {
-            rows: self.label.len(),
-            first_row: 0,
-            dense: &self.dense,
-            codes: &self.codes,
-            label: &self.label,
-            weight: &self.weight,
-        }
-    }
+/// The rows `from..to` of a table repeated without end.
+fn cut(table: &Rows, from: usize, to: usize) -> Rows {
+    let mut rows = Rows::default();
+    (from..to).for_each(|row| rows.push(table, row % table.label.len(), WIDTH));
+    rows
 }
 
 impl Oracle {
@@ -166,7 +139,7 @@ fn run(oracle: &Oracle, case: &Case, shards: usize) {
         let mut pieces = [7, 1, 40, 16, 3, 0, 33].into_iter().cycle();
         while from < end {
             let to = end.min(from + pieces.next().unwrap());
-            replica.update(&rows.cut(from, to).batch()).unwrap();
+            replica.update(&cut(&rows, from, to).batch()).unwrap();
             from = to;
         }
         let partial = Partial { replica: 0, bytes: replica.finish().unwrap() };
@@ -306,7 +279,7 @@ fn schedules_do_not_move_weights_of_ftrl_by_themselves() {
                 let mut replica = round.replica(index).unwrap();
                 for _ in 0..steps {
                     replica
-                        .update(&rows.cut(16 * index as usize, 16 + 16 * index as usize).batch())
+                        .update(&cut(&rows, 16 * index as usize, 16 + 16 * index as usize).batch())
                         .unwrap();
                 }
                 Partial { replica: index, bytes: replica.finish().unwrap() }

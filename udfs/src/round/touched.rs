@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Descent, Round, SgdRound, Stepper};
-use crate::batch::{MiniBatch, NO_CATEGORY, Width};
+use crate::batch::{NO_CATEGORY, Rows, Width};
 use crate::kernels::rng::{mix, unit};
 use crate::learner::{Activation, Loss, StepKey};
 use crate::model::NetworkSpec;
@@ -41,37 +41,17 @@ fn descent(hidden: &[usize], optimizer: Optimizer, shards: usize) -> Descent {
     }
 }
 
-struct Rows {
-    dense: Vec<f32>,
-    codes: Vec<u32>,
-    label: Vec<f32>,
-    weight: Vec<f32>,
-}
-
-impl Rows {
-    /// Rows in which some categories are common, some rare and some unknown.
-    fn new(rows: usize) -> Self {
-        let code = |i: u64| match unit(mix(1, 1, i)) {
-            u if u < 0.1 => NO_CATEGORY,
-            u => (i % 2) as u32 * 60 + ((u * u * u) * 60.0) as u32,
-        };
-        Self {
-            dense: (0..3 * rows as u64).map(|i| 2.0 * unit(mix(1, 2, i)) - 1.0).collect(),
-            codes: (0..2 * rows as u64).map(code).collect(),
-            label: (0..rows as u64).map(|i| (mix(1, 3, i) % 2) as f32).collect(),
-            weight: (0..rows as u64).map(|i| 0.5 + unit(mix(1, 4, i))).collect(),
-        }
-    }
-
-    fn batch(&self) -> MiniBatch<'_> {
-        MiniBatch {
-            rows: self.label.len(),
-            first_row: 0,
-            dense: &self.dense,
-            codes: &self.codes,
-            label: &self.label,
-            weight: &self.weight,
-        }
+/// Rows in which some categories are common, some rare and some unknown.
+fn rows_of(rows: usize) -> Rows {
+    let code = |i: u64| match unit(mix(1, 1, i)) {
+        u if u < 0.1 => NO_CATEGORY,
+        u => (i % 2) as u32 * 60 + ((u * u * u) * 60.0) as u32,
+    };
+    Rows {
+        dense: (0..3 * rows as u64).map(|i| 2.0 * unit(mix(1, 2, i)) - 1.0).collect(),
+        codes: (0..2 * rows as u64).map(code).collect(),
+        label: (0..rows as u64).map(|i| (mix(1, 3, i) % 2) as f32).collect(),
+        weight: (0..rows as u64).map(|i| 0.5 + unit(mix(1, 4, i))).collect(),
     }
 }
 
@@ -116,7 +96,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 
 #[test]
 fn steps_by_touched_categories_are_passes_over_all_bit_for_bit() {
-    let rows = Rows::new(40 * BATCH + 1);
+    let rows = rows_of(40 * BATCH + 1);
     let falling = Schedule { decay: Decay::Step { steps: 7, factor: 0.5 }, warmup_steps: 3 };
     for optimizer in [
         Optimizer::Sgd,
@@ -145,7 +125,7 @@ fn steps_by_touched_categories_are_passes_over_all_bit_for_bit() {
 #[test]
 fn lazy_regularisation_is_that_of_every_step() {
     for (rows, batch, hidden) in [(3000, BATCH, &[][..]), (3000, BATCH, &[4]), (9000, 1, &[])] {
-        let rows = Rows::new(rows);
+        let rows = rows_of(rows);
         for (l1, l2, rate) in [
             (0.0, 0.01, 0.1),
             (2e-3, 0.0, 0.1),

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::batch::Rows;
 use crate::learner::{Activation, Network};
 use crate::model::NetworkSpec;
 use crate::optimizer::{Optimizer, Schedule};
@@ -43,50 +44,29 @@ fn descent(loss: Loss, outputs: usize, batch_size: usize, l1: f32, l2: f32) -> A
     })
 }
 
-/// Rows that own their values.
-struct Rows {
-    dense: Vec<f32>,
-    codes: Vec<u32>,
-    label: Vec<f32>,
-    weight: Vec<f32>,
-}
-
-impl Rows {
-    /// Numbers on different scales, a fifth of them 0; a category that is sometimes not known; labels
-    /// for any loss.
-    fn new(rows: usize, outputs: usize) -> Self {
-        let mut state = 1u64;
-        let mut draw = || {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (state >> 40) as f32 / 16_777_216.0
-        };
-        let mut all = Rows { dense: vec![], codes: vec![], label: vec![], weight: vec![] };
-        for _ in 0..rows {
-            let x = [1.0, 256.0, 0.0625].map(|scale| {
-                let x = draw() - 0.5;
-                if draw() < 0.2 { 0.0 } else { x * scale }
-            });
-            let code = (draw() * 4.0) as u32;
-            let signal = x[0] + x[1] / 256.0 - 16.0 * x[2] + 0.3 * code as f32 + draw() - 0.5;
-            all.dense.extend_from_slice(&x);
-            all.codes.push(if code == 3 { NO_CATEGORY } else { code });
-            let class = (signal > 0.2) as u8 + (outputs > 1 && signal > 0.8) as u8;
-            all.label.push(f32::from(class));
-            all.weight.push([0.0, 0.5, 1.0, 3.0][(draw() * 4.0) as usize]);
-        }
-        all
+/// Numbers on different scales, a fifth of them 0; a category that is sometimes not known; labels
+/// for any loss.
+fn rows_of(rows: usize, outputs: usize) -> Rows {
+    let mut state = 1u64;
+    let mut draw = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 40) as f32 / 16_777_216.0
+    };
+    let mut all = Rows::default();
+    for _ in 0..rows {
+        let x = [1.0, 256.0, 0.0625].map(|scale| {
+            let x = draw() - 0.5;
+            if draw() < 0.2 { 0.0 } else { x * scale }
+        });
+        let code = (draw() * 4.0) as u32;
+        let signal = x[0] + x[1] / 256.0 - 16.0 * x[2] + 0.3 * code as f32 + draw() - 0.5;
+        all.dense.extend_from_slice(&x);
+        all.codes.push(if code == 3 { NO_CATEGORY } else { code });
+        let class = (signal > 0.2) as u8 + (outputs > 1 && signal > 0.8) as u8;
+        all.label.push(f32::from(class));
+        all.weight.push([0.0, 0.5, 1.0, 3.0][(draw() * 4.0) as usize]);
     }
-
-    fn batch(&self) -> MiniBatch<'_> {
-        MiniBatch {
-            rows: self.label.len(),
-            first_row: 0,
-            dense: &self.dense,
-            codes: &self.codes,
-            label: &self.label,
-            weight: &self.weight,
-        }
-    }
+    all
 }
 
 /// All rows learned from, and the state then.
@@ -174,7 +154,7 @@ fn updates_are_the_formulas_in_plain_loops() {
             _ => &[1],
         };
         for (k, (l1, l2)) in counts.iter().flat_map(|k| [(*k, (0.0, 0.0)), (*k, (0.001, 0.01))]) {
-            let rows = Rows::new(300, k);
+            let rows = rows_of(300, k);
             let descent = descent(loss, k, 1, l1, l2);
             let state = learned(&descent, descent.initial_state(), &rows);
             let (w, sum) = plain(loss, k, &rows, l1.into(), l2.into());
@@ -193,7 +173,7 @@ fn updates_are_the_formulas_in_plain_loops() {
 /// Rows of a mini-batch are taken one after another: how they are cut is of no matter.
 #[test]
 fn mini_batches_change_nothing_without_regularisation() {
-    let rows = Rows::new(200, 1);
+    let rows = rows_of(200, 1);
     let [one, many] = [1, 7].map(|batch_size| {
         let descent = descent(Loss::Logistic, 1, batch_size, 0.0, 0.0);
         learned(&descent, descent.initial_state(), &rows)
@@ -208,8 +188,8 @@ fn mini_batches_change_nothing_without_regularisation() {
 /// Powers of two, so that nothing is rounded otherwise: the same losses to the last bit.
 #[test]
 fn losses_do_not_depend_on_units() {
-    let rows = Rows::new(200, 1);
-    let mut other = Rows::new(200, 1);
+    let rows = rows_of(200, 1);
+    let mut other = rows_of(200, 1);
     for x in other.dense.chunks_exact_mut(3) {
         (x[0], x[2]) = (x[0] * 1024.0, x[2] / 65536.0);
     }
@@ -223,7 +203,7 @@ fn losses_do_not_depend_on_units() {
 
 #[test]
 fn numbers_that_are_none_are_not_hidden() {
-    let mut rows = Rows::new(4, 1);
+    let mut rows = rows_of(4, 1);
     rows.weight.fill(1.0);
     rows.dense[7] = f32::NAN;
     for loss in [Loss::Squared, Loss::Absolute, Loss::Logistic, Loss::SquaredHinge] {
@@ -247,8 +227,8 @@ fn merged(descent: &Arc<Descent>, base: &State, replicas: &[&State]) -> State {
 fn merges_are_one_model_that_saw_all_rows() {
     let descent = descent(Loss::Logistic, 1, 5, 0.0, 0.0);
     let n = descent.learner.layout().len();
-    let base = learned(&descent, descent.initial_state(), &Rows::new(50, 1));
-    let mut parts = [Rows::new(120, 1), Rows::new(60, 1)];
+    let base = learned(&descent, descent.initial_state(), &rows_of(50, 1));
+    let mut parts = [rows_of(120, 1), rows_of(60, 1)];
     // Category 1 comes to the first replica alone, category 2 to nobody.
     for (part, known) in parts.iter_mut().zip([1, 0]) {
         part.codes.iter_mut().for_each(|code| *code = if *code < known + 1 { known } else { 0 });

@@ -1,0 +1,465 @@
+//! Options are checked before any data is read.
+
+use std::time::Duration;
+
+use super::super::{ClassWeights, ScheduleKind, Warmup};
+use super::*;
+
+fn word(text: &str) -> OptionValue {
+    OptionValue::Word(text.to_owned())
+}
+
+fn string(text: &str) -> OptionValue {
+    OptionValue::String(text.to_owned())
+}
+
+fn number(text: &str) -> OptionValue {
+    OptionValue::Number(text.to_owned())
+}
+
+fn list(values: &[&str]) -> OptionValue {
+    OptionValue::List(values.iter().map(|n| number(n)).collect())
+}
+
+fn map(entries: &[(&str, OptionValue)]) -> OptionValue {
+    OptionValue::Map(entries.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect())
+}
+
+fn check(algorithm: Algorithm, given: &[(&str, OptionValue)]) -> Result<TrainOptions> {
+    let given: Vec<_> = given.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
+    TrainOptions::check(algorithm, &given)
+}
+
+fn error(algorithm: Algorithm, given: &[(&str, OptionValue)]) -> String {
+    check(algorithm, given).unwrap_err().strip_backtrace().replacen(
+        "Error during planning: ",
+        "",
+        1,
+    )
+}
+
+use Algorithm::{LinearRegression, LinearSvm, LogisticRegression, MlpClassifier, MlpRegressor};
+
+#[test]
+fn nothing_given() {
+    for algorithm in Algorithm::ALL {
+        assert_eq!(check(algorithm, &[]).unwrap(), TrainOptions::default_of(algorithm));
+    }
+    assert_eq!(check(LinearSvm, &[]).unwrap().solver, Solver::Sgd);
+    assert_eq!(check(LogisticRegression, &[]).unwrap().solver, Solver::Auto);
+    assert_eq!(check(MlpRegressor, &[]).unwrap().hidden, [128]);
+    assert!(check(LinearRegression, &[]).unwrap().hidden.is_empty());
+}
+
+#[test]
+fn every_option_is_read() {
+    let options = check(
+        MlpClassifier,
+        &[
+            ("momentum", number("0.8")),
+            ("epochs", number("3")),
+            ("batch_size", number("1e3")),
+            ("learning_rate", number(".5")),
+            ("intercept_learning_rate", number("0")),
+            ("schedule", map(&[("kind", string("cosine")), ("warmup", number("0.05"))])),
+            // After `momentum`, which belongs to it all the same.
+            ("optimizer", string("Nesterov")),
+            ("l1", number("1e-4")),
+            ("l2", number("0.1")),
+            ("dropout", number("0.25")),
+            ("hidden", list(&["256", "128"])),
+            ("activation", word("gelu")),
+            ("loss", word("softmax")),
+            ("statistics", string("fixed")),
+            ("standardize", OptionValue::Bool(false)),
+            ("intercept", OptionValue::Bool(false)),
+            ("class_weights", map(&[("yes", number("2"))])),
+            ("seed", number("18446744073709551615")),
+            ("replicas", number("2")),
+            ("parallel", string("gradient")),
+            ("shuffle", OptionValue::Bool(false)),
+            ("round_rows", number("5000")),
+            ("split", string("column")),
+            ("split_column", string("Is Test")),
+            ("early_stop", OptionValue::Bool(true)),
+            ("patience", number("7")),
+            ("min_delta", number("0.001")),
+            ("max_seconds", number("60")),
+            ("checkpoint_every", string("2 minutes")),
+            ("keep_versions", number("3")),
+        ],
+    )
+    .unwrap();
+    assert_eq!(options.optimizer, Optimizer::Nesterov { momentum: 0.8 });
+    assert_eq!((options.epochs, options.batch_size), (3, 1000));
+    assert_eq!((options.learning_rate, options.intercept_learning_rate), (0.5, Some(0.0)));
+    assert_eq!(options.schedule.kind, ScheduleKind::Cosine);
+    assert_eq!(options.schedule.warmup, Warmup::Share(0.05));
+    assert_eq!((options.l1, options.l2, options.dropout), (Some(1e-4), Some(0.1), 0.25));
+    assert_eq!(
+        (options.hidden.as_slice(), options.activation),
+        (&[256, 128][..], Activation::Gelu)
+    );
+    assert_eq!(options.loss, Some(Loss::Softmax));
+    assert!(!options.standardize && !options.intercept && !options.shuffle);
+    assert_eq!(options.class_weights, ClassWeights::Map(vec![("yes".to_owned(), 2.0)]));
+    assert_eq!(options.seed, u64::MAX);
+    assert_eq!((options.replicas, options.parallel), (Some(2), Some(Parallel::Gradient)));
+    assert_eq!(options.round_rows, Some(5000));
+    assert_eq!((options.split, options.split_column.as_deref()), (Split::Column, Some("Is Test")));
+    assert_eq!((options.early_stop, options.patience, options.min_delta), (true, 7, 0.001));
+    assert_eq!(options.max_seconds, Some(60.0));
+    assert_eq!(options.checkpoint_every, Duration::from_secs(120));
+    assert_eq!(options.keep_versions, Some(3));
+    assert!(options.is_given("epochs") && !options.is_given("tolerance"));
+}
+
+#[test]
+fn an_optimizer_brings_its_rate_unless_one_is_given() {
+    let rate = |given: &[(&str, OptionValue)]| check(MlpRegressor, given).unwrap().learning_rate;
+    assert_eq!(rate(&[]), 0.001);
+    assert_eq!(rate(&[("optimizer", word("sgd"))]), 0.1);
+    assert_eq!(rate(&[("learning_rate", number("7")), ("optimizer", word("sgd"))]), 7.0);
+}
+
+#[test]
+fn options_of_steps_settle_auto() {
+    let solver = |given: &[(&str, OptionValue)]| check(LogisticRegression, given).unwrap().solver;
+    for given in [
+        ("epochs", number("2")),
+        ("optimizer", word("ftrl")),
+        ("beta1", number("0.5")),
+        ("l1", number("0.1")),
+        ("parallel", string("gradient")),
+    ] {
+        assert_eq!(solver(std::slice::from_ref(&given)), Solver::Sgd, "{given:?}");
+    }
+    for given in [
+        ("l1", number("0")),
+        ("l2", number("0.1")),
+        ("tolerance", number("1e-8")),
+        ("split", word("random")),
+        ("seed", number("1")),
+        ("solver", word("auto")),
+    ] {
+        assert_eq!(solver(std::slice::from_ref(&given)), Solver::Auto, "{given:?}");
+    }
+    assert_eq!(check(LinearRegression, &[("loss", word("huber"))]).unwrap().solver, Solver::Sgd);
+}
+
+#[test]
+fn unknown_repeated_and_foreign_options() {
+    let one = || number("1");
+    assert_eq!(error(LinearSvm, &[("epoch", one())]), "unknown option epoch; did you mean epochs?");
+    assert_eq!(
+        error(LinearSvm, &[("trees", one())]),
+        format!("unknown option trees; TRAIN takes {}", SPECS.map(|spec| spec.name).join(", "))
+    );
+    assert_eq!(
+        error(LinearSvm, &[("epochs", one()), ("epochs", one())]),
+        "option epochs is given twice"
+    );
+    assert_eq!(
+        error(LinearRegression, &[("hidden", list(&["3"]))]),
+        "linear_regression takes no option hidden; it belongs to mlp_classifier, mlp_regressor"
+    );
+    assert_eq!(
+        error(LinearSvm, &[("solver", word("newton"))]),
+        "linear_svm takes no option solver; it belongs to linear_regression, \
+         logistic_regression"
+    );
+    assert_eq!(
+        error(LogisticRegression, &[("loss", word("hinge"))]),
+        "logistic_regression takes no option loss; it belongs to linear_regression, \
+         linear_svm, mlp_classifier, mlp_regressor"
+    );
+    assert_eq!(
+        error(MlpRegressor, &[("class_weights", word("balanced"))]),
+        "mlp_regressor takes no option class_weights; it belongs to logistic_regression, \
+         linear_svm, mlp_classifier"
+    );
+    assert_eq!(
+        error(LinearRegression, &[("tolerance", one())]),
+        "linear_regression takes no option tolerance; it belongs to logistic_regression"
+    );
+}
+
+/// Every option refuses these, with its own range.
+#[test]
+fn values_out_of_range() {
+    for (name, values) in [
+        ("epochs", vec![number("0"), number("-1"), number("1.5"), string("10"), number("1000001")]),
+        ("batch_size", vec![number("0"), number("1048577"), word("auto")]),
+        ("learning_rate", vec![number("0"), number("-0.1"), number("1001"), number("1e999")]),
+        ("intercept_learning_rate", vec![number("-1"), word("none")]),
+        ("schedule", vec![number("1"), word("linear"), map(&[("kind", number("1"))])]),
+        ("optimizer", vec![number("1"), word("lbfgs")]),
+        ("l1", vec![number("-1"), word("x")]),
+        ("l2", vec![number("-1"), number("1e7")]),
+        ("dropout", vec![number("1"), number("-0.1"), number("0.99999999999")]),
+        ("hidden", vec![number("3"), list(&["0"]), list(&["65537"]), list(&["1"; 33])]),
+        ("activation", vec![number("1"), word("swish")]),
+        ("statistics", vec![word("some"), number("1")]),
+        ("standardize", vec![number("1"), word("yes")]),
+        ("intercept", vec![number("1")]),
+        (
+            "class_weights",
+            vec![
+                number("1"),
+                word("x"),
+                map(&[]),
+                map(&[("a", number("0"))]),
+                map(&[("a", word("b"))]),
+            ],
+        ),
+        ("seed", vec![number("-1"), number("18446744073709551616"), number("0.5")]),
+        ("replicas", vec![number("0"), number("1025")]),
+        ("parallel", vec![word("threads")]),
+        ("shuffle", vec![word("no")]),
+        ("round_rows", vec![number("0")]),
+        ("split", vec![word("some"), number("0.1")]),
+        ("split_column", vec![number("1")]),
+        ("split_fraction", vec![number("0"), number("1")]),
+        ("early_stop", vec![number("0")]),
+        ("patience", vec![number("0")]),
+        ("min_delta", vec![number("-1")]),
+        ("max_seconds", vec![number("0"), string("a minute")]),
+        (
+            "checkpoint_every",
+            vec![number("-1"), string("minute"), string("3 weeks"), word("never")],
+        ),
+        ("keep_versions", vec![number("0")]),
+    ] {
+        let spec = find(name).unwrap();
+        for value in values {
+            assert_eq!(
+                error(MlpClassifier, &[(name, value.clone())]),
+                format!("option {name} must be {}, but is {value}", spec.range)
+            );
+        }
+    }
+    assert_eq!(
+        error(LogisticRegression, &[("tolerance", number("2"))]),
+        "option tolerance must be a number from 0 to 1, but is 2"
+    );
+    assert_eq!(
+        error(LinearRegression, &[("solver", word("exact"))]),
+        "option solver must be one of auto, normal (linear_regression), newton \
+         (logistic_regression), sgd, but is exact"
+    );
+}
+
+#[test]
+fn a_misspelt_value() {
+    assert_eq!(
+        error(MlpClassifier, &[("optimizer", string("addam"))]),
+        "option optimizer must be one of sgd, momentum, nesterov, adagrad, rmsprop, adam, \
+         adamw, ftrl, adaptive_invariant, but is 'addam'; did you mean adam?"
+    );
+    assert_eq!(
+        error(LinearSvm, &[("loss", word("squaredhinge"))]),
+        "option loss of linear_svm must be one of auto, hinge, squared_hinge, but is \
+         squaredhinge; did you mean squared_hinge?"
+    );
+    assert_eq!(
+        error(MlpRegressor, &[("loss", word("softmax"))]),
+        "option loss of mlp_regressor must be one of auto, squared, absolute, huber, poisson, \
+         but is softmax"
+    );
+    assert_eq!(
+        error(LinearRegression, &[("solver", word("newton"))]),
+        "option solver of linear_regression must be one of auto, normal, sgd, but is newton"
+    );
+    assert_eq!(
+        error(LinearSvm, &[("statistics", string("rolling"))]),
+        "option statistics must be fixed or running, but is 'rolling'"
+    );
+}
+
+#[test]
+fn schedules() {
+    let schedule = |value| check(LinearSvm, &[("schedule", value)]).unwrap().schedule;
+    assert_eq!(
+        schedule(map(&[
+            ("kind", word("step")),
+            ("epochs", number("3")),
+            ("factor", number("0.5"))
+        ]))
+        .kind,
+        ScheduleKind::Step { epochs: Some(3.0), factor: 0.5 }
+    );
+    assert_eq!(schedule(word("step")).kind, ScheduleKind::Step { epochs: None, factor: 0.1 });
+    assert_eq!(
+        schedule(string("exponential")).kind,
+        ScheduleKind::Exponential { epochs: 1.0, factor: 0.9 }
+    );
+    let warm = schedule(map(&[("warmup", number("100"))]));
+    assert_eq!((warm.kind, warm.warmup), (ScheduleKind::Constant, Warmup::Steps(100)));
+    assert_eq!(
+        error(
+            LinearSvm,
+            &[("schedule", map(&[("kind", word("cosine")), ("epochs", number("3"))]))]
+        ),
+        "schedule 'cosine' takes 'kind', 'warmup', found 'epochs'"
+    );
+    assert_eq!(
+        error(LinearSvm, &[("schedule", map(&[("kind", word("step")), ("factor", number("2"))]))]),
+        "'factor' of schedule must be a number above 0 and at most 1, but is 2"
+    );
+    assert_eq!(
+        error(LinearSvm, &[("schedule", map(&[("warmup", number("1.5"))]))]),
+        "'warmup' of schedule must be a share of all steps from 0 to below 1, or a whole \
+         number of steps, but is 1.5"
+    );
+}
+
+#[test]
+fn durations() {
+    for (value, seconds) in [
+        (number("0"), 0.0),
+        (number("2.5"), 2.5),
+        (string("30 seconds"), 30.0),
+        (string("1 minute"), 60.0),
+        (string("1.5h"), 5400.0),
+        (string("250 ms"), 0.25),
+        (string("2 days"), 172_800.0),
+    ] {
+        let options = check(LinearSvm, &[("checkpoint_every", value.clone())]).unwrap();
+        assert_eq!(options.checkpoint_every.as_secs_f64(), seconds, "{value}");
+    }
+}
+
+#[test]
+fn contradictions() {
+    let no = || OptionValue::Bool(false);
+    let yes = || OptionValue::Bool(true);
+    let one = || number("1");
+    let half = || number("0.5");
+    type Case = (Algorithm, Vec<(&'static str, OptionValue)>, &'static str);
+    let cases: Vec<Case> = vec![
+        (
+            MlpClassifier,
+            vec![("momentum", half()), ("optimizer", word("adam"))],
+            "option momentum does not go with optimizer = adam; it belongs to momentum and \
+             nesterov",
+        ),
+        (
+            MlpClassifier,
+            vec![("beta1", half()), ("optimizer", word("rmsprop"))],
+            "option beta1 does not go with optimizer = rmsprop; it belongs to adam and adamw",
+        ),
+        (
+            MlpClassifier,
+            vec![("beta2", half()), ("optimizer", word("sgd"))],
+            "option beta2 does not go with optimizer = sgd; it belongs to rmsprop, adam and \
+             adamw",
+        ),
+        (
+            MlpClassifier,
+            vec![("epsilon", half()), ("optimizer", word("momentum"))],
+            "option epsilon does not go with optimizer = momentum; it belongs to adagrad, \
+             rmsprop, adam, adamw and ftrl",
+        ),
+        (
+            LinearRegression,
+            vec![("l1", half()), ("solver", word("normal"))],
+            "option l1 does not go with the exact solver = normal; leave it out or set solver \
+             = sgd",
+        ),
+        (
+            LogisticRegression,
+            vec![("epochs", one()), ("solver", word("newton"))],
+            "option epochs does not go with the exact solver = newton; leave it out or set \
+             solver = sgd",
+        ),
+        (
+            LinearRegression,
+            vec![("loss", word("huber")), ("solver", word("normal"))],
+            "option loss does not go with the exact solver = normal; leave it out or set \
+             solver = sgd",
+        ),
+        (
+            LogisticRegression,
+            vec![("tolerance", half()), ("solver", word("sgd"))],
+            "option tolerance ends Newton steps and does not go with solver = sgd; leave it out",
+        ),
+        (
+            LogisticRegression,
+            vec![("tolerance", half()), ("batch_size", one())],
+            "option tolerance ends Newton steps and does not go with batch_size, which only \
+             training by mini-batches takes; leave one of them out",
+        ),
+        (
+            MlpClassifier,
+            vec![("dropout", half()), ("hidden", list(&[]))],
+            "option dropout needs a hidden layer, but hidden is []",
+        ),
+        (
+            LinearSvm,
+            vec![("split", word("column"))],
+            "split = column needs split_column, the name of a boolean column",
+        ),
+        (
+            LinearSvm,
+            vec![("split_column", string("x"))],
+            "option split_column goes with split = column alone, but split is auto",
+        ),
+        (
+            LinearSvm,
+            vec![("split_fraction", half()), ("split", word("none"))],
+            "option split_fraction goes with split = auto, random or sequential, but split is \
+             none",
+        ),
+        (
+            LinearSvm,
+            vec![("early_stop", yes()), ("split", word("none"))],
+            "option early_stop needs evaluation rows, but split is none; choose another split",
+        ),
+        (
+            MlpClassifier,
+            vec![("optimizer", word("adaptive_invariant"))],
+            "optimizer = adaptive_invariant learns linear models, but hidden is [128]; choose \
+             another optimizer, or hidden = []",
+        ),
+        (
+            LinearSvm,
+            vec![("optimizer", word("adaptive_invariant")), ("parallel", word("gradient"))],
+            "option parallel must not be gradient with optimizer = adaptive_invariant, which \
+             takes the rows of a mini-batch one after another",
+        ),
+        (
+            LinearSvm,
+            vec![("epsilon", half()), ("optimizer", word("adaptive_invariant"))],
+            "option epsilon does not go with optimizer = adaptive_invariant; it belongs to \
+             adagrad, rmsprop, adam, adamw and ftrl",
+        ),
+        (
+            LinearSvm,
+            vec![("patience", one()), ("split", word("none"))],
+            "option patience needs evaluation rows, but split is none; choose another split",
+        ),
+        (
+            LinearSvm,
+            vec![("min_delta", one()), ("early_stop", no())],
+            "option min_delta does not go with early_stop = FALSE; leave one of them out",
+        ),
+        (
+            LinearSvm,
+            vec![("intercept_learning_rate", one()), ("intercept", no())],
+            "option intercept_learning_rate does not go with intercept = FALSE; leave one of \
+             them out",
+        ),
+    ];
+    for (algorithm, given, expected) in cases {
+        assert_eq!(error(algorithm, &given), expected);
+    }
+    // These look alike and are fine.
+    for (algorithm, given) in [
+        (LinearSvm, vec![("early_stop", no()), ("split", word("none"))]),
+        (LinearRegression, vec![("l1", number("0")), ("solver", word("normal"))]),
+        (MlpClassifier, vec![("replicas", number("4")), ("parallel", word("gradient"))]),
+        (MlpClassifier, vec![("intercept_learning_rate", one()), ("intercept", no())]),
+    ] {
+        check(algorithm, &given).unwrap();
+    }
+}
