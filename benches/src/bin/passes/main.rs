@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use gradlake_benches::Result;
 use serde_json::Value;
 
+mod latency;
 mod limits;
 mod produce;
 mod statement;
@@ -27,6 +28,8 @@ struct Args {
 enum Command {
     /// Reading rate of the memory and multiplication rate of faer
     Limits(limits::Args),
+    /// From the arrival of a row to a prediction by a model that has learned it
+    Latency(latency::Args),
     /// Runs a statement several times in one session
     Statement(statement::Args),
     /// Sends the rows of a Parquet file as an Arrow stream to a TCP port
@@ -36,6 +39,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Limits(args) => limits::run(&args),
+        Command::Latency(args) => latency::run(&args),
         Command::Statement(args) => statement::run(&args),
         Command::Produce(args) => produce::run(&args),
     };

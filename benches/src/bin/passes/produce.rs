@@ -44,7 +44,7 @@ pub struct Args {
 /// # Errors
 /// When nobody listens, or the learner goes away.
 pub fn run(args: &Args) -> Result<()> {
-    let messages = messages(args)?;
+    let messages = messages(&args.file, args.batch)?;
     let mut socket = connect(&args.address)?;
     crate::print(&json!({ "connected": args.address }))?;
     let begun = Instant::now();
@@ -75,15 +75,16 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// An Arrow IPC stream in pieces.
-struct Messages {
-    schema: Vec<u8>,
+pub struct Messages {
+    pub schema: Vec<u8>,
     /// A batch and its rows.
-    batches: Vec<(Vec<u8>, u64)>,
-    end: Vec<u8>,
+    pub batches: Vec<(Vec<u8>, u64)>,
+    pub end: Vec<u8>,
 }
 
-fn messages(args: &Args) -> Result<Messages> {
-    let batches = read_parquet(&args.file, args.batch)?;
+/// The rows of a file as messages of `rows` rows.
+pub fn messages(file: &str, rows: usize) -> Result<Messages> {
+    let batches = read_parquet(file, rows)?;
     let Some(first) = batches.first() else { return Err("the file has no rows".into()) };
     let mut writer = StreamWriter::try_new(Vec::new(), &first.schema())?;
     let schema = std::mem::take(writer.get_mut());
@@ -96,7 +97,8 @@ fn messages(args: &Args) -> Result<Messages> {
     Ok(Messages { schema, batches: encoded, end: std::mem::take(writer.get_mut()) })
 }
 
-fn connect(address: &str) -> Result<TcpStream> {
+/// Connects to somebody who may not listen yet.
+pub fn connect(address: &str) -> Result<TcpStream> {
     let begun = Instant::now();
     loop {
         match TcpStream::connect(address) {
