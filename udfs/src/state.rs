@@ -48,8 +48,14 @@ impl State {
         bytes.extend_from_slice(&self.round.loss.to_le_bytes());
         bytes.extend_from_slice(&self.round.weight.to_le_bytes());
         bytes.extend_from_slice(&self.round.rows.to_le_bytes());
-        for value in self.parameters.iter().chain(&self.moments) {
-            bytes.extend_from_slice(&value.to_le_bytes());
+        bytes.resize(HEADER + 4 * floats, 0);
+        // (Number by number into what is there, not behind it, is a copy in blocks.)
+        let (places, _) = bytes[HEADER..].as_chunks_mut::<4>();
+        let (parameters, moments) = places.split_at_mut(self.parameters.len());
+        for (places, values) in [(parameters, &self.parameters), (moments, &self.moments)] {
+            for (place, value) in places.iter_mut().zip(values) {
+                *place = value.to_le_bytes();
+            }
         }
         bytes
     }
@@ -75,11 +81,12 @@ impl State {
                 bytes.len()
             );
         }
-        let mut floats =
-            bytes[HEADER..].chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        let (parameters, moments) = bytes[HEADER..].as_chunks::<4>().0.split_at(p);
+        let numbers =
+            |places: &[[u8; 4]]| places.iter().map(|place| f32::from_le_bytes(*place)).collect();
         Ok(State {
-            parameters: floats.by_ref().take(p).collect(),
-            moments: floats.collect(),
+            parameters: numbers(parameters),
+            moments: numbers(moments),
             steps: u64::from_le_bytes(word(2)),
             rows: u64::from_le_bytes(word(3)),
             round: LossSum {
