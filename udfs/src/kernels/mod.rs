@@ -8,6 +8,8 @@ pub mod linear;
 pub mod loss;
 pub mod math;
 pub mod matmul;
+pub mod panels;
 #[cfg(test)]
 mod reference;
 pub mod rng;
+pub mod tiles;

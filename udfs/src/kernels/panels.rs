@@ -1,0 +1,195 @@
+//! Matrices in panels of 64 columns, as products in tiles want them.
+//!
+//! ```text
+//! [rows, 64] | [rows, 64] | ... | [rows, 16, 32, 48 or 64]
+//! ```
+//! Rows of a panel follow one another, so that a power of 2 of columns does not put them all into the
+//! same places of the cache, and begin with a line of it.
+
+use std::ops::Range;
+
+use super::math::vectorized;
+
+/// Columns of a panel: four of the widest vectors.
+pub const PANEL: usize = 64;
+/// Numbers of the widest vector; strides of panels are multiples.
+const LANES: usize = 16;
+
+/// A matrix `[rows, columns]` in panels. Rows of the last one are padded to whole vectors, by numbers
+/// that mean nothing.
+#[derive(Debug, Default)]
+pub struct Panels {
+    values: Vec<f32>,
+    /// Where the first whole line of the cache begins.
+    start: usize,
+    rows: usize,
+    columns: usize,
+}
+
+impl Panels {
+    /// Zeros.
+    pub fn new(rows: usize, columns: usize) -> Self {
+        let values = vec![0.0f32; rows * columns.next_multiple_of(LANES) + LANES];
+        let start = values.as_ptr().align_offset(4 * LANES).min(LANES);
+        Self { values, start, rows, columns }
+    }
+
+    /// Number of panels.
+    pub fn panels(&self) -> usize {
+        self.columns.div_ceil(PANEL)
+    }
+
+    /// Columns of a panel.
+    pub fn width(&self, panel: usize) -> usize {
+        (self.columns - panel * PANEL).min(PANEL)
+    }
+
+    /// Numbers from one row of a panel to the next.
+    pub fn stride(&self, panel: usize) -> usize {
+        self.width(panel).next_multiple_of(LANES)
+    }
+
+    fn range(&self, panel: usize) -> Range<usize> {
+        let start = self.start + panel * PANEL * self.rows;
+        start..start + self.rows * self.stride(panel)
+    }
+
+    /// A panel `[rows, stride]`.
+    pub fn panel(&self, panel: usize) -> &[f32] {
+        &self.values[self.range(panel)]
+    }
+
+    /// The same to write.
+    pub fn panel_mut(&mut self, panel: usize) -> &mut [f32] {
+        let range = self.range(panel);
+        &mut self.values[range]
+    }
+
+    /// Becomes the rows of `from[n, columns]`, as far as there are any.
+    pub fn copy_from(&mut self, from: &[f32]) {
+        let columns = self.columns;
+        for panel in 0..self.panels() {
+            let (width, stride) = (self.width(panel), self.stride(panel));
+            let rows =
+                self.panel_mut(panel).chunks_exact_mut(stride).zip(from.chunks_exact(columns));
+            for (row, from) in rows {
+                let from = &from[panel * PANEL..][..width];
+                // (Of a length that is known, a copy is no call.)
+                match (row.first_chunk_mut::<PANEL>(), from.first_chunk::<PANEL>()) {
+                    (Some(row), Some(from)) => *row = *from,
+                    _ => row[..width].copy_from_slice(from),
+                }
+            }
+        }
+    }
+
+    /// Becomes in its first rows the transpose of `from[at most 64, rows]`.
+    pub fn transpose_from(&mut self, from: &Panels) {
+        let columns = from.rows.min(self.width(0));
+        let stride = self.stride(0);
+        let panel = self.panel_mut(0);
+        for j in 0..from.panels() {
+            let to = &mut panel[j * PANEL * stride..];
+            transpose(from.panel(j), from.stride(j), (columns, from.width(j)), to, stride);
+        }
+    }
+}
+
+/// `to[i, j] = from[j, i]` of a `from[rows, columns]`.
+fn transpose(
+    from: &[f32],
+    from_stride: usize,
+    (rows, columns): (usize, usize),
+    to: &mut [f32],
+    stride: usize,
+) {
+    let (whole_rows, whole_columns) = (rows / LANES * LANES, columns / LANES * LANES);
+    vectorized(
+        #[inline(always)]
+        || {
+            for row in (0..whole_rows).step_by(LANES) {
+                for column in (0..whole_columns).step_by(LANES) {
+                    let from = &from[row * from_stride + column..];
+                    transpose_block(from, from_stride, &mut to[column * stride + row..], stride);
+                }
+            }
+        },
+    );
+    for row in 0..rows {
+        let first = if row < whole_rows { whole_columns } else { 0 };
+        for column in first..columns {
+            to[column * stride + row] = from[row * from_stride + column];
+        }
+    }
+}
+
+/// Rows by their numbers: in a loop over them the block would lie in memory and not in registers.
+macro_rules! exchange {
+    ($block:ident, $h:literal: $($i:literal)*) => {
+        $(($block[$i], $block[$i + $h]) = exchanged::<$h>($block[$i], $block[$i + $h]);)*
+    };
+}
+
+/// 16 by 16 numbers.
+#[inline(always)]
+fn transpose_block(from: &[f32], from_stride: usize, to: &mut [f32], to_stride: usize) {
+    let mut block = [[0.0f32; LANES]; LANES];
+    for (i, row) in block.iter_mut().enumerate() {
+        row.copy_from_slice(&from[i * from_stride..][..LANES]);
+    }
+    exchange!(block, 8: 0 1 2 3 4 5 6 7);
+    exchange!(block, 4: 0 1 2 3 8 9 10 11);
+    exchange!(block, 2: 0 1 4 5 8 9 12 13);
+    exchange!(block, 1: 0 2 4 6 8 10 12 14);
+    for (i, row) in block.iter().enumerate() {
+        to[i * to_stride..][..LANES].copy_from_slice(row);
+    }
+}
+
+/// Two rows that are `H` apart, with the corners exchanged of each square of `2 H` numbers.
+#[inline(always)]
+fn exchanged<const H: usize>(a: [f32; LANES], b: [f32; LANES]) -> ([f32; LANES], [f32; LANES]) {
+    let (mut upper, mut lower) = ([0.0; LANES], [0.0; LANES]);
+    for l in 0..LANES {
+        upper[l] = if l & H == 0 { a[l] } else { b[l - H] };
+        lower[l] = if l & H == 0 { a[l + H] } else { b[l] };
+    }
+    (upper, lower)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_and_transposes_are_the_matrix() {
+        for (rows, columns) in [(1, 1), (3, 16), (16, 16), (37, 64), (70, 45), (33, 150), (5, 0)] {
+            let from: Vec<f32> = (0..rows * columns).map(|i| i as f32).collect();
+            let mut copy = Panels::new(rows, columns);
+            copy.copy_from(&from);
+            for (i, value) in from.iter().enumerate() {
+                let (row, column) = (i / columns, i % columns);
+                let panel = column / PANEL;
+                let found = copy.panel(panel)[row * copy.stride(panel) + column % PANEL];
+                assert_eq!(found, *value, "{rows} x {columns}");
+            }
+            if columns > 0 && rows <= PANEL {
+                let mut transposed = Panels::new(columns + 3, rows.next_multiple_of(16));
+                transposed.transpose_from(&copy);
+                for (i, value) in from.iter().enumerate() {
+                    let (row, column) = (i / columns, i % columns);
+                    let found = transposed.panel(0)[column * transposed.stride(0) + row];
+                    assert_eq!(found, *value, "{rows} x {columns} transposed");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn panels_begin_with_lines_of_the_cache() {
+        let matrix = Panels::new(7, 200);
+        for panel in 0..matrix.panels() {
+            assert_eq!(matrix.panel(panel).as_ptr().align_offset(64), 0);
+        }
+    }
+}
