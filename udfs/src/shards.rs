@@ -7,6 +7,16 @@ pub trait Shards: Debug + Send + Sync {
     /// Calls `task(0)` to `task(n - 1)`, each once, in any order or at the same time, and
     /// returns when all have returned.
     fn run(&self, n: usize, task: &(dyn Fn(usize) + Sync));
+
+    /// How many run at the same time. Only what gives the same bits however it is cut may be cut by it.
+    fn threads(&self) -> usize {
+        1
+    }
+
+    /// Calls `work`, which calls [`Shards::run`] many times, from where that costs least.
+    fn enter(&self, work: &mut (dyn FnMut() + Send)) {
+        work();
+    }
 }
 
 /// One after another, on the calling thread.

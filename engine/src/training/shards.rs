@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::common::{Result, exec_datafusion_err};
 use gradlake_udfs::shards::Shards;
 use rayon::ThreadPool;
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 
 /// Runs shards on threads of its own. Which thread takes which shard does not matter: shards
 /// are independent, and whoever asked sums them in shard order.
@@ -28,6 +28,16 @@ impl Pool {
 
 impl Shards for Pool {
     fn run(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
-        self.pool.install(|| (0..n).into_par_iter().for_each(task));
+        self.pool.install(|| (0..n).into_par_iter().with_max_len(1).for_each(task));
+    }
+
+    fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    /// On a thread of the pool: from there shards are handed to others, who have not gone to sleep yet, in
+    /// a microsecond, from elsewhere in ten.
+    fn enter(&self, work: &mut (dyn FnMut() + Send)) {
+        self.pool.install(work);
     }
 }

@@ -32,6 +32,33 @@ pub fn apply(f: Activation, z: &[f32], a: &mut [f32]) {
     );
 }
 
+/// `a = f(a)`.
+pub fn apply_in_place(f: Activation, a: &mut [f32]) {
+    vectorized(
+        #[inline(always)]
+        || match f {
+            Activation::Relu => a.iter_mut().for_each(|a| *a = relu(*a)),
+            Activation::Gelu => a.iter_mut().for_each(
+                #[inline(always)]
+                |a| *a = gelu(*a),
+            ),
+            Activation::Tanh => a.iter_mut().for_each(
+                #[inline(always)]
+                |a| *a = tanh(*a),
+            ),
+            Activation::Sigmoid => a.iter_mut().for_each(
+                #[inline(always)]
+                |a| *a = sigmoid(*a),
+            ),
+            Activation::Elu => a.iter_mut().for_each(
+                #[inline(always)]
+                |a| *a = elu(*a),
+            ),
+            Activation::Identity => {}
+        },
+    );
+}
+
 /// `d[r, u] *= f'(z)`, with `a = f(z)`, and `bias_gradient[u] = sum_r d[r, u]` of what comes of it, in
 /// one pass. Into an empty bias gradient nothing is summed.
 pub fn backward(
@@ -99,8 +126,12 @@ pub fn column_sums(d: &[f32], out: &mut [f32], u: usize) {
 #[allow(clippy::redundant_closure, reason = "a closure is inlined here, a function's name is not")]
 fn values(f: Activation, z: &[f32], a: &mut [f32]) {
     match f {
-        // Not `max`, which would make 0 of NaN and hide a training that has diverged.
-        Activation::Relu => map(z, a, |x| if x <= 0.0 { 0.0 } else { x }),
+        Activation::Relu => map(
+            z,
+            a,
+            #[inline(always)]
+            |x| relu(x),
+        ),
         // Closures, because a function's name is called through a shim that is not inlined, and
         // then not compiled for the wide instructions.
         Activation::Gelu => map(
@@ -121,7 +152,12 @@ fn values(f: Activation, z: &[f32], a: &mut [f32]) {
             #[inline(always)]
             |x| sigmoid(x),
         ),
-        Activation::Elu => map(z, a, |x| if x > 0.0 { x } else { exp(x) - 1.0 }),
+        Activation::Elu => map(
+            z,
+            a,
+            #[inline(always)]
+            |x| elu(x),
+        ),
         Activation::Identity => a.copy_from_slice(z),
     }
 }
@@ -143,6 +179,17 @@ fn slopes(f: Activation, z: &[f32], a: &[f32], d: &mut [f32]) {
         Activation::Elu => scale(d, a, |a| if a > 0.0 { 1.0 } else { a + 1.0 }),
         Activation::Identity => {}
     }
+}
+
+/// Not `max`, which would make 0 of NaN and hide a training that has diverged.
+#[inline(always)]
+fn relu(x: f32) -> f32 {
+    if x <= 0.0 { 0.0 } else { x }
+}
+
+#[inline(always)]
+fn elu(x: f32) -> f32 {
+    if x > 0.0 { x } else { exp(x) - 1.0 }
 }
 
 /// `x Phi(x)` with the normal distribution function.

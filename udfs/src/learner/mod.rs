@@ -10,11 +10,13 @@ mod gradients;
 mod layout;
 mod loss;
 mod network;
+mod passes;
 mod reshape;
 
 pub use layout::{Layout, Role, Table, Tensor};
 pub use loss::{Loss, probabilities};
 pub use network::{Activation, Network};
+pub use passes::{Passes, Step};
 pub use reshape::Reshape;
 
 /// Weighted loss of some rows.
@@ -77,6 +79,9 @@ pub trait Learner: Debug + Send + Sync {
     /// The loss, where raw outputs are linear in the inputs: the layout is then one weight
     /// `[inputs, outputs]` and, if there is an intercept, one bias `[outputs]`.
     fn linear_loss(&self) -> Option<Loss>;
+
+    /// The network, where there are hidden layers: it may step in [`Passes`].
+    fn network(&self) -> Option<&Network>;
 
     /// Floating-point operations of one gradient, per row: what decides on shards.
     fn flops_per_row(&self) -> u64;

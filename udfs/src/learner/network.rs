@@ -43,6 +43,11 @@ impl Activation {
         Activation::Identity,
     ];
 
+    /// Whether its derivative needs what it was applied to, and not its value alone.
+    pub(super) fn needs_z(self) -> bool {
+        self == Activation::Gelu
+    }
+
     /// The name in SQL.
     pub fn name(self) -> &'static str {
         match self {
@@ -66,21 +71,21 @@ impl std::str::FromStr for Activation {
 
 /// One dense layer: where its tensors lie in the flat parameters.
 #[derive(Clone, Debug)]
-struct Layer {
-    inputs: usize,
-    units: usize,
-    weight: std::ops::Range<usize>,
-    bias: std::ops::Range<usize>,
+pub(super) struct Layer {
+    pub(super) inputs: usize,
+    pub(super) units: usize,
+    pub(super) weight: std::ops::Range<usize>,
+    pub(super) bias: std::ops::Range<usize>,
 }
 
 /// A chain of dense layers.
 #[derive(Clone, Debug)]
 pub struct Network {
     width: Width,
-    activation: Activation,
-    loss: Loss,
-    dropout: f32,
-    layers: Vec<Layer>,
+    pub(super) activation: Activation,
+    pub(super) loss: Loss,
+    pub(super) dropout: f32,
+    pub(super) layers: Vec<Layer>,
     layout: Layout,
 }
 
@@ -164,19 +169,20 @@ impl Network {
             let a = &mut a[..n];
             activation::forward(self.activation, z, bias, a, layer.units);
             if let (Some(key), true) = (dropout, self.dropout > 0.0) {
-                self.drop(key, i, batch.first_row, layer.units, a);
+                self.drop(key, i, batch.first_row * layer.units, a);
             }
         }
     }
 
     /// Inverted dropout (Srivastava et al. 2014, as PyTorch): drops values with probability `p`
     /// and scales the others by `1 / (1 - p)`. The mask is a function of seed, step, layer and
-    /// position, so backward draws it again instead of keeping it.
-    fn drop(&self, key: StepKey, layer: usize, first_row: usize, units: usize, values: &mut [f32]) {
+    /// position, so backward draws it again instead of keeping it. `first` is the position of the
+    /// first value in the `[rows, units]` of the mini-batch.
+    pub(super) fn drop(&self, key: StepKey, layer: usize, first: usize, values: &mut [f32]) {
         let keep = 1.0 / (1.0 - self.dropout);
         let stream = DROPOUT_STREAM + layer as u64;
         let seed = rng::mix(key.seed, stream, key.step);
-        let base = (first_row * units) as u64;
+        let base = first as u64;
         for (i, value) in values.iter_mut().enumerate() {
             let draw = rng::unit(rng::mix(seed, stream, base + i as u64));
             *value = if draw < self.dropout { 0.0 } else { *value * keep };
@@ -234,6 +240,10 @@ impl Learner for Network {
 
     fn outputs(&self) -> usize {
         self.layers.last().map_or(0, |layer| layer.units)
+    }
+
+    fn network(&self) -> Option<&Network> {
+        (self.layers.len() > 1).then_some(self)
     }
 
     fn linear_loss(&self) -> Option<Loss> {
@@ -339,7 +349,7 @@ impl Learner for Network {
             if self.dropout > 0.0 {
                 // The mask by which forward multiplied, drawn again; the derivative then needs the
                 // activations before dropout, which are made again from z.
-                self.drop(key, i - 1, batch.first_row, layer.inputs, da);
+                self.drop(key, i - 1, batch.first_row * layer.inputs, da);
                 let (before, rest) = layers.split_at_mut(2 * i - 1);
                 let (z, a) = (&before[2 * i - 2], &mut rest[0]);
                 let (z, a) = (&z[..r * layer.inputs], &mut a[..r * layer.inputs]);

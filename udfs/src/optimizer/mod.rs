@@ -210,6 +210,23 @@ impl Optimizer {
         }
     }
 
+    /// [`Optimizer::step`] of some values of a tensor with this role.
+    pub fn step_part(
+        &self,
+        role: Role,
+        size: &StepSize,
+        values: (&mut [f32], &[f32]),
+        moments: (&mut [f32], &mut [f32]),
+    ) {
+        let step =
+            TensorStep { corrections: self.corrections(size.step), ..tensor_step(role, size) };
+        let ((w, g), (m, v)) = (values, moments);
+        vectorized(
+            #[inline(always)]
+            || self.step_values(step, w, g, m, v),
+        );
+    }
+
     /// By how much the moments of Adam, which begin at 0, are too small.
     fn corrections(&self, step: u64) -> [f64; 2] {
         match *self {

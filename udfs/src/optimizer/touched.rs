@@ -18,6 +18,11 @@ use crate::kernels::math::vectorized;
 use crate::learner::{Layout, Role, Table};
 
 impl Optimizer {
+    /// Whether there are sizes of which [`Optimizer::is_local`] is true, or steps that are made up for.
+    pub fn may_be_local(&self) -> bool {
+        matches!(self, Optimizer::Sgd | Optimizer::Adagrad { .. } | Optimizer::Ftrl { .. })
+    }
+
     /// Whether a step of this size leaves values and moments as they are where the gradient is 0.
     pub fn is_local(&self, size: &StepSize) -> bool {
         let free = size.l1 == 0.0 && size.l2 == 0.0;

@@ -8,7 +8,7 @@ use datafusion_common::{Result, exec_err, internal_err};
 use super::stepper::is_wide;
 use super::{Partial, Replica, Round, Stepper};
 use crate::batch::{MiniBatch, Width};
-use crate::learner::{Learner, LossSum};
+use crate::learner::{Learner, LossSum, Network, Passes};
 use crate::optimizer::invariant;
 use crate::optimizer::{LazySgd, Optimizer, Schedule, StepSize};
 use crate::shards::Shards;
@@ -116,6 +116,23 @@ impl Descent {
             l2: self.l2,
             step,
         }
+    }
+
+    /// The network that steps in [`Passes`]: one with hidden layers, unless steps visit only the
+    /// categories of their mini-batches.
+    fn network_in_passes(&self) -> Option<&Network> {
+        let codes = self.batch_size.saturating_mul(self.learner.width().columns);
+        let is_sparse = is_wide(&self.learner.table(), codes) && self.optimizer.may_be_local();
+        match is_sparse || self.optimizer.takes_rows() {
+            true => None,
+            false => self.learner.network(),
+        }
+    }
+
+    /// What such a network steps with.
+    pub(super) fn passes(&self, parameters: &[f32]) -> Option<Passes> {
+        let network = self.network_in_passes()?;
+        Some(Passes::new(network, self.batch_size, self.runner.threads(), parameters))
     }
 
     /// Whether replicas bring weights of the table of categories up to date when they are met.
@@ -237,7 +254,9 @@ impl Round for SgdRound {
 
     fn replica_bytes(&self) -> usize {
         let taken = if self.descent.is_lazy() { self.width().categories } else { 0 };
-        let copies = 1 + self.descent.shards;
+        let gradients =
+            if self.descent.network_in_passes().is_some() { 1 } else { self.descent.shards };
+        let copies = 1 + gradients;
         4 * (self.start.moments.len() + self.start.parameters.len() * copies + taken)
     }
 }
@@ -312,17 +331,8 @@ impl SgdReplica {
         Self { stepper, pending: Pending::default() }
     }
 
-    fn flush(&mut self) -> Result<()> {
-        if self.pending.rows > 0 {
-            self.stepper.step(&self.pending.batch())?;
-            self.pending.clear();
-        }
-        Ok(())
-    }
-}
-
-impl Replica for SgdReplica {
-    fn update(&mut self, rows: &MiniBatch<'_>) -> Result<()> {
+    /// Steps by whole mini-batches; other rows wait.
+    fn learn(&mut self, rows: &MiniBatch<'_>) -> Result<()> {
         let descent = self.stepper.descent();
         let (size, width) = (descent.batch_size, descent.learner.width());
         let mut start = 0;
@@ -343,6 +353,26 @@ impl Replica for SgdReplica {
             self.pending.push(&rows.slice(start, rows.rows, width));
         }
         Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if self.pending.rows > 0 {
+            self.stepper.step(&self.pending.batch())?;
+            self.pending.clear();
+        }
+        Ok(())
+    }
+}
+
+impl Replica for SgdReplica {
+    fn update(&mut self, rows: &MiniBatch<'_>) -> Result<()> {
+        if !self.stepper.is_parallel() {
+            return self.learn(rows);
+        }
+        let runner = Arc::clone(&self.stepper.descent().runner);
+        let mut result = Ok(());
+        runner.enter(&mut || result = self.learn(rows));
+        result
     }
 
     fn finish(&mut self) -> Result<Vec<u8>> {

@@ -6,7 +6,7 @@ use datafusion_common::{Result, internal_err};
 
 use super::sgd::Descent;
 use crate::batch::{MiniBatch, NO_CATEGORY};
-use crate::learner::{LossSum, Scratch, StepKey, Table};
+use crate::learner::{LossSum, Passes, Scratch, Step, StepKey, Table};
 use crate::optimizer::LazySgd;
 use crate::optimizer::invariant::{self, RowScratch};
 use crate::state::State;
@@ -26,7 +26,9 @@ pub struct Stepper {
     descent: Arc<Descent>,
     index: u32,
     state: State,
+    /// None where steps are made in `passes`.
     shards: Vec<Mutex<Shard>>,
+    passes: Option<Passes>,
     rows: RowScratch,
     /// Whether the gradients of the table of categories are 0.
     is_clean: bool,
@@ -36,8 +38,9 @@ pub struct Stepper {
 impl Stepper {
     /// A stepper that starts from `state`, as the replica with this index: draws depend on it.
     pub fn new(descent: Arc<Descent>, state: State, index: u32) -> Self {
-        let shards = descent.shards.max(1);
-        let shard_rows = descent.batch_size.div_ceil(shards);
+        let passes = descent.passes(&state.parameters);
+        let shards = if passes.is_some() { 0 } else { descent.shards.max(1) };
+        let shard_rows = descent.batch_size.div_ceil(shards.max(1));
         let shards = (0..shards)
             .map(|_| {
                 Mutex::new(Shard {
@@ -48,7 +51,7 @@ impl Stepper {
             })
             .collect();
         let rows = RowScratch::new(descent.learner.width(), descent.learner.outputs());
-        Self { descent, index, state, shards, rows, is_clean: true, lazy: None }
+        Self { descent, index, state, shards, passes, rows, is_clean: true, lazy: None }
     }
 
     /// The same with L1 and L2 acting on a weight of the table of categories when a mini-batch meets it,
@@ -70,6 +73,11 @@ impl Stepper {
     /// How it steps.
     pub fn descent(&self) -> &Descent {
         &self.descent
+    }
+
+    /// Whether steps keep more than one thread busy.
+    pub(super) fn is_parallel(&self) -> bool {
+        self.shards.len() > 1 || self.passes.as_ref().is_some_and(|passes| passes.threads() > 1)
     }
 
     /// The state after the steps so far.
@@ -122,10 +130,16 @@ impl Stepper {
     }
 
     fn step_by_gradient(&mut self, batch: &MiniBatch<'_>) -> Result<()> {
-        let Self { descent, index, state, shards, is_clean, lazy, .. } = self;
+        let Self { descent, index, state, shards, passes, is_clean, lazy, .. } = self;
         let step = state.steps + 1;
         let size = descent.step_size(step);
         let key = StepKey { seed: descent.seed, step: step | (u64::from(*index) << 48) };
+        if let Some(passes) = passes {
+            let optimizer = &descent.optimizer;
+            let step = Step { batch, key, optimizer, size: &size };
+            passes.step(&step, state, descent.runner.as_ref());
+            return Ok(());
+        }
         let scale = 1.0 / batch.rows as f32;
         let learner = descent.learner.as_ref();
         let (n, table, codes) = (shards.len(), learner.table(), batch.codes);

@@ -1,0 +1,195 @@
+//! The parts of the parameters: their gradients, from the rows of a mini-batch.
+
+use std::ops::Range;
+
+use super::{Share, add};
+use crate::batch::MiniBatch;
+use crate::kernels::panels::{PANEL, Panels};
+use crate::kernels::tiles::{self, ByColumns, ByRows, Out, Segment, Start};
+use crate::learner::network::Network;
+use crate::learner::{Learner, Role};
+
+/// Parameters of a part of the table of categories.
+const TABLE_PART: usize = 1 << 16;
+
+/// A range of the flat parameters that is stepped at once.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) layer: usize,
+    pub(super) range: Range<usize>,
+    pub(super) role: Role,
+    pub(super) kind: Kind,
+}
+
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// Rows of a weight, as many as the panel of its inputs has columns.
+    Rows(Block),
+    /// Categories of the table.
+    Categories(Range<usize>),
+    Bias,
+}
+
+/// Rows `from..to` of a weight `[inputs, units]` as products want them.
+#[derive(Debug)]
+pub(super) struct Block {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    /// `[to - from, units]`
+    pub(super) weights: Panels,
+}
+
+/// The parts of the flat parameters, in their order and without gaps.
+pub(super) fn parts(network: &Network) -> Vec<Part> {
+    let mut parts = vec![];
+    let last = network.layers.len() - 1;
+    for (i, layer) in network.layers.iter().enumerate() {
+        let u = layer.units;
+        let start = layer.weight.start;
+        let dense = if i == 0 { network.width().dense } else { layer.inputs };
+        // (A few inputs of many units are cut finer, so that all threads get some.)
+        let is_cut = i == 0 && dense <= PANEL && dense * u > PANEL * PANEL;
+        let rows = if is_cut { PANEL / 4 } else { PANEL };
+        for from in (0..dense).step_by(rows) {
+            let to = dense.min(from + rows);
+            let is_packed = i < last || u > 1;
+            let weights = if is_packed { Panels::new(to - from, u) } else { Panels::default() };
+            let block = Block { from, to, weights };
+            let range = start + from * u..start + to * u;
+            parts.push(Part { layer: i, range, role: Role::Weight, kind: Kind::Rows(block) });
+        }
+        if i == 0 {
+            let categories = network.width().categories;
+            let rows = TABLE_PART.div_ceil(u.max(1));
+            for from in (0..categories).step_by(rows) {
+                let to = categories.min(from + rows);
+                let range = start + (dense + from) * u..start + (dense + to) * u;
+                let kind = Kind::Categories(from..to);
+                parts.push(Part { layer: i, range, role: Role::Weight, kind });
+            }
+        }
+        if !layer.bias.is_empty() {
+            let role = if i == last { Role::Intercept } else { Role::Bias };
+            parts.push(Part { layer: i, range: layer.bias.clone(), role, kind: Kind::Bias });
+        }
+    }
+    parts
+}
+
+impl Part {
+    /// The gradient of these parameters.
+    pub(super) fn gradient(
+        &self,
+        network: &Network,
+        shares: &[Share],
+        batch: &MiniBatch<'_>,
+        out: &mut [f32],
+    ) {
+        let units = network.layers[self.layer].units;
+        let is_single = units == 1 && self.layer == network.layers.len() - 1;
+        match &self.kind {
+            Kind::Rows(block) if is_single => self.single(block, shares, out),
+            Kind::Rows(block) => self.rows(block, network, shares, batch, out),
+            Kind::Categories(range) => self.categories(range, network, shares, batch, out),
+            Kind::Bias if is_single => {
+                let rows = shares.iter().flat_map(|share| &share.z[..share.rows.len()]);
+                out[0] = rows.sum();
+            }
+            Kind::Bias => self.bias(units, shares, out),
+        }
+    }
+
+    fn rows(
+        &self,
+        block: &Block,
+        network: &Network,
+        shares: &[Share],
+        batch: &MiniBatch<'_>,
+        out: &mut [f32],
+    ) {
+        let (d, u) = (network.width().dense, network.layers[self.layer].units);
+        for j in 0..u.div_ceil(PANEL) {
+            let segments = shares.iter().map(|share| {
+                let dz = share.dz(self.layer);
+                let left = match self.layer.checked_sub(1) {
+                    None => {
+                        let values = &batch.dense[share.rows.start * d..share.rows.end * d];
+                        ByColumns { values, stride: d, first: block.from }
+                    }
+                    Some(before) => {
+                        let (a, panel) = (&share.hidden[before].a, block.from / PANEL);
+                        ByColumns { values: a.panel(panel), stride: a.stride(panel), first: 0 }
+                    }
+                };
+                let (right, stride) = (dz.panel(j), dz.stride(j));
+                Segment { left, from: 0, to: share.rows.len(), right, stride }
+            });
+            let (values, width) = (&mut out[j * PANEL..], (u - j * PANEL).min(PANEL));
+            let rows = block.to - block.from;
+            tiles::sum(segments, Start::Zero, Out { values, stride: u, rows, width });
+        }
+    }
+
+    /// Of one output: the transpose, `dz^T a`.
+    fn single(&self, block: &Block, shares: &[Share], out: &mut [f32]) {
+        let segments = shares.iter().map(|share| {
+            let (a, panel) = (&share.hidden[self.layer - 1].a, block.from / PANEL);
+            Segment {
+                left: ByRows { values: &share.z, stride: 0 },
+                from: 0,
+                to: share.rows.len(),
+                right: a.panel(panel),
+                stride: a.stride(panel),
+            }
+        });
+        let width = out.len();
+        tiles::sum(segments, Start::Zero, Out { values: out, stride: width, rows: 1, width });
+    }
+
+    fn categories(
+        &self,
+        range: &Range<usize>,
+        network: &Network,
+        shares: &[Share],
+        batch: &MiniBatch<'_>,
+        out: &mut [f32],
+    ) {
+        out.fill(0.0);
+        let (c, u) = (network.width().columns, network.layers[0].units);
+        for share in shares {
+            let dz = share.dz(0);
+            for (i, row) in share.rows.clone().enumerate() {
+                for code in &batch.codes[row * c..(row + 1) * c] {
+                    let code = *code as usize;
+                    if !range.contains(&code) {
+                        continue;
+                    }
+                    let out = &mut out[(code - range.start) * u..][..u];
+                    for (j, out) in out.chunks_mut(PANEL).enumerate() {
+                        add(out, &dz.panel(j)[i * dz.stride(j)..]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The sums of columns, as a product with ones.
+    fn bias(&self, units: usize, shares: &[Share], out: &mut [f32]) {
+        const ONES: [f32; 256] = [1.0; 256];
+        for j in 0..units.div_ceil(PANEL) {
+            let segments = shares.iter().flat_map(|share| {
+                let dz = share.dz(self.layer);
+                let (n, stride) = (share.rows.len(), dz.stride(j));
+                (0..n).step_by(ONES.len()).map(move |row| Segment {
+                    left: ByRows { values: &ONES, stride: 0 },
+                    from: 0,
+                    to: (n - row).min(ONES.len()),
+                    right: &dz.panel(j)[row * stride..],
+                    stride,
+                })
+            });
+            let (values, width) = (&mut out[j * PANEL..], (units - j * PANEL).min(PANEL));
+            tiles::sum(segments, Start::Zero, Out { values, stride: units, rows: 1, width });
+        }
+    }
+}

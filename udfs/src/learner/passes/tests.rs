@@ -1,0 +1,163 @@
+//! Steps in passes against a gradient and a pass of the optimizer, on any number of threads.
+
+use super::*;
+use crate::batch::{NO_CATEGORY, Rows, Width};
+use crate::kernels::rng::{mix, unit};
+use crate::learner::{Activation, Loss};
+use crate::model::NetworkSpec;
+
+const OPTIMIZER: Optimizer = Optimizer::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-3 };
+
+/// So many threads, which are none, from the last to the first.
+#[derive(Debug)]
+struct Threads(usize);
+
+impl Shards for Threads {
+    fn run(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
+        (0..n).rev().for_each(task);
+    }
+
+    fn threads(&self) -> usize {
+        self.0
+    }
+}
+
+struct Case {
+    spec: NetworkSpec,
+    width: Width,
+    batch: usize,
+}
+
+/// Shapes that fit no tile, each with other things beside.
+fn cases() -> Vec<Case> {
+    let case = |hidden: &[usize], activation, loss, outputs, dropout, width, batch| Case {
+        spec: NetworkSpec {
+            hidden: hidden.to_vec(),
+            activation,
+            loss,
+            outputs,
+            intercept: outputs != 3,
+            dropout,
+        },
+        width,
+        batch,
+    };
+    let dense = |dense| Width { dense, columns: 0, categories: 0 };
+    let mixed = Width { dense: 5, columns: 2, categories: 40 };
+    vec![
+        case(&[64, 32], Activation::Relu, Loss::Logistic, 1, 0.0, dense(28), 256),
+        case(&[150, 70], Activation::Tanh, Loss::Softmax, 10, 0.0, dense(70), 130),
+        case(&[17], Activation::Gelu, Loss::Softmax, 70, 0.0, mixed, 97),
+        case(&[130, 65, 3], Activation::Sigmoid, Loss::Squared, 1, 0.3, mixed, 200),
+        case(&[1, 5], Activation::Elu, Loss::Huber, 1, 0.0, dense(3), 7),
+        case(&[300], Activation::Relu, Loss::SquaredHinge, 3, 0.5, dense(129), 64),
+        case(&[20], Activation::Identity, Loss::Squared, 1, 0.0, dense(1), 33),
+        case(&[40], Activation::Relu, Loss::Logistic, 1, 0.0, Width { dense: 0, ..mixed }, 100),
+    ]
+}
+
+fn rows_of(case: &Case, rows: usize) -> Rows {
+    let Width { dense, columns, categories } = case.width;
+    let classes = if case.spec.loss == Loss::Squared { 7 } else { case.spec.outputs.max(2) };
+    let code = |i| match mix(1, 1, i) % 9 {
+        0 => NO_CATEGORY,
+        code => (mix(code, 5, i) % categories as u64) as u32,
+    };
+    Rows {
+        dense: (0..(rows * dense) as u64).map(|i| 2.0 * unit(mix(1, 2, i)) - 1.0).collect(),
+        codes: (0..(rows * columns) as u64).map(code).collect(),
+        label: (0..rows as u64).map(|i| (mix(1, 3, i) % classes as u64) as f32).collect(),
+        weight: (0..rows as u64).map(|i| 0.5 + unit(mix(1, 4, i))).collect(),
+    }
+}
+
+fn size(step: u64) -> StepSize {
+    StepSize {
+        learning_rate: 0.01,
+        intercept_learning_rate: 0.02,
+        previous: None,
+        l1: 1e-4,
+        l2: 1e-3,
+        step,
+    }
+}
+
+fn start(network: &Network) -> State {
+    let n = network.layout().len();
+    let mut state =
+        State { parameters: vec![0.0; n], moments: vec![0.0; 2 * n], ..State::default() };
+    network.initialize(3, &mut state.parameters);
+    state
+}
+
+/// Four mini-batches, the last of which is short.
+fn train(case: &Case, mut step: impl FnMut(&MiniBatch<'_>, StepKey, StepSize)) {
+    let total = 3 * case.batch + case.batch.div_ceil(3);
+    let rows = rows_of(case, total);
+    for (number, first) in (0..total).step_by(case.batch).enumerate() {
+        let batch = rows.batch().slice(first, total.min(first + case.batch), case.width);
+        let number = number as u64 + 1;
+        let key = StepKey { seed: 9, step: number };
+        step(&MiniBatch { first_row: 0, ..batch }, key, size(number));
+    }
+}
+
+fn by_passes(case: &Case, threads: usize) -> State {
+    let network = case.spec.network(case.width);
+    let mut state = start(&network);
+    let mut passes = Passes::new(&network, case.batch, 1, &state.parameters);
+    // As many threads as asked for, though so small a network would not be worth them.
+    passes.shares = (0..threads).map(|_| Share::new(&network, case.batch)).collect();
+    passes.gradients = (0..threads).map(|_| Mutex::new(vec![0.0; 1 << 17])).collect();
+    let runner = Threads(threads);
+    train(case, |batch, key, size| {
+        let step = Step { batch, key, optimizer: &OPTIMIZER, size: &size };
+        passes.step(&step, &mut state, &runner);
+    });
+    state
+}
+
+fn by_gradients(case: &Case) -> State {
+    let network = case.spec.network(case.width);
+    let mut state = start(&network);
+    let mut scratch = network.scratch(case.batch);
+    let mut gradient = vec![f32::NAN; state.parameters.len()];
+    train(case, |batch, key, size| {
+        let State { parameters, moments, round, .. } = &mut state;
+        let scale = 1.0 / batch.rows as f32;
+        round.add(network.gradient(parameters, batch, key, scale, &mut scratch, &mut gradient));
+        OPTIMIZER.step(network.layout(), &size, parameters, &gradient, moments);
+    });
+    state
+}
+
+#[test]
+fn passes_are_gradients_and_steps() {
+    for case in cases() {
+        let (found, truth) = (by_passes(&case, 1), by_gradients(&case));
+        let name = format!("{:?} {}", case.spec, case.batch);
+        for (found, truth) in
+            [(&found.parameters, &truth.parameters), (&found.moments, &truth.moments)]
+        {
+            for (i, (found, truth)) in found.iter().zip(truth).enumerate() {
+                let error = (found - truth).abs();
+                assert!(error < 1e-4 * (1.0 + truth.abs()), "{name}, {i}: {found} {truth}");
+            }
+        }
+        let error = (found.round.loss - truth.round.loss).abs();
+        assert!(error < 1e-4 * truth.round.loss, "{name}: {:?} {:?}", found.round, truth.round);
+        assert_eq!(found.round.rows, truth.round.rows, "{name}");
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    for case in cases() {
+        let one = by_passes(&case, 1);
+        for threads in [2, 3, 8] {
+            let name = format!("{:?} {} on {threads}", case.spec, case.batch);
+            let many = by_passes(&case, threads);
+            assert!(one == many && one.is_finite(), "{name}");
+        }
+    }
+}
