@@ -261,16 +261,24 @@ impl Scorer {
         let mut best = Vec::with_capacity(rows);
         let mut order: Vec<u32> = Vec::with_capacity(rows * k);
         let mut sorted = Vec::with_capacity(rows * k);
-        for row in probs.chunks_exact(k) {
+        // Two classes, the common case, need no sort.
+        for [negative, positive] in probs.as_chunks::<2>().0.iter().filter(|_| k == 2) {
+            best.push(u32::from(*positive > threshold));
+            let is_positive = positive > negative;
+            order.extend(if is_positive { [1, 0] } else { [0, 1] });
+            sorted.extend(if is_positive {
+                [*positive, *negative]
+            } else {
+                [*negative, *positive]
+            });
+        }
+        for row in probs.chunks_exact(k).filter(|_| k != 2) {
             let begin = order.len();
             order.extend(0..k as u32);
             let own = &mut order[begin..];
             own.sort_by(|a, b| row[*b as usize].total_cmp(&row[*a as usize]));
             sorted.extend(own.iter().map(|class| row[*class as usize]));
-            best.push(match row {
-                [_, positive] => u32::from(*positive > threshold),
-                _ => own.first().copied().unwrap_or(0),
-            });
+            best.push(own.first().copied().unwrap_or(0));
         }
         let label = take(classes, &UInt32Array::from(best), None)?;
         let of_probs = take(classes, &UInt32Array::from(order), None)?;

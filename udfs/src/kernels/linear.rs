@@ -1,103 +1,330 @@
 //! A linear map to one output. `r` rows, `d` numbers and `c` categories in a row.
 //!
 //! Sums are taken in an order that depends on the shape alone, so that every machine gives the same
-//! bits.
+//! bits; the score of a row does not depend on the rows beside it.
 
-use super::math::{dot, vectorized};
+use std::ops::Range;
+
+use pulp::Simd;
+
+use super::lanes::{self, BLOCK, Kernel, LANES, Lanes, Mask, fold_block, fold_row};
+use super::math::vectorized;
 use crate::batch::NO_CATEGORY;
 
+/// Rows that read the weights together: each sum waits for the addition before.
+const SIDE_BY_SIDE: usize = 4;
+
 /// `z[r] = bias + sum_i x[r, i] w[i]`; `w[d]`.
+///
+/// A row is summed in 16 lanes, which are then added up by [`fold_row`]. What the last whole window
+/// leaves over is taken by a window that ends with the row, without those that are summed already.
+/// Rows of up to 3 numbers are summed from the first to the last.
 pub fn scores(x: &[f32], w: &[f32], bias: f32, z: &mut [f32]) {
-    let d = w.len();
-    if d == 0 {
-        return z.fill(bias);
-    }
-    vectorized(
-        #[inline(always)]
-        || {
-            // (Not by chunks, whose number is a division: as long as a row takes.)
-            for (r, z) in z.iter_mut().enumerate() {
-                *z = bias + dot(&x[r * d..(r + 1) * d], w);
-            }
-        },
-    );
+    lanes::run(Scores { x, w, bias, z });
 }
 
-/// `gradient[i] = sum_r dz[r] x[r, i]`; `gradient[d]`.
-pub fn weight_gradient(x: &[f32], dz: &[f32], gradient: &mut [f32]) {
-    let d = gradient.len();
-    if d == 0 {
-        return;
+/// [`scores`] of `D` numbers, row beside row.
+#[inline(always)]
+fn few<const D: usize>(x: &[f32], w: [f32; D], bias: f32, z: &mut [f32]) {
+    for (x, z) in x.as_chunks::<D>().0.iter().zip(z) {
+        *z = bias + x.iter().zip(w).fold(0.0, |sum, (x, w)| sum + x * w);
     }
-    if let [dz] = dz {
-        return vectorized(
+}
+
+/// [`scores`] as a part of other kernels.
+pub(super) struct Scores<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) w: &'a [f32],
+    pub(super) bias: f32,
+    pub(super) z: &'a mut [f32],
+}
+
+impl Kernel for Scores<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, const V: usize>(self, simd: S) {
+        let Self { x, w, bias, z } = self;
+        let d = w.len();
+        match *w {
+            [] => return z.fill(bias),
+            [a] => return few(x, [a], bias, z),
+            [a, b] => return few(x, [a, b], bias, z),
+            [a, b, c] => return few(x, [a, b, c], bias, z),
+            _ => {}
+        }
+        if d < LANES {
+            let own = Mask::<S, V>::new(simd, 0, d);
+            let w = Lanes::load_part(simd, w);
+            return by_blocks(
+                bias,
+                z,
+                #[inline(always)]
+                |r, sums| short_rows(simd, x, r..r + SIDE_BY_SIDE, (d, w, own), sums),
+                #[inline(always)]
+                |r, sums| {
+                    let sums = std::array::from_mut(sums);
+                    short_rows(simd, x, r..r + 1, (d, w, own), sums);
+                },
+            );
+        }
+        let unseen = Mask::<S, V>::new(simd, d.next_multiple_of(LANES) - d, LANES);
+        by_blocks(
+            bias,
+            z,
             #[inline(always)]
-            || {
-                for (g, x) in gradient.iter_mut().zip(x) {
-                    *g = dz * x;
-                }
+            |r, sums| row_sums(simd, &x[r * d..(r + SIDE_BY_SIDE) * d], w, unseen, sums),
+            #[inline(always)]
+            |r, sums| {
+                let sums = std::array::from_mut(sums);
+                row_sums(simd, &x[r * d..(r + 1) * d], w, unseen, sums);
             },
         );
     }
-    vectorized(
-        #[inline(always)]
-        || match d {
-            16.. => by_windows::<16>(x, dz, gradient),
-            8.. => by_windows::<8>(x, dz, gradient),
-            4.. => by_windows::<4>(x, dz, gradient),
-            _ => {
-                gradient.fill(0.0);
-                for (x, dz) in x.chunks_exact(d).zip(dz) {
-                    for (g, x) in gradient.iter_mut().zip(x) {
-                        *g += dz * x;
-                    }
-                }
-            }
-        },
-    );
 }
 
-/// [`weight_gradient`] in windows of `L` columns, of which up to four stay in registers while the
-/// rows go by. The last window ends with the row; where it overlaps the one before, both come to the
-/// same.
+/// The lanes of some rows of `d` numbers, less than 16.
 #[inline(always)]
-fn by_windows<const L: usize>(x: &[f32], dz: &[f32], gradient: &mut [f32]) {
-    let last = gradient.len() - L;
-    let at = |window: usize| (window * L).min(last);
-    let windows = gradient.len().div_ceil(L);
-    let mut w = 0;
-    while w < windows {
-        match windows - w {
-            1 => pass::<L, 1>(x, dz, gradient, [at(w)]),
-            2 => pass::<L, 2>(x, dz, gradient, [at(w), at(w + 1)]),
-            3 => pass::<L, 3>(x, dz, gradient, [at(w), at(w + 1), at(w + 2)]),
-            _ => pass::<L, 4>(x, dz, gradient, [at(w), at(w + 1), at(w + 2), at(w + 3)]),
-        }
-        w += 4;
+fn short_rows<S: Simd, const V: usize>(
+    simd: S,
+    x: &[f32],
+    rows: Range<usize>,
+    (d, w, own): (usize, Lanes<S, V>, Mask<S, V>),
+    to: &mut [[f32; LANES]],
+) {
+    for (r, to) in rows.zip(to) {
+        window(simd, x, r * d).times(w).within(own).store(to);
     }
 }
 
-/// The sums of the columns `starts[k]..starts[k] + L`.
+/// The lanes of `R` rows of at least 16 numbers.
 #[inline(always)]
-fn pass<const L: usize, const K: usize>(
+fn row_sums<S: Simd, const V: usize, const R: usize>(
+    simd: S,
+    x: &[f32],
+    w: &[f32],
+    unseen: Mask<S, V>,
+    to: &mut [[f32; LANES]; R],
+) {
+    let d = w.len();
+    let (windows, rest) = w.as_chunks::<LANES>();
+    let mut rows: [&[f32]; R] = [&[]; R];
+    for (r, row) in rows.iter_mut().enumerate() {
+        *row = &x[r * d..(r + 1) * d];
+    }
+    let own = rows.map(|row| &row.as_chunks::<LANES>().0[..windows.len()]);
+    let mut sums = [Lanes::splat(simd, 0.0); R];
+    for (i, w) in windows.iter().enumerate() {
+        let w = Lanes::<S, V>::load(simd, w);
+        for (sum, own) in sums.iter_mut().zip(own) {
+            *sum = sum.plus(Lanes::load(simd, &own[i]).times(w));
+        }
+    }
+    if let ([_, ..], Some(w)) = (rest, w.last_chunk()) {
+        let w = Lanes::load(simd, w);
+        for (sum, row) in sums.iter_mut().zip(rows) {
+            if let Some(x) = row.last_chunk() {
+                *sum = sum.plus(Lanes::load(simd, x).times(w).within(unseen));
+            }
+        }
+    }
+    for (to, sum) in to.iter_mut().zip(sums) {
+        sum.store(to);
+    }
+}
+
+/// `z[r]` as the bias and the lanes of row `r`, which `four` gives of the rows from `r` and `one` of a
+/// single row.
+#[inline(always)]
+fn by_blocks(
+    bias: f32,
+    z: &mut [f32],
+    four: impl Fn(usize, &mut [[f32; LANES]; SIDE_BY_SIDE]),
+    one: impl Fn(usize, &mut [f32; LANES]),
+) {
+    let mut r = 0;
+    let (blocks, rest) = z.as_chunks_mut::<BLOCK>();
+    for z in blocks {
+        let mut sums = [[0.0; LANES]; BLOCK];
+        for sums in sums.as_chunks_mut().0 {
+            four(r, sums);
+            r += SIDE_BY_SIDE;
+        }
+        for (z, sum) in z.iter_mut().zip(fold_block(&sums)) {
+            *z = bias + sum;
+        }
+    }
+    if let [z] = rest {
+        let mut sums = [0.0; LANES];
+        one(r, &mut sums);
+        *z = bias + fold_row(&sums);
+        return;
+    }
+    let mut sums = [[0.0; LANES]; BLOCK];
+    for (i, sums) in sums.iter_mut().take(rest.len()).enumerate() {
+        one(r + i, sums);
+    }
+    for (z, sum) in rest.iter_mut().zip(fold_block(&sums)) {
+        *z = bias + sum;
+    }
+}
+
+/// The 16 numbers from `at` on, or as many as there are and zeros.
+#[inline(always)]
+fn window<S: Simd, const V: usize>(simd: S, x: &[f32], at: usize) -> Lanes<S, V> {
+    let x = &x[at..];
+    match x.first_chunk() {
+        Some(window) => Lanes::load(simd, window),
+        None => Lanes::load_part(simd, x),
+    }
+}
+
+/// `gradient[i] = sum_r dz[r] x[r, i]`; `gradient[d]`.
+///
+/// Four running sums, of every fourth row each, which are added as `(0 + 1) + (2 + 3)`.
+pub fn weight_gradient(x: &[f32], dz: &[f32], gradient: &mut [f32]) {
+    match *dz {
+        _ if gradient.is_empty() => {}
+        [dz] => vectorized(
+            #[inline(always)]
+            || row_gradient(x, dz, gradient),
+        ),
+        _ => lanes::run(WeightGradient { x, dz, gradient }),
+    }
+}
+
+/// [`weight_gradient`] of one row, within a kernel.
+#[inline(always)]
+pub(super) fn row_gradient(x: &[f32], dz: f32, gradient: &mut [f32]) {
+    for (g, x) in gradient.iter_mut().zip(x) {
+        *g = dz * x;
+    }
+}
+
+/// The sum of all `dz[r]`: the gradient of the bias, in sixteen running sums and what is left over.
+pub fn bias_gradient(dz: &[f32]) -> f32 {
+    match *dz {
+        [dz] => dz,
+        _ => lanes::run(Total(dz)),
+    }
+}
+
+struct Total<'a>(&'a [f32]);
+
+impl Kernel for Total<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<S: Simd, const V: usize>(self, simd: S) -> f32 {
+        let (blocks, rest) = self.0.as_chunks();
+        let mut sum = Lanes::<S, V>::load_part(simd, rest);
+        for block in blocks {
+            sum = sum.plus(Lanes::load(simd, block));
+        }
+        let mut sums = [0.0; LANES];
+        sum.store(&mut sums);
+        fold_row(&sums)
+    }
+}
+
+struct WeightGradient<'a> {
+    x: &'a [f32],
+    dz: &'a [f32],
+    gradient: &'a mut [f32],
+}
+
+impl Kernel for WeightGradient<'_> {
+    type Output = ();
+
+    /// Windows of 16 columns stay in registers while the rows go by. The last window ends with the
+    /// row; where it overlaps the one before, both come to the same.
+    #[inline(always)]
+    fn run<S: Simd, const V: usize>(self, simd: S) {
+        let Self { x, dz, gradient } = self;
+        let d = gradient.len();
+        if d < LANES {
+            let [sums] = column_sums::<S, V, 1>(
+                simd,
+                dz,
+                #[inline(always)]
+                |r, _| window(simd, x, r * d),
+            );
+            return gradient.copy_from_slice(&sums[..d]);
+        }
+        // (As many as fit the registers of each vector width, four sums a window.)
+        let mut at = 0;
+        while V == 1 && at + LANES < d {
+            columns::<S, V, 2>(simd, x, dz, [at, (at + LANES).min(d - LANES)], gradient);
+            at += 2 * LANES;
+        }
+        while at < d {
+            columns::<S, V, 1>(simd, x, dz, [at.min(d - LANES)], gradient);
+            at += LANES;
+        }
+    }
+}
+
+/// The windows of columns that begin at `starts`.
+#[inline(always)]
+fn columns<S: Simd, const V: usize, const K: usize>(
+    simd: S,
     x: &[f32],
     dz: &[f32],
-    gradient: &mut [f32],
     starts: [usize; K],
+    gradient: &mut [f32],
 ) {
-    let mut sums = [[0.0f32; L]; K];
     let d = gradient.len();
-    for (r, dz) in dz.iter().enumerate() {
-        let x = &x[r * d..(r + 1) * d];
-        for k in 0..K {
-            let x = &x[starts[k]..starts[k] + L];
-            for i in 0..L {
-                sums[k][i] += dz * x[i];
-            }
+    let sums = column_sums::<S, V, K>(
+        simd,
+        dz,
+        #[inline(always)]
+        |r, k| window(simd, &x[r * d..(r + 1) * d], starts[k]),
+    );
+    for (start, sums) in starts.into_iter().zip(sums) {
+        gradient[start..start + LANES].copy_from_slice(&sums);
+    }
+}
+
+/// The sums of `dz[r]` times window `k` of row `r`, which is `at(r, k)`.
+#[inline(always)]
+fn column_sums<S: Simd, const V: usize, const K: usize>(
+    simd: S,
+    dz: &[f32],
+    at: impl Fn(usize, usize) -> Lanes<S, V>,
+) -> [[f32; LANES]; K] {
+    let mut sums = [[Lanes::<S, V>::splat(simd, 0.0); K]; 4];
+    let (fours, rest) = dz.as_chunks::<4>();
+    let mut r = 0;
+    for dz in fours {
+        for (sums, dz) in sums.iter_mut().zip(dz) {
+            add_row(simd, sums, *dz, r, &at);
+            r += 1;
         }
     }
-    for k in 0..K {
-        gradient[starts[k]..starts[k] + L].copy_from_slice(&sums[k]);
+    for (sums, dz) in sums.iter_mut().zip(rest) {
+        add_row(simd, sums, *dz, r, &at);
+        r += 1;
+    }
+    let [a, b, c, d] = sums;
+    let mut totals = [[0.0; LANES]; K];
+    for (k, to) in totals.iter_mut().enumerate() {
+        a[k].plus(b[k]).plus(c[k].plus(d[k])).store(to);
+    }
+    totals
+}
+
+/// Adds `dz` times the windows of row `r`.
+#[inline(always)]
+fn add_row<S: Simd, const V: usize, const K: usize>(
+    simd: S,
+    sums: &mut [Lanes<S, V>; K],
+    dz: f32,
+    r: usize,
+    at: impl Fn(usize, usize) -> Lanes<S, V>,
+) {
+    let dz = Lanes::splat(simd, dz);
+    for (k, sum) in sums.iter_mut().enumerate() {
+        *sum = sum.plus(at(r, k).times(dz));
     }
 }
 
@@ -128,48 +355,120 @@ pub fn scatter(codes: &[u32], dz: &[f32], gradient: &mut [f32], c: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::lanes::on_every_width;
     use crate::kernels::rng::{mix, unit};
+
+    /// Lengths that end inside, at and behind every window.
+    fn widths() -> impl Iterator<Item = usize> {
+        (0..71).chain([127, 128, 129, 200])
+    }
+
+    /// Numbers of rows that end inside, at and behind every block.
+    const ROWS: [usize; 11] = [0, 1, 2, 3, 4, 5, 15, 16, 17, 33, 50];
 
     fn draws(what: u64, n: usize) -> Vec<f32> {
         (0..n as u64).map(|i| 4.0 * unit(mix(3, what, i)) - 2.0).collect()
     }
 
+    /// A score in its order: lanes, and neighbours that are added to each other.
+    fn score(x: &[f32], w: &[f32], bias: f32) -> f32 {
+        let d = x.len();
+        let product = |i: usize| x[i] * w[i];
+        if d < 4 {
+            return if d == 0 { bias } else { bias + (0..d).map(product).fold(0.0, |s, p| s + p) };
+        }
+        let whole = if d < LANES { d } else { d - d % LANES };
+        let mut lanes = [0.0f32; LANES];
+        (0..whole).for_each(|i| lanes[i % LANES] += product(i));
+        (whole..d).for_each(|i| lanes[i + LANES - d] += product(i));
+        let mut n = LANES;
+        while n > 1 {
+            n /= 2;
+            (0..n).for_each(|i| lanes[i] = lanes[2 * i] + lanes[2 * i + 1]);
+        }
+        bias + lanes[0]
+    }
+
     #[test]
-    fn scores_and_gradients_equal_the_loop() {
-        for d in (0..71).chain([127, 128, 129, 200]) {
-            for rows in [0, 1, 2, 5, 33] {
-                let (x, w, dz) = (draws(1, rows * d), draws(2, d), draws(4, rows));
-                let mut z = vec![f32::NAN; rows];
-                scores(&x, &w, 0.5, &mut z);
-                for (r, z) in z.iter().enumerate() {
-                    let product = |i: usize| f64::from(x[r * d + i]) * f64::from(w[i]);
-                    let truth = 0.5 + (0..d).map(product).sum::<f64>();
-                    let error = (f64::from(*z) - truth).abs();
-                    assert!(error < 1e-4, "{rows} x {d}: {z} {truth}");
-                }
-                let mut gradient = vec![f32::NAN; d];
-                weight_gradient(&x, &dz, &mut gradient);
-                // Row by row is the order of the sums: the same bits.
-                let truth = |i: usize| (0..rows).fold(0.0, |sum, r| sum + dz[r] * x[r * d + i]);
-                for (i, g) in gradient.iter().enumerate() {
-                    assert_eq!(*g, truth(i), "{rows} x {d}, {i}");
-                }
+    fn scores_are_their_sums_in_order_on_every_vector_width() {
+        for (d, rows) in widths().flat_map(|d| ROWS.map(|rows| (d, rows))) {
+            let (x, w) = (draws(1, rows * d), draws(2, d));
+            let mut z = vec![f32::NAN; rows];
+            scores(&x, &w, 0.5, &mut z);
+            for (r, z) in z.iter().enumerate() {
+                let own = &x[r * d..(r + 1) * d];
+                assert_eq!(*z, score(own, &w, 0.5), "{rows} x {d}, {r}");
+                let truth: f64 =
+                    own.iter().zip(&w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
+                assert!((f64::from(*z) - truth - 0.5).abs() < 1e-4, "{rows} x {d}: {z} {truth}");
+            }
+            if d > 3 {
+                on_every_width(|width| {
+                    let mut other = vec![f32::NAN; rows];
+                    width.run(Scores { x: &x, w: &w, bias: 0.5, z: &mut other });
+                    assert_eq!(other, z, "{rows} x {d}");
+                });
             }
         }
     }
 
     #[test]
+    fn gradients_are_their_sums_in_order_on_every_vector_width() {
+        for (d, rows) in widths().flat_map(|d| ROWS.map(|rows| (d, rows))) {
+            let (x, dz) = (draws(1, rows * d), draws(4, rows));
+            let mut gradient = vec![f32::NAN; d];
+            weight_gradient(&x, &dz, &mut gradient);
+            for (i, g) in gradient.iter().enumerate() {
+                let product = |r: usize| dz[r] * x[r * d + i];
+                let every_fourth =
+                    |k: usize| (k..rows).step_by(4).map(product).fold(0.0, |sum, p| sum + p);
+                let [a, b, c, e] = [0, 1, 2, 3].map(every_fourth);
+                assert_eq!(*g, (a + b) + (c + e), "{rows} x {d}, {i}");
+                let truth: f64 =
+                    (0..rows).map(|r| f64::from(dz[r]) * f64::from(x[r * d + i])).sum();
+                assert!((f64::from(*g) - truth).abs() < 1e-4, "{rows} x {d}: {g} {truth}");
+            }
+            on_every_width(|width| {
+                let mut other = vec![f32::NAN; d];
+                width.run(WeightGradient { x: &x, dz: &dz, gradient: &mut other });
+                assert_eq!(other, gradient, "{rows} x {d}");
+                assert_eq!(width.run(Total(&dz)), bias_gradient(&dz), "{rows}");
+            });
+            let truth: f64 = dz.iter().map(|dz| f64::from(*dz)).sum();
+            assert!((f64::from(bias_gradient(&dz)) - truth).abs() < 1e-5, "{rows}");
+        }
+    }
+
+    #[test]
     fn what_is_no_number_stays_where_it_is() {
-        for (d, at) in [(3, 1), (7, 5), (12, 6), (28, 13), (28, 27), (70, 64)] {
-            let (mut x, w) = (draws(1, 3 * d), draws(2, d));
-            x[d + at] = f32::INFINITY;
-            let mut z = [0.0; 3];
-            scores(&x, &w, 0.0, &mut z);
-            assert!(z[0].is_finite() && z[1] == f32::INFINITY * w[at] && z[2].is_finite(), "{z:?}");
-            let mut gradient = vec![0.0; d];
-            weight_gradient(&x, &[1.0; 3], &mut gradient);
-            let wrong = |(i, g): (usize, &f32)| g.is_finite() == (i == at);
-            assert!(!gradient.iter().enumerate().any(wrong), "{gradient:?}");
+        for (d, at) in [
+            (1, 0),
+            (3, 1),
+            (5, 0),
+            (5, 4),
+            (7, 5),
+            (12, 6),
+            (15, 14),
+            (28, 13),
+            (28, 27),
+            (70, 64),
+        ] {
+            for (rows, own) in [(3, 1), (16, 15), (17, 0), (17, 16), (40, 20), (40, 39)] {
+                let (mut x, w) = (draws(1, rows * d), draws(2, d));
+                for value in [f32::INFINITY, f32::NAN] {
+                    x[own * d + at] = value;
+                    let mut z = vec![0.0; rows];
+                    scores(&x, &w, 0.0, &mut z);
+                    let truth = value * w[at];
+                    assert!(z[own] == truth || truth.is_nan() && z[own].is_nan(), "{d}: {z:?}");
+                    let wrong = |(r, z): (usize, &f32)| z.is_finite() == (r == own);
+                    assert!(!z.iter().enumerate().any(wrong), "{rows} x {d}: {z:?}");
+                    let mut gradient = vec![0.0; d];
+                    weight_gradient(&x, &vec![1.0; rows], &mut gradient);
+                    let wrong = |(i, g): (usize, &f32)| g.is_finite() == (i == at);
+                    assert!(!gradient.iter().enumerate().any(wrong), "{gradient:?}");
+                }
+            }
         }
     }
 

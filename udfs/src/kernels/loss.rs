@@ -1,22 +1,23 @@
 //! Losses of many rows at once, value and derivative in one pass.
 //!
 //! The value of a row is computed in float32 up to what needs float64 (the square of a residual, say)
-//! and summed in float64, in 16 running sums whose order depends on the number of rows alone (of fewer
-//! rows than that, one after another).
+//! and summed in float64, in 16 running sums whose order depends on the number of rows alone.
 //! [`Loss::value`] is the same of one row in float64.
 
-use super::math::{exp, logistic, tree_sum, vectorized};
+use pulp::Simd;
+
+use super::lanes::{self, Kernel, LANES, Sums};
+use super::math::{exp, logistic, tree_sum};
+use super::softmax::{softmax_slopes, softmax_values};
 use crate::learner::{Loss, LossSum};
 
 /// Rows in hand at a time.
 const BLOCK: usize = 64;
-/// Running sums.
-const LANES: usize = 16;
 
 /// The weighted sum of losses of rows with one raw output each, and in `z[r]` the raw outputs replaced
 /// by `scale * weight` times the derivative of the row's loss. `label[r]`, `weight[r]`.
 ///
-/// A softmax has more outputs: see [`softmax`].
+/// A softmax has more outputs: see [`softmax`](super::softmax::softmax).
 pub fn differentiate(
     loss: Loss,
     z: &mut [f32],
@@ -24,55 +25,99 @@ pub fn differentiate(
     weight: &[f32],
     scale: f32,
 ) -> LossSum {
-    let rows = (&mut *z, label, weight);
-    vectorized(
-        #[inline(always)]
-        || match loss {
-            Loss::Squared => slopes::<Squared>(rows, scale),
-            Loss::Absolute => slopes::<Absolute>(rows, scale),
-            Loss::Huber => slopes::<Huber>(rows, scale),
-            Loss::Poisson => slopes::<Poisson>(rows, scale),
-            Loss::Logistic => slopes::<Logistic>(rows, scale),
-            Loss::Hinge => slopes::<Hinge>(rows, scale),
-            Loss::SquaredHinge => slopes::<SquaredHinge>(rows, scale),
+    lanes::run(Slopes { loss, z, label, weight, scale })
+}
+
+struct Slopes<'a> {
+    loss: Loss,
+    z: &'a mut [f32],
+    label: &'a [f32],
+    weight: &'a [f32],
+    scale: f32,
+}
+
+impl Kernel for Slopes<'_> {
+    type Output = LossSum;
+
+    #[inline(always)]
+    fn run<S: Simd, const V: usize>(self, simd: S) -> LossSum {
+        let Self { loss, z, label, weight, scale } = self;
+        if let ([z], [label], [weight]) = (&mut *z, label, weight) {
+            let (slope, sum) = of_row(loss, *z, *label, *weight, scale);
+            *z = slope;
+            return sum;
+        }
+        let rows = (z, label, weight);
+        match loss {
+            Loss::Squared => slopes::<Squared, S, V>(simd, rows, scale),
+            Loss::Absolute => slopes::<Absolute, S, V>(simd, rows, scale),
+            Loss::Huber => slopes::<Huber, S, V>(simd, rows, scale),
+            Loss::Poisson => slopes::<Poisson, S, V>(simd, rows, scale),
+            Loss::Logistic => slopes::<Logistic, S, V>(simd, rows, scale),
+            Loss::Hinge => slopes::<Hinge, S, V>(simd, rows, scale),
+            Loss::SquaredHinge => slopes::<SquaredHinge, S, V>(simd, rows, scale),
             Loss::Softmax => softmax_slopes(rows, 1, scale),
-        },
-    )
+        }
+    }
+}
+
+/// `scale * weight` times the derivative of the loss of a row, and its weighted loss.
+#[inline(always)]
+pub(super) fn of_row(loss: Loss, z: f32, label: f32, weight: f32, scale: f32) -> (f32, LossSum) {
+    let row = (z, label, weight);
+    match loss {
+        Loss::Squared => slope::<Squared>(row, scale),
+        Loss::Absolute => slope::<Absolute>(row, scale),
+        Loss::Huber => slope::<Huber>(row, scale),
+        Loss::Poisson => slope::<Poisson>(row, scale),
+        Loss::Logistic => slope::<Logistic>(row, scale),
+        Loss::Hinge => slope::<Hinge>(row, scale),
+        Loss::SquaredHinge => slope::<SquaredHinge>(row, scale),
+        Loss::Softmax => {
+            let mut z = [z];
+            let sum = softmax_slopes((&mut z, &[label], &[weight]), 1, scale);
+            (z[0], sum)
+        }
+    }
+}
+
+#[inline(always)]
+fn slope<R: Rule>((z, y, w): (f32, f32, f32), scale: f32) -> (f32, LossSum) {
+    let (part, slope) = R::row(z, y);
+    let weight = f64::from(w);
+    (slope * (scale * w), LossSum { loss: weight * R::value(part), weight, rows: 1 })
 }
 
 /// The weighted sum of losses of rows with one raw output each.
 pub fn sum(loss: Loss, z: &[f32], label: &[f32], weight: &[f32]) -> LossSum {
-    vectorized(
-        #[inline(always)]
-        || match loss {
-            Loss::Squared => values::<Squared>(z, label, weight),
-            Loss::Absolute => values::<Absolute>(z, label, weight),
-            Loss::Huber => values::<Huber>(z, label, weight),
-            Loss::Poisson => values::<Poisson>(z, label, weight),
-            Loss::Logistic => values::<Logistic>(z, label, weight),
-            Loss::Hinge => values::<Hinge>(z, label, weight),
-            Loss::SquaredHinge => values::<SquaredHinge>(z, label, weight),
+    lanes::run(Values { loss, z, label, weight })
+}
+
+struct Values<'a> {
+    loss: Loss,
+    z: &'a [f32],
+    label: &'a [f32],
+    weight: &'a [f32],
+}
+
+impl Kernel for Values<'_> {
+    type Output = LossSum;
+
+    #[inline(always)]
+    fn run<S: Simd, const V: usize>(self, simd: S) -> LossSum {
+        let Self { loss, z, label, weight } = self;
+        let rows = (z, label, weight);
+        match loss {
+            Loss::Squared => values::<Squared, S, V>(simd, rows),
+            Loss::Absolute => values::<Absolute, S, V>(simd, rows),
+            Loss::Huber => values::<Huber, S, V>(simd, rows),
+            Loss::Poisson => values::<Poisson, S, V>(simd, rows),
+            Loss::Logistic => values::<Logistic, S, V>(simd, rows),
+            Loss::Hinge => values::<Hinge, S, V>(simd, rows),
+            Loss::SquaredHinge => values::<SquaredHinge, S, V>(simd, rows),
             Loss::Softmax => softmax_values(z, 1, label, weight),
-        },
-    )
-}
-
-/// [`differentiate`] of softmax over `k` classes, `z[r, k]`, with one exponential a logit:
-/// `e = exp(z - max)`, the loss `ln(sum e) + max - z_y`, the derivative `e / sum e - [y]`.
-pub fn softmax(z: &mut [f32], k: usize, label: &[f32], weight: &[f32], scale: f32) -> LossSum {
-    let rows = (&mut *z, label, weight);
-    vectorized(
-        #[inline(always)]
-        || softmax_slopes(rows, k, scale),
-    )
-}
-
-/// [`sum`] of softmax over `k` classes, `z[r, k]`.
-pub fn softmax_sum(z: &[f32], k: usize, label: &[f32], weight: &[f32]) -> LossSum {
-    vectorized(
-        #[inline(always)]
-        || softmax_values(z, k, label, weight),
-    )
+        }
+    }
 }
 
 /// The loss of one row with one output.
@@ -192,197 +237,110 @@ impl Rule for SquaredHinge {
 }
 
 /// Running sums of weighted values and of weights.
-struct Sums {
-    loss: [f64; LANES],
-    weight: [f64; LANES],
+struct Totals<S: Simd, const V: usize> {
+    loss: Sums<S, V>,
+    weight: Sums<S, V>,
 }
 
-impl Sums {
-    const ZERO: Sums = Sums { loss: [0.0; LANES], weight: [0.0; LANES] };
+impl<S: Simd, const V: usize> Totals<S, V> {
+    #[inline(always)]
+    fn zero(simd: S) -> Self {
+        Self { loss: Sums::zero(simd), weight: Sums::zero(simd) }
+    }
 
     /// Adds `w value(part)` of each row.
     #[inline(always)]
-    fn add(&mut self, parts: &[f32], weight: &[f32], value: impl Fn(f32) -> f64) {
-        let Sums { loss, weight: weights } = self;
-        for (parts, weight) in parts.chunks(LANES).zip(weight.chunks(LANES)) {
-            if let (Ok(parts), Ok(weight)) =
-                (<&[f32; LANES]>::try_from(parts), <&[f32; LANES]>::try_from(weight))
-            {
-                for i in 0..LANES {
-                    loss[i] += f64::from(weight[i]) * value(parts[i]);
-                    weights[i] += f64::from(weight[i]);
-                }
-                continue;
-            }
-            for (i, (part, w)) in parts.iter().zip(weight).enumerate() {
-                loss[i] += f64::from(*w) * value(*part);
-                weights[i] += f64::from(*w);
-            }
+    fn add<R: Rule>(&mut self, parts: &[f32], weight: &[f32]) {
+        let (mut losses, mut weights) = ([0.0; BLOCK], [0.0; BLOCK]);
+        let products = losses.iter_mut().zip(&mut weights);
+        for ((part, w), (loss, weight)) in parts.iter().zip(weight).zip(products) {
+            *weight = f64::from(*w);
+            *loss = f64::from(*w) * R::value(*part);
+        }
+        let taken = parts.len().div_ceil(LANES);
+        for losses in losses.as_chunks().0.iter().take(taken) {
+            self.loss.add(losses);
+        }
+        for weights in weights.as_chunks().0.iter().take(taken) {
+            self.weight.add(weights);
         }
     }
 
     #[inline(always)]
-    fn finish(mut self, rows: usize) -> LossSum {
-        LossSum {
-            loss: tree_sum(&mut self.loss),
-            weight: tree_sum(&mut self.weight),
-            rows: rows as u64,
-        }
+    fn finish(self, rows: usize) -> LossSum {
+        let (mut loss, mut weight) = ([0.0; LANES], [0.0; LANES]);
+        self.loss.store(&mut loss);
+        self.weight.store(&mut weight);
+        LossSum { loss: tree_sum(&mut loss), weight: tree_sum(&mut weight), rows: rows as u64 }
     }
 }
 
 #[inline(always)]
-fn slopes<R: Rule>((z, label, weight): (&mut [f32], &[f32], &[f32]), scale: f32) -> LossSum {
-    if z.len() < LANES {
-        let mut sum = LossSum { rows: label.len() as u64, ..LossSum::default() };
-        for ((z, y), w) in z.iter_mut().zip(label).zip(weight) {
-            let (part, slope) = R::row(*z, *y);
-            sum.loss += f64::from(*w) * R::value(part);
-            sum.weight += f64::from(*w);
-            *z = slope * (scale * w);
-        }
-        return sum;
+fn slopes<R: Rule, S: Simd, const V: usize>(
+    simd: S,
+    (z, label, weight): (&mut [f32], &[f32], &[f32]),
+    scale: f32,
+) -> LossSum {
+    let rows = label.len();
+    let mut totals = Totals::<S, V>::zero(simd);
+    // What does not fill the lanes is followed by zeros, which without weight add nothing.
+    let whole = rows - rows % LANES;
+    let (z, last) = z.split_at_mut(whole);
+    let mut padded = [[0.0; LANES]; 3];
+    let [of_z, of_label, of_weight] = &mut padded;
+    of_z[..last.len()].copy_from_slice(last);
+    of_label[..last.len()].copy_from_slice(&label[whole..]);
+    of_weight[..last.len()].copy_from_slice(&weight[whole..]);
+    let mut at = 0;
+    while at < rows {
+        let own = at..whole.min(at + BLOCK);
+        let rows = match own.is_empty() {
+            false => (&mut z[own.clone()], &label[own.clone()], &weight[own.clone()]),
+            true => (&mut of_z[..], &of_label[..], &of_weight[..]),
+        };
+        at += rows.0.len();
+        block::<R, S, V>(rows, scale, &mut totals);
     }
-    let mut sums = Sums::ZERO;
+    last.copy_from_slice(&of_z[..last.len()]);
+    totals.finish(rows)
+}
+
+/// Up to [`BLOCK`] rows.
+#[inline(always)]
+fn block<R: Rule, S: Simd, const V: usize>(
+    (z, label, weight): (&mut [f32], &[f32], &[f32]),
+    scale: f32,
+    totals: &mut Totals<S, V>,
+) {
     let mut parts = [0.0; BLOCK];
-    let rows = z.chunks_mut(BLOCK).zip(label.chunks(BLOCK)).zip(weight.chunks(BLOCK));
-    for ((z, label), weight) in rows {
-        let own = z.iter_mut().zip(label).zip(weight).zip(&mut parts);
-        for (((z, y), w), part) in own {
-            let (of_value, slope) = R::row(*z, *y);
-            *part = of_value;
-            *z = slope * (scale * w);
-        }
-        sums.add(&parts[..z.len()], weight, R::value);
+    for (((z, y), w), part) in z.iter_mut().zip(label).zip(weight).zip(&mut parts) {
+        let (of_value, slope) = R::row(*z, *y);
+        *part = of_value;
+        *z = slope * (scale * w);
     }
-    sums.finish(label.len())
+    totals.add::<R>(&parts[..weight.len()], weight);
 }
 
 #[inline(always)]
-fn values<R: Rule>(z: &[f32], label: &[f32], weight: &[f32]) -> LossSum {
-    if z.len() < LANES {
-        let mut sum = LossSum { rows: label.len() as u64, ..LossSum::default() };
-        for ((z, y), w) in z.iter().zip(label).zip(weight) {
-            sum.loss += f64::from(*w) * R::value(R::row(*z, *y).0);
-            sum.weight += f64::from(*w);
-        }
-        return sum;
-    }
-    let mut sums = Sums::ZERO;
-    let mut parts = [0.0; BLOCK];
-    let rows = z.chunks(BLOCK).zip(label.chunks(BLOCK)).zip(weight.chunks(BLOCK));
-    for ((z, label), weight) in rows {
+fn values<R: Rule, S: Simd, const V: usize>(
+    simd: S,
+    (z, label, weight): (&[f32], &[f32], &[f32]),
+) -> LossSum {
+    let mut totals = Totals::<S, V>::zero(simd);
+    for ((z, label), weight) in z.chunks(BLOCK).zip(label.chunks(BLOCK)).zip(weight.chunks(BLOCK)) {
+        let mut parts = [0.0; BLOCK];
         for ((z, y), part) in z.iter().zip(label).zip(&mut parts) {
             *part = R::row(*z, *y).0;
         }
-        sums.add(&parts[..z.len()], weight, R::value);
+        totals.add::<R>(&parts[..weight.len()], weight);
     }
-    sums.finish(label.len())
-}
-
-/// The largest logit; of NaN it knows nothing.
-#[inline(always)]
-fn largest(z: &[f32]) -> f32 {
-    let mut top = [f32::NEG_INFINITY; LANES];
-    let whole = z.chunks_exact(LANES);
-    let rest = whole.remainder();
-    for z in whole {
-        for i in 0..LANES {
-            top[i] = if z[i] > top[i] { z[i] } else { top[i] };
-        }
-    }
-    let over = |top: f32, z: &f32| if *z > top { *z } else { top };
-    let top = if z.len() >= LANES { top.iter().fold(f32::NEG_INFINITY, over) } else { top[0] };
-    rest.iter().fold(top, over)
-}
-
-/// The sum in float64.
-#[inline(always)]
-fn total(e: &[f32]) -> f64 {
-    const WIDTH: usize = 8;
-    let mut sums = [0.0f64; WIDTH];
-    let whole = e.chunks_exact(WIDTH);
-    let rest = whole.remainder();
-    for e in whole {
-        for i in 0..WIDTH {
-            sums[i] += f64::from(e[i]);
-        }
-    }
-    for (sum, e) in sums.iter_mut().zip(rest) {
-        *sum += f64::from(*e);
-    }
-    tree_sum(&mut sums)
-}
-
-#[inline(always)]
-fn softmax_slopes(
-    (z, label, weight): (&mut [f32], &[f32], &[f32]),
-    k: usize,
-    scale: f32,
-) -> LossSum {
-    let mut sum = LossSum { rows: label.len() as u64, ..LossSum::default() };
-    if k == 0 {
-        return sum;
-    }
-    let (mut own, mut totals) = ([0.0f32; BLOCK], [0.0f64; BLOCK]);
-    let rows = z.chunks_mut(BLOCK * k).zip(label.chunks(BLOCK)).zip(weight.chunks(BLOCK));
-    for ((z, label), weight) in rows {
-        for ((z, y), own) in z.chunks_exact_mut(k).zip(label).zip(&mut own) {
-            let top = largest(z);
-            for z in z.iter_mut() {
-                *z -= top;
-            }
-            *own = z.get(*y as usize).copied().unwrap_or(0.0);
-        }
-        for z in z.iter_mut() {
-            *z = exp(*z);
-        }
-        let each = z.chunks_exact_mut(k).zip(label).zip(weight).zip(&mut totals);
-        for (((e, y), w), of_row) in each {
-            *of_row = total(e);
-            let factor = scale * w;
-            let share = factor / *of_row as f32;
-            for e in e.iter_mut() {
-                *e *= share;
-            }
-            if let Some(e) = e.get_mut(*y as usize) {
-                *e -= factor;
-            }
-        }
-        for ((total, own), w) in totals.iter().zip(&own).zip(weight) {
-            sum.loss += f64::from(*w) * (total.ln() - f64::from(*own));
-            sum.weight += f64::from(*w);
-        }
-    }
-    sum
-}
-
-#[inline(always)]
-fn softmax_values(z: &[f32], k: usize, label: &[f32], weight: &[f32]) -> LossSum {
-    let mut sum = LossSum { rows: label.len() as u64, ..LossSum::default() };
-    if k == 0 {
-        return sum;
-    }
-    let mut e = [0.0f32; BLOCK];
-    for ((z, y), w) in z.chunks_exact(k).zip(label).zip(weight) {
-        let top = largest(z);
-        let mut of_row = 0.0;
-        for z in z.chunks(BLOCK) {
-            for (e, z) in e.iter_mut().zip(z) {
-                *e = exp(z - top);
-            }
-            of_row += total(&e[..z.len()]);
-        }
-        let own = z.get(*y as usize).map_or(0.0, |z| z - top);
-        sum.loss += f64::from(*w) * (of_row.ln() - f64::from(own));
-        sum.weight += f64::from(*w);
-    }
-    sum
+    totals.finish(label.len())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::lanes::on_every_width;
     use crate::kernels::rng::{mix, unit};
 
     fn draws(what: u64, n: usize) -> impl Iterator<Item = f32> {
@@ -424,8 +382,9 @@ mod tests {
     fn values_and_slopes_of_all_lengths_are_those_of_float64() {
         for loss in Loss::ALL {
             let widths: &[usize] = if loss == Loss::Softmax { &[2, 3, 10, 33, 100] } else { &[1] };
-            for (k, rows) in
-                widths.iter().flat_map(|k| [0, 1, 2, 15, 16, 17, 63, 64, 65, 200].map(|r| (*k, r)))
+            for (k, rows) in widths
+                .iter()
+                .flat_map(|k| [0, 1, 2, 5, 15, 16, 17, 63, 64, 65, 79, 128, 200].map(|r| (*k, r)))
             {
                 let z: Vec<f32> = draws(2, rows * k).map(|u| 12.0 * u - 6.0).collect();
                 let label = labels(loss, rows, k);
@@ -462,6 +421,38 @@ mod tests {
     }
 
     #[test]
+    fn rows_do_not_mix_and_every_vector_width_gives_the_same_bits() {
+        for loss in Loss::ALL.into_iter().filter(|loss| *loss != Loss::Softmax) {
+            for rows in [1, 2, 5, 16, 17, 63, 64, 65, 100] {
+                let z: Vec<f32> = draws(2, rows).map(|u| 12.0 * u - 6.0).collect();
+                let (label, weight) = (labels(loss, rows, 2), vec![0.75; rows]);
+                let of = |z: &[f32]| {
+                    let mut slopes = z.to_vec();
+                    let sum = differentiate(loss, &mut slopes, &label, &weight, 0.5);
+                    (slopes, sum)
+                };
+                let (slopes, found) = of(&z);
+                assert_eq!(found, sum(loss, &z, &label, &weight), "{loss:?} {rows}");
+                for (r, (z, y)) in z.iter().zip(&label).enumerate() {
+                    let alone = of_row(loss, *z, *y, 0.75, 0.5).0;
+                    assert_eq!(slopes[r], alone, "{loss:?} {rows}, {r}");
+                }
+                on_every_width(|width| {
+                    let (mut z, label, weight) = (z.clone(), &label[..], &weight[..]);
+                    let kernel = Slopes { loss, z: &mut z, label, weight, scale: 0.5 };
+                    assert_eq!((width.run(kernel), &z), (found, &slopes), "{loss:?} {rows}");
+                });
+                let mut broken = z.clone();
+                broken[rows / 2] = f32::NAN;
+                let (mut slopes_of_broken, sum) = of(&broken);
+                assert!(sum.loss.is_nan(), "{loss:?} {rows}");
+                slopes_of_broken[rows / 2] = slopes[rows / 2];
+                assert_eq!(slopes_of_broken, slopes, "{loss:?} {rows}");
+            }
+        }
+    }
+
+    #[test]
     fn the_loss_of_a_single_row_keeps_its_digits_far_from_zero() {
         for i in -8000..=8000 {
             let z = i as f32 * 0.01;
@@ -471,21 +462,5 @@ mod tests {
                 assert!((found - truth).abs() <= 1e-6 * truth, "{z} {y}: {found} {truth}");
             }
         }
-    }
-
-    #[test]
-    fn rows_of_a_softmax_do_not_mix() {
-        // The second row is no number, the third of an unknown class, the fourth far from 0.
-        let z = [1.0, 2.0, f32::NAN, 0.0, 1.0, 2.0, -1e4, 1e4];
-        let mut slopes = z;
-        let (label, weight) = ([0.0, 0.0, 7.0, 0.0], [1.0; 4]);
-        let sum = softmax(&mut slopes, 2, &label, &weight, 1.0);
-        assert!(sum.loss.is_nan());
-        assert!(slopes[2].is_nan());
-        let expected = 1.0 / (1.0 + (-1f32).exp());
-        assert!((slopes[1] - expected).abs() < 1e-6 && (slopes[0] + expected).abs() < 1e-6);
-        assert!((slopes[5] - expected).abs() < 1e-6);
-        assert_eq!(slopes[6..], [-1.0, 1.0]);
-        assert_eq!(softmax_sum(&z[6..], 2, &[0.0], &[1.0]).loss, 2e4);
     }
 }

@@ -22,13 +22,13 @@ pub fn exp(x: f32) -> f32 {
     let clamped = x.clamp(-104.0, 89.0);
     let n = (clamped * LOG2_E).round_ties_even();
     let r = clamped - n * LN2_HIGH - n * LN2_LOW;
-    let mut p = 1.987_569_1e-4f32;
-    p = p * r + 1.398_199_9e-3;
-    p = p * r + 8.333_452e-3;
-    p = p * r + 4.166_579_6e-2;
-    p = p * r + 1.666_666_5e-1;
-    p = p * r + 5.000_000_3e-1;
-    let e = (p * r) * r + r + 1.0;
+    // By pairs of terms (Estrin): in half the time of one term after another where a row is alone.
+    let square = r * r;
+    let high = 1.987_569_1e-4 * r + 1.398_199_9e-3;
+    let middle = 8.333_452e-3 * r + 4.166_579_6e-2;
+    let low = 1.666_666_5e-1 * r + 5.000_000_3e-1;
+    let p = (high * square + middle) * square + low;
+    let e = p * square + r + 1.0;
     // A float that is a whole number below 2^22 stands, with 1.5 * 2^23 added, in the last bits of the
     // sum: a conversion that checks for what no integer holds would keep the loop scalar.
     const MAGIC: f32 = 12_582_912.0;

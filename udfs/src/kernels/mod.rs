@@ -3,7 +3,9 @@
 //! Kernels allocate nothing, start no threads, and give the same bits for the same arguments.
 
 pub mod activation;
+pub mod double;
 pub mod gather;
+pub mod lanes;
 pub mod linear;
 pub mod loss;
 pub mod math;
@@ -12,4 +14,6 @@ pub mod panels;
 #[cfg(test)]
 mod reference;
 pub mod rng;
+pub mod row;
+pub mod softmax;
 pub mod tiles;

@@ -5,8 +5,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::LossSum;
+use crate::kernels::double::exp_of_negative;
 use crate::kernels::loss as kernels;
-use crate::kernels::math::{sigmoid, softplus};
+use crate::kernels::math::{sigmoid, softplus, vectorized};
+use crate::kernels::softmax;
 
 /// The loss of one row with label `y` and raw outputs `z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,7 +80,7 @@ impl Loss {
         scale: f32,
     ) -> LossSum {
         match self {
-            Loss::Softmax => return kernels::softmax(z, outputs, label, weight, scale),
+            Loss::Softmax => return softmax::softmax(z, outputs, label, weight, scale),
             _ if outputs == 1 => return kernels::differentiate(self, z, label, weight, scale),
             _ => {}
         }
@@ -98,7 +100,7 @@ impl Loss {
     /// The weighted sum of losses of some rows with raw outputs `z[r, outputs]`.
     pub fn sum(self, z: &[f32], outputs: usize, label: &[f32], weight: &[f32]) -> LossSum {
         match self {
-            Loss::Softmax => return kernels::softmax_sum(z, outputs, label, weight),
+            Loss::Softmax => return softmax::softmax_sum(z, outputs, label, weight),
             _ if outputs == 1 => return kernels::sum(self, z, label, weight),
             _ => {}
         }
@@ -197,25 +199,34 @@ fn signs(outputs: usize, y: f32) -> impl Iterator<Item = f32> {
 /// classes from one logit, of a softmax all.
 pub fn probabilities(loss: Loss, logits: &[f32], outputs: usize, out: &mut [f64]) {
     if loss == Loss::Logistic {
-        for (z, p) in logits.iter().zip(out.chunks_exact_mut(2)) {
-            let z = f64::from(*z);
-            // Both from the tail that is small, so that neither rounds to exactly 1 too soon.
-            let small = (-z.abs()).exp() / (1.0 + (-z.abs()).exp());
-            let (negative, positive) =
-                if z > 0.0 { (small, 1.0 - small) } else { (1.0 - small, small) };
-            p.copy_from_slice(&[negative, positive]);
-        }
-        return;
+        return vectorized(
+            #[inline(always)]
+            || {
+                for (z, p) in logits.iter().zip(out.as_chunks_mut::<2>().0) {
+                    let z = f64::from(*z);
+                    // Both from the tail that is small, so that neither rounds to exactly 1 too soon.
+                    let e = exp_of_negative(-z.abs());
+                    let small = e / (1.0 + e);
+                    let large = 1.0 - small;
+                    *p = if z > 0.0 { [small, large] } else { [large, small] };
+                }
+            },
+        );
     }
-    for (z, p) in logits.chunks_exact(outputs).zip(out.chunks_exact_mut(outputs)) {
-        let top = z.iter().fold(f32::NEG_INFINITY, |top, z| top.max(*z));
-        let mut total = 0.0;
-        for (z, p) in z.iter().zip(p.iter_mut()) {
-            *p = f64::from(z - top).exp();
-            total += *p;
-        }
-        p.iter_mut().for_each(|p| *p /= total);
-    }
+    vectorized(
+        #[inline(always)]
+        || {
+            for (z, p) in logits.chunks_exact(outputs).zip(out.chunks_exact_mut(outputs)) {
+                let top = z.iter().fold(f32::NEG_INFINITY, |top, z| top.max(*z));
+                let mut total = 0.0;
+                for (z, p) in z.iter().zip(p.iter_mut()) {
+                    *p = exp_of_negative(f64::from(z - top));
+                    total += *p;
+                }
+                p.iter_mut().for_each(|p| *p /= total);
+            }
+        },
+    );
 }
 
 impl FromStr for Loss {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Layout, Learner, Loss, LossSum, Role, Scratch, StepKey, Table};
 use crate::batch::{MiniBatch, Width};
-use crate::kernels::{activation, gather, linear, matmul, rng};
+use crate::kernels::{activation, gather, linear, matmul, rng, row};
 use crate::model::NetworkSpec;
 
 /// The activation function of the hidden layers.
@@ -199,27 +199,39 @@ impl Network {
         scratch: &mut Scratch,
         gradient: &mut [f32],
     ) -> LossSum {
-        let z = &mut scratch.buffers[0][..batch.rows];
-        self.single_linear_scores(parameters, batch, z);
-        let sum = self.loss.differentiate(z, 1, batch.label, batch.weight, scale);
         let (d, c) = (self.width.dense, self.width.columns);
-        let (weights, bias) = gradient.split_at_mut(self.layers[0].weight.end);
+        let (weights, of_bias) = gradient.split_at_mut(self.layers[0].weight.end);
         let (dense, table) = weights.split_at_mut(d);
-        linear::weight_gradient(batch.dense, z, dense);
-        linear::scatter(batch.codes, z, table, c);
-        if let Some(bias) = bias.first_mut() {
-            *bias = z.iter().sum();
+        let (bias, sum) = if batch.rows == 1 {
+            let (w, categories, bias) = self.single_linear_parameters(parameters);
+            let row = row::Row { loss: self.loss, scale, w, table: categories, bias };
+            row::gradient(&row, batch, dense, table)
+        } else {
+            let z = &mut scratch.buffers[0][..batch.rows];
+            self.single_linear_scores(parameters, batch, z);
+            let sum = self.loss.differentiate(z, 1, batch.label, batch.weight, scale);
+            linear::weight_gradient(batch.dense, z, dense);
+            linear::scatter(batch.codes, z, table, c);
+            (linear::bias_gradient(z), sum)
+        };
+        if let Some(of_bias) = of_bias.first_mut() {
+            *of_bias = bias;
         }
         sum
     }
 
-    fn single_linear_scores(&self, parameters: &[f32], batch: &MiniBatch<'_>, z: &mut [f32]) {
+    /// Weights, the table of categories and the bias.
+    #[inline(always)]
+    fn single_linear_parameters<'a>(&self, parameters: &'a [f32]) -> (&'a [f32], &'a [f32], f32) {
         let layer = &self.layers[0];
-        let (d, c) = (self.width.dense, self.width.columns);
-        let (dense, table) = parameters[layer.weight.clone()].split_at(d);
-        let bias = parameters[layer.bias.clone()].first().copied().unwrap_or(0.0);
+        let (dense, table) = parameters[layer.weight.clone()].split_at(self.width.dense);
+        (dense, table, parameters[layer.bias.clone()].first().copied().unwrap_or(0.0))
+    }
+
+    fn single_linear_scores(&self, parameters: &[f32], batch: &MiniBatch<'_>, z: &mut [f32]) {
+        let (dense, table, bias) = self.single_linear_parameters(parameters);
         linear::scores(batch.dense, dense, bias, z);
-        linear::gather(batch.codes, table, z, c);
+        linear::gather(batch.codes, table, z, self.width.columns);
     }
 }
 

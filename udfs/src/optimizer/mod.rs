@@ -196,18 +196,20 @@ impl Optimizer {
         let n = layout.len();
         let (first, second) = moments.split_at_mut(if self.moments() > 0 { n } else { 0 });
         let corrections = self.corrections(size.step);
-        for tensor in layout.tensors() {
-            let range = own(tensor.range());
-            let step = TensorStep { corrections, ..tensor_step(tensor.role, size) };
-            let w = &mut parameters[range.clone()];
-            let g = &gradient[range.clone()];
-            let m = first.get_mut(range.clone()).unwrap_or_default();
-            let v = second.get_mut(range).unwrap_or_default();
-            vectorized(
-                #[inline(always)]
-                || self.step_values(step, w, g, m, v),
-            );
-        }
+        vectorized(
+            #[inline(always)]
+            || {
+                for tensor in layout.tensors() {
+                    let range = own(tensor.range());
+                    let step = TensorStep { corrections, ..tensor_step(tensor.role, size) };
+                    let w = &mut parameters[range.clone()];
+                    let g = &gradient[range.clone()];
+                    let m = first.get_mut(range.clone()).unwrap_or_default();
+                    let v = second.get_mut(range).unwrap_or_default();
+                    self.step_values(step, w, g, m, v);
+                }
+            },
+        );
     }
 
     /// [`Optimizer::step`] of some values of a tensor with this role.

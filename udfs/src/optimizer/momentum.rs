@@ -10,6 +10,13 @@ use super::{TensorStep, shrink};
 #[inline(always)]
 pub(super) fn sgd(step: TensorStep, w: &mut [f32], g: &[f32]) {
     let TensorStep { learning_rate, l1, l2, .. } = step;
+    if l1 == 0.0 {
+        // (The same but for the wait of a step for the weights of the one before.)
+        for (w, g) in w.iter_mut().zip(g) {
+            *w -= learning_rate * (g + l2 * *w);
+        }
+        return;
+    }
     for (w, g) in w.iter_mut().zip(g) {
         *w = shrink(*w - learning_rate * (g + l2 * *w), learning_rate * l1);
     }

@@ -33,7 +33,13 @@ pub struct Stepper {
     /// Whether the gradients of the table of categories are 0.
     is_clean: bool,
     lazy: Option<LazySgd>,
+    /// Rows that [`Descent::progress`] has not been told of: to count in memory that others read takes
+    /// as long as the step of a row.
+    untold: u64,
 }
+
+/// Rows after which progress is told.
+const TELL_ROWS: u64 = 1024;
 
 impl Stepper {
     /// A stepper that starts from `state`, as the replica with this index: draws depend on it.
@@ -51,7 +57,7 @@ impl Stepper {
             })
             .collect();
         let rows = RowScratch::new(descent.learner.width(), descent.learner.outputs());
-        Self { descent, index, state, shards, passes, rows, is_clean: true, lazy: None }
+        Self { descent, index, state, shards, passes, rows, is_clean: true, lazy: None, untold: 0 }
     }
 
     /// The same with L1 and L2 acting on a weight of the table of categories when a mini-batch meets it,
@@ -63,8 +69,9 @@ impl Stepper {
         self
     }
 
-    /// Brings the state up to date.
+    /// Brings the state and the progress up to date.
     pub(super) fn settle(&mut self) {
+        self.descent.progress.add(std::mem::take(&mut self.untold));
         if let Some(lazy) = &mut self.lazy {
             lazy.settle_all(&mut self.state.parameters);
         }
@@ -103,7 +110,10 @@ impl Stepper {
         }
         self.state.steps += 1;
         self.state.rows += batch.rows as u64;
-        self.descent.progress.add(batch.rows as u64);
+        self.untold += batch.rows as u64;
+        if self.untold >= TELL_ROWS {
+            self.descent.progress.add(std::mem::take(&mut self.untold));
+        }
         Ok(())
     }
 
@@ -159,21 +169,21 @@ impl Stepper {
         let (width, parameters) = (learner.width(), state.parameters.as_slice());
         // Shares are cut by position: the same rows in the same shard on any machine.
         let share = |i: usize| batch.rows * i / n;
-        let run = |i: usize, shard: &mut Shard| {
-            let rows = batch.slice(share(i), share(i + 1), width);
+        let run = |rows: &MiniBatch<'_>, shard: &mut Shard| {
             let (scratch, gradient) = (&mut shard.scratch, &mut shard.gradient);
             shard.sum = if is_sparse {
-                learner.sparse_gradient(parameters, &rows, key, scale, scratch, gradient)
+                learner.sparse_gradient(parameters, rows, key, scale, scratch, gradient)
             } else {
-                learner.gradient(parameters, &rows, key, scale, scratch, gradient)
+                learner.gradient(parameters, rows, key, scale, scratch, gradient)
             };
         };
         if let [only] = shards.as_mut_slice() {
-            run(0, only.get_mut().unwrap_or_else(PoisonError::into_inner));
+            run(batch, only.get_mut().unwrap_or_else(PoisonError::into_inner));
         } else {
             let shards: &[Mutex<Shard>] = shards;
             descent.runner.run(n, &|i| {
-                run(i, &mut shards[i].lock().unwrap_or_else(PoisonError::into_inner));
+                let rows = batch.slice(share(i), share(i + 1), width);
+                run(&rows, &mut shards[i].lock().unwrap_or_else(PoisonError::into_inner));
             });
         }
         let Some((first, rest)) = shards.split_first_mut() else {
