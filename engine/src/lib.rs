@@ -12,6 +12,7 @@ pub mod options;
 pub mod prediction;
 pub mod registry;
 pub mod request;
+mod row_groups;
 pub mod session;
 pub mod source;
 pub mod store;

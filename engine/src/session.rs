@@ -27,8 +27,10 @@ use crate::event::{Event, EventSink};
 use crate::online::{Following, is_unbounded};
 use crate::prediction::{PredictOptions, Predictor, predict_plan};
 use crate::registry::Registry;
+use crate::row_groups::BalanceRowGroups;
 use crate::source::{self, SourceTableFactory};
 use crate::store::ModelStore;
+use crate::table::Resources;
 use crate::training::shards::Pool;
 
 /// The warehouse where none is named.
@@ -96,8 +98,9 @@ impl Engine {
         config.options_mut().execution.skip_partial_aggregation_probe_ratio_threshold = 1.0;
         let mut state = SessionStateBuilder::new()
             .with_config(config)
-            .with_runtime_env(runtime)
+            .with_runtime_env(Arc::clone(&runtime))
             .with_default_features()
+            .with_physical_optimizer_rule(Arc::new(BalanceRowGroups::new(runtime)))
             .build();
         let tables: Arc<dyn TableProviderFactory> = Arc::new(SourceTableFactory::default());
         for format in source::FORMATS {
@@ -155,6 +158,11 @@ impl Engine {
         options.optimizer.enable_round_robin_repartition = false;
         options.execution.enable_file_stream_work_stealing = false;
         SessionStateBuilder::new_from_existing(state).with_config(config).build()
+    }
+
+    /// What the tables of a training may use.
+    pub(crate) fn resources(&self, state: &SessionState) -> Result<Resources> {
+        Ok(Resources::new(state, Arc::clone(&self.interrupt), self.shards()?, self.threads))
     }
 
     /// Where the shards of a mini-batch run; threads are started when they are first needed.

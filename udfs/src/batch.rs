@@ -82,6 +82,39 @@ impl Rows {
         }
     }
 
+    /// `rows` rows of zeros.
+    pub fn zeros(width: Width, rows: usize) -> Self {
+        Self {
+            dense: vec![0.0; rows * width.dense],
+            codes: vec![0; rows * width.columns],
+            label: vec![0.0; rows],
+            weight: vec![0.0; rows],
+        }
+    }
+
+    /// Puts copies of rows of `from` in the place of its own: pairs of (place, row of `from`).
+    pub fn set(
+        &mut self,
+        from: &Self,
+        pairs: impl Iterator<Item = (usize, usize)> + Clone,
+        width: Width,
+    ) {
+        copy_rows(&mut self.dense, &from.dense, width.dense, pairs.clone());
+        copy_rows(&mut self.codes, &from.codes, width.columns, pairs.clone());
+        copy_rows(&mut self.label, &from.label, 1, pairs.clone());
+        copy_rows(&mut self.weight, &from.weight, 1, pairs);
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.label.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.label.is_empty()
+    }
+
     /// Takes a copy of a row of `from`.
     pub fn push(&mut self, from: &Self, row: usize, width: Width) {
         self.dense.extend_from_slice(&from.dense[row * width.dense..(row + 1) * width.dense]);
@@ -100,5 +133,37 @@ impl Rows {
             label: &self.label,
             weight: &self.weight,
         }
+    }
+}
+
+/// Copies rows of `n` values: pairs of (row of `to`, row of `from`).
+fn copy_rows<T: Copy>(
+    to: &mut [T],
+    from: &[T],
+    n: usize,
+    pairs: impl Iterator<Item = (usize, usize)>,
+) {
+    /// Values of a window, which is copied by some instructions in place of a call.
+    const WINDOW: usize = 16;
+    match n {
+        0 => {}
+        1 => pairs.for_each(|(place, row)| to[place] = from[row]),
+        WINDOW.. => pairs.for_each(|(place, row)| {
+            let (to, from) = (&mut to[place * n..(place + 1) * n], &from[row * n..(row + 1) * n]);
+            for (to, from) in
+                to.as_chunks_mut::<WINDOW>().0.iter_mut().zip(from.as_chunks::<WINDOW>().0)
+            {
+                *to = *from;
+            }
+            // The last window may overlap the one before.
+            if let (Some(to), Some(from)) =
+                (to.last_chunk_mut::<WINDOW>(), from.last_chunk::<WINDOW>())
+            {
+                *to = *from;
+            }
+        }),
+        n => pairs.for_each(|(place, row)| {
+            to[place * n..(place + 1) * n].copy_from_slice(&from[row * n..(row + 1) * n]);
+        }),
     }
 }

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, Float32Builder, Int32Builder, ListBuilder, RecordBatch, StringBuilder, UInt32Array,
+    ArrayBuilder, ArrayRef, Float32Builder, Int32Builder, ListBuilder, RecordBatch, StringBuilder,
+    UInt32Array,
 };
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
@@ -297,6 +298,8 @@ pub(super) struct FeatureRow {
 fn features(model: &Model) -> Result<RecordBatch> {
     let mut rows = vec![];
     let mut member = vec![];
+    // There may be a million categories, too many for records.
+    let mut categories = ListBuilder::new(StringBuilder::new());
     for (index, trained) in trained(model) {
         for feature in trained.encoder.features() {
             let row = |kind: &str, element: Option<u32>, scale: Option<&Scale>| FeatureRow {
@@ -324,11 +327,12 @@ fn features(model: &Model) -> Result<RecordBatch> {
                         rows.push(row("vector", Some(element as u32), Some(scale)));
                     }
                 }
-                FeatureKind::Category(categories) => {
-                    let categories = Some(categories.clone());
-                    rows.push(FeatureRow { categories, ..row("category", None, None) });
+                FeatureKind::Category(own) => {
+                    rows.push(row("category", None, None));
+                    categories.append_value(own.iter().map(Option::as_deref));
                 }
             }
+            (categories.len()..rows.len()).for_each(|_| categories.append_null());
             member.resize(rows.len(), index);
         }
     }
@@ -346,7 +350,12 @@ fn features(model: &Model) -> Result<RecordBatch> {
         Field::new("null_count", DataType::UInt64, false),
         Field::new("categories", DataType::new_list(DataType::Utf8, true), true),
     ]));
-    with_keys(model, &member, &to_batch(schema, &rows)?)
+    let records = to_batch(Arc::clone(&schema), &rows)?;
+    let mut columns = records.columns().to_vec();
+    if let Some(last) = columns.last_mut() {
+        *last = Arc::new(categories.finish());
+    }
+    with_keys(model, &member, &RecordBatch::try_new(schema, columns)?)
 }
 
 /// Tensors of some kind: layer, name, (moment,) shape, values.

@@ -7,31 +7,65 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{ArrayRef, Float64Array, RecordBatch, StringBuilder};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::{Result, ScalarValue};
 use gradlake_udfs::learner::Learner;
 use gradlake_udfs::model::{Labels, Model};
-use serde::Serialize;
 
-use super::records::to_batch;
 use super::tables::{trained, with_keys};
 
 /// What the intercept is called.
 pub const INTERCEPT: &str = "__INTERCEPT__";
 
-#[derive(Serialize)]
-struct Row {
-    processed_input: String,
-    category: Option<String>,
-    class_label: Option<String>,
-    weight: f64,
-    standardized_weight: f64,
+/// The columns of the table, as they grow.
+#[derive(Default)]
+struct Columns {
+    processed_input: StringBuilder,
+    category: StringBuilder,
+    class_label: StringBuilder,
+    weight: Vec<f64>,
+    standardized_weight: Vec<f64>,
+}
+
+impl Columns {
+    fn push(
+        &mut self,
+        (input, category): (&str, Option<&str>),
+        class_label: Option<&str>,
+        weight: f64,
+        standardized_weight: f64,
+    ) {
+        self.processed_input.append_value(input);
+        self.category.append_option(category);
+        self.class_label.append_option(class_label);
+        self.weight.push(weight);
+        self.standardized_weight.push(standardized_weight);
+    }
+
+    fn finish(mut self) -> Result<RecordBatch> {
+        let text = |name: &str, nullable| Field::new(name, DataType::Utf8, nullable);
+        let schema = Arc::new(Schema::new(vec![
+            text("processed_input", false),
+            text("category", true),
+            text("class_label", true),
+            Field::new("weight", DataType::Float64, false),
+            Field::new("standardized_weight", DataType::Float64, false),
+        ]));
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(self.processed_input.finish()),
+            Arc::new(self.category.finish()),
+            Arc::new(self.class_label.finish()),
+            Arc::new(Float64Array::from(self.weight)),
+            Arc::new(Float64Array::from(self.standardized_weight)),
+        ];
+        Ok(RecordBatch::try_new(schema, columns)?)
+    }
 }
 
 /// The table; without rows where the model has hidden layers.
 pub(super) fn weights(model: &Model) -> Result<RecordBatch> {
-    let mut rows = vec![];
+    let mut rows = Columns::default();
     let mut member = vec![];
     for (index, trained) in trained(model) {
         if !trained.network.hidden.is_empty() {
@@ -39,7 +73,7 @@ pub(super) fn weights(model: &Model) -> Result<RecordBatch> {
         }
         let network = trained.network.network(trained.encoder.width());
         let k = network.outputs();
-        let inputs = trained.encoder.input_names();
+        let inputs = trained.encoder.width().inputs();
         let (scale, mean) = match trained.labels {
             Labels::Numbers { mean, stddev } => (stddev, mean),
             Labels::Classes(_) => (1.0, 0.0),
@@ -52,39 +86,19 @@ pub(super) fn weights(model: &Model) -> Result<RecordBatch> {
                 Labels::Numbers { .. } => None,
             };
             let mut shift = 0.0;
-            for (i, input) in inputs.iter().enumerate() {
+            for (i, input) in trained.encoder.input_names().enumerate() {
                 let own = f64::from(trained.parameters[i * k + output]);
                 shift += own * input.center / input.stddev;
-                rows.push(Row {
-                    processed_input: input.name.clone(),
-                    category: input
-                        .category
-                        .as_ref()
-                        .map(|c| c.clone().unwrap_or_else(|| "NULL".to_owned())),
-                    class_label: class_label.clone(),
-                    weight: scale * own / input.stddev,
-                    standardized_weight: own,
-                });
+                let category = input.category.map(|category| category.unwrap_or("NULL"));
+                let name = (input.name.as_ref(), category);
+                rows.push(name, class_label.as_deref(), scale * own / input.stddev, own);
             }
-            let intercept = trained.parameters.get(inputs.len() * k + output);
+            let intercept = trained.parameters.get(inputs * k + output);
             let intercept = intercept.map_or(0.0, |b| f64::from(*b));
-            rows.push(Row {
-                processed_input: INTERCEPT.to_owned(),
-                category: None,
-                class_label,
-                weight: scale * (intercept - shift) + mean,
-                standardized_weight: intercept,
-            });
+            let raw = scale * (intercept - shift) + mean;
+            rows.push((INTERCEPT, None), class_label.as_deref(), raw, intercept);
         }
-        member.resize(rows.len(), index);
+        member.resize(rows.weight.len(), index);
     }
-    let text = |name: &str, nullable| Field::new(name, DataType::Utf8, nullable);
-    let schema = Arc::new(Schema::new(vec![
-        text("processed_input", false),
-        text("category", true),
-        text("class_label", true),
-        Field::new("weight", DataType::Float64, false),
-        Field::new("standardized_weight", DataType::Float64, false),
-    ]));
-    with_keys(model, &member, &to_batch(schema, &rows)?)
+    with_keys(model, &member, &rows.finish()?)
 }

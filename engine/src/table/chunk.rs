@@ -78,6 +78,16 @@ impl EncodedChunk {
         }
     }
 
+    /// The rows in buffers of their own.
+    pub(super) fn rows(&self) -> Rows {
+        Rows {
+            dense: self.dense.values().to_vec(),
+            codes: self.codes.values().to_vec(),
+            label: self.label.values().to_vec(),
+            weight: self.weight.values().to_vec(),
+        }
+    }
+
     /// The columns of [`fields`].
     ///
     /// # Errors

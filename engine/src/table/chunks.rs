@@ -93,6 +93,11 @@ impl Chunks {
         Ok(())
     }
 
+    /// What the chunks may use; None of an empty table.
+    pub fn resources(&self) -> Option<&Resources> {
+        self.resources.as_ref()
+    }
+
     /// Number of chunks.
     pub fn len(&self) -> usize {
         self.chunks.len()

@@ -2,13 +2,15 @@
 //! groups.
 
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
-use datafusion::arrow::row::{RowConverter, SortField};
+use datafusion::arrow::row::{Row, RowConverter, SortField};
 use datafusion::common::{Result, ScalarValue, exec_err};
+use gradlake_udfs::encoder::OneShot;
 
 /// Gives every distinct row of some columns a number, in the order of their first occurrence.
 #[derive(Debug)]
@@ -16,7 +18,7 @@ pub struct Distinct {
     what: String,
     limit: usize,
     converter: RowConverter,
-    codes: HashMap<Box<[u8]>, u32>,
+    codes: HashMap<Box<[u8]>, u32, BuildHasherDefault<OneShot>>,
     keys: Vec<Box<[u8]>>,
 }
 
@@ -28,7 +30,7 @@ impl Distinct {
             what,
             limit,
             converter: RowConverter::new(fields)?,
-            codes: HashMap::new(),
+            codes: HashMap::default(),
             keys: vec![],
         })
     }
@@ -57,7 +59,14 @@ impl Distinct {
             .collect::<Result<Vec<_>, _>>()?;
         let rows = self.converter.convert_columns(&plain)?;
         let mut codes = Vec::with_capacity(rows.num_rows());
+        // Two classes often repeat, and so do the keys of sorted files.
+        let mut recent: [Option<(Row<'_>, u32)>; 2] = [None, None];
         for row in &rows {
+            let same = recent.iter().flatten().find(|(other, _)| *other == row);
+            if let Some((_, code)) = same {
+                codes.push(*code);
+                continue;
+            }
             let code = match self.codes.get(row.as_ref()) {
                 Some(code) => *code,
                 None => {
@@ -74,6 +83,7 @@ impl Distinct {
                     code
                 }
             };
+            recent = [Some((row, code)), recent[0]];
             codes.push(code);
         }
         Ok(codes.into())

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, RecordBatch, UInt32Array,
-    UInt32Builder,
 };
 use datafusion::arrow::compute::{cast, filter_record_batch};
 use datafusion::arrow::datatypes::{
@@ -17,16 +16,20 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::MemoryReservation;
 use futures::StreamExt;
 use gradlake_udfs::encoder::{Input, Interner, Kind, flatten_columns, flatten_fields};
+use tokio::sync::mpsc;
 
 use super::chunks::Chunks;
 use super::classes::Distinct;
-use super::raw::{Group, RawData, RawTable, Skipped, Subset};
+use super::groups::{chunk_ends, part_groups};
+use super::raw::{Group, Place, RawData, RawTable, Skipped, Subset};
 use super::{Resources, Roles, TargetKind};
 
 /// Share of the memory limit up to which raw rows stay in memory. A reader of Parquet holds the
 /// compressed columns of a row group for each partition beside them, which no pool counts: 300 MB of
 /// two groups of a million rows of 62 numbers.
 const RAW_SHARE: f64 = 0.25;
+/// Batches of a partition that wait to be taken in.
+const AHEAD: usize = 2;
 /// Classes at most: a target with more is a number or an identifier taken for a class.
 const MAX_CLASSES: usize = 10_000;
 /// Groups at most.
@@ -109,7 +112,18 @@ async fn read(plan: Arc<Plan>, mut stream: SendableRecordBatchStream) -> Result<
         groups: vec![],
         skipped: BTreeMap::new(),
     };
-    while let Some(batch) = stream.next().await {
+    // The stream is read on while a few batches wait: one partition alone keeps two cores busy, one
+    // that decodes and one that takes in.
+    let (send, mut batches) = mpsc::channel(AHEAD);
+    let mut reader = AbortOnDrop(tokio::spawn(async move {
+        while let Some(batch) = stream.next().await {
+            // Nobody waits for the rest if the other end is gone.
+            if send.send(batch).await.is_err() {
+                break;
+            }
+        }
+    }));
+    while let Some(batch) = batches.recv().await {
         plan.resources.check_interrupt()?;
         let batch = batch?;
         if batch.num_rows() > 0 {
@@ -117,6 +131,8 @@ async fn read(plan: Arc<Plan>, mut stream: SendableRecordBatchStream) -> Result<
             plan.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
         }
     }
+    // No more batches come, perhaps because the reader broke.
+    (&mut reader.0).await.map_err(|e| exec_datafusion_err!("reading failed: {e}"))?;
     Ok(part)
 }
 
@@ -225,11 +241,6 @@ impl Plan {
                 }
                 None => None,
             };
-        } else if let Some(groups) = &groups {
-            // A group is known even if none of its rows can be used.
-            for code in groups.values() {
-                part.skipped.entry(*code).or_default();
-            }
         }
         self.reserve_interned()?;
         if rows.num_rows() > 0 {
@@ -310,57 +321,49 @@ impl Plan {
             Some(groups) => lock(groups).sorted(),
             None => vec![0],
         };
-        let mut rows_of = vec![0; codes.len()];
-        let mut parts_of = vec![vec![]; codes.len()];
-        let mut skipped_of = vec![Skipped::new(); codes.len()];
+        let mut skipped = vec![Skipped::new(); codes.len()];
         let mut partitions = vec![];
+        let mut group_of = vec![];
         let mut first = 0;
         for part in parts {
             for (group, causes) in part.skipped {
                 for (cause, n) in causes {
-                    *skipped_of[group as usize].entry(cause).or_default() += n;
+                    *skipped[group as usize].entry(cause).or_default() += n;
                 }
-            }
-            if self.groups.is_some() {
-                for (chunk, groups) in part.groups.iter().enumerate() {
-                    let mut rows: BTreeMap<u32, UInt32Builder> = BTreeMap::new();
-                    for (row, group) in groups.values().iter().enumerate() {
-                        rows.entry(*group).or_default().append_value(row as u32);
-                        rows_of[*group as usize] += 1;
-                    }
-                    for (group, mut rows) in rows {
-                        parts_of[group as usize].push((first + chunk, rows.finish()));
-                    }
-                }
-            } else {
-                rows_of[0] += part.chunks.rows();
             }
             let chunks = part.chunks.len();
             partitions.push((part.chunks, first));
+            group_of.extend(part.groups);
             first += chunks;
         }
-        let mut groups = vec![];
-        for code in codes {
-            let at = code as usize;
-            let (key, parts) = match &self.groups {
-                Some(groups) => {
-                    (lock(groups).values(code)?, Some(Arc::new(std::mem::take(&mut parts_of[at]))))
-                }
-                None => (vec![], None),
-            };
-            let skipped = std::mem::take(&mut skipped_of[at]);
-            groups.push(Group { key, subset: Subset { parts, rows: rows_of[at], skipped } });
-        }
-        let data = RawData {
+        let mut data = RawData {
             inputs: self.inputs,
             interners: self.categories.into_iter().map(|i| i.map(unlock)).collect(),
             kind: self.roles.kind,
             classes: self.classes.map(unlock),
             has_weight: self.roles.weight.is_some(),
             schema: self.schema,
+            chunk_ends: chunk_ends(&partitions),
             partitions,
             resources: self.resources,
         };
+        let mut groups = vec![];
+        match self.groups.map(unlock) {
+            None => {
+                let rows = data.chunk_ends.last().copied().unwrap_or(0);
+                let skipped = skipped.pop().unwrap_or_default();
+                let subset = Subset { place: Place::Range(0), rows, skipped };
+                groups.push(Group { key: vec![], subset });
+            }
+            Some(distinct) => {
+                let places = part_groups(&mut data, &group_of, &codes)?;
+                for (code, (place, rows)) in codes.into_iter().zip(places) {
+                    let skipped = std::mem::take(&mut skipped[code as usize]);
+                    let subset = Subset { place, rows, skipped };
+                    groups.push(Group { key: distinct.values(code)?, subset });
+                }
+            }
+        }
         Ok(RawTable::new(data, groups))
     }
 }

@@ -3,24 +3,28 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, AsArray, RecordBatch};
-use datafusion::arrow::buffer::BooleanBuffer;
-use datafusion::arrow::compute::filter_record_batch;
-use datafusion::arrow::datatypes::{Float32Type, Schema, SchemaRef, UInt32Type};
-use datafusion::common::{Result, exec_datafusion_err};
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::datatypes::{Float32Type, Schema, SchemaRef, ToByteSlice, UInt32Type};
+use datafusion::common::Result;
+use datafusion::execution::memory_pool::MemoryReservation;
 use gradlake_udfs::batch::{Rows, Width};
 use gradlake_udfs::encoder::{CodeMap, Column, Encoder, Values};
 use gradlake_udfs::kernels::rng::mix;
 use gradlake_udfs::model::Labels;
 use xxhash_rust::xxh3::Xxh3Default;
 
+use super::blocks::Blocks;
 use super::chunk::{EncodedChunk, fields, row_bytes};
 use super::chunks::Chunks;
+use super::parallel::in_order;
+use super::permutation::Permutation;
+use super::placement::{Placement, Sorter};
 use super::raw::{RawData, RawTable, Skipped, Subset};
+use super::selection::Selection;
 use super::shuffle::Buckets;
 use super::split::Mask;
 use super::weights::{Factors, factors};
-use super::{EpochOrder, Fitted, Resources};
+use super::{EpochOrder, Fitted, Resources, SMALL_ROWS, waiting};
 use crate::options::ClassWeights;
 
 /// Share of the memory limit up to which encoded rows stay in memory; the rest is for replicas and
@@ -95,10 +99,6 @@ impl EncodedTable {
         let class_of = data.class_of(encoding.labels)?;
         let factors =
             factors(encoding.class_weights, encoding.labels, &encoding.fitted.sums, &class_of)?;
-        let rows = match side {
-            Side::Training => mask.training_rows(),
-            Side::Evaluation => mask.evaluation_rows(),
-        };
         let job = Job {
             subset: subset.clone(),
             mask: mask.clone(),
@@ -108,17 +108,19 @@ impl EncodedTable {
             class_of,
             factors,
             shuffle: encoding.shuffle,
-            rows,
             data,
         };
-        tokio::task::spawn_blocking(move || job.run())
-            .await
-            .map_err(|e| exec_datafusion_err!("encoding failed: {e}"))?
+        waiting(subset.is_small(), "encoding", move || job.run()).await
     }
 
     /// Number of rows.
     pub fn rows(&self) -> u64 {
         self.chunks.rows()
+    }
+
+    /// Whether what is done with all rows is done quickly.
+    pub fn is_small(&self) -> bool {
+        self.rows() <= SMALL_ROWS && self.chunks.spilled_bytes() == 0
     }
 
     /// Width of a row.
@@ -162,61 +164,73 @@ impl EncodedTable {
         self.chunks.len()
     }
 
+    /// Calls `f` with every chunk and a state of the thread, on all cores, and `take` with what it
+    /// gives, in the order of the chunks.
+    ///
+    /// # Errors
+    /// Those of the two, or when a spilled chunk cannot be read.
+    pub fn for_each_chunk<S: Send, T: Send>(
+        &self,
+        state: impl Fn() -> S + Sync,
+        f: impl Fn(&mut S, &EncodedChunk) -> Result<T> + Sync,
+        take: impl FnMut(T) -> Result<()> + Send,
+    ) -> Result<()> {
+        let Some(resources) = self.chunks.resources() else { return Ok(()) };
+        let own = |state: &mut S, index: usize| f(state, &self.chunk(index)?);
+        in_order(resources, self.chunk_count(), state, own, take)?;
+        Ok(())
+    }
+
     /// A chunk, read back where it was spilled.
     pub fn chunk(&self, index: usize) -> Result<EncodedChunk> {
         EncodedChunk::new(self.width, &self.chunks.get(index)?)
     }
 }
 
-/// Cuts rows into chunks.
+/// Makes a table of chunks as they become ready, in order.
 struct Builder {
     width: Width,
     schema: SchemaRef,
-    chunk_rows: usize,
-    rows: Rows,
     chunks: Chunks,
-    hash: Xxh3Default,
+    hash: u64,
 }
 
 impl Builder {
-    fn new(width: Width, rows: u64, resources: &Resources) -> Self {
-        let row_bytes = row_bytes(width);
-        let chunk_rows =
-            (CHUNK_BYTES / row_bytes).next_power_of_two().clamp(CHUNK_ROWS.0, CHUNK_ROWS.1);
+    fn new(width: Width, resources: &Resources) -> Self {
         Self {
             width,
             schema: Arc::new(Schema::new(fields(width))),
-            chunk_rows,
-            rows: Rows::with_capacity(width, chunk_rows.min(rows as usize)),
             chunks: Chunks::new(resources, "encoded training rows", ENCODED_SHARE),
-            hash: Xxh3Default::new(),
+            hash: 0,
         }
     }
 
-    fn push(&mut self, from: &Rows, row: usize) -> Result<()> {
-        self.rows.push(from, row, self.width);
-        if self.rows.label.len() == self.chunk_rows {
-            self.cut(self.chunk_rows)?;
-        }
-        Ok(())
+    fn push(&mut self, rows: Rows) -> Result<()> {
+        let hash = hash(&rows);
+        self.push_hashed(rows, hash)
     }
 
-    fn cut(&mut self, next: usize) -> Result<()> {
-        if self.rows.label.is_empty() {
-            return Ok(());
-        }
-        let next = Rows::with_capacity(self.width, next);
-        let rows = std::mem::replace(&mut self.rows, next);
+    fn push_hashed(&mut self, rows: Rows, hash: u64) -> Result<()> {
+        self.hash = mix(self.hash, self.chunks.len() as u64, hash);
         let columns = EncodedChunk::from(rows).columns(self.width)?;
-        for column in &columns {
-            let data = column.to_data();
-            let values = data.child_data().first().unwrap_or(&data);
-            for buffer in values.buffers() {
-                self.hash.update(buffer.as_slice());
-            }
-        }
         self.chunks.push(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
+}
+
+/// A hash of everything that the rows hold.
+fn hash(rows: &Rows) -> u64 {
+    let mut hash = Xxh3Default::new();
+    for floats in [&rows.dense, &rows.label, &rows.weight] {
+        hash.update(floats.to_byte_slice());
+    }
+    hash.update(rows.codes.to_byte_slice());
+    hash.digest()
+}
+
+/// Rows of a chunk: a power of two, so that a place says chunk and row by its bits.
+fn chunk_rows(width: Width) -> usize {
+    let rows = (CHUNK_BYTES / row_bytes(width)).clamp(CHUNK_ROWS.0, CHUNK_ROWS.1);
+    1 << rows.ilog2()
 }
 
 /// The encoding of one side.
@@ -229,52 +243,108 @@ struct Job {
     class_of: Vec<Option<u32>>,
     factors: Factors,
     shuffle: Option<u64>,
-    rows: u64,
     data: Arc<RawData>,
 }
 
 impl Job {
     fn run(self) -> Result<EncodedTable> {
-        let width = self.encoder.width();
-        let mut builder = Builder::new(width, self.rows, &self.data.resources);
+        let data = &self.data;
+        let selection = Selection::new(data, &self.subset, &self.mask, self.side, &self.class_of)?;
         let mut skipped = Skipped::new();
-        match self.shuffle {
-            None => {
-                self.encode(&mut skipped, |rows, _| {
-                    (0..rows.label.len()).try_for_each(|row| builder.push(rows, row))
-                })?;
-            }
-            Some(seed) => {
-                let mut buckets = Buckets::new(width, self.rows, &self.data.resources)?;
-                self.encode(&mut skipped, |rows, positions| {
-                    buckets.reserve(rows.label.len())?;
-                    for (row, position) in positions.iter().enumerate() {
-                        buckets.push(rows, row, mix(seed, SHUFFLE, *position));
-                    }
-                    Ok(())
-                })?;
-                buckets.finish(|rows, row| builder.push(rows, row))?;
-            }
+        if selection.unknown() > 0 {
+            let cause = "the target is a class without training rows";
+            skipped.insert(cause.to_owned(), selection.unknown());
         }
-        builder.cut(0)?;
+        let width = self.encoder.width();
+        let mut builder = Builder::new(width, &data.resources);
+        let reservation = data.resources.reservation("encoding of training rows");
+        let bytes = selection.rows() as usize * row_bytes(width);
+        if data.resources.try_reserve(&reservation, bytes, ENCODED_SHARE) {
+            self.encode_in_memory(&selection, &reservation, &mut builder)?;
+        } else {
+            self.encode_with_spilling(&selection, &mut builder)?;
+        }
         Ok(EncodedTable {
             width,
             chunks: builder.chunks,
             skipped,
-            hash: builder.hash.digest(),
+            hash: builder.hash,
             class_weights: self.factors.class_weights,
         })
     }
 
-    /// Calls `f` with the rows of each block that are on the side and have a label, and with their
-    /// positions in the subset.
-    fn encode(
+    /// Every row is written once, into the place that it is to have.
+    fn encode_in_memory(
         &self,
-        skipped: &mut Skipped,
-        mut f: impl FnMut(&Rows, &[u64]) -> Result<()>,
+        selection: &Selection,
+        reservation: &MemoryReservation,
+        builder: &mut Builder,
+    ) -> Result<()> {
+        let width = self.encoder.width();
+        let placement = Placement::new(width, selection.rows(), chunk_rows(width));
+        self.for_each_block(
+            selection,
+            |rows, places, sorter| {
+                placement.put(rows, places, sorter);
+                Ok(())
+            },
+            |()| Ok(()),
+        )?;
+        in_order(
+            &self.data.resources,
+            placement.len(),
+            || (),
+            |(), chunk| {
+                let rows = placement.take(chunk);
+                let hash = hash(&rows);
+                Ok((rows, hash))
+            },
+            |(rows, hash)| {
+                // The memory changes hands.
+                reservation.shrink((rows.len() * row_bytes(width)).min(reservation.size()));
+                builder.push_hashed(rows, hash)
+            },
+        )?;
+        Ok(())
+    }
+
+    /// The same chunks, of which no more than the memory limit allows are held at a time.
+    fn encode_with_spilling(&self, selection: &Selection, builder: &mut Builder) -> Result<()> {
+        let width = self.encoder.width();
+        let chunk_rows = chunk_rows(width);
+        let owned =
+            |rows: &Rows, places: &[u64], _: &mut Sorter| Ok((rows.clone(), places.to_vec()));
+        if self.shuffle.is_some() {
+            let resources = &self.data.resources;
+            let mut buckets = Buckets::new(width, selection.rows(), chunk_rows, resources);
+            self.for_each_block(selection, owned, |(rows, places)| buckets.push(&rows, &places))?;
+            return buckets.finish(|rows| builder.push(rows));
+        }
+        let mut chunk = Rows::with_capacity(width, chunk_rows);
+        self.for_each_block(selection, owned, |(rows, _)| {
+            for row in 0..rows.len() {
+                chunk.push(&rows, row, width);
+                if chunk.len() == chunk_rows {
+                    let next = Rows::with_capacity(width, chunk_rows);
+                    builder.push(std::mem::replace(&mut chunk, next))?;
+                }
+            }
+            Ok(())
+        })?;
+        if chunk.is_empty() { Ok(()) } else { builder.push(chunk) }
+    }
+
+    /// Calls `f` with the selected rows of each block and the places that they are to have, on all
+    /// cores, and `take` with what it gives, in the order of the blocks.
+    fn for_each_block<T: Send>(
+        &self,
+        selection: &Selection,
+        f: impl Fn(&Rows, &[u64], &mut Sorter) -> Result<T> + Sync,
+        take: impl FnMut(T) -> Result<()> + Send,
     ) -> Result<()> {
         let data = &self.data;
-        let width = self.encoder.width();
+        let seed = self.shuffle.map(|seed| mix(seed, SHUFFLE, 0));
+        let permutation = Permutation::new(selection.rows(), seed);
         let maps = data
             .interners
             .iter()
@@ -283,61 +353,44 @@ impl Job {
                 interner.as_ref().map(|own| self.encoder.code_map(i, own)).transpose()
             })
             .collect::<Result<Vec<Option<CodeMap>>>>()?;
-        let mut rows = Rows::default();
-        let mut positions = vec![];
-        data.for_each_block(&self.subset, |first, block| {
-            let Some((block, taken)) = self.own(first, block)? else { return Ok(()) };
-            let n = block.num_rows();
-            rows.dense.clear();
-            rows.dense.resize(n * width.dense, 0.0);
-            rows.codes.clear();
-            rows.codes.resize(n * width.columns, 0);
-            let values = data.values(&block);
-            let columns: Vec<Column<'_>> = values
-                .iter()
-                .zip(&maps)
-                .map(|(values, map)| match (values, map) {
-                    (Values::Codes(codes), Some(map)) => Column::Codes { codes, map },
-                    (Values::Array(array), _) => Column::Array(array),
-                    (Values::Codes(_), None) => unreachable_column(&block),
-                })
-                .collect();
-            self.encoder.encode(&columns, n, &mut rows.dense, &mut rows.codes)?;
-            self.label(&block, &mut rows);
-            positions.clear();
-            match taken {
-                None => positions.extend(first..first + n as u64),
-                Some(bits) => positions.extend(bits.set_indices().map(|i| first + i as u64)),
-            }
-            let unknown = drop_unlabelled(&mut rows, &mut positions, width);
-            if unknown > 0 {
-                let cause = "the target is a class without training rows";
-                *skipped.entry(cause.to_owned()).or_default() += unknown;
-            }
-            f(&rows, &positions)
-        })
+        Blocks::new(data, &self.subset).in_order(
+            || (Rows::default(), vec![], Sorter::default()),
+            |(rows, places, sorter), first, block| {
+                let (block, number) = selection.of(first, block)?;
+                places.clear();
+                places.resize(block.num_rows(), 0);
+                permutation.places(number, places);
+                self.encode(&block, &maps, rows)?;
+                f(rows, places, sorter)
+            },
+            take,
+        )?;
+        Ok(())
     }
 
-    /// The rows of a block that are on the side (which ones, if not all); None if there are none.
-    fn own(
-        &self,
-        first: u64,
-        block: &RecordBatch,
-    ) -> Result<Option<(RecordBatch, Option<BooleanBuffer>)>> {
-        let bits = match (self.mask.block(first, block.num_rows()), self.side) {
-            (None, Side::Training) => return Ok(Some((block.clone(), None))),
-            (None, Side::Evaluation) => return Ok(None),
-            (Some(bits), Side::Training) => bits,
-            (Some(bits), Side::Evaluation) => !&bits,
-        };
-        if bits.count_set_bits() == 0 {
-            return Ok(None);
-        }
-        let filtered = filter_record_batch(block, &bits.clone().into())?;
-        Ok(Some((filtered, Some(bits))))
+    /// Encodes the rows of a block.
+    fn encode(&self, block: &RecordBatch, maps: &[Option<CodeMap>], rows: &mut Rows) -> Result<()> {
+        let width = self.encoder.width();
+        let n = block.num_rows();
+        // What is there is written over.
+        rows.dense.resize(n * width.dense, 0.0);
+        rows.codes.resize(n * width.columns, 0);
+        let values = self.data.values(block);
+        let columns: Vec<Column<'_>> = values
+            .iter()
+            .zip(maps)
+            .map(|(values, map)| match (values, map) {
+                (Values::Codes(codes), Some(map)) => Column::Codes { codes, map },
+                (Values::Array(array), _) => Column::Array(array),
+                (Values::Codes(_), None) => unreachable_column(block),
+            })
+            .collect();
+        self.encoder.encode(&columns, n, &mut rows.dense, &mut rows.codes)?;
+        self.label(block, rows);
+        Ok(())
     }
 
-    /// Labels (NaN of a class that is not known) and weights of a block.
+    /// Labels and weights of a block whose classes are all known.
     fn label(&self, block: &RecordBatch, rows: &mut Rows) {
         rows.label.clear();
         rows.weight.clear();
@@ -350,16 +403,9 @@ impl Job {
             _ => {
                 let codes = self.data.target(block).as_primitive::<UInt32Type>();
                 for code in codes.values() {
-                    match self.class_of.get(*code as usize).copied().flatten() {
-                        Some(class) => {
-                            rows.label.push(class as f32);
-                            rows.weight.push(factors[class as usize]);
-                        }
-                        None => {
-                            rows.label.push(f32::NAN);
-                            rows.weight.push(0.0);
-                        }
-                    }
+                    let class = self.class_of.get(*code as usize).copied().flatten().unwrap_or(0);
+                    rows.label.push(class as f32);
+                    rows.weight.push(factors[class as usize]);
                 }
             }
         }
@@ -374,23 +420,4 @@ impl Job {
 /// encoder refuses by name.
 fn unreachable_column(block: &RecordBatch) -> Column<'_> {
     Column::Array(block.column(0))
-}
-
-/// Takes out rows whose label is NaN and returns their number.
-fn drop_unlabelled(rows: &mut Rows, positions: &mut Vec<u64>, width: Width) -> u64 {
-    if !rows.label.iter().any(|label| label.is_nan()) {
-        return 0;
-    }
-    let mut kept = Rows::default();
-    let mut kept_positions = vec![];
-    for (row, position) in positions.iter().enumerate() {
-        if !rows.label[row].is_nan() {
-            kept.push(rows, row, width);
-            kept_positions.push(*position);
-        }
-    }
-    let dropped = positions.len() - kept_positions.len();
-    *rows = kept;
-    *positions = kept_positions;
-    dropped as u64
 }

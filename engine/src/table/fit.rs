@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use datafusion::arrow::array::AsArray;
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type, UInt32Type};
-use datafusion::common::{Result, exec_datafusion_err, internal_err};
+use datafusion::common::{Result, internal_err};
 use gradlake_udfs::encoder::{Encoder, FeatureKind, Statistics, Values};
 use gradlake_udfs::model::Labels;
 
-use super::TargetKind;
+use super::blocks::Blocks;
+use super::parallel::in_order;
 use super::raw::{RawData, RawTable, Subset};
 use super::split::Mask;
 use super::weights::WeightSums;
+use super::{TargetKind, waiting};
 
 /// Everything that is fitted on the training rows.
 #[derive(Clone, Debug)]
@@ -38,11 +41,10 @@ impl RawTable {
         standardize_target: bool,
     ) -> Result<Fitted> {
         let (data, subset, mask) = (self.data()?, subset.clone(), mask.clone());
-        tokio::task::spawn_blocking(move || {
+        waiting(subset.is_small(), "gathering statistics", move || {
             fit(&data, &subset, &mask, standardize, standardize_target)
         })
         .await
-        .map_err(|e| exec_datafusion_err!("the statistics failed: {e}"))?
     }
 }
 
@@ -55,28 +57,46 @@ fn fit(
 ) -> Result<Fitted> {
     let inputs: Vec<_> =
         data.inputs.iter().map(|i| (i.name.clone(), i.data_type.clone())).collect();
-    let mut statistics = Statistics::new(&inputs, standardize)?;
+    let statistics = Statistics::new(&inputs, standardize)?;
+    let mut merged = statistics.clone();
     let target_input = [("target".to_owned(), DataType::Float64)];
     let mut target_statistics = Statistics::new(&target_input, true)?;
     let mut sums = WeightSums::default();
-    data.for_each_block(subset, |first, block| {
-        let train = mask.block(first, block.num_rows());
-        statistics.update(&data.values(block), train.as_ref())?;
-        let target = data.target(block);
-        if data.kind == TargetKind::Number {
-            target_statistics.update(&[Values::Array(target)], train.as_ref())?;
-        }
-        let codes = target.as_primitive_opt::<UInt32Type>();
-        let weight = data.weight(block).map(|w| w.as_primitive::<Float32Type>());
-        for row in 0..block.num_rows() {
-            if train.as_ref().is_none_or(|train| train.value(row)) {
-                let class = codes.map_or(0, |codes| codes.value(row) as usize);
-                sums.add(class, weight.map_or(1.0, |w| f64::from(w.value(row))));
+    let empty = (statistics.clone(), target_statistics.clone());
+    // Counts of categories add up in any order, so each thread has its own, as long as there are
+    // categories; all else is merged block by block.
+    let categories = Blocks::new(data, subset).in_order(
+        || statistics.clone(),
+        |categories, first, block| {
+            let train = mask.block(first, block.num_rows());
+            let train = train.as_ref();
+            let (mut numbers, mut target) = empty.clone();
+            let values = data.values(block);
+            categories.update_categories(&values, train);
+            numbers.update_numbers(&values, train)?;
+            if data.kind == TargetKind::Number {
+                target.update(&[Values::Array(data.target(block))], train)?;
             }
-        }
-        Ok(())
-    })?;
+            Ok((numbers, target, weights(data, block, train)))
+        },
+        |(numbers, target, weights)| {
+            merged.merge(&numbers)?;
+            target_statistics.merge(&target)?;
+            sums.merge(&weights);
+            Ok(())
+        },
+    )?;
+    categories.iter().try_for_each(|own| merged.merge(own))?;
+    let statistics = merged;
     let interners: Vec<_> = data.interners.iter().map(Option::as_ref).collect();
+    // Sorting texts is most of what is left to do.
+    in_order(
+        &data.resources,
+        interners.len(),
+        || (),
+        |(), column| Ok(interners[column].map_or(0, |interner| interner.sorted().len())),
+        |_| Ok(()),
+    )?;
     let encoder = statistics.finish(&interners)?;
     let mut smallest_target = f64::INFINITY;
     let labels = match &data.classes {
@@ -108,6 +128,20 @@ fn fit(
     Ok(Fitted { encoder, labels, smallest_target, sums })
 }
 
+/// Rows and weights of a block by class.
+fn weights(data: &RawData, block: &RecordBatch, train: Option<&BooleanBuffer>) -> WeightSums {
+    let mut sums = WeightSums::default();
+    let codes = data.target(block).as_primitive_opt::<UInt32Type>();
+    let weight = data.weight(block).map(|w| w.as_primitive::<Float32Type>());
+    for row in 0..block.num_rows() {
+        if train.is_none_or(|train| train.value(row)) {
+            let class = codes.map_or(0, |codes| codes.value(row) as usize);
+            sums.add(class, weight.map_or(1.0, |w| f64::from(w.value(row))));
+        }
+    }
+    sums
+}
+
 impl RawData {
     /// The class of each provisional one among `labels`, and why it has none.
     pub(super) fn class_of(&self, labels: &Labels) -> Result<Vec<Option<u32>>> {
@@ -128,7 +162,7 @@ impl RawData {
     /// The target as numbers.
     pub(super) fn numbers<'a>(
         &self,
-        block: &'a datafusion::arrow::array::RecordBatch,
+        block: &'a RecordBatch,
     ) -> Option<&'a datafusion::arrow::array::Float64Array> {
         self.target(block).as_primitive_opt::<Float64Type>()
     }

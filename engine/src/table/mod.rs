@@ -9,22 +9,29 @@
 //! query cut them into batches or partitions, nor on the number of threads, nor on what was
 //! spilled. That is why every pass goes over blocks of a fixed number of rows ([`BLOCK_ROWS`]).
 
+mod blocks;
 mod chunk;
 mod chunks;
 mod classes;
 mod collect;
 mod encode;
 mod fit;
+mod groups;
 mod order;
+mod parallel;
+mod permutation;
+mod placement;
 mod provider;
 mod raw;
 mod resources;
+mod selection;
 mod shuffle;
 mod spill;
 mod split;
 mod weights;
 
 use datafusion::arrow::datatypes::DataType;
+use datafusion::common::{Result, exec_datafusion_err};
 use gradlake_udfs::algorithm::Algorithm;
 
 pub use classes::Distinct;
@@ -39,6 +46,24 @@ pub use split::{Mask, SplitRule};
 
 /// Rows of the blocks that statistics are reduced over, in order.
 pub const BLOCK_ROWS: usize = 8192;
+
+/// Rows up to which something is done at once, as it takes less time than finding a thread or making a
+/// plan for it.
+pub(crate) const SMALL_ROWS: u64 = 8192;
+
+/// Does what takes long on a thread that may be blocked, and what `is_quick` at once; `what` names it if
+/// it panics.
+pub(crate) async fn waiting<T: Send + 'static>(
+    is_quick: bool,
+    what: &str,
+    f: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    if is_quick {
+        return f();
+    }
+    let task = tokio::task::spawn_blocking(f);
+    task.await.map_err(|e| exec_datafusion_err!("{what} failed: {e}"))?
+}
 
 /// What the target is taken as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use gradlake_udfs::kernels::math::vectorized;
 use gradlake_udfs::kernels::rng::mix;
 
 /// What the draws are for.
@@ -54,12 +55,29 @@ impl EpochOrder {
 }
 
 /// Fisher and Yates's shuffle with draws from `key`.
-fn permute(order: &mut [u32], key: u64) {
-    for i in (1..order.len()).rev() {
-        let draw = mix(key, 0, i as u64);
-        // A number below i + 1 by Lemire's multiplication; its bias is below 2^-32.
-        let j = ((u128::from(draw) * (i as u128 + 1)) >> 64) as usize;
-        order.swap(i, j);
+pub(super) fn permute(order: &mut [u32], key: u64) {
+    /// Draws that are made together, which takes a fraction of the time of one after another.
+    const DRAWS: usize = 64;
+    let mut draws = [0u32; DRAWS];
+    let mut end = order.len();
+    while end > 1 {
+        let n = DRAWS.min(end - 1);
+        let first = end - n;
+        vectorized(
+            #[inline(always)]
+            || {
+                for (i, draw) in draws.iter_mut().enumerate() {
+                    // A number below i + 1 by Lemire's multiplication; its bias is below 2^-32 times
+                    // the number of rows.
+                    let i = (first + i) as u64;
+                    *draw = (((mix(key, 0, i) >> 32) * (i + 1)) >> 32) as u32;
+                }
+            },
+        );
+        for (i, draw) in (first..end).zip(&draws[..n]).rev() {
+            order.swap(i, *draw as usize);
+        }
+        end = first;
     }
 }
 

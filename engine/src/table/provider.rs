@@ -1,7 +1,8 @@
 //! A slice of an epoch as a table of DataFusion: one partition per replica.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::array::{RecordBatch, UInt32Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -19,12 +20,11 @@ use super::{EncodedTable, EpochOrder};
 
 /// Rows of a chunk below which it is not worth another thread to put them in order.
 const SMALL: usize = 4096;
-/// Chunks that are made ready while one is learned from.
+/// Batches that are made ready while one is learned from.
 const AHEAD: usize = 2;
-
-/// Rows of a table at most whose rounds run where they are asked for: planning a round takes longer
-/// than learning from so few rows.
-const DIRECT_ROWS: u64 = 8192;
+/// Rows of a batch of a chunk that is put in another order: few enough to stay in the cache until they
+/// are learned from.
+const BATCH_ROWS: usize = 8192;
 
 /// The rows `start..end` of an epoch, dealt to `replicas` replicas in runs of nearly equal length:
 /// replica `i` of `n` rows takes `[i n / replicas, (i + 1) n / replicas)`.
@@ -56,10 +56,10 @@ impl EncodedTable {
             start: cut(i),
             end: cut(i + 1),
             replica: i as u32,
+            orders: Arc::default(),
         };
         let shares = (0..replicas).map(|i| Arc::new(share(i))).collect();
-        let is_direct = self.rows() <= DIRECT_ROWS && self.chunks.spilled_bytes() == 0;
-        Slice { shares, schema, is_direct }
+        Slice { shares, schema, is_direct: self.is_small() }
     }
 }
 
@@ -105,7 +105,11 @@ struct Share {
     start: u64,
     end: u64,
     replica: u32,
+    orders: Arc<Mutex<VecDeque<(u32, ChunkOrder)>>>,
 }
+
+/// The rows of a chunk in the order of the epoch; None: as they lie.
+type ChunkOrder = Option<Arc<Vec<u32>>>;
 
 impl fmt::Debug for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -114,15 +118,21 @@ impl fmt::Debug for Share {
 }
 
 impl Share {
-    /// (chunk, first row in it, last) of every chunk that has rows of the share.
+    /// (chunk, first row in it, last) of every batch of the share.
     fn pieces(&self) -> Vec<(u32, usize, usize)> {
         let mut pieces = vec![];
         for (chunk, first) in self.order.chunks.iter() {
             let rows = self.table.chunks.chunk_rows(*chunk as usize) as u64;
             let (from, to) = (self.start.max(*first), self.end.min(first + rows));
-            if from < to {
-                pieces.push((*chunk, (from - first) as usize, (to - first) as usize));
+            if from >= to {
+                continue;
             }
+            let (from, to) = ((from - first) as usize, (to - first) as usize);
+            // A chunk on disk is read once.
+            let is_whole =
+                self.order.within.is_none() || self.table.chunks.is_spilled(*chunk as usize);
+            let step = if is_whole { to - from } else { BATCH_ROWS };
+            pieces.extend((from..to).step_by(step).map(|from| (*chunk, from, to.min(from + step))));
         }
         pieces
     }
@@ -130,10 +140,22 @@ impl Share {
     /// The rows `from..to` of a chunk in the order of the epoch.
     fn rows(&self, chunk: u32, from: usize, to: usize) -> Result<EncodedChunk> {
         let whole = self.table.chunk(chunk as usize)?;
-        Ok(match self.order.rows(chunk, whole.label.len()) {
+        Ok(match self.order_of(chunk, whole.label.len()) {
             Some(order) => whole.pick(&order[from..to], self.table.width),
             None => whole.slice(from, to - from, self.table.width),
         })
+    }
+
+    /// The order of a chunk, which the next batches need too.
+    fn order_of(&self, chunk: u32, rows: usize) -> ChunkOrder {
+        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, order)) = orders.iter().find(|(own, _)| *own == chunk) {
+            return order.clone();
+        }
+        let order = self.order.rows(chunk, rows).map(Arc::new);
+        orders.truncate(AHEAD - 1);
+        orders.push_front((chunk, order.clone()));
+        order
     }
 
     fn load(&self, chunk: u32, from: usize, to: usize) -> Result<RecordBatch> {

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
-use datafusion::arrow::compute::{BatchCoalescer, take_record_batch};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::{Result, ScalarValue, internal_datafusion_err};
 use gradlake_udfs::encoder::{Input, Interner, Values, hash_rows};
 
 use super::chunks::Chunks;
 use super::classes::Distinct;
-use super::{BLOCK_ROWS, Resources, TargetKind};
+use super::parallel::in_order;
+use super::{Resources, SMALL_ROWS, TargetKind};
 
 /// Rows by the cause for which they were left out.
 pub type Skipped = BTreeMap<String, u64>;
@@ -34,16 +34,39 @@ pub(super) struct Group {
 /// Some rows of a [`RawTable`], in its order.
 #[derive(Clone, Debug)]
 pub struct Subset {
-    /// Rows by chunk; all rows if absent.
-    pub(super) parts: Option<Arc<Vec<(usize, UInt32Array)>>>,
+    pub(super) place: Place,
     pub(super) rows: u64,
     pub(super) skipped: Skipped,
+}
+
+/// Where the rows of a subset lie.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    /// One after another from this row of the table on.
+    Range(u64),
+    /// Here and there: (chunk, rows in it).
+    Parts(Arc<Vec<(usize, UInt32Array)>>),
+}
+
+/// How much there is up to the end of each.
+pub(super) fn running_sums(counts: impl Iterator<Item = usize>) -> Vec<u64> {
+    let mut sum = 0;
+    let sums = counts.map(|n| {
+        sum += n as u64;
+        sum
+    });
+    sums.collect()
 }
 
 impl Subset {
     /// Number of rows.
     pub fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// Whether what is done with all rows is done quickly.
+    pub fn is_small(&self) -> bool {
+        self.rows <= SMALL_ROWS
     }
 
     /// Rows of the group that were left out, by cause.
@@ -68,6 +91,8 @@ pub(super) struct RawData {
     pub schema: SchemaRef,
     /// (chunks of a partition, number of its first chunk).
     pub partitions: Vec<(Chunks, usize)>,
+    /// Rows up to the end of each chunk.
+    pub chunk_ends: Vec<u64>,
     pub resources: Resources,
 }
 
@@ -96,6 +121,21 @@ impl RawTable {
         self.groups.iter().map(|g| (g.key.clone(), g.subset.clone())).collect()
     }
 
+    /// Calls `work` with every number below `units` on all cores, and `take` with what it gives, in the
+    /// order of the numbers.
+    ///
+    /// # Errors
+    /// The first of the two, or that the training was interrupted.
+    pub fn in_order<T: Send>(
+        &self,
+        units: usize,
+        work: impl Fn(usize) -> Result<T> + Sync,
+        take: impl FnMut(T) -> Result<()> + Send,
+    ) -> Result<()> {
+        in_order(&self.data()?.resources, units, || (), |(), unit| work(unit), take)?;
+        Ok(())
+    }
+
     /// Lets go of the rows, when nothing will be asked of them any more.
     pub fn release(&mut self) {
         self.data = None;
@@ -107,46 +147,11 @@ impl RawTable {
 }
 
 impl RawData {
-    fn chunk(&self, index: usize) -> Result<RecordBatch> {
+    /// A chunk of the whole table.
+    pub fn chunk(&self, index: usize) -> Result<RecordBatch> {
         let after = self.partitions.partition_point(|(_, first)| *first <= index);
         let (chunks, first) = &self.partitions[after - 1];
         chunks.get(index - first)
-    }
-
-    /// Calls `f` with blocks of [`BLOCK_ROWS`] rows (the last may have fewer) and the position of
-    /// their first row in the subset.
-    pub fn for_each_block(
-        &self,
-        subset: &Subset,
-        mut f: impl FnMut(u64, &RecordBatch) -> Result<()>,
-    ) -> Result<()> {
-        let mut coalescer = BatchCoalescer::new(Arc::clone(&self.schema), BLOCK_ROWS);
-        let mut first = 0;
-        let mut drain = |coalescer: &mut BatchCoalescer| -> Result<()> {
-            while let Some(block) = coalescer.next_completed_batch() {
-                self.resources.check_interrupt()?;
-                f(first, &block)?;
-                first += block.num_rows() as u64;
-            }
-            Ok(())
-        };
-        match &subset.parts {
-            Some(parts) => {
-                for (chunk, rows) in parts.iter() {
-                    coalescer.push_batch(take_record_batch(&self.chunk(*chunk)?, rows)?)?;
-                    drain(&mut coalescer)?;
-                }
-            }
-            None => {
-                let chunks = self.partitions.last().map_or(0, |(c, first)| first + c.len());
-                for chunk in 0..chunks {
-                    coalescer.push_batch(self.chunk(chunk)?)?;
-                    drain(&mut coalescer)?;
-                }
-            }
-        }
-        coalescer.finish_buffered_batch()?;
-        drain(&mut coalescer)
     }
 
     /// The feature columns of a block as statistics take them.

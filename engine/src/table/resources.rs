@@ -1,4 +1,4 @@
-//! What tables may use: memory of the pool, files of the disk manager, and when to stop.
+//! What tables may use: memory of the pool, files of the disk manager, cores, and when to stop.
 
 use std::sync::Arc;
 
@@ -9,24 +9,44 @@ use datafusion::execution::memory_pool::{
     MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation,
 };
 use gradlake_udfs::round::Interrupt;
+use gradlake_udfs::shards::Shards;
 
-/// Memory, disk and the wish to stop, shared by all tables of a training.
+/// Memory, disk, cores and the wish to stop, shared by all tables of a training.
 #[derive(Clone, Debug)]
 pub struct Resources {
     pool: Arc<dyn MemoryPool>,
     disk: Arc<DiskManager>,
     interrupt: Arc<Interrupt>,
+    shards: Arc<dyn Shards>,
+    threads: usize,
 }
 
 impl Resources {
-    /// Those of a session.
-    pub fn new(state: &SessionState, interrupt: Arc<Interrupt>) -> Self {
+    /// Those of a session, whose `shards` run on so many threads.
+    pub fn new(
+        state: &SessionState,
+        interrupt: Arc<Interrupt>,
+        shards: Arc<dyn Shards>,
+        threads: usize,
+    ) -> Self {
         let runtime = state.runtime_env();
         Self {
             pool: Arc::clone(&runtime.memory_pool),
             disk: Arc::clone(&runtime.disk_manager),
             interrupt,
+            shards,
+            threads,
         }
+    }
+
+    /// Where independent pieces of work run.
+    pub fn shards(&self) -> &dyn Shards {
+        self.shards.as_ref()
+    }
+
+    /// Threads that they run on.
+    pub fn threads(&self) -> usize {
+        self.threads
     }
 
     /// A reservation that holds nothing yet.

@@ -1,7 +1,5 @@
-//! A full shuffle, within the memory limit or beyond it: rows in the order of random keys.
-//!
-//! Rows are dealt into buckets of neighbouring keys as they come, buckets are spilled when memory runs
-//! out, and then each is sorted alone: the order is the same however much of it went over the disk.
+//! A shuffle beyond the memory limit: rows are dealt into buckets of neighbouring places as they come,
+//! buckets are spilled when memory runs out, and then each is put in order alone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,18 +14,21 @@ use super::Resources;
 use super::chunk::{EncodedChunk, fields, row_bytes};
 use super::spill::{Place, SpillLog};
 
-/// Share of the memory limit up to which rows are shuffled in memory: buckets grow by doubling, so
-/// they may hold twice what they need.
+/// Share of the memory limit up to which rows wait in buckets, which may hold twice what they need.
 const SHUFFLE_SHARE: f64 = 0.5;
-/// Bytes of a bucket of the shuffle, about.
+/// Bytes of a bucket at least, about.
 const BUCKET_BYTES: u64 = 16 << 20;
+/// Buckets at most.
+const MAX_BUCKETS: u64 = 4096;
 
-/// Rows by neighbouring random keys.
+/// Rows by neighbouring places.
 pub(super) struct Buckets {
     width: Width,
     schema: SchemaRef,
-    /// Keys are shifted right by this to give their bucket.
-    shift: u32,
+    rows: u64,
+    chunk_rows: usize,
+    /// Chunks of a bucket.
+    chunks: usize,
     buckets: Vec<(Rows, Vec<u64>)>,
     spilled: BTreeMap<usize, Vec<Place>>,
     log: Option<SpillLog>,
@@ -36,22 +37,25 @@ pub(super) struct Buckets {
 }
 
 impl Buckets {
-    pub(super) fn new(width: Width, rows: u64, resources: &Resources) -> Result<Self> {
+    /// For `rows` rows, which end in chunks of `chunk_rows`.
+    pub(super) fn new(width: Width, rows: u64, chunk_rows: usize, resources: &Resources) -> Self {
         let bytes = rows * (row_bytes(width) as u64 + 8);
-        let count = (bytes / BUCKET_BYTES).max(1).next_power_of_two().min(4096);
-        let mean = rows as f64 / count as f64;
-        // Six standard deviations above the mean: hardly a bucket ever grows.
-        let expected = if count == 1 { rows as usize } else { (mean + 6.0 * mean.sqrt()) as usize };
+        let wanted = (bytes / BUCKET_BYTES).clamp(1, MAX_BUCKETS);
+        let chunks = rows.div_ceil(chunk_rows as u64);
+        let per_bucket = chunks.div_ceil(wanted).max(1);
+        let count = chunks.div_ceil(per_bucket) as usize;
         // No more than fits before buckets are spilled: room that is touched a little costs whole
         // (huge) pages of every bucket.
-        let room = resources.room(SHUFFLE_SHARE) / (row_bytes(width) + 8) / count as usize;
-        let capacity = expected.min(room.max(1));
+        let room = resources.room(SHUFFLE_SHARE) / (row_bytes(width) + 8) / count.max(1);
+        let capacity = room.min(per_bucket as usize * chunk_rows);
         let mut fields = fields(width);
-        fields.push(Field::new("key", DataType::UInt64, false));
-        Ok(Self {
+        fields.push(Field::new("place", DataType::UInt64, false));
+        Self {
             width,
             schema: Arc::new(Schema::new(fields)),
-            shift: 64 - count.trailing_zeros(),
+            rows,
+            chunk_rows,
+            chunks: per_bucket as usize,
             buckets: (0..count)
                 .map(|_| (Rows::with_capacity(width, capacity), Vec::with_capacity(capacity)))
                 .collect(),
@@ -59,83 +63,80 @@ impl Buckets {
             log: None,
             resources: resources.clone(),
             reservation: resources.reservation("shuffle of training rows"),
-        })
-    }
-
-    /// Makes room for some rows, spilling what is there if there is none.
-    pub(super) fn reserve(&mut self, rows: usize) -> Result<()> {
-        let bytes = rows * (row_bytes(self.width) + 8);
-        if self.resources.try_reserve(&self.reservation, bytes, SHUFFLE_SHARE) {
-            return Ok(());
         }
-        self.spill()?;
-        self.reservation.resize(0);
-        self.resources.reserve(&self.reservation, bytes, "shuffling the training rows")
     }
 
-    pub(super) fn push(&mut self, from: &Rows, row: usize, key: u64) {
-        let bucket = key.checked_shr(self.shift).unwrap_or(0) as usize;
-        let (rows, keys) = &mut self.buckets[bucket];
-        rows.push(from, row, self.width);
-        keys.push(key);
+    /// Takes rows and their places, spilling what is there if there is no room.
+    pub(super) fn push(&mut self, from: &Rows, places: &[u64]) -> Result<()> {
+        let bytes = places.len() * (row_bytes(self.width) + 8);
+        if !self.resources.try_reserve(&self.reservation, bytes, SHUFFLE_SHARE) {
+            self.spill()?;
+            self.reservation.resize(0);
+            self.resources.reserve(&self.reservation, bytes, "shuffling the training rows")?;
+        }
+        let bucket_rows = self.bucket_rows() as u64;
+        for (row, place) in places.iter().enumerate() {
+            let (rows, own) = &mut self.buckets[(place / bucket_rows) as usize];
+            rows.push(from, row, self.width);
+            own.push(*place);
+        }
+        Ok(())
+    }
+
+    fn bucket_rows(&self) -> usize {
+        self.chunks * self.chunk_rows
     }
 
     fn spill(&mut self) -> Result<()> {
-        for (index, (rows, keys)) in self.buckets.iter_mut().enumerate() {
-            if keys.is_empty() {
+        for (index, (rows, places)) in self.buckets.iter_mut().enumerate() {
+            if places.is_empty() {
                 continue;
             }
             let log = match &mut self.log {
                 Some(log) => log,
                 none => none.insert(SpillLog::create(&self.resources, "shuffling training rows")?),
             };
-            let n = keys.len();
+            let n = places.len();
             let taken = std::mem::replace(rows, Rows::with_capacity(self.width, n));
-            let taken_keys = std::mem::replace(keys, Vec::with_capacity(n));
+            let taken_places = std::mem::replace(places, Vec::with_capacity(n));
             let mut columns = EncodedChunk::from(taken).columns(self.width)?;
-            columns.push(Arc::new(UInt64Array::from(taken_keys)));
+            columns.push(Arc::new(UInt64Array::from(taken_places)));
             let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
             self.spilled.entry(index).or_default().push(log.append(&batch)?);
         }
         Ok(())
     }
 
-    /// Calls `f` with every row in the order of the keys.
-    pub(super) fn finish(mut self, mut f: impl FnMut(&Rows, usize) -> Result<()>) -> Result<()> {
+    /// Calls `f` with every chunk, in order.
+    pub(super) fn finish(mut self, mut f: impl FnMut(Rows) -> Result<()>) -> Result<()> {
         for index in 0..self.buckets.len() {
             self.resources.check_interrupt()?;
-            let (tail, tail_keys) = std::mem::take(&mut self.buckets[index]);
-            let tail_bytes = tail_keys.len() * (row_bytes(self.width) + 8);
-            let (rows, keys) = match (self.spilled.get(&index), &self.log) {
-                (Some(places), Some(log)) => {
-                    let (mut rows, mut keys) = (Rows::default(), vec![]);
-                    for place in places {
-                        let batch = log.read(*place)?;
-                        let part = EncodedChunk::new(self.width, &batch)?;
-                        rows.dense.extend_from_slice(part.dense.values());
-                        rows.codes.extend_from_slice(part.codes.values());
-                        rows.label.extend_from_slice(part.label.values());
-                        rows.weight.extend_from_slice(part.weight.values());
-                        let own = batch.column(batch.num_columns() - 1);
-                        keys.extend_from_slice(own.as_primitive::<UInt64Type>().values());
-                    }
-                    rows.dense.extend_from_slice(&tail.dense);
-                    rows.codes.extend_from_slice(&tail.codes);
-                    rows.label.extend_from_slice(&tail.label);
-                    rows.weight.extend_from_slice(&tail.weight);
-                    keys.extend_from_slice(&tail_keys);
-                    (rows, keys)
+            let first = index * self.bucket_rows();
+            let end = (first + self.bucket_rows()).min(self.rows as usize);
+            let mut chunks: Vec<Rows> = (first..end)
+                .step_by(self.chunk_rows)
+                .map(|at| Rows::zeros(self.width, self.chunk_rows.min(end - at)))
+                .collect();
+            let mut put = |rows: &Rows, places: &[u64]| {
+                for (row, place) in places.iter().enumerate() {
+                    let at = *place as usize - first;
+                    let pair = (at % self.chunk_rows, row);
+                    chunks[at / self.chunk_rows].set(rows, std::iter::once(pair), self.width);
                 }
-                _ => (tail, tail_keys),
             };
-            // Within a bucket rows stand by position, so a stable sort settles equal keys.
-            let mut order: Vec<u32> = (0..keys.len() as u32).collect();
-            order.sort_by_key(|row| keys[*row as usize]);
-            for row in order {
-                f(&rows, row as usize)?;
+            for place in self.spilled.get(&index).into_iter().flatten() {
+                let Some(log) = &self.log else { continue };
+                let batch = log.read(*place)?;
+                let places = batch.column(batch.num_columns() - 1);
+                let rows = EncodedChunk::new(self.width, &batch)?.rows();
+                put(&rows, places.as_primitive::<UInt64Type>().values());
             }
+            let (rows, places) = std::mem::take(&mut self.buckets[index]);
+            put(&rows, &places);
+            let bytes = places.len() * (row_bytes(self.width) + 8);
             drop(rows);
-            self.reservation.shrink(tail_bytes.min(self.reservation.size()));
+            self.reservation.shrink(bytes.min(self.reservation.size()));
+            chunks.into_iter().try_for_each(&mut f)?;
         }
         Ok(())
     }

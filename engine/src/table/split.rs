@@ -1,11 +1,13 @@
 //! Which rows train and which evaluate.
 
-use datafusion::arrow::array::{AsArray, BooleanBufferBuilder};
+use datafusion::arrow::array::{AsArray, BooleanBufferBuilder, RecordBatch};
 use datafusion::arrow::buffer::BooleanBuffer;
-use datafusion::common::{Result, exec_datafusion_err, internal_err};
+use datafusion::common::{Result, internal_err};
 use gradlake_udfs::kernels::rng::{mix, unit};
 
-use super::raw::{RawTable, Subset};
+use super::blocks::Blocks;
+use super::raw::{RawData, RawTable, Subset};
+use super::waiting;
 
 /// What the draws of a random split are for.
 const SPLIT_STREAM: u64 = 0x73_706c_6974;
@@ -63,6 +65,19 @@ impl Mask {
     }
 }
 
+/// The sides of a block's rows, which its content says.
+fn sides(data: &RawData, block: &RecordBatch, rule: SplitRule) -> Result<BooleanBuffer> {
+    match (rule, data.split_column(block)) {
+        (SplitRule::Random { fraction, seed }, _) => {
+            let limit = fraction as f32;
+            let hashes = data.hash(block)?;
+            Ok(hashes.iter().map(|h| unit(mix(seed, SPLIT_STREAM, *h)) >= limit).collect())
+        }
+        (_, Some(column)) => Ok(column.as_boolean().iter().map(|v| v != Some(true)).collect()),
+        (_, None) => internal_err!("the split column is missing"),
+    }
+}
+
 impl RawTable {
     /// Splits a subset by a rule.
     ///
@@ -81,31 +96,19 @@ impl RawTable {
             }
             SplitRule::Random { .. } | SplitRule::Column => {
                 let (data, subset, rule) = (self.data()?, subset.clone(), *rule);
-                tokio::task::spawn_blocking(move || {
+                waiting(subset.is_small(), "the split", move || {
                     let mut bits = BooleanBufferBuilder::new(rows as usize);
-                    data.for_each_block(&subset, |_, block| {
-                        match rule {
-                            SplitRule::Random { fraction, seed } => {
-                                let limit = fraction as f32;
-                                for hash in data.hash(block)? {
-                                    bits.append(unit(mix(seed, SPLIT_STREAM, hash)) >= limit);
-                                }
-                            }
-                            _ => {
-                                let Some(column) = data.split_column(block) else {
-                                    return internal_err!("the split column is missing");
-                                };
-                                for value in column.as_boolean() {
-                                    bits.append(value != Some(true));
-                                }
-                            }
-                        }
-                        Ok(())
-                    })?;
+                    Blocks::new(&data, &subset).in_order(
+                        || (),
+                        |(), _, block| sides(&data, block, rule),
+                        |own| {
+                            bits.append_buffer(&own);
+                            Ok(())
+                        },
+                    )?;
                     Ok(Mask::new(bits.finish()))
                 })
                 .await
-                .map_err(|e| exec_datafusion_err!("the split failed: {e}"))?
             }
         }
     }

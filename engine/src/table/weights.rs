@@ -25,6 +25,16 @@ impl WeightSums {
         self.rows[class] += 1;
         self.weights[class] += weight;
     }
+
+    /// Takes in other rows, which come after these.
+    pub fn merge(&mut self, other: &Self) {
+        if self.rows.len() < other.rows.len() {
+            self.rows.resize(other.rows.len(), 0);
+            self.weights.resize(other.rows.len(), 0.0);
+        }
+        self.rows.iter_mut().zip(&other.rows).for_each(|(own, n)| *own += n);
+        self.weights.iter_mut().zip(&other.weights).for_each(|(own, w)| *own += w);
+    }
 }
 
 /// What row weights are multiplied with.

@@ -10,14 +10,12 @@ use gradlake_udfs::round::{Descent, Interrupt, LossRound, SgdRound};
 use gradlake_udfs::state::State;
 
 use super::checkpoint::MemberProgress;
+use super::exact::partitions;
 use super::progress::Ticker;
 use super::rounds::RoundRunner;
-use super::saver::Saver;
+use super::saver::MemberSaver;
 use crate::event::{Event, EventSink};
 use crate::table::EncodedTable;
-
-/// Partitions of an evaluation pass. Fixed, so that sums do not depend on the machine.
-const EVALUATION_PARTITIONS: usize = 8;
 
 /// One member's rows and how to learn from them.
 #[derive(Debug)]
@@ -69,7 +67,7 @@ impl DescentPlan {
         runner: &RoundRunner,
         start: State,
         mut progress: MemberProgress,
-        saver: &mut Saver,
+        saver: &MemberSaver<'_>,
         events: &EventSink,
     ) -> Result<Descended> {
         let resumed = !progress.state.is_empty();
@@ -171,7 +169,7 @@ impl DescentPlan {
         let learner: Arc<dyn Learner> = Arc::clone(&self.descent.learner);
         let round = LossRound::new(learner, Arc::new(state.parameters.clone()));
         let order = table.epoch_order(0, self.descent.seed, false);
-        let rows = table.slice(&order, 0, table.rows(), EVALUATION_PARTITIONS);
+        let rows = table.slice(&order, 0, table.rows(), partitions(table.rows()));
         let reference = format!("{}/{what}/{}", self.reference, state.steps);
         let mut sum = LossRound::sum(&runner.run(&reference, Arc::new(round), &rows).await?)?;
         sum.loss *= self.loss_scale;

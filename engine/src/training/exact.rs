@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use datafusion::common::{Result, exec_datafusion_err};
+use datafusion::common::Result;
 use gradlake_udfs::exact::{Advance, GramSum, Newton, NewtonOptions, NewtonSum, Outcome};
 use gradlake_udfs::learner::{Learner, LossSum, Network};
 use gradlake_udfs::model::HistoryEntry;
@@ -13,10 +13,16 @@ use gradlake_udfs::state::State;
 use super::member::MemberTraining;
 use super::plan::Method;
 use crate::event::Event;
-use crate::table::EncodedTable;
+use crate::table::{EncodedTable, SMALL_ROWS, waiting};
 
-/// Partitions of a pass. Fixed, so that sums do not depend on the machine.
-pub const PARTITIONS: usize = 8;
+/// Partitions of a pass over so many rows. They follow from the rows alone, so that sums do not depend
+/// on the machine.
+pub fn partitions(rows: u64) -> usize {
+    rows.div_ceil(SMALL_ROWS).clamp(1, MAX_PARTITIONS) as usize
+}
+
+/// Partitions of a pass at most.
+const MAX_PARTITIONS: u64 = 8;
 
 /// What a solver found.
 #[derive(Debug)]
@@ -73,6 +79,13 @@ pub async fn solve(
     Ok(solved)
 }
 
+/// Inputs up to which a system of equations is solved faster than a thread is found for it.
+const QUICK_INPUTS: usize = 32;
+
+fn width_is_small(table: &EncodedTable) -> bool {
+    table.width().inputs() <= QUICK_INPUTS
+}
+
 /// One pass over a table.
 async fn pass(
     training: &MemberTraining<'_>,
@@ -81,9 +94,9 @@ async fn pass(
     what: &str,
 ) -> Result<Vec<u8>> {
     let order = table.epoch_order(0, 0, false);
-    let rows = table.slice(&order, 0, table.rows(), PARTITIONS);
+    let rows = table.slice(&order, 0, table.rows(), partitions(table.rows()));
     let reference = format!("{}/{what}", training.reference);
-    training.runner.run(&reference, round, &rows).await
+    training.shared.runner.run(&reference, round, &rows).await
 }
 
 fn state(parameters: Vec<f32>, steps: u64, rows: u64) -> State {
@@ -98,13 +111,12 @@ async fn normal(
     loss_scale: f64,
 ) -> Result<Solved> {
     let begun = Instant::now();
-    let interrupt = Arc::clone(&training.engine.interrupt);
+    let interrupt = Arc::clone(&training.shared.interrupt);
     let round = Arc::new(GramRound::new(train.width(), interrupt));
     let sum = GramSum::from_bytes(&pass(training, train, round, "gram").await?)?;
-    let intercept = training.request.options.intercept;
-    let solution = tokio::task::spawn_blocking(move || sum.solve(l2, intercept))
-        .await
-        .map_err(|e| exec_datafusion_err!("the solver failed: {e}"))??;
+    let intercept = training.shared.request.options.intercept;
+    let is_quick = width_is_small(train);
+    let solution = waiting(is_quick, "the solver", move || sum.solve(l2, intercept)).await?;
     let mut parameters: Vec<f32> = solution.weights.iter().map(|w| *w as f32).collect();
     if intercept {
         parameters.push(solution.intercept as f32);
@@ -134,7 +146,7 @@ async fn newton(
     network: &Arc<Network>,
     l2: f64,
 ) -> Result<Solved> {
-    let options = &training.request.options;
+    let options = &training.shared.request.options;
     let (width, outputs) = (train.width(), network.outputs());
     let defaults = NewtonOptions::default();
     let tolerance = options.tolerance;
@@ -149,17 +161,16 @@ async fn newton(
             outputs,
             options.intercept,
             Arc::new(newton.trial().to_vec()),
-            Arc::clone(&training.engine.interrupt),
+            Arc::clone(&training.shared.interrupt),
         ));
         let what = format!("newton/{}", newton.report().passes);
         let sum = NewtonSum::from_bytes(&pass(training, train, round, &what).await?)?;
         let steps_before = newton.report().steps;
-        let (next, advance) = tokio::task::spawn_blocking(move || {
+        let (next, advance) = waiting(width_is_small(train), "the solver", move || {
             let advance = newton.advance(&sum);
-            (newton, advance)
+            Ok((newton, advance))
         })
-        .await
-        .map_err(|e| exec_datafusion_err!("the solver failed: {e}"))?;
+        .await?;
         newton = next;
         let report = newton.report();
         if report.steps > steps_before {

@@ -230,7 +230,7 @@ async fn round_text(
     };
     let replicas = match how {
         Method::Descent => layout(options, network.flops_per_row(), 0).replicas,
-        Method::Normal | Method::Newton => super::exact::PARTITIONS,
+        Method::Normal | Method::Newton => super::exact::partitions(u64::MAX),
     };
     let table = Arc::new(EncodedTable::empty(width));
     let order = table.epoch_order(0, options.seed, options.shuffle);

@@ -1,33 +1,26 @@
 //! The training of one member: all rows, or one group of a partitioned model.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use datafusion::common::{ScalarValue, exec_datafusion_err};
 use datafusion::error::DataFusionError;
-use gradlake_udfs::encoder::Encoder;
 use gradlake_udfs::learner::{Learner, Loss, Network};
-use gradlake_udfs::model::{Labels, Model, NetworkSpec, Trained};
-use gradlake_udfs::round::{Descent, Progress};
+use gradlake_udfs::model::{Labels, Model, Trained};
+use gradlake_udfs::round::{Descent, Interrupt, Progress};
+use gradlake_udfs::shards::Shards;
 use gradlake_udfs::state::State;
 
 use super::columns::TrainingColumns;
 use super::descent::DescentPlan;
-use super::plan::{Method, default_loss, layout, method};
+use super::plan::{Method, layout};
+use super::prepare::Prepared;
 use super::rounds::RoundRunner;
 use super::saver::Saver;
 use super::{exact, metrics};
 use crate::event::{Event, EventSink};
-use crate::options::{Split, TrainOptions};
+use crate::options::TrainOptions;
 use crate::request::TrainRequest;
-use crate::session::Engine;
-use crate::table::{EncodedTable, Encoding, RawTable, Side, SplitRule, Subset};
-
-/// Rows below which `split = 'auto'` keeps every row for training.
-const SPLIT_MIN_ROWS: u64 = 500;
-/// Evaluation rows at most of `split = 'auto'`: more tell no more.
-const SPLIT_MAX_ROWS: f64 = 10_000.0;
 
 /// Why a member has no model.
 #[derive(Debug)]
@@ -63,49 +56,35 @@ pub struct Report {
     pub encoded_bytes: (u64, u64),
 }
 
+/// What the members of a training share.
+pub struct Shared {
+    pub interrupt: Arc<Interrupt>,
+    pub shards: Arc<dyn Shards>,
+    pub request: TrainRequest,
+    pub columns: TrainingColumns,
+    pub parent: Option<Model>,
+    pub runner: RoundRunner,
+    pub saver: Saver,
+    /// What the rounds of all are called.
+    pub reference: String,
+}
+
 /// One member's training.
 pub struct MemberTraining<'a> {
-    pub engine: &'a Engine,
-    pub request: &'a TrainRequest,
-    pub columns: &'a TrainingColumns,
-    pub parent: Option<&'a Model>,
-    pub runner: &'a RoundRunner,
-    pub events: &'a EventSink,
+    pub shared: &'a Shared,
+    pub events: EventSink,
     /// Values of the partition columns.
     pub key: &'a [ScalarValue],
     /// `carrier = UA`; empty without PARTITION BY.
     pub label: String,
     /// What its rounds are called.
     pub reference: String,
-    /// Whether there is no other member, so that the raw rows are not needed afterwards.
-    pub only: bool,
-}
-
-/// The rows of a member as its learner takes them.
-struct Prepared {
-    encoder: Encoder,
-    labels: Labels,
-    network: NetworkSpec,
-    method: Method,
-    train: Arc<EncodedTable>,
-    eval: Option<Arc<EncodedTable>>,
-    skipped: BTreeMap<String, u64>,
-    parent: Option<Trained>,
 }
 
 impl MemberTraining<'_> {
-    /// Trains on the rows of `subset`.
-    pub async fn run(
-        &self,
-        raw: &mut RawTable,
-        subset: Subset,
-        saver: &mut Saver,
-    ) -> Result<(Trained, Report), Failure> {
-        let prepared = self.prepare(raw, &subset).await?;
-        if self.only {
-            raw.release();
-        }
-        let options = &self.request.options;
+    /// Trains on rows that are prepared.
+    pub async fn train(&self, prepared: Prepared) -> Result<(Trained, Report), Failure> {
+        let options = &self.shared.request.options;
         let begun = Instant::now();
         let network = Arc::new(prepared.network.network(prepared.encoder.width()));
         let rows = prepared.train.rows();
@@ -113,7 +92,7 @@ impl MemberTraining<'_> {
         let l2 = options.l2.unwrap_or_else(|| default_l2(prepared.network.loss, options, rows));
         let started = |epochs: u64, method: String| {
             (self.events)(Event::Started {
-                model: self.request.name.clone(),
+                model: self.shared.request.name.clone(),
                 member: self.label.clone(),
                 rows,
                 eval_rows,
@@ -143,13 +122,15 @@ impl MemberTraining<'_> {
                 (solved.state, solved.history, solved.loss, solved.eval_loss, description)
             }
             Method::Descent => {
-                let plan = self.descent_plan(&prepared, &network, l2, loss_scale, options)?;
+                let plan = self.descent_plan(&prepared, &network, l2, loss_scale, options);
                 rows_per_replica = shares(rows, plan.round_rows, plan.replicas);
                 let description = describe(&plan);
                 started(plan.epochs, description.clone());
                 let start = self.start_state(&plan.descent, prepared.parent.as_ref());
-                let progress = self.progress(saver, prepared.train.data_hash())?;
-                let done = plan.run(self.runner, start, progress, saver, self.events).await?;
+                let progress = self.progress(prepared.train.data_hash()).await?;
+                let saver = self.shared.saver.of(&self.label);
+                let runner = &self.shared.runner;
+                let done = plan.run(runner, start, progress, &saver, &self.events).await?;
                 if let Some(warning) = done.warning {
                     (self.events)(Event::Warning(warning));
                 }
@@ -195,171 +176,6 @@ impl MemberTraining<'_> {
         Ok((trained, report))
     }
 
-    /// Splits, fits and encodes the rows.
-    async fn prepare(&self, raw: &RawTable, subset: &Subset) -> Result<Prepared, Failure> {
-        let options = &self.request.options;
-        let parent = match self.parent {
-            Some(parent) => Some(self.parent_member(parent)?),
-            None => None,
-        };
-        // The method decides on the split, and the width, which the split may narrow, on the
-        // method: the width of all rows is taken, and the encoder fitted again where it matters.
-        let classifier = self.request.algorithm.is_classifier();
-        let standardize_target = options.standardize && !classifier;
-        if subset.rows() == 0 {
-            return Err(Failure::Untrainable(super::no_rows(subset.skipped())));
-        }
-        let mut mask = raw.split(subset, &SplitRule::None).await?;
-        let mut fitted = raw.fit(subset, &mask, options.standardize, standardize_target).await?;
-        let network = self.network_spec(&fitted.labels)?;
-        let method = match &parent {
-            Some(_) => Method::Descent,
-            None => method(
-                options,
-                network.loss,
-                fitted.encoder.width(),
-                network.outputs,
-                subset.rows(),
-            ),
-        };
-        let rule = split_rule(options, method, subset.rows());
-        if !matches!(rule, SplitRule::None) {
-            mask = raw.split(subset, &rule).await?;
-            fitted = raw.fit(subset, &mask, options.standardize, standardize_target).await?;
-        }
-        if mask.training_rows() == 0 {
-            return Err(Failure::Untrainable(format!(
-                "the split leaves none of {} rows for training",
-                subset.rows()
-            )));
-        }
-        let (encoder, labels) = match &parent {
-            Some(parent) => (parent.encoder.clone(), parent.labels.clone()),
-            None => (fitted.encoder.clone(), fitted.labels.clone()),
-        };
-        self.check_labels(&labels)?;
-        let network = match &parent {
-            Some(parent) if options.is_given("dropout") => {
-                NetworkSpec { dropout: options.dropout, ..parent.network.clone() }
-            }
-            Some(parent) => parent.network.clone(),
-            None => self.network_spec(&labels)?,
-        };
-        // Only the loss's own scale needs a raw target; see `NetworkSpec`.
-        let labels = match labels {
-            Labels::Numbers { .. } if network.loss == Loss::Poisson => {
-                Labels::Numbers { mean: 0.0, stddev: 1.0 }
-            }
-            labels => labels,
-        };
-        let shuffle = (options.shuffle && method == Method::Descent).then_some(options.seed);
-        if network.loss == Loss::Poisson && fitted.smallest_target < 0.0 {
-            return Err(Failure::Untrainable(format!(
-                "loss = 'poisson' needs a target of at least 0, but {} has {}",
-                self.columns.target.0, fitted.smallest_target
-            )));
-        }
-        let encode = |side: Side, shuffle: Option<u64>| {
-            let encoding = Encoding {
-                encoder: &encoder,
-                labels: &labels,
-                class_weights: &options.class_weights,
-                fitted: &fitted,
-                shuffle,
-            };
-            EncodedTable::encode(raw, subset, &mask, side, encoding)
-        };
-        let train = Arc::new(encode(Side::Training, shuffle).await?);
-        if train.rows() == 0 {
-            return Err(Failure::Untrainable("no row is left to train on".to_owned()));
-        }
-        let eval = match mask.evaluation_rows() {
-            0 => None,
-            _ => Some(encode(Side::Evaluation, None).await?).filter(|t| t.rows() > 0),
-        };
-        let mut skipped = subset.skipped().clone();
-        for table in [Some(train.as_ref()), eval.as_ref()].into_iter().flatten() {
-            for (cause, n) in table.skipped() {
-                *skipped.entry(cause.clone()).or_default() += n;
-            }
-        }
-        Ok(Prepared {
-            encoder,
-            labels,
-            network,
-            method,
-            train,
-            eval: eval.map(Arc::new),
-            skipped,
-            parent,
-        })
-    }
-
-    /// The member of the model to continue that has the same key.
-    fn parent_member(&self, parent: &Model) -> Result<Trained, Failure> {
-        match parent.members.iter().find(|m| m.key == self.key) {
-            Some(member) => match &member.outcome {
-                Ok(trained) => Ok(trained.as_ref().clone()),
-                Err(reason) => Err(Failure::Untrainable(format!(
-                    "model {} has no model for {} to continue: {reason}",
-                    parent.name, self.label
-                ))),
-            },
-            None => Err(Failure::Untrainable(format!(
-                "model {} has no model for {} to continue",
-                parent.name, self.label
-            ))),
-        }
-    }
-
-    /// Refuses labels that nothing can be learned from.
-    fn check_labels(&self, labels: &Labels) -> Result<(), Failure> {
-        let target = &self.columns.target.0;
-        match labels {
-            Labels::Classes(classes) if classes.len() < 2 => {
-                let only = classes.first().map_or("none".to_owned(), ToString::to_string);
-                Err(Failure::Untrainable(format!(
-                    "the target {target} has one class only, {only}; a classifier needs two"
-                )))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The network for these labels.
-    fn network_spec(&self, labels: &Labels) -> Result<NetworkSpec, Failure> {
-        let options = &self.request.options;
-        self.check_labels(labels)?;
-        let classes = match labels {
-            Labels::Classes(classes) => Some(classes.len()),
-            Labels::Numbers { .. } => None,
-        };
-        let loss = match (options.loss, classes) {
-            (Some(Loss::Logistic), Some(n)) if n > 2 => {
-                return Err(Failure::Untrainable(format!(
-                    "loss = 'logistic' is for two classes, but the target {} has {n}; use \
-                     'softmax'",
-                    self.columns.target.0
-                )));
-            }
-            (Some(loss), _) => loss,
-            (None, _) => default_loss(self.request.algorithm, classes.unwrap_or(0)),
-        };
-        let outputs = match (loss, classes) {
-            (Loss::Softmax, Some(n)) => n,
-            (Loss::Hinge | Loss::SquaredHinge, Some(n)) if n > 2 => n,
-            _ => 1,
-        };
-        Ok(NetworkSpec {
-            hidden: options.hidden.clone(),
-            activation: options.activation,
-            loss,
-            outputs,
-            intercept: options.intercept,
-            dropout: options.dropout,
-        })
-    }
-
     fn descent_plan(
         &self,
         prepared: &Prepared,
@@ -367,7 +183,7 @@ impl MemberTraining<'_> {
         l2: f64,
         loss_scale: f64,
         options: &TrainOptions,
-    ) -> Result<DescentPlan, Failure> {
+    ) -> DescentPlan {
         let rows = prepared.train.rows();
         let layout = layout(options, network.flops_per_row(), rows);
         let rows_per_step = (options.batch_size * layout.replicas) as u64;
@@ -386,11 +202,11 @@ impl MemberTraining<'_> {
             seed: options.seed,
             batch_size: options.batch_size,
             shards: layout.shards,
-            runner: self.engine.shards()?,
+            runner: Arc::clone(&self.shared.shards),
             progress: Arc::new(Progress::default()),
-            interrupt: Arc::clone(&self.engine.interrupt),
+            interrupt: Arc::clone(&self.shared.interrupt),
         };
-        Ok(DescentPlan {
+        DescentPlan {
             descent: Arc::new(descent),
             train: Arc::clone(&prepared.train),
             eval: prepared.eval.clone(),
@@ -402,7 +218,7 @@ impl MemberTraining<'_> {
             min_delta: options.min_delta,
             reference: self.reference.clone(),
             loss_scale,
-        })
+        }
     }
 
     /// Initial parameters, or those of the model to continue, with its moments where the
@@ -418,18 +234,14 @@ impl MemberTraining<'_> {
     }
 
     /// The member's progress in a checkpoint, if it is of the same data.
-    fn progress(
-        &self,
-        saver: &mut Saver,
-        data_hash: u64,
-    ) -> Result<super::checkpoint::MemberProgress, Failure> {
-        let mut progress = saver.begin(&self.label).unwrap_or_default();
+    async fn progress(&self, data_hash: u64) -> Result<super::checkpoint::MemberProgress, Failure> {
+        let mut progress = self.shared.saver.of(&self.label).progress().await.unwrap_or_default();
         if !progress.state.is_empty() && progress.data_hash != data_hash {
             return Err(Failure::Failed(exec_datafusion_err!(
                 "the training of model {0} cannot be resumed, because its data has changed since \
                  the checkpoint; TRAIN OR REPLACE MODEL {0} with another seed or DROP MODEL {0} \
                  begins anew",
-                self.request.name
+                self.shared.request.name
             )));
         }
         progress.data_hash = data_hash;
@@ -455,22 +267,6 @@ fn loss_scale(loss: Loss, labels: &Labels) -> f64 {
         (Loss::Squared | Loss::Huber, Labels::Numbers { stddev, .. }) => stddev * stddev,
         (Loss::Absolute, Labels::Numbers { stddev, .. }) => *stddev,
         _ => 1.0,
-    }
-}
-
-/// The split that the options mean for a method and number of rows.
-fn split_rule(options: &TrainOptions, method: Method, rows: u64) -> SplitRule {
-    let fraction = options.split_fraction;
-    match options.split {
-        Split::None => SplitRule::None,
-        Split::Random => SplitRule::Random { fraction, seed: options.seed },
-        Split::Sequential => SplitRule::Sequential { fraction },
-        Split::Column => SplitRule::Column,
-        Split::Auto if method != Method::Descent || rows < SPLIT_MIN_ROWS => SplitRule::None,
-        Split::Auto => SplitRule::Random {
-            fraction: fraction.min(SPLIT_MAX_ROWS / rows as f64),
-            seed: options.seed,
-        },
     }
 }
 

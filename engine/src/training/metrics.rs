@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use datafusion::common::{Result, exec_datafusion_err};
+use datafusion::common::Result;
 use gradlake_udfs::batch::Width;
 use gradlake_udfs::learner::{Learner, Loss, Network, probabilities};
 use gradlake_udfs::metrics::{Confusion, LogLoss, Ranking, Residuals};
 use gradlake_udfs::model::{Labels, NetworkSpec};
 use gradlake_udfs::state::State;
 
-use crate::table::EncodedTable;
+use crate::table::{EncodedTable, waiting};
 
 /// Rows that are scored at a time.
 const BLOCK: usize = 1024;
@@ -30,43 +30,86 @@ pub async fn measure(
 ) -> Result<Vec<(String, f64)>> {
     let (network, loss, labels) = (Arc::clone(network), spec.loss, labels.clone());
     let (parameters, table) = (state.parameters.clone(), Arc::clone(table));
-    let task = tokio::task::spawn_blocking(move || match &labels {
+    let is_quick = table.is_small();
+    let task = waiting(is_quick, "measuring", move || match &labels {
         Labels::Classes(classes) => of_classes(&network, loss, classes.len(), &parameters, &table),
         Labels::Numbers { mean, stddev } => {
             of_numbers(&network, loss, (*mean, *stddev), &parameters, &table)
         }
     });
-    let metrics = task.await.map_err(|e| exec_datafusion_err!("the metrics failed: {e}"))??;
+    let metrics = task.await?;
     Ok(metrics.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
 }
 
-/// Calls `f` with the raw outputs, label and weight of every row.
-fn for_each_row(
+/// Calls `add` with the raw outputs, label and weight of every row and what `sums` made for its chunk,
+/// on all cores, and `take` with that of each chunk, in order.
+fn for_each_chunk<T: Send>(
     network: &Network,
     parameters: &[f32],
     table: &EncodedTable,
-    mut f: impl FnMut(&mut [f32], f32, f32),
+    sums: impl Fn() -> T + Sync,
+    add: impl Fn(&mut T, &[f32], f32, f32) + Sync,
+    mut take: impl FnMut(T) + Send,
 ) -> Result<()> {
     let width: Width = network.width();
     let outputs = network.outputs();
-    let mut scratch = network.scratch(BLOCK);
-    let mut z = vec![0.0; BLOCK * outputs];
-    for index in 0..table.chunk_count() {
-        let chunk = table.chunk(index)?;
-        let rows = chunk.mini_batch();
-        for start in (0..rows.rows).step_by(BLOCK) {
-            let block = rows.slice(start, rows.rows.min(start + BLOCK), width);
-            network.scores(parameters, &block, &mut scratch, &mut z);
-            let each = z.chunks_exact_mut(outputs).zip(block.label).zip(block.weight);
-            for ((z, label), weight) in each {
-                f(z, *label, *weight);
+    table.for_each_chunk(
+        || (network.scratch(BLOCK), vec![0.0; BLOCK * outputs]),
+        |(scratch, z), chunk| {
+            let rows = chunk.mini_batch();
+            let mut own = sums();
+            for start in (0..rows.rows).step_by(BLOCK) {
+                let block = rows.slice(start, rows.rows.min(start + BLOCK), width);
+                network.scores(parameters, &block, scratch, z);
+                let each = z.chunks_exact(outputs).zip(block.label).zip(block.weight);
+                each.for_each(|((z, label), weight)| add(&mut own, z, *label, *weight));
             }
-        }
-    }
-    Ok(())
+            Ok(own)
+        },
+        |own| {
+            take(own);
+            Ok(())
+        },
+    )
 }
 
 type Metrics = Vec<(&'static str, Option<f64>)>;
+
+/// What the metrics of classes need of some rows.
+#[derive(Default)]
+struct ClassSums {
+    confusion: Confusion,
+    log_loss: LogLoss,
+    /// Of the positive class, or of each.
+    rankings: Vec<Ranking>,
+    /// (rows, weight) by class and predicted class of two, which a map would be slow for.
+    cells: [[(u64, f64); 2]; 2],
+    /// The probabilities of the row in hand.
+    p: Vec<f64>,
+}
+
+impl ClassSums {
+    fn add_binary(&mut self, class: u32, z: f32, weight: f64) {
+        let cell = &mut self.cells[usize::from(class == 1)][usize::from(z > 0.0)];
+        cell.0 += 1;
+        cell.1 += weight;
+        self.rankings[0].add(f64::from(z), class == 1, weight);
+    }
+
+    /// Takes in the sums of rows that come after these.
+    fn merge(&mut self, other: Self) {
+        self.confusion.merge(&other.confusion);
+        for (class, row) in other.cells.iter().enumerate() {
+            for (predicted, (rows, weight)) in row.iter().enumerate() {
+                if *rows > 0 {
+                    self.confusion.add(class as u32, predicted as u32, *weight);
+                }
+            }
+        }
+        self.log_loss.merge(&other.log_loss);
+        self.rankings.iter_mut().zip(&other.rankings).for_each(|(own, more)| own.merge(more));
+    }
+}
 
 fn of_classes(
     network: &Network,
@@ -75,8 +118,6 @@ fn of_classes(
     parameters: &[f32],
     table: &EncodedTable,
 ) -> Result<Metrics> {
-    let mut confusion = Confusion::default();
-    let mut log_loss = LogLoss::default();
     let is_binary = network.outputs() == 1;
     let probabilistic = loss.has_probabilities();
     let curves = match (is_binary, probabilistic) {
@@ -84,33 +125,35 @@ fn of_classes(
         (false, true) if classes <= MAX_AUC_CLASSES => classes,
         _ => 0,
     };
-    let mut rankings = vec![Ranking::default(); curves];
-    let mut p = vec![0.0; classes];
-    for_each_row(network, parameters, table, |z, label, weight| {
+    let empty = || ClassSums {
+        rankings: vec![Ranking::default(); curves],
+        p: vec![0.0; classes],
+        ..ClassSums::default()
+    };
+    let mut all = empty();
+    let add = |sums: &mut ClassSums, z: &[f32], label: f32, weight: f32| {
         let class = label as u32;
         // Row weights alone count for metrics; what classes weigh is for learning.
         let own = table.class_weights().get(class as usize).copied().unwrap_or(1.0);
         let weight = if own > 0.0 { f64::from(weight) / own } else { 0.0 };
-        let predicted = if is_binary {
-            u32::from(z[0] > 0.0)
+        if is_binary {
+            sums.add_binary(class, z[0], weight);
         } else {
             let best = z.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-            best.map_or(0, |(i, _)| i as u32)
-        };
-        confusion.add(class, predicted, weight);
-        if is_binary {
-            rankings[0].add(f64::from(z[0]), class == 1, weight);
+            sums.confusion.add(class, best.map_or(0, |(i, _)| i as u32), weight);
         }
         if probabilistic {
-            probabilities(loss, z, z.len(), &mut p);
-            log_loss.add(p[class as usize], weight);
+            probabilities(loss, z, z.len(), &mut sums.p);
+            sums.log_loss.add(sums.p[class as usize], weight);
             if !is_binary {
-                for (i, ranking) in rankings.iter_mut().enumerate() {
-                    ranking.add(p[i], class as usize == i, weight);
+                for (i, ranking) in sums.rankings.iter_mut().enumerate() {
+                    ranking.add(sums.p[i], class as usize == i, weight);
                 }
             }
         }
-    })?;
+    };
+    for_each_chunk(network, parameters, table, empty, add, |own| all.merge(own))?;
+    let ClassSums { confusion, log_loss, rankings, .. } = all;
     let aucs: Vec<f64> = rankings.into_iter().filter_map(Ranking::roc_auc).collect();
     let auc = (!aucs.is_empty()).then(|| aucs.iter().sum::<f64>() / aucs.len() as f64);
     Ok(vec![
@@ -131,10 +174,13 @@ fn of_numbers(
     table: &EncodedTable,
 ) -> Result<Metrics> {
     let mut residuals = Residuals::default();
-    for_each_row(network, parameters, table, |z, label, weight| {
+    let add = |own: &mut Residuals, z: &[f32], label: f32, weight: f32| {
         let z = f64::from(z[0]);
         let prediction = if loss == Loss::Poisson { z.exp() } else { z * stddev + mean };
-        residuals.add(f64::from(label) * stddev + mean, prediction, f64::from(weight));
+        own.add(f64::from(label) * stddev + mean, prediction, f64::from(weight));
+    };
+    for_each_chunk(network, parameters, table, Residuals::default, add, |own| {
+        residuals.merge(&own);
     })?;
     Ok(vec![
         ("mean_absolute_error", residuals.mean_absolute_error()),

@@ -10,11 +10,13 @@ mod descent;
 mod exact;
 mod explain;
 mod member;
+mod members;
 mod metrics;
 mod monitor;
 #[cfg(test)]
 mod plain_sql;
 mod plan;
+mod prepare;
 mod progress;
 mod rounds;
 mod saver;
@@ -26,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::physical_plan::{ExecutionPlanProperties, execute_stream_partitioned};
 use gradlake_udfs::model::{Member, Model, Target, Trained};
 
@@ -37,7 +39,8 @@ pub(crate) use self::monitor::{Monitor, Pace};
 pub(crate) use self::plan::{default_loss, layout};
 
 use self::checkpoint::TrainingProgress;
-use self::member::MemberTraining;
+use self::member::Shared;
+use self::members::{MemberResult, train_all};
 use self::rounds::RoundRunner;
 use self::saver::Saver;
 use crate::event::{Event, EventSink, Position};
@@ -46,7 +49,7 @@ use crate::options::Statistics;
 use crate::request::TrainRequest;
 use crate::session::Engine;
 use crate::store::{Publish, validate_name};
-use crate::table::{RawTable, Resources};
+use crate::table::RawTable;
 
 /// How long a training holds its model's lease without renewing it.
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
@@ -242,7 +245,7 @@ impl Engine {
     pub(crate) async fn run_training(
         &self,
         request: &TrainRequest,
-        mut saver: Saver,
+        saver: Saver,
         events: &EventSink,
     ) -> Result<Finished> {
         let begun = Instant::now();
@@ -254,56 +257,39 @@ impl Engine {
         let partitions = physical.output_partitioning().partition_count();
         log::debug!("reading {partitions} partitions");
         let streams = execute_stream_partitioned(physical, state.task_ctx())?;
-        let resources = Resources::new(&state, Arc::clone(&self.interrupt));
+        let resources = self.resources(&state)?;
         let sink = Arc::clone(events);
-        let mut raw = RawTable::collect(streams, &columns.roles, &resources, &move |rows| {
+        let raw = RawTable::collect(streams, &columns.roles, &resources, &move |rows| {
             sink(Event::Reading { rows });
         })
         .await?;
         if raw.rows() == 0 {
             return exec_err!("{}", no_rows(&raw.skipped()));
         }
-        let runner = RoundRunner::new(state, Arc::clone(&self.registry));
-        let reference = format!("{}/{}", request.name, uuid::Uuid::new_v4().simple());
+        let shared = Shared {
+            interrupt: Arc::clone(&self.interrupt),
+            shards: self.shards()?,
+            request: request.clone(),
+            columns,
+            parent,
+            runner: RoundRunner::new(state, Arc::clone(&self.registry)),
+            saver,
+            reference: format!("{}/{}", request.name, uuid::Uuid::new_v4().simple()),
+        };
+        let (shared, results) = train_all(shared, raw, events).await?;
+        let Shared { columns, parent, saver, .. } = shared;
         let mut members = vec![];
         let mut report = vec![];
         let mut skipped_rows: BTreeMap<String, u64> = BTreeMap::new();
-        let mut skip = |causes: &BTreeMap<String, u64>| {
-            for (cause, n) in causes {
+        for MemberResult { key, skipped, outcome } in results {
+            for (cause, n) in &skipped {
                 *skipped_rows.entry(cause.clone()).or_default() += n;
             }
-        };
-        let partitioned = !request.partition_by.is_empty();
-        for (key, subset) in raw.groups() {
-            let label = member_label(&request.partition_by, &key);
-            let training = MemberTraining {
-                engine: self,
-                request,
-                columns: &columns,
-                parent: parent.as_ref(),
-                runner: &runner,
-                events,
-                key: &key,
-                label: label.clone(),
-                reference: format!("{reference}/{}", members.len()),
-                only: !partitioned,
-            };
-            let left_out = subset.skipped().clone();
-            match training.run(&mut raw, subset, &mut saver).await {
-                Ok((trained, own)) => {
-                    skip(&trained.skipped_rows);
-                    report.push(own);
-                    members.push(Member { key, outcome: Ok(Box::new(trained)) });
-                }
-                // A group that cannot train is recorded and fails nothing.
-                Err(member::Failure::Untrainable(reason)) if partitioned => {
-                    skip(&left_out);
-                    events(Event::Warning(format!("no model for {label}: {reason}")));
-                    members.push(Member { key, outcome: Err(reason) });
-                }
-                Err(member::Failure::Untrainable(reason)) => return exec_err!("{reason}"),
-                Err(member::Failure::Failed(error)) => return Err(error),
-            }
+            let outcome = outcome.map(|(trained, own)| {
+                report.push(own);
+                Box::new(trained)
+            });
+            members.push(Member { key, outcome });
         }
         let rows = trained(&members).map(|t| t.rows).sum();
         let model = Model {
@@ -368,12 +354,6 @@ pub(crate) fn no_rows(skipped: &BTreeMap<String, u64>) -> String {
 
 fn trained(members: &[Member]) -> impl Iterator<Item = &Trained> {
     members.iter().filter_map(|m| m.outcome.as_deref().ok())
-}
-
-/// `carrier = UA, origin = JFK`; empty without PARTITION BY.
-fn member_label(columns: &[String], key: &[ScalarValue]) -> String {
-    let parts: Vec<_> = columns.iter().zip(key).map(|(c, v)| format!("{c} = {v}")).collect();
-    parts.join(", ")
 }
 
 fn result_row(model: &Model, duration: Duration) -> Result<RecordBatch> {

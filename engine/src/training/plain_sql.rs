@@ -16,7 +16,7 @@ use crate::event::EventSink;
 use crate::options::{ClassWeights, OptionValue, TrainOptions};
 use crate::request::TrainRequest;
 use crate::session::{Engine, EngineOptions};
-use crate::table::{EncodedTable, Encoding, RawTable, Resources, Side, SplitRule};
+use crate::table::{EncodedTable, Encoding, RawTable, Side, SplitRule};
 
 /// 1,500 rows with a number, a category and a class.
 const ROWS: &str = "SELECT ((value * 7919) % 1009) / 1009.0 AS a, \
@@ -65,7 +65,7 @@ async fn encoded(engine: &Engine, request: &TrainRequest, model: &Model) -> Arc<
     let columns = TrainingColumns::resolve(&state, request, None).unwrap();
     let plan = state.create_physical_plan(&columns.plan).await.unwrap();
     let streams = execute_stream_partitioned(plan, state.task_ctx()).unwrap();
-    let resources = Resources::new(&state, Arc::clone(&engine.interrupt));
+    let resources = engine.resources(&state).unwrap();
     let raw = RawTable::collect(streams, &columns.roles, &resources, &|_| {}).await.unwrap();
     let (_, subset) = raw.groups().remove(0);
     let mask = raw.split(&subset, &SplitRule::None).await.unwrap();

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use datafusion::common::Result;
+use tokio::sync::Mutex;
 
 use super::checkpoint::{MemberProgress, TrainingProgress};
 use crate::event::{Event, EventSink, Position};
@@ -17,10 +18,22 @@ pub struct Saver {
     fingerprint: String,
     every: Duration,
     deadline: Option<Instant>,
+    started_ms: i64,
+    saved: Mutex<Saved>,
+    events: EventSink,
+}
+
+/// What the next checkpoint holds.
+struct Saved {
     last: Instant,
     progress: TrainingProgress,
-    member: String,
-    events: EventSink,
+}
+
+/// Saves the progress of one member with that of the others.
+#[derive(Clone, Copy)]
+pub struct MemberSaver<'a> {
+    saver: &'a Saver,
+    member: &'a str,
 }
 
 impl Saver {
@@ -39,61 +52,68 @@ impl Saver {
             fingerprint: request.fingerprint(),
             every: request.options.checkpoint_every,
             deadline: seconds.map(|seconds| now + Duration::from_secs_f64(seconds)),
-            last: now,
-            progress,
-            member: String::new(),
+            started_ms: progress.started_ms,
+            saved: Mutex::new(Saved { last: now, progress }),
             events,
         }
     }
 
     /// When the training first began, in milliseconds since the epoch.
     pub fn started_ms(&self) -> i64 {
-        self.progress.started_ms
+        self.started_ms
     }
 
-    /// Turns to a member and returns its progress so far.
-    pub fn begin(&mut self, member: &str) -> Option<MemberProgress> {
-        member.clone_into(&mut self.member);
-        self.progress.members.get(member).cloned()
+    /// The saver of a member.
+    pub fn of<'a>(&'a self, member: &'a str) -> MemberSaver<'a> {
+        MemberSaver { saver: self, member }
+    }
+
+    async fn save(&self, saved: &mut Saved, member: &str) -> Result<()> {
+        if let Some(store) = &self.store {
+            let bytes = saved.progress.to_bytes()?;
+            store.put_checkpoint(&self.name, &self.fingerprint, bytes, false).await?;
+            saved.last = Instant::now();
+            let epoch = saved.progress.members.get(member).map_or(0, |m| m.epoch);
+            (self.events)(Event::Checkpoint { until: Position::Epoch(epoch) });
+        }
+        Ok(())
+    }
+}
+
+impl MemberSaver<'_> {
+    /// The member's progress so far.
+    pub async fn progress(self) -> Option<MemberProgress> {
+        self.saver.saved.lock().await.progress.members.get(self.member).cloned()
     }
 
     /// Notes the progress of the member after a round; saves it when a checkpoint is due.
-    pub async fn after_round(&mut self, progress: &MemberProgress) -> Result<()> {
-        if self.store.is_none() {
+    pub async fn after_round(self, progress: &MemberProgress) -> Result<()> {
+        if self.saver.store.is_none() {
             return Ok(());
         }
-        let due = self.last.elapsed() >= self.every;
+        let mut saved = self.saver.saved.lock().await;
+        let due = saved.last.elapsed() >= self.saver.every;
         if due || progress.done {
-            self.progress.members.insert(self.member.clone(), progress.clone());
+            saved.progress.members.insert(self.member.to_owned(), progress.clone());
         }
         if due {
-            self.save().await?;
+            self.saver.save(&mut saved, self.member).await?;
         }
         Ok(())
     }
 
     /// Saves the progress now: the training is about to stop.
-    pub async fn before_stop(&mut self, progress: &MemberProgress) -> Result<()> {
-        if self.store.is_some() && !progress.state.is_empty() {
-            self.progress.members.insert(self.member.clone(), progress.clone());
-            self.save().await?;
-        }
-        Ok(())
-    }
-
-    async fn save(&mut self) -> Result<()> {
-        if let Some(store) = &self.store {
-            let bytes = self.progress.to_bytes()?;
-            store.put_checkpoint(&self.name, &self.fingerprint, bytes, false).await?;
-            self.last = Instant::now();
-            let epoch = self.progress.members.get(&self.member).map_or(0, |m| m.epoch);
-            (self.events)(Event::Checkpoint { until: Position::Epoch(epoch) });
+    pub async fn before_stop(self, progress: &MemberProgress) -> Result<()> {
+        if self.saver.store.is_some() && !progress.state.is_empty() {
+            let mut saved = self.saver.saved.lock().await;
+            saved.progress.members.insert(self.member.to_owned(), progress.clone());
+            self.saver.save(&mut saved, self.member).await?;
         }
         Ok(())
     }
 
     /// Whether the training has used up its time.
-    pub fn out_of_time(&self) -> bool {
-        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    pub fn out_of_time(self) -> bool {
+        self.saver.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 }

@@ -1,13 +1,19 @@
 //! Applies an encoder to columns: what training and PREDICT both run.
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, UInt32Array, new_empty_array};
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, Float32Array, Float64Array, PrimitiveArray,
+    UInt32Array, new_empty_array,
+};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, TimeUnit, UInt8Type};
+use arrow::datatypes::{
+    DataType, Float32Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit, UInt8Type,
+};
 use datafusion_common::{Result, exec_err};
 
 use super::interner::for_each_text;
 use super::{CodeMap, Encoder, Feature, FeatureKind, Lookup, Scale};
 use crate::batch::NO_CATEGORY;
+use crate::kernels::math::vectorized;
 
 /// A column to encode.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +50,7 @@ impl Encoder {
             );
         }
         let (d, c) = (self.width.dense, self.width.columns);
+        let mut scaled = vec![];
         for (i, (feature, column)) in self.features.iter().zip(columns).enumerate() {
             let place = self.places[i];
             match (&feature.kind, column) {
@@ -56,22 +63,18 @@ impl Encoder {
                     }
                 }
                 (FeatureKind::Category(_), Column::Array(array)) => {
-                    if let Some(lookup) = &self.lookups[i] {
+                    if let Some((lookup, categories)) = self.lookup(i) {
                         let out = codes.iter_mut().skip(place).step_by(c);
-                        encode_categories(lookup, array, out)?;
+                        encode_categories((lookup, categories), array, out)?;
                     }
                 }
                 (FeatureKind::Vector(scales), Column::Array(array)) => {
                     encode_vectors(feature, scales, array, &mut dense[place..], d)?;
                 }
-                (FeatureKind::Number(scale), Column::Array(array)) => {
-                    let values = numbers(&feature.name, array)?;
-                    encode_numbers(scale, &values, dense.iter_mut().skip(place).step_by(d));
-                }
-                (FeatureKind::Boolean(scale), Column::Array(array)) => {
-                    let values = numbers(&feature.name, array)?;
-                    encode_numbers(scale, &values, dense.iter_mut().skip(place).step_by(d));
-                }
+                (
+                    FeatureKind::Number(scale) | FeatureKind::Boolean(scale),
+                    Column::Array(array),
+                ) => scaled.push((place, scale, Numbers::new(&feature.name, array)?)),
                 (FeatureKind::Timestamp(scale), Column::Array(array)) => {
                     let seconds = unix_seconds(array)?;
                     let out = dense[place..].chunks_mut(d).take(rows);
@@ -82,16 +85,29 @@ impl Encoder {
                 }
             }
         }
+        encode_numbers(&scaled, rows, dense, d);
         Ok(())
     }
 }
 
 /// A column of numbers, decimals or booleans as float64.
 pub(super) fn numbers(name: &str, array: &ArrayRef) -> Result<Float64Array> {
-    match cast(array, &DataType::Float64) {
-        Ok(values) => Ok(values.as_primitive().clone()),
-        Err(_) => exec_err!("column {name} is {}, which is no number", array.data_type()),
-    }
+    // Arrow's cast checks every value of the common types for a range that they cannot leave.
+    Ok(match array.data_type() {
+        DataType::Float64 => array.as_primitive().clone(),
+        DataType::Float32 => array.as_primitive::<Float32Type>().unary(f64::from),
+        DataType::Int8 => array.as_primitive::<Int8Type>().unary(f64::from),
+        DataType::Int16 => array.as_primitive::<Int16Type>().unary(f64::from),
+        DataType::Int32 => array.as_primitive::<Int32Type>().unary(f64::from),
+        DataType::Int64 => array.as_primitive::<Int64Type>().unary(|value| value as f64),
+        DataType::UInt8 => array.as_primitive::<UInt8Type>().unary(f64::from),
+        _ => match cast(array, &DataType::Float64) {
+            Ok(values) => values.as_primitive().clone(),
+            Err(_) => {
+                return exec_err!("column {name} is {}, which is no number", array.data_type());
+            }
+        },
+    })
 }
 
 /// A column of timestamps as seconds since the epoch.
@@ -111,7 +127,7 @@ pub(super) fn unix_seconds(array: &ArrayRef) -> Result<Float64Array> {
         TimeUnit::Nanosecond => 1_000_000_000,
     };
     let ticks = cast(array, &DataType::Int64)?;
-    let ticks = ticks.as_primitive::<arrow::datatypes::Int64Type>();
+    let ticks = ticks.as_primitive::<Int64Type>();
     // Whole seconds apart: nanoseconds since 1970 are more than float64 holds exactly, and the same
     // instant must be the same number in every unit.
     let seconds = |t: i64| {
@@ -120,23 +136,68 @@ pub(super) fn unix_seconds(array: &ArrayRef) -> Result<Float64Array> {
     Ok(ticks.unary(seconds))
 }
 
+/// Rows that are encoded at a time, so that those of a few hundred numbers stay in the first cache
+/// while column after column is written into them.
+const TILE: usize = 128;
+
+/// A column of numbers as it lies in memory where it is one of floats, and as float64 elsewhere.
+enum Numbers {
+    Single(Float32Array),
+    Double(Float64Array),
+}
+
+impl Numbers {
+    fn new(name: &str, array: &ArrayRef) -> Result<Self> {
+        Ok(match array.data_type() {
+            DataType::Float32 => Self::Single(array.as_primitive().clone()),
+            _ => Self::Double(numbers(name, array)?),
+        })
+    }
+}
+
+/// Encodes columns of numbers: (place in the row, scale, values).
+fn encode_numbers(columns: &[(usize, &Scale, Numbers)], rows: usize, dense: &mut [f32], d: usize) {
+    let mut tile = [0.0f32; TILE];
+    vectorized(
+        #[inline(always)]
+        || {
+            for first in (0..rows).step_by(TILE) {
+                let n = TILE.min(rows - first);
+                let dense = &mut dense[first * d..(first + n) * d];
+                for (place, scale, values) in columns {
+                    let tile = &mut tile[..n];
+                    match values {
+                        Numbers::Single(values) => encode_tile(scale, values, first, tile),
+                        Numbers::Double(values) => encode_tile(scale, values, first, tile),
+                    }
+                    for (out, value) in dense.iter_mut().skip(*place).step_by(d).zip(tile) {
+                        *out = *value;
+                    }
+                }
+            }
+        },
+    );
+}
+
+/// Encodes the values from `first` on; what is NULL or not finite is the mean.
 #[inline(always)]
-fn encode_numbers<'a>(
+fn encode_tile<T: ArrowPrimitiveType>(
     scale: &Scale,
-    values: &Float64Array,
-    out: impl Iterator<Item = &'a mut f32>,
-) {
-    let encode = |value: f64| {
-        // What is not finite is as good as missing.
-        scale.encode(if value.is_finite() { value } else { scale.mean })
-    };
-    if values.null_count() == 0 {
-        for (out, value) in out.zip(values.values()) {
-            *out = encode(*value);
-        }
-    } else {
-        for (out, value) in out.zip(values.iter()) {
-            *out = encode(value.unwrap_or(f64::NAN));
+    values: &PrimitiveArray<T>,
+    first: usize,
+    tile: &mut [f32],
+) where
+    T::Native: Into<f64>,
+{
+    for (out, value) in tile.iter_mut().zip(&values.values()[first..]) {
+        let value: f64 = (*value).into();
+        *out = scale.encode(if value.abs() < f64::INFINITY { value } else { scale.mean });
+    }
+    if values.null_count() > 0 {
+        for (i, out) in tile.iter_mut().enumerate() {
+            if values.is_null(first + i) {
+                *out = scale.encode(scale.mean);
+            }
         }
     }
 }
@@ -187,7 +248,7 @@ fn month_of(days: i64) -> u32 {
 }
 
 fn encode_categories<'a>(
-    lookup: &Lookup,
+    (lookup, categories): (&Lookup, &[Option<String>]),
     array: &ArrayRef,
     mut out: impl Iterator<Item = &'a mut u32>,
 ) -> Result<()> {
@@ -205,7 +266,7 @@ fn encode_categories<'a>(
         let mut next = known.iter_mut();
         for_each_text(dictionary.values(), |text| {
             if let Some(code) = next.next() {
-                *code = text.map_or(lookup.null, |text| lookup.find(text));
+                *code = text.map_or(lookup.null, |text| lookup.find(categories, text));
             }
         })?;
         for (row, key) in dictionary.normalized_keys().into_iter().enumerate() {
@@ -214,7 +275,7 @@ fn encode_categories<'a>(
         }
         return Ok(());
     }
-    for_each_text(array, |text| put(text.map_or(lookup.null, |text| lookup.find(text))))
+    for_each_text(array, |text| put(text.map_or(lookup.null, |text| lookup.find(categories, text))))
 }
 
 /// The elements of lists of one length: the array of all elements, where each row's begin (None

@@ -21,12 +21,14 @@ mod rowhash;
 mod running;
 mod statistics;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::DataType;
 use datafusion_common::{Result, exec_err, plan_err};
-use xxhash_rust::xxh3::Xxh3Default;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 pub use apply::Column;
 pub use input::{Input, Kind, flatten_columns, flatten_fields};
@@ -38,7 +40,42 @@ pub use statistics::{Statistics, Values};
 use crate::batch::Width;
 
 /// Hashing of texts that does not differ from run to run.
-pub(crate) type TextHasher = BuildHasherDefault<Xxh3Default>;
+pub(crate) type TextHasher = BuildHasherDefault<OneShot>;
+
+/// xxh3 of what is written, at once: its state for texts in pieces takes longer to set up than a short
+/// text to hash.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OneShot(u64);
+
+impl Hasher for OneShot {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh3_64_with_seed(bytes, self.0);
+    }
+
+    /// The byte that ends a text says nothing more.
+    #[inline]
+    fn write_u8(&mut self, _: u8) {}
+
+    /// The length of bytes that follow.
+    #[inline]
+    fn write_usize(&mut self, length: usize) {
+        self.0 ^= length as u64;
+    }
+
+    /// A short text: the product of its halves.
+    #[inline]
+    fn write_u128(&mut self, key: u128) {
+        let (low, high) = (key as u64 ^ 0x9e37_79b9_7f4a_7c15, (key >> 64) as u64);
+        let product = u128::from(low) * u128::from(high ^ 0xd6e8_feb8_6659_fd93);
+        self.0 = product as u64 ^ (product >> 64) as u64;
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// Dense inputs of a timestamp: the time itself and three cycles of sine and cosine.
 pub const TIMESTAMP_INPUTS: [&str; 7] =
@@ -112,11 +149,11 @@ impl FeatureKind {
 
 /// One input of the first layer, for people: a dense number or a category.
 #[derive(Clone, Debug, PartialEq)]
-pub struct InputName {
+pub struct InputName<'a> {
     /// `carat`, `time.hour_sin`, `image[3]`, or the column of a category.
-    pub name: String,
+    pub name: Cow<'a, str>,
     /// The category (`None` inside for NULL) of a one-hot input.
-    pub category: Option<Option<String>>,
+    pub category: Option<Option<&'a str>>,
     /// From the standardised scale to the raw one: `(value - center) / stddev`; 0 and 1 of
     /// categories and cycles.
     pub center: f64,
@@ -125,21 +162,24 @@ pub struct InputName {
 }
 
 /// From the text of a category to its global index.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 struct Lookup {
-    codes: HashMap<String, u32, TextHasher>,
+    /// Index of the first category, and that of NULL.
+    offset: u32,
     null: u32,
+    /// Made when a text is first looked up: a training knows its categories by number.
+    codes: OnceLock<HashMap<String, u32, TextHasher>>,
 }
 
-/// The frozen preprocessing from input columns to encoded rows.
+/// The frozen preprocessing from input columns to encoded rows. A clone shares what it holds.
 #[derive(Clone, Debug)]
 pub struct Encoder {
-    features: Vec<Feature>,
+    features: Arc<[Feature]>,
     width: Width,
     /// Per feature: its first dense input, or the number of its category column.
-    places: Vec<usize>,
+    places: Arc<[usize]>,
     /// Per feature that is a category: its lookup.
-    lookups: Vec<Option<Lookup>>,
+    lookups: Arc<[Option<Lookup>]>,
 }
 
 impl PartialEq for Encoder {
@@ -205,7 +245,12 @@ impl Encoder {
                 }
             }
         }
-        Ok(Self { features, width, places, lookups })
+        Ok(Self {
+            features: features.into(),
+            width,
+            places: places.into(),
+            lookups: lookups.into(),
+        })
     }
 
     /// The features in the order of their columns.
@@ -219,42 +264,33 @@ impl Encoder {
     }
 
     /// The inputs of the first layer in order: dense ones, then categories.
-    pub fn input_names(&self) -> Vec<InputName> {
+    pub fn input_names(&self) -> impl Iterator<Item = InputName<'_>> {
         let mut dense = vec![];
-        let mut categories = vec![];
-        for feature in &self.features {
-            let name = &feature.name;
-            let mut push = |name: String, center: f64, stddev: f64| {
+        for feature in self.features.iter() {
+            let name = feature.name.as_str();
+            let mut push = |name: Cow<'static, str>, center: f64, stddev: f64| {
                 dense.push(InputName { name, category: None, center, stddev });
             };
             match &feature.kind {
                 FeatureKind::Number(s) | FeatureKind::Boolean(s) => {
-                    push(name.clone(), s.center, s.stddev);
+                    push(name.to_owned().into(), s.center, s.stddev);
                 }
                 FeatureKind::Timestamp(s) => {
                     for (i, suffix) in TIMESTAMP_INPUTS.iter().enumerate() {
                         let (center, stddev) =
                             if i == 0 { (s.center, s.stddev) } else { (0.0, 1.0) };
-                        push(format!("{name}{suffix}"), center, stddev);
+                        push(format!("{name}{suffix}").into(), center, stddev);
                     }
                 }
                 FeatureKind::Vector(scales) => {
                     for (i, s) in scales.iter().enumerate() {
-                        push(format!("{name}[{i}]"), s.center, s.stddev);
+                        push(format!("{name}[{i}]").into(), s.center, s.stddev);
                     }
                 }
-                FeatureKind::Category(values) => {
-                    categories.extend(values.iter().map(|value| InputName {
-                        name: name.clone(),
-                        category: Some(value.clone()),
-                        center: 0.0,
-                        stddev: 1.0,
-                    }));
-                }
+                FeatureKind::Category(_) => {}
             }
         }
-        dense.extend(categories);
-        dense
+        dense.into_iter().chain(self.features.iter().flat_map(categories_of))
     }
 
     /// Refuses columns that it cannot encode: `given` are the (flattened) columns by name.
@@ -262,7 +298,7 @@ impl Encoder {
     /// # Errors
     /// Names the column, the type found and the type that the model needs.
     pub fn check(&self, given: &[(&str, &DataType)]) -> Result<()> {
-        for feature in &self.features {
+        for feature in self.features.iter() {
             let Some((_, found)) = given.iter().find(|(name, _)| *name == feature.name) else {
                 return plan_err!(
                     "the model needs column {} ({}), which is missing",
@@ -290,42 +326,87 @@ impl Encoder {
     /// From the provisional codes of an interner to this encoder's categories, for the feature
     /// with that index.
     pub fn code_map(&self, feature: usize, interner: &Interner) -> Result<CodeMap> {
-        match self.lookups.get(feature) {
-            Some(Some(lookup)) => Ok(CodeMap {
-                codes: interner.values().map(|value| lookup.find(value)).collect(),
-                null: lookup.null,
-            }),
-            _ => exec_err!("feature {feature} is no category"),
+        let (Some(Some(lookup)), FeatureKind::Category(categories)) =
+            (self.lookups.get(feature), &self.features[feature].kind)
+        else {
+            return exec_err!("feature {feature} is no category");
+        };
+        let codes = match is_ascending(categories) {
+            true => lookup.codes_of(categories, interner),
+            false => interner.values().map(|value| lookup.find(categories, value)).collect(),
+        };
+        Ok(CodeMap { codes, null: lookup.null })
+    }
+
+    /// The lookup of a feature that is a category, and its categories.
+    fn lookup(&self, feature: usize) -> Option<(&Lookup, &[Option<String>])> {
+        match (self.lookups.get(feature)?, &self.features[feature].kind) {
+            (Some(lookup), FeatureKind::Category(categories)) => Some((lookup, categories)),
+            _ => None,
         }
     }
 }
 
+/// The one-hot inputs of a feature that is a category; none of others.
+fn categories_of(feature: &Feature) -> impl Iterator<Item = InputName<'_>> {
+    let categories = match &feature.kind {
+        FeatureKind::Category(categories) => categories.as_slice(),
+        _ => &[],
+    };
+    categories.iter().map(|category| InputName {
+        name: Cow::Borrowed(&feature.name),
+        category: Some(category.as_deref()),
+        center: 0.0,
+        stddev: 1.0,
+    })
+}
+
+/// Whether each category comes after the one before, NULL before all.
+fn is_ascending(categories: &[Option<String>]) -> bool {
+    categories.is_sorted_by(|a, b| a < b)
+}
+
 impl Lookup {
     fn new(name: &str, categories: &[Option<String>], offset: usize) -> Result<Self> {
-        let mut lookup = Lookup { codes: HashMap::default(), null: crate::batch::NO_CATEGORY };
-        let mut nulls = 0;
-        for (i, category) in categories.iter().enumerate() {
-            let Ok(code) = u32::try_from(offset + i) else {
-                return exec_err!("feature {name} has too many categories");
-            };
-            match category {
-                None => {
-                    nulls += 1;
-                    lookup.null = code;
-                }
-                Some(text) => {
-                    lookup.codes.insert(text.clone(), code);
-                }
+        let (Ok(offset), Ok(_)) = (u32::try_from(offset), u32::try_from(offset + categories.len()))
+        else {
+            return exec_err!("feature {name} has too many categories");
+        };
+        let null = categories.iter().position(Option::is_none);
+        let null = null.map_or(crate::batch::NO_CATEGORY, |i| offset + i as u32);
+        let lookup = Lookup { offset, null, codes: OnceLock::new() };
+        if !is_ascending(categories) {
+            let nulls = categories.iter().filter(|category| category.is_none()).count();
+            if lookup.codes(categories).len() + nulls != categories.len() || nulls > 1 {
+                return exec_err!("feature {name} has a category twice");
             }
-        }
-        if lookup.codes.len() + nulls != categories.len() || nulls > 1 {
-            return exec_err!("feature {name} has a category twice");
         }
         Ok(lookup)
     }
 
+    fn codes(&self, categories: &[Option<String>]) -> &HashMap<String, u32, TextHasher> {
+        self.codes.get_or_init(|| {
+            let texts = (self.offset..).zip(categories);
+            texts.filter_map(|(code, text)| Some((text.clone()?, code))).collect()
+        })
+    }
+
     #[inline]
-    fn find(&self, text: &str) -> u32 {
-        self.codes.get(text).copied().unwrap_or(crate::batch::NO_CATEGORY)
+    fn find(&self, categories: &[Option<String>], text: &str) -> u32 {
+        self.codes(categories).get(text).copied().unwrap_or(crate::batch::NO_CATEGORY)
+    }
+
+    /// The index of each text of an interner among categories that ascend, both walked in order.
+    fn codes_of(&self, categories: &[Option<String>], interner: &Interner) -> Vec<u32> {
+        let mut codes = vec![crate::batch::NO_CATEGORY; interner.values().len()];
+        let mut known = (self.offset..).zip(categories.iter().map(Option::as_deref)).peekable();
+        for code in interner.sorted() {
+            let text = interner.value(*code);
+            while known.next_if(|(_, category)| *category < text).is_some() {}
+            if let Some((found, _)) = known.peek().filter(|(_, category)| *category == text) {
+                codes[*code as usize] = *found;
+            }
+        }
+        codes
     }
 }

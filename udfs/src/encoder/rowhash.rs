@@ -12,10 +12,12 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use super::apply::{numbers, unix_seconds, vectors};
 use super::statistics::Values;
 use super::{Interner, Kind};
+use crate::kernels::math::vectorized;
 use crate::kernels::rng::mix;
 
 const NULL: u64 = 0x6e75_6c6c;
 
+#[inline(always)]
 fn bits(value: f64) -> u64 {
     if value.is_nan() {
         NULL
@@ -75,9 +77,20 @@ fn mix_array(name: &str, array: &ArrayRef, column: usize, out: &mut [u64]) -> Re
                 Kind::Timestamp => unix_seconds(array)?,
                 _ => numbers(name, array)?,
             };
-            for (out, value) in out.iter_mut().zip(values.iter()) {
-                *out = mix(*out, column, bits(value.unwrap_or(f64::NAN)));
+            if values.null_count() > 0 {
+                for (out, value) in out.iter_mut().zip(values.iter()) {
+                    *out = mix(*out, column, bits(value.unwrap_or(f64::NAN)));
+                }
+                return Ok(());
             }
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (out, value) in out.iter_mut().zip(values.values()) {
+                        *out = mix(*out, column, bits(*value));
+                    }
+                },
+            );
         }
     }
     Ok(())

@@ -1,12 +1,18 @@
 //! Statistics of columns over training rows, mergeable, from which an encoder is made.
 
-use arrow::array::{Array, ArrayRef, Float64Array, UInt32Array};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, UInt32Array};
 use arrow::buffer::BooleanBuffer;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Float32Type, UInt8Type};
 use datafusion_common::{Result, exec_err};
 
 use super::apply::{numbers, unix_seconds, vectors};
 use super::{Encoder, Feature, FeatureKind, Interner, Kind, Scale};
+use crate::kernels::math::vectorized;
+
+/// Running sums of [`Moments::of`]: their number is fixed, so that every machine gives the same bits.
+const LANES: usize = 16;
 
 /// Count, mean and squared deviations of numbers, by the pairwise update of Chan, Golub and
 /// LeVeque 1983: as exact as two passes, but for the rounding of the parts' means.
@@ -35,24 +41,50 @@ impl Default for Moments {
 
 impl Moments {
     /// The moments of some values; what is not finite counts as NULL.
-    fn of(values: impl Iterator<Item = f64> + Clone) -> Self {
-        let mut m = Moments::default();
-        let mut sum = 0.0;
-        for value in values.clone() {
-            if value.is_finite() {
-                m.count += 1;
-                sum += value;
-                m.min = m.min.min(value);
-                m.max = m.max.max(value);
-            } else {
-                m.nulls += 1;
-            }
-        }
+    fn of(values: &[f64]) -> Self {
+        let mut m = vectorized(
+            #[inline(always)]
+            || Self::sums(values),
+        );
+        m.nulls = values.len() as u64 - m.count;
         if m.count > 0 {
-            m.mean = sum / m.count as f64;
-            m.squares = values.filter(|v| v.is_finite()).map(|v| (v - m.mean) * (v - m.mean)).sum();
+            m.mean /= m.count as f64;
+            m.squares = vectorized(
+                #[inline(always)]
+                || squared_deviations(values, m.mean),
+            );
         }
         m
+    }
+
+    /// Count, smallest and largest of the values that are finite, and their sum in place of the mean.
+    #[inline(always)]
+    fn sums(values: &[f64]) -> Self {
+        let mut count = [0u64; LANES];
+        let mut sum = [0.0; LANES];
+        let mut min = [f64::INFINITY; LANES];
+        let mut max = [f64::NEG_INFINITY; LANES];
+        for_each_window(
+            values,
+            #[inline(always)]
+            |window| {
+                for i in 0..LANES {
+                    let v = window[i];
+                    let finite = v.abs() < f64::INFINITY;
+                    count[i] += u64::from(finite);
+                    sum[i] += if finite { v } else { 0.0 };
+                    min[i] = if finite & (v < min[i]) { v } else { min[i] };
+                    max[i] = if finite & (v > max[i]) { v } else { max[i] };
+                }
+            },
+        );
+        Moments {
+            count: count.iter().sum(),
+            mean: sum.iter().sum(),
+            min: min.into_iter().fold(f64::INFINITY, f64::min),
+            max: max.into_iter().fold(f64::NEG_INFINITY, f64::max),
+            ..Moments::default()
+        }
     }
 
     fn merge(&mut self, other: &Moments) {
@@ -87,6 +119,36 @@ impl Moments {
     }
 }
 
+/// Calls `f` with the values in windows; the last is filled up with NaN.
+#[inline(always)]
+fn for_each_window(values: &[f64], mut f: impl FnMut(&[f64; LANES])) {
+    let (windows, rest) = values.as_chunks::<LANES>();
+    windows.iter().for_each(&mut f);
+    if !rest.is_empty() {
+        let mut last = [f64::NAN; LANES];
+        last[..rest.len()].copy_from_slice(rest);
+        f(&last);
+    }
+}
+
+/// The sum of squared deviations of the values that are finite.
+#[inline(always)]
+fn squared_deviations(values: &[f64], mean: f64) -> f64 {
+    let mut squares = [0.0; LANES];
+    for_each_window(
+        values,
+        #[inline(always)]
+        |window| {
+            for i in 0..LANES {
+                let v = window[i];
+                let deviation = v - mean;
+                squares[i] += if v.abs() < f64::INFINITY { deviation * deviation } else { 0.0 };
+            }
+        },
+    );
+    squares.iter().sum()
+}
+
 /// Statistics of one column.
 #[derive(Clone, Debug, PartialEq)]
 enum ColumnStatistics {
@@ -107,7 +169,7 @@ enum ColumnStatistics {
 /// Statistics of the feature columns.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statistics {
-    inputs: Vec<(String, DataType, Kind)>,
+    inputs: Arc<[(String, DataType, Kind)]>,
     columns: Vec<ColumnStatistics>,
     standardize: bool,
 }
@@ -146,7 +208,7 @@ impl Statistics {
             });
             kinds.push((name.clone(), data_type.clone(), kind));
         }
-        Ok(Self { inputs: kinds, columns, standardize })
+        Ok(Self { inputs: kinds.into(), columns, standardize })
     }
 
     /// Takes in the rows of a chunk that `train` marks (all without).
@@ -154,41 +216,62 @@ impl Statistics {
     /// # Errors
     /// When lists differ in length.
     pub fn update(&mut self, columns: &[Values<'_>], train: Option<&BooleanBuffer>) -> Result<()> {
+        self.update_numbers(columns, train)?;
+        self.update_categories(columns, train);
+        Ok(())
+    }
+
+    /// [`Statistics::update`] of numbers and vectors alone, whose sums depend on the order in which
+    /// chunks come.
+    ///
+    /// # Errors
+    /// When lists differ in length.
+    pub fn update_numbers(
+        &mut self,
+        columns: &[Values<'_>],
+        train: Option<&BooleanBuffer>,
+    ) -> Result<()> {
+        let mut scratch = vec![];
         for ((values, (name, _, kind)), own) in
-            columns.iter().zip(&self.inputs).zip(&mut self.columns)
+            columns.iter().zip(self.inputs.iter()).zip(&mut self.columns)
         {
             match (own, values) {
                 (ColumnStatistics::Numbers(moments), Values::Array(array)) => {
+                    if *kind == Kind::Number
+                        && train.is_none()
+                        && array.null_count() == 0
+                        && let Some(floats) = array.as_primitive_opt::<Float32Type>()
+                    {
+                        scratch.clear();
+                        scratch.extend(floats.values().iter().map(|value| f64::from(*value)));
+                        moments.merge(&Moments::of(&scratch));
+                        continue;
+                    }
                     let numbers = match kind {
                         Kind::Timestamp => unix_seconds(array)?,
                         _ => numbers(name, array)?,
                     };
-                    moments.merge(&Moments::of(taken(&numbers, train)));
-                }
-                (ColumnStatistics::Categories { counts, nulls }, Values::Codes(codes)) => {
-                    for (row, code) in codes.iter().enumerate() {
-                        if train.is_some_and(|train| !train.value(row)) {
-                            continue;
-                        }
-                        match code {
-                            Some(code) => {
-                                let code = code as usize;
-                                if counts.len() <= code {
-                                    counts.resize(code + 1, 0);
-                                }
-                                counts[code] += 1;
-                            }
-                            None => *nulls += 1,
-                        }
-                    }
+                    moments.merge(&Moments::of(taken(&numbers, train, &mut scratch)));
                 }
                 (ColumnStatistics::Vectors { elements, nulls, .. }, Values::Array(array)) => {
                     update_vectors(name, elements, nulls, array, train)?;
                 }
+                (ColumnStatistics::Categories { .. }, Values::Codes(_)) => {}
                 _ => return exec_err!("column {name} came in another form than its type says"),
             }
         }
         Ok(())
+    }
+
+    /// [`Statistics::update`] of categories alone, in whatever order chunks come.
+    pub fn update_categories(&mut self, columns: &[Values<'_>], train: Option<&BooleanBuffer>) {
+        for (values, own) in columns.iter().zip(&mut self.columns) {
+            if let (ColumnStatistics::Categories { counts, nulls }, Values::Codes(codes)) =
+                (own, values)
+            {
+                count_codes(codes, train, counts, nulls);
+            }
+        }
     }
 
     /// Takes in the statistics of other rows, which come after these.
@@ -197,7 +280,7 @@ impl Statistics {
     /// When lists differ in length.
     pub fn merge(&mut self, other: &Statistics) -> Result<()> {
         for ((own, other), (name, _, _)) in
-            self.columns.iter_mut().zip(&other.columns).zip(&self.inputs)
+            self.columns.iter_mut().zip(&other.columns).zip(self.inputs.iter())
         {
             match (own, other) {
                 (ColumnStatistics::Numbers(a), ColumnStatistics::Numbers(b)) => a.merge(b),
@@ -249,16 +332,12 @@ impl Statistics {
                     let Some(Some(interner)) = interners.get(i) else {
                         return exec_err!("column {name} has no interner");
                     };
-                    let mut texts: Vec<Option<String>> = interner
-                        .values()
-                        .zip(counts)
-                        .filter(|(_, count)| **count > 0)
-                        .map(|(text, _)| Some(text.to_owned()))
-                        .collect();
-                    texts.sort_unstable();
-                    if *nulls > 0 {
-                        texts.insert(0, None);
-                    }
+                    let mut texts = vec![];
+                    texts.extend((*nulls > 0).then_some(None));
+                    let is_met =
+                        |code: &&u32| counts.get(**code as usize).is_some_and(|count| *count > 0);
+                    let met = interner.sorted().iter().filter(is_met);
+                    texts.extend(met.map(|code| interner.value(*code).map(str::to_owned)));
                     (FeatureKind::Category(texts), *nulls)
                 }
                 (ColumnStatistics::Vectors { elements, nulls, bytes }, _) => {
@@ -289,14 +368,49 @@ impl Statistics {
     }
 }
 
-/// The values of the rows that `train` marks, NULL as NaN.
+/// The values of the rows that `train` marks, NULL as NaN; in `scratch` unless they are all.
 fn taken<'a>(
     values: &'a Float64Array,
-    train: Option<&'a BooleanBuffer>,
-) -> impl Iterator<Item = f64> + Clone + 'a {
-    (0..values.len())
-        .filter(move |row| train.is_none_or(|train| train.value(*row)))
-        .map(move |row| if values.is_valid(row) { values.value(row) } else { f64::NAN })
+    train: Option<&BooleanBuffer>,
+    scratch: &'a mut Vec<f64>,
+) -> &'a [f64] {
+    let all = values.values();
+    if values.null_count() == 0 && train.is_none() {
+        return all;
+    }
+    scratch.clear();
+    let value = |row: usize| if values.is_valid(row) { all[row] } else { f64::NAN };
+    match train {
+        Some(train) if values.null_count() == 0 => {
+            train.set_slices().for_each(|(from, to)| scratch.extend_from_slice(&all[from..to]));
+        }
+        Some(train) => scratch.extend(train.set_indices().map(value)),
+        None => scratch.extend((0..all.len()).map(value)),
+    }
+    scratch
+}
+
+fn count_codes(
+    codes: &UInt32Array,
+    train: Option<&BooleanBuffer>,
+    counts: &mut Vec<u64>,
+    nulls: &mut u64,
+) {
+    let mut count = |row: usize| {
+        if codes.is_null(row) {
+            *nulls += 1;
+            return;
+        }
+        let code = codes.value(row) as usize;
+        if counts.len() <= code {
+            counts.resize(code + 1, 0);
+        }
+        counts[code] += 1;
+    };
+    match train {
+        Some(train) => train.set_indices().for_each(count),
+        None => (0..codes.len()).for_each(&mut count),
+    }
 }
 
 fn update_vectors(
@@ -312,33 +426,71 @@ fn update_vectors(
     let begins: Vec<usize> = own.clone().filter_map(|(_, start)| *start).collect();
     *nulls += own.filter(|(_, start)| start.is_none()).count() as u64;
     let Some(n) = length else { return Ok(()) };
-    let values = numbers(name, &values)?;
-    // Rows outermost, as they lie in memory: first sums, then squared deviations.
-    let mut chunk = vec![Moments::default(); n];
-    let at = |i: usize| if values.is_valid(i) { values.value(i) } else { f64::NAN };
-    for begin in &begins {
-        for (i, m) in chunk.iter_mut().enumerate() {
-            let value = at(begin + i);
-            if value.is_finite() {
-                m.count += 1;
-                m.mean += value;
-                m.min = m.min.min(value);
-                m.max = m.max.max(value);
-            } else {
-                m.nulls += 1;
-            }
+    let moments = match values.data_type() {
+        DataType::UInt8 if values.null_count() == 0 => {
+            element_moments(values.as_primitive::<UInt8Type>().values(), &begins, n)
         }
-    }
-    chunk.iter_mut().for_each(|m| m.mean /= m.count.max(1) as f64);
-    for begin in &begins {
-        for (i, m) in chunk.iter_mut().enumerate() {
-            let value = at(begin + i);
-            if value.is_finite() {
-                m.squares += (value - m.mean) * (value - m.mean);
-            }
+        DataType::Float32 if values.null_count() == 0 => {
+            element_moments(values.as_primitive::<Float32Type>().values(), &begins, n)
         }
-    }
-    merge_elements(name, elements, Some(&chunk))
+        _ => {
+            let values = numbers(name, &values)?;
+            element_moments(taken(&values, None, &mut vec![]), &begins, n)
+        }
+    };
+    merge_elements(name, elements, Some(&moments))
+}
+
+/// The moments of each of the `n` elements of rows that begin at these values. Rows go by as they lie
+/// in memory: first for the sums, then for the squared deviations.
+fn element_moments<T: Copy + Into<f64>>(values: &[T], begins: &[usize], n: usize) -> Vec<Moments> {
+    let (mut count, mut nulls) = (vec![0u64; n], vec![0u64; n]);
+    let (mut mean, mut squares) = (vec![0.0; n], vec![0.0; n]);
+    let (mut min, mut max) = (vec![f64::INFINITY; n], vec![f64::NEG_INFINITY; n]);
+    vectorized(
+        #[inline(always)]
+        || {
+            let (count, nulls, mean) = (&mut count[..n], &mut nulls[..n], &mut mean[..n]);
+            let (min, max) = (&mut min[..n], &mut max[..n]);
+            for begin in begins {
+                let row = &values[*begin..begin + n];
+                for i in 0..n {
+                    let v: f64 = row[i].into();
+                    let finite = v.abs() < f64::INFINITY;
+                    count[i] += u64::from(finite);
+                    nulls[i] += u64::from(!finite);
+                    mean[i] += if finite { v } else { 0.0 };
+                    min[i] = if finite & (v < min[i]) { v } else { min[i] };
+                    max[i] = if finite & (v > max[i]) { v } else { max[i] };
+                }
+            }
+        },
+    );
+    mean.iter_mut().zip(&count).for_each(|(mean, count)| *mean /= (*count).max(1) as f64);
+    vectorized(
+        #[inline(always)]
+        || {
+            let (mean, squares) = (&mean[..n], &mut squares[..n]);
+            for begin in begins {
+                let row = &values[*begin..begin + n];
+                for i in 0..n {
+                    let v: f64 = row[i].into();
+                    let deviation = v - mean[i];
+                    let finite = v.abs() < f64::INFINITY;
+                    squares[i] += if finite { deviation * deviation } else { 0.0 };
+                }
+            }
+        },
+    );
+    let moments = |i: usize| Moments {
+        count: count[i],
+        nulls: nulls[i],
+        mean: mean[i],
+        squares: squares[i],
+        min: min[i],
+        max: max[i],
+    };
+    (0..n).map(moments).collect()
 }
 
 fn merge_elements(

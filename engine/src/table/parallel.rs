@@ -1,0 +1,153 @@
+//! Units of work on all cores, whose results are taken in order.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use datafusion::common::Result;
+
+use super::Resources;
+
+/// What units have given so far.
+struct Taking<T, F> {
+    /// The unit whose result is taken next.
+    next: usize,
+    /// Results that came before their turn.
+    early: BTreeMap<usize, T>,
+    take: F,
+    outcome: Result<()>,
+}
+
+/// Calls `work` with every number below `units`, each once, on all cores, and `take` with the results
+/// in the order of the numbers: what it makes of them does not depend on the number of threads. A
+/// thread hands a state of its own (made by `state`) from unit to unit; all states are returned.
+///
+/// # Errors
+/// The first of `work` and `take`, after which no unit is begun; or that the training was interrupted.
+pub(super) fn in_order<S: Send, T: Send>(
+    resources: &Resources,
+    units: usize,
+    state: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, usize) -> Result<T> + Sync,
+    take: impl FnMut(T) -> Result<()> + Send,
+) -> Result<Vec<S>> {
+    let begun = AtomicUsize::new(0);
+    let taking = Mutex::new(Taking { next: 0, early: BTreeMap::new(), take, outcome: Ok(()) });
+    let states = Mutex::new(vec![]);
+    let worker = |_: usize| {
+        let mut own = state();
+        loop {
+            let unit = begun.fetch_add(1, Ordering::Relaxed);
+            if unit >= units {
+                break;
+            }
+            let result = resources.check_interrupt().and_then(|()| work(&mut own, unit));
+            if !lock(&taking).give(unit, result) {
+                break;
+            }
+        }
+        lock(&states).push(own);
+    };
+    match resources.threads().min(units) {
+        0 => {}
+        1 => worker(0),
+        workers => resources.shards().run(workers, &worker),
+    }
+    let Taking { outcome, .. } = taking.into_inner().unwrap_or_else(PoisonError::into_inner);
+    outcome?;
+    Ok(states.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl<T, F: FnMut(T) -> Result<()>> Taking<T, F> {
+    /// Takes the result of a unit when it is its turn, and says whether to go on.
+    fn give(&mut self, unit: usize, result: Result<T>) -> bool {
+        if self.outcome.is_err() {
+            return false;
+        }
+        match result {
+            Ok(result) => {
+                self.early.insert(unit, result);
+            }
+            Err(error) => self.outcome = Err(error),
+        }
+        while let (Ok(()), Some(result)) = (&self.outcome, self.early.remove(&self.next)) {
+            self.outcome = (self.take)(result);
+            self.next += 1;
+        }
+        self.outcome.is_ok()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    use datafusion::common::exec_err;
+
+    use super::*;
+    use crate::training::shards::Pool;
+
+    fn resources(threads: usize) -> Resources {
+        let state = datafusion::prelude::SessionContext::new().state();
+        Resources::new(&state, Arc::default(), Pool::new(threads).unwrap(), threads)
+    }
+
+    #[test]
+    fn results_come_in_order_at_any_number_of_threads() {
+        for threads in [1, 2, 5] {
+            let mut taken = vec![];
+            let states = in_order(
+                &resources(threads),
+                1000,
+                || 0usize,
+                |own, unit| {
+                    *own += 1;
+                    if unit % 7 == 0 {
+                        std::thread::yield_now();
+                    }
+                    Ok(unit)
+                },
+                |unit| {
+                    taken.push(unit);
+                    Ok(())
+                },
+            )
+            .unwrap();
+            assert_eq!(taken, (0..1000).collect::<Vec<_>>());
+            assert_eq!(states.iter().sum::<usize>(), 1000);
+        }
+    }
+
+    #[test]
+    fn an_error_ends_it() {
+        let later = AtomicBool::new(false);
+        let error = in_order(
+            &resources(2),
+            100_000,
+            || (),
+            |(), unit| {
+                later.fetch_or(unit == 99_999, Ordering::Relaxed);
+                if unit == 5 { exec_err!("unit five") } else { Ok(unit) }
+            },
+            |unit| if unit > 5 { exec_err!("taken after the error") } else { Ok(()) },
+        )
+        .unwrap_err();
+        assert!(error.to_string().contains("unit five"), "{error}");
+        assert!(!later.load(Ordering::Relaxed), "units go on after an error");
+    }
+
+    #[test]
+    fn an_interrupt_ends_it() {
+        let interrupt = Arc::new(gradlake_udfs::round::Interrupt::default());
+        let state = datafusion::prelude::SessionContext::new().state();
+        let resources = Resources::new(&state, Arc::clone(&interrupt), Pool::new(2).unwrap(), 2);
+        interrupt.request();
+        let error = in_order(&resources, 3, || (), |(), _| Ok(()), |()| Ok(())).unwrap_err();
+        assert!(error.to_string().contains("interrupted"), "{error}");
+    }
+}

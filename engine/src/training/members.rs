@@ -1,0 +1,165 @@
+//! All members of a training: large ones after another, small ones side by side.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use datafusion::common::{Result, ScalarValue, exec_datafusion_err, exec_err};
+use gradlake_udfs::model::Trained;
+use tokio::runtime::Handle;
+
+use super::member::{Failure, MemberTraining, Report, Shared};
+use crate::event::{Event, EventSink};
+use crate::table::{RawTable, Subset};
+
+/// What became of a member.
+pub struct MemberResult {
+    /// Values of the partition columns.
+    pub key: Vec<ScalarValue>,
+    /// Rows that were left out, by cause.
+    pub skipped: BTreeMap<String, u64>,
+    /// Its model, or why it has none.
+    pub outcome: Result<(Trained, Report), String>,
+}
+
+/// Trains the members of all groups, in the order of their keys.
+///
+/// # Errors
+/// When a training breaks; of a model without groups also when its rows allow none.
+pub async fn train_all(
+    shared: Shared,
+    mut raw: RawTable,
+    events: &EventSink,
+) -> Result<(Shared, Vec<MemberResult>)> {
+    let groups = raw.groups();
+    if shared.request.partition_by.is_empty() {
+        let Some((key, subset)) = groups.into_iter().next() else {
+            return exec_err!("the query gives no rows to train on");
+        };
+        let result = train_only(&shared, &mut raw, key, subset, events).await?;
+        return Ok((shared, vec![result]));
+    }
+    let (shared, raw) = (Arc::new(shared), Arc::new(raw));
+    let mut results = vec![];
+    for run in groups.chunk_by(|a, b| a.1.is_small() && b.1.is_small()) {
+        if let [(key, subset)] = run {
+            let group = (results.len(), key.as_slice(), subset);
+            results.push(train_one(&shared, &raw, group, events).await?);
+            continue;
+        }
+        let (own, raw, run) = (Arc::clone(&shared), Arc::clone(&raw), run.to_vec());
+        let (first, events, runtime) = (results.len(), Arc::clone(events), Handle::current());
+        let task = tokio::task::spawn_blocking(move || {
+            side_by_side(&own, &raw, first, &run, &events, &runtime)
+        });
+        let more =
+            task.await.map_err(|e| exec_datafusion_err!("training groups failed: {e}"))??;
+        results.extend(more);
+    }
+    drop(raw);
+    match Arc::into_inner(shared) {
+        Some(shared) => Ok((shared, results)),
+        None => exec_err!("a group is still being trained"),
+    }
+}
+
+/// Trains the one member of a model without groups; the raw rows go as soon as they are encoded.
+async fn train_only(
+    shared: &Shared,
+    raw: &mut RawTable,
+    key: Vec<ScalarValue>,
+    subset: Subset,
+    events: &EventSink,
+) -> Result<MemberResult> {
+    let training = member(shared, 0, &key, Arc::clone(events));
+    let outcome = match training.prepare(raw, &subset).await {
+        Ok(prepared) => {
+            raw.release();
+            training.train(prepared).await
+        }
+        Err(failure) => Err(failure),
+    };
+    match outcome {
+        Ok((trained, report)) => {
+            let skipped = trained.skipped_rows.clone();
+            Ok(MemberResult { key, skipped, outcome: Ok((trained, report)) })
+        }
+        Err(Failure::Untrainable(reason)) => exec_err!("{reason}"),
+        Err(Failure::Failed(error)) => Err(error),
+    }
+}
+
+/// Trains a member: (its number, its key, its rows). A group that cannot train is recorded and fails
+/// nothing.
+async fn train_one(
+    shared: &Shared,
+    raw: &RawTable,
+    (number, key, subset): (usize, &[ScalarValue], &Subset),
+    events: &EventSink,
+) -> Result<MemberResult> {
+    let training = member(shared, number, key, Arc::clone(events));
+    let outcome = match training.prepare(raw, subset).await {
+        Ok(prepared) => training.train(prepared).await,
+        Err(failure) => Err(failure),
+    };
+    let (skipped, outcome) = match outcome {
+        Ok((trained, report)) => (trained.skipped_rows.clone(), Ok((trained, report))),
+        Err(Failure::Untrainable(reason)) => {
+            events(Event::Warning(format!("no model for {}: {reason}", training.label)));
+            (subset.skipped().clone(), Err(reason))
+        }
+        Err(Failure::Failed(error)) => return Err(error),
+    };
+    Ok(MemberResult { key: key.to_vec(), skipped, outcome })
+}
+
+/// Trains small members on all cores; what they tell is told in their order.
+fn side_by_side(
+    shared: &Shared,
+    raw: &RawTable,
+    first: usize,
+    groups: &[(Vec<ScalarValue>, Subset)],
+    events: &EventSink,
+    runtime: &Handle,
+) -> Result<Vec<MemberResult>> {
+    let mut results = Vec::with_capacity(groups.len());
+    raw.in_order(
+        groups.len(),
+        |index| {
+            let told = Arc::new(Mutex::new(vec![]));
+            let sink: EventSink = {
+                let told = Arc::clone(&told);
+                Arc::new(move |event| {
+                    told.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+                })
+            };
+            let (key, subset) = &groups[index];
+            let group = (first + index, key.as_slice(), subset);
+            let result = runtime.block_on(train_one(shared, raw, group, &sink));
+            let told = std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner));
+            Ok((result?, told))
+        },
+        |(result, told)| {
+            told.into_iter().for_each(|event| events(event));
+            results.push(result);
+            Ok(())
+        },
+    )?;
+    Ok(results)
+}
+
+fn member<'a>(
+    shared: &'a Shared,
+    number: usize,
+    key: &'a [ScalarValue],
+    events: EventSink,
+) -> MemberTraining<'a> {
+    let label = member_label(&shared.request.partition_by, key);
+    let reference = format!("{}/{number}", shared.reference);
+    MemberTraining { shared, events, key, label, reference }
+}
+
+/// `carrier = UA, origin = JFK`; empty without PARTITION BY.
+fn member_label(columns: &[String], key: &[ScalarValue]) -> String {
+    let parts: Vec<_> = columns.iter().zip(key).map(|(c, v)| format!("{c} = {v}")).collect();
+    parts.join(", ")
+}

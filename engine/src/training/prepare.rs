@@ -1,0 +1,213 @@
+//! From the rows of a member to what its learner takes: split, encoder, labels, network.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use gradlake_udfs::encoder::Encoder;
+use gradlake_udfs::learner::Loss;
+use gradlake_udfs::model::{Labels, Model, NetworkSpec, Trained};
+
+use super::member::{Failure, MemberTraining};
+use super::plan::{Method, default_loss, method};
+use crate::options::{Split, TrainOptions};
+use crate::table::{EncodedTable, Encoding, RawTable, Side, SplitRule, Subset};
+
+/// Rows below which `split = 'auto'` keeps every row for training.
+const SPLIT_MIN_ROWS: u64 = 500;
+/// Evaluation rows at most of `split = 'auto'`: more tell no more.
+const SPLIT_MAX_ROWS: f64 = 10_000.0;
+
+/// The rows of a member as its learner takes them.
+pub struct Prepared {
+    pub encoder: Encoder,
+    pub labels: Labels,
+    pub network: NetworkSpec,
+    pub method: Method,
+    pub train: Arc<EncodedTable>,
+    pub eval: Option<Arc<EncodedTable>>,
+    pub skipped: BTreeMap<String, u64>,
+    pub parent: Option<Trained>,
+}
+
+impl MemberTraining<'_> {
+    /// Splits, fits and encodes the rows.
+    pub async fn prepare(&self, raw: &RawTable, subset: &Subset) -> Result<Prepared, Failure> {
+        let options = &self.shared.request.options;
+        let parent = match &self.shared.parent {
+            Some(parent) => Some(self.parent_member(parent)?),
+            None => None,
+        };
+        // The method decides on the split, and the width, which the split may narrow, on the
+        // method: the width of all rows is taken, and the encoder fitted again where it matters.
+        let classifier = self.shared.request.algorithm.is_classifier();
+        let standardize_target = options.standardize && !classifier;
+        if subset.rows() == 0 {
+            return Err(Failure::Untrainable(super::no_rows(subset.skipped())));
+        }
+        let mut mask = raw.split(subset, &SplitRule::None).await?;
+        let mut fitted = raw.fit(subset, &mask, options.standardize, standardize_target).await?;
+        let network = self.network_spec(&fitted.labels)?;
+        let method = match &parent {
+            Some(_) => Method::Descent,
+            None => method(
+                options,
+                network.loss,
+                fitted.encoder.width(),
+                network.outputs,
+                subset.rows(),
+            ),
+        };
+        let rule = split_rule(options, method, subset.rows());
+        if !matches!(rule, SplitRule::None) {
+            mask = raw.split(subset, &rule).await?;
+            fitted = raw.fit(subset, &mask, options.standardize, standardize_target).await?;
+        }
+        if mask.training_rows() == 0 {
+            return Err(Failure::Untrainable(format!(
+                "the split leaves none of {} rows for training",
+                subset.rows()
+            )));
+        }
+        let (encoder, labels) = match &parent {
+            Some(parent) => (parent.encoder.clone(), parent.labels.clone()),
+            None => (fitted.encoder.clone(), fitted.labels.clone()),
+        };
+        self.check_labels(&labels)?;
+        let network = match &parent {
+            Some(parent) if options.is_given("dropout") => {
+                NetworkSpec { dropout: options.dropout, ..parent.network.clone() }
+            }
+            Some(parent) => parent.network.clone(),
+            None => self.network_spec(&labels)?,
+        };
+        // Only the loss's own scale needs a raw target; see `NetworkSpec`.
+        let labels = match labels {
+            Labels::Numbers { .. } if network.loss == Loss::Poisson => {
+                Labels::Numbers { mean: 0.0, stddev: 1.0 }
+            }
+            labels => labels,
+        };
+        let shuffle = (options.shuffle && method == Method::Descent).then_some(options.seed);
+        if network.loss == Loss::Poisson && fitted.smallest_target < 0.0 {
+            return Err(Failure::Untrainable(format!(
+                "loss = 'poisson' needs a target of at least 0, but {} has {}",
+                self.shared.columns.target.0, fitted.smallest_target
+            )));
+        }
+        let encode = |side: Side, shuffle: Option<u64>| {
+            let encoding = Encoding {
+                encoder: &encoder,
+                labels: &labels,
+                class_weights: &options.class_weights,
+                fitted: &fitted,
+                shuffle,
+            };
+            EncodedTable::encode(raw, subset, &mask, side, encoding)
+        };
+        let train = Arc::new(encode(Side::Training, shuffle).await?);
+        if train.rows() == 0 {
+            return Err(Failure::Untrainable("no row is left to train on".to_owned()));
+        }
+        let eval = match mask.evaluation_rows() {
+            0 => None,
+            _ => Some(encode(Side::Evaluation, None).await?).filter(|t| t.rows() > 0),
+        };
+        let mut skipped = subset.skipped().clone();
+        for table in [Some(train.as_ref()), eval.as_ref()].into_iter().flatten() {
+            for (cause, n) in table.skipped() {
+                *skipped.entry(cause.clone()).or_default() += n;
+            }
+        }
+        Ok(Prepared {
+            encoder,
+            labels,
+            network,
+            method,
+            train,
+            eval: eval.map(Arc::new),
+            skipped,
+            parent,
+        })
+    }
+
+    /// The member of the model to continue that has the same key.
+    fn parent_member(&self, parent: &Model) -> Result<Trained, Failure> {
+        match parent.members.iter().find(|m| m.key == self.key) {
+            Some(member) => match &member.outcome {
+                Ok(trained) => Ok(trained.as_ref().clone()),
+                Err(reason) => Err(Failure::Untrainable(format!(
+                    "model {} has no model for {} to continue: {reason}",
+                    parent.name, self.label
+                ))),
+            },
+            None => Err(Failure::Untrainable(format!(
+                "model {} has no model for {} to continue",
+                parent.name, self.label
+            ))),
+        }
+    }
+
+    /// Refuses labels that nothing can be learned from.
+    fn check_labels(&self, labels: &Labels) -> Result<(), Failure> {
+        let target = &self.shared.columns.target.0;
+        match labels {
+            Labels::Classes(classes) if classes.len() < 2 => {
+                let only = classes.first().map_or("none".to_owned(), ToString::to_string);
+                Err(Failure::Untrainable(format!(
+                    "the target {target} has one class only, {only}; a classifier needs two"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The network for these labels.
+    fn network_spec(&self, labels: &Labels) -> Result<NetworkSpec, Failure> {
+        let options = &self.shared.request.options;
+        self.check_labels(labels)?;
+        let classes = match labels {
+            Labels::Classes(classes) => Some(classes.len()),
+            Labels::Numbers { .. } => None,
+        };
+        let loss = match (options.loss, classes) {
+            (Some(Loss::Logistic), Some(n)) if n > 2 => {
+                return Err(Failure::Untrainable(format!(
+                    "loss = 'logistic' is for two classes, but the target {} has {n}; use \
+                     'softmax'",
+                    self.shared.columns.target.0
+                )));
+            }
+            (Some(loss), _) => loss,
+            (None, _) => default_loss(self.shared.request.algorithm, classes.unwrap_or(0)),
+        };
+        let outputs = match (loss, classes) {
+            (Loss::Softmax, Some(n)) => n,
+            (Loss::Hinge | Loss::SquaredHinge, Some(n)) if n > 2 => n,
+            _ => 1,
+        };
+        Ok(NetworkSpec {
+            hidden: options.hidden.clone(),
+            activation: options.activation,
+            loss,
+            outputs,
+            intercept: options.intercept,
+            dropout: options.dropout,
+        })
+    }
+}
+
+/// The split that the options mean for a method and number of rows.
+fn split_rule(options: &TrainOptions, method: Method, rows: u64) -> SplitRule {
+    let fraction = options.split_fraction;
+    match options.split {
+        Split::None => SplitRule::None,
+        Split::Random => SplitRule::Random { fraction, seed: options.seed },
+        Split::Sequential => SplitRule::Sequential { fraction },
+        Split::Column => SplitRule::Column,
+        Split::Auto if method != Method::Descent || rows < SPLIT_MIN_ROWS => SplitRule::None,
+        Split::Auto => SplitRule::Random {
+            fraction: fraction.min(SPLIT_MAX_ROWS / rows as f64),
+            seed: options.seed,
+        },
+    }
+}
