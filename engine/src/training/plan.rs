@@ -14,7 +14,9 @@ const FLOPS_PER_SHARD: u64 = 8_000_000;
 const MAX_SHARDS: usize = 8;
 /// Floating-point operations of a round where nothing else decides: some seconds on one core, so
 /// that checkpoints and `max_seconds` find an end of a round soon.
-const FLOPS_PER_ROUND: u64 = 50_000_000_000;
+const FLOPS_PER_ROUND: u64 = 400_000_000_000;
+/// Rows of such a round at most: those of few operations wait for memory, up to 100 ns each.
+const ROWS_PER_ROUND: u64 = 50_000_000;
 /// Rounds (merges) of an epoch with more than one replica.
 const MERGES_PER_EPOCH: u64 = 10;
 
@@ -99,7 +101,7 @@ pub fn layout(options: &TrainOptions, flops_per_row: u64, rows: u64) -> Layout {
     let wanted = match options.round_rows {
         Some(rows) => rows,
         None if replicas > 1 => rows.div_ceil(MERGES_PER_EPOCH),
-        None => FLOPS_PER_ROUND / flops_per_row.max(1),
+        None => (FLOPS_PER_ROUND / flops_per_row.max(1)).min(ROWS_PER_ROUND),
     };
     // Whole mini-batches for every replica, so that cutting rounds elsewhere changes nothing.
     let round_rows = wanted.max(1).div_ceil(unit).saturating_mul(unit);
