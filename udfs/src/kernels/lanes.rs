@@ -22,7 +22,10 @@ pub trait Kernel {
 }
 
 /// Runs a kernel compiled for the widest vectors of this machine.
-#[inline]
+///
+/// (Inlined, so that what the kernel holds goes on in registers: a copy of it would have to wait for
+/// the cache, as long as the kernel takes of a row.)
+#[inline(always)]
 pub fn run<K: Kernel>(kernel: K) -> K::Output {
     Arch::new().dispatch(ByWidth(kernel))
 }
