@@ -137,7 +137,7 @@ impl Rows {
 }
 
 /// Copies rows of `n` values: pairs of (row of `to`, row of `from`).
-fn copy_rows<T: Copy>(
+pub fn copy_rows<T: Copy>(
     to: &mut [T],
     from: &[T],
     n: usize,

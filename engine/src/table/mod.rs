@@ -23,6 +23,7 @@ mod permutation;
 mod placement;
 mod provider;
 mod raw;
+mod recycle;
 mod resources;
 mod selection;
 mod shuffle;

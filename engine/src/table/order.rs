@@ -45,8 +45,8 @@ impl EpochOrder {
         Self { chunks: Arc::new(chunks), within: shuffle.then_some((seed, epoch)) }
     }
 
-    /// The rows of a chunk in their order; None: as they lie.
-    pub fn rows(&self, chunk: u32, rows: usize) -> Option<Vec<u32>> {
+    /// The place of each row of a chunk; None: as they lie.
+    pub fn places(&self, chunk: u32, rows: usize) -> Option<Vec<u32>> {
         let (seed, epoch) = self.within?;
         let mut order: Vec<u32> = (0..rows as u32).collect();
         permute(&mut order, mix(mix(seed, ROWS, epoch), ROWS, u64::from(chunk)));
@@ -97,10 +97,10 @@ mod tests {
         }
         seen.sort_unstable();
         assert_eq!(seen, [0, 1, 2, 3]);
-        let mut within = order.rows(0, 1000).unwrap();
-        assert_ne!(within, order.rows(1, 1000).unwrap());
-        assert_ne!(within, EpochOrder::new(rows.into_iter(), 5, 7, true).rows(0, 1000).unwrap());
-        assert_eq!(within, EpochOrder::new(rows.into_iter(), 4, 7, true).rows(0, 1000).unwrap());
+        let mut within = order.places(0, 1000).unwrap();
+        assert_ne!(within, order.places(1, 1000).unwrap());
+        assert_ne!(within, EpochOrder::new(rows.into_iter(), 5, 7, true).places(0, 1000).unwrap());
+        assert_eq!(within, EpochOrder::new(rows.into_iter(), 4, 7, true).places(0, 1000).unwrap());
         within.sort_unstable();
         assert_eq!(within, (0..1000).collect::<Vec<u32>>());
     }
@@ -128,7 +128,7 @@ mod tests {
             EpochOrder::new([5, 5].into_iter(), 0, 1, true),
         ] {
             assert_eq!(*order.chunks, [(0, 0), (1, 5)]);
-            assert!(order.rows(0, 5).is_none());
+            assert!(order.places(0, 5).is_none());
         }
     }
 }

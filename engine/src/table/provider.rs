@@ -1,8 +1,7 @@
 //! A slice of an epoch as a table of DataFusion: one partition per replica.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use datafusion::arrow::array::{RecordBatch, UInt32Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -20,11 +19,8 @@ use super::{EncodedTable, EpochOrder};
 
 /// Rows of a chunk below which it is not worth another thread to put them in order.
 const SMALL: usize = 4096;
-/// Batches that are made ready while one is learned from.
+/// Chunks that are made ready while one is learned from.
 const AHEAD: usize = 2;
-/// Rows of a batch of a chunk that is put in another order: few enough to stay in the cache until they
-/// are learned from.
-const BATCH_ROWS: usize = 8192;
 
 /// The rows `start..end` of an epoch, dealt to `replicas` replicas in runs of nearly equal length:
 /// replica `i` of `n` rows takes `[i n / replicas, (i + 1) n / replicas)`.
@@ -56,7 +52,6 @@ impl EncodedTable {
             start: cut(i),
             end: cut(i + 1),
             replica: i as u32,
-            orders: Arc::default(),
         };
         let shares = (0..replicas).map(|i| Arc::new(share(i))).collect();
         Slice { shares, schema, is_direct: self.is_small() }
@@ -105,11 +100,7 @@ struct Share {
     start: u64,
     end: u64,
     replica: u32,
-    orders: Arc<Mutex<VecDeque<(u32, ChunkOrder)>>>,
 }
-
-/// The rows of a chunk in the order of the epoch; None: as they lie.
-type ChunkOrder = Option<Arc<Vec<u32>>>;
 
 impl fmt::Debug for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -118,21 +109,15 @@ impl fmt::Debug for Share {
 }
 
 impl Share {
-    /// (chunk, first row in it, last) of every batch of the share.
+    /// (chunk, first row in it, last) of every chunk that has rows of the share.
     fn pieces(&self) -> Vec<(u32, usize, usize)> {
         let mut pieces = vec![];
         for (chunk, first) in self.order.chunks.iter() {
             let rows = self.table.chunks.chunk_rows(*chunk as usize) as u64;
             let (from, to) = (self.start.max(*first), self.end.min(first + rows));
-            if from >= to {
-                continue;
+            if from < to {
+                pieces.push((*chunk, (from - first) as usize, (to - first) as usize));
             }
-            let (from, to) = ((from - first) as usize, (to - first) as usize);
-            // A chunk on disk is read once.
-            let is_whole =
-                self.order.within.is_none() || self.table.chunks.is_spilled(*chunk as usize);
-            let step = if is_whole { to - from } else { BATCH_ROWS };
-            pieces.extend((from..to).step_by(step).map(|from| (*chunk, from, to.min(from + step))));
         }
         pieces
     }
@@ -140,22 +125,12 @@ impl Share {
     /// The rows `from..to` of a chunk in the order of the epoch.
     fn rows(&self, chunk: u32, from: usize, to: usize) -> Result<EncodedChunk> {
         let whole = self.table.chunk(chunk as usize)?;
-        Ok(match self.order_of(chunk, whole.label.len()) {
-            Some(order) => whole.pick(&order[from..to], self.table.width),
-            None => whole.slice(from, to - from, self.table.width),
-        })
-    }
-
-    /// The order of a chunk, which the next batches need too.
-    fn order_of(&self, chunk: u32, rows: usize) -> ChunkOrder {
-        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, order)) = orders.iter().find(|(own, _)| *own == chunk) {
-            return order.clone();
-        }
-        let order = self.order.rows(chunk, rows).map(Arc::new);
-        orders.truncate(AHEAD - 1);
-        orders.push_front((chunk, order.clone()));
-        order
+        let width = self.table.width;
+        let ordered = match self.order.places(chunk, whole.label.len()) {
+            Some(places) => whole.permuted(&places, width, &self.table.pools),
+            None => whole,
+        };
+        Ok(ordered.slice(from, to - from, width))
     }
 
     fn load(&self, chunk: u32, from: usize, to: usize) -> Result<RecordBatch> {
