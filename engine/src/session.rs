@@ -162,7 +162,7 @@ impl Engine {
 
     /// What the tables of a training may use.
     pub(crate) fn resources(&self, state: &SessionState) -> Result<Resources> {
-        Ok(Resources::new(state, Arc::clone(&self.interrupt), self.shards()?, self.threads))
+        Ok(Resources::new(state, Arc::clone(&self.interrupt), self.shards()?))
     }
 
     /// Where the shards of a mini-batch run; threads are started when they are first needed.

@@ -48,7 +48,7 @@ pub(super) fn in_order<S: Send, T: Send>(
         }
         lock(&states).push(own);
     };
-    match resources.threads().min(units) {
+    match resources.shards().threads().min(units) {
         0 => {}
         1 => worker(0),
         workers => resources.shards().run(workers, &worker),
@@ -94,7 +94,7 @@ mod tests {
 
     fn resources(threads: usize) -> Resources {
         let state = datafusion::prelude::SessionContext::new().state();
-        Resources::new(&state, Arc::default(), Pool::new(threads).unwrap(), threads)
+        Resources::new(&state, Arc::default(), Pool::new(threads).unwrap())
     }
 
     #[test]
@@ -145,7 +145,7 @@ mod tests {
     fn an_interrupt_ends_it() {
         let interrupt = Arc::new(gradlake_udfs::round::Interrupt::default());
         let state = datafusion::prelude::SessionContext::new().state();
-        let resources = Resources::new(&state, Arc::clone(&interrupt), Pool::new(2).unwrap(), 2);
+        let resources = Resources::new(&state, Arc::clone(&interrupt), Pool::new(2).unwrap());
         interrupt.request();
         let error = in_order(&resources, 3, || (), |(), _| Ok(()), |()| Ok(())).unwrap_err();
         assert!(error.to_string().contains("interrupted"), "{error}");

@@ -18,35 +18,23 @@ pub struct Resources {
     disk: Arc<DiskManager>,
     interrupt: Arc<Interrupt>,
     shards: Arc<dyn Shards>,
-    threads: usize,
 }
 
 impl Resources {
-    /// Those of a session, whose `shards` run on so many threads.
-    pub fn new(
-        state: &SessionState,
-        interrupt: Arc<Interrupt>,
-        shards: Arc<dyn Shards>,
-        threads: usize,
-    ) -> Self {
+    /// Those of a session, with the cores that `shards` run on.
+    pub fn new(state: &SessionState, interrupt: Arc<Interrupt>, shards: Arc<dyn Shards>) -> Self {
         let runtime = state.runtime_env();
         Self {
             pool: Arc::clone(&runtime.memory_pool),
             disk: Arc::clone(&runtime.disk_manager),
             interrupt,
             shards,
-            threads,
         }
     }
 
     /// Where independent pieces of work run.
     pub fn shards(&self) -> &dyn Shards {
         self.shards.as_ref()
-    }
-
-    /// Threads that they run on.
-    pub fn threads(&self) -> usize {
-        self.threads
     }
 
     /// A reservation that holds nothing yet.

@@ -275,8 +275,9 @@ fn describe(plan: &DescentPlan) -> String {
     let mut text = format!("{}, batch {}", plan.descent.optimizer.name(), plan.descent.batch_size);
     let plural = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     text += &format!(", {}", plural(plan.replicas as u64, "replica"));
-    if plan.descent.shards > 1 {
-        text += &format!(", {}", plural(plan.descent.shards as u64, "shard"));
+    let shards = plan.descent.effective_shards();
+    if shards > 1 {
+        text += &format!(", {}", plural(shards as u64, "shard"));
     }
     let rounds = plan.train.rows().div_ceil(plan.round_rows).max(1);
     text + &format!(", {} an epoch", plural(rounds, "round"))

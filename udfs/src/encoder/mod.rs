@@ -15,6 +15,7 @@
 mod apply;
 mod input;
 mod interner;
+mod moments;
 #[cfg(test)]
 mod oracle;
 mod rowhash;

@@ -8,146 +8,8 @@ use arrow::datatypes::{DataType, Float32Type, UInt8Type};
 use datafusion_common::{Result, exec_err};
 
 use super::apply::{numbers, unix_seconds, vectors};
+use super::moments::{Moments, element_moments};
 use super::{Encoder, Feature, FeatureKind, Interner, Kind, Scale};
-use crate::kernels::math::vectorized;
-
-/// Running sums of [`Moments::of`]: their number is fixed, so that every machine gives the same bits.
-const LANES: usize = 16;
-
-/// Count, mean and squared deviations of numbers, by the pairwise update of Chan, Golub and
-/// LeVeque 1983: as exact as two passes, but for the rounding of the parts' means.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Moments {
-    count: u64,
-    nulls: u64,
-    mean: f64,
-    squares: f64,
-    min: f64,
-    max: f64,
-}
-
-impl Default for Moments {
-    fn default() -> Self {
-        Moments {
-            count: 0,
-            nulls: 0,
-            mean: 0.0,
-            squares: 0.0,
-            min: f64::INFINITY,
-            max: f64::NEG_INFINITY,
-        }
-    }
-}
-
-impl Moments {
-    /// The moments of some values; what is not finite counts as NULL.
-    fn of(values: &[f64]) -> Self {
-        let mut m = vectorized(
-            #[inline(always)]
-            || Self::sums(values),
-        );
-        m.nulls = values.len() as u64 - m.count;
-        if m.count > 0 {
-            m.mean /= m.count as f64;
-            m.squares = vectorized(
-                #[inline(always)]
-                || squared_deviations(values, m.mean),
-            );
-        }
-        m
-    }
-
-    /// Count, smallest and largest of the values that are finite, and their sum in place of the mean.
-    #[inline(always)]
-    fn sums(values: &[f64]) -> Self {
-        let mut count = [0u64; LANES];
-        let mut sum = [0.0; LANES];
-        let mut min = [f64::INFINITY; LANES];
-        let mut max = [f64::NEG_INFINITY; LANES];
-        for_each_window(
-            values,
-            #[inline(always)]
-            |window| {
-                for i in 0..LANES {
-                    let v = window[i];
-                    let finite = v.abs() < f64::INFINITY;
-                    count[i] += u64::from(finite);
-                    sum[i] += if finite { v } else { 0.0 };
-                    min[i] = if finite & (v < min[i]) { v } else { min[i] };
-                    max[i] = if finite & (v > max[i]) { v } else { max[i] };
-                }
-            },
-        );
-        Moments {
-            count: count.iter().sum(),
-            mean: sum.iter().sum(),
-            min: min.into_iter().fold(f64::INFINITY, f64::min),
-            max: max.into_iter().fold(f64::NEG_INFINITY, f64::max),
-            ..Moments::default()
-        }
-    }
-
-    fn merge(&mut self, other: &Moments) {
-        self.nulls += other.nulls;
-        if other.count == 0 {
-            return;
-        }
-        let (a, b) = (self.count as f64, other.count as f64);
-        let delta = other.mean - self.mean;
-        self.mean += delta * (b / (a + b));
-        self.squares += other.squares + delta * delta * (a * b / (a + b));
-        self.count += other.count;
-        self.min = self.min.min(other.min);
-        self.max = self.max.max(other.max);
-    }
-
-    fn scale(&self, standardize: bool) -> Scale {
-        let rows = (self.count + self.nulls) as f64;
-        let variance = if self.count == 0 { 0.0 } else { self.squares / rows };
-        let stddev = variance.sqrt();
-        // Rounding leaves a constant column a tiny variance: what is below the resolution of its
-        // values is none.
-        let noise = f64::EPSILON * self.mean.abs() * 8.0;
-        let varies = stddev > noise && self.min < self.max;
-        let (min, max) = if self.count == 0 { (f64::NAN, f64::NAN) } else { (self.min, self.max) };
-        if !standardize {
-            return Scale { mean: self.mean, center: 0.0, stddev: 1.0, min, max };
-        }
-        // Squares beyond float64 stay what they are, so that the encoder refuses the column.
-        let stddev = if varies || !stddev.is_finite() { stddev } else { 1.0 };
-        Scale { mean: self.mean, center: self.mean, stddev, min, max }
-    }
-}
-
-/// Calls `f` with the values in windows; the last is filled up with NaN.
-#[inline(always)]
-fn for_each_window(values: &[f64], mut f: impl FnMut(&[f64; LANES])) {
-    let (windows, rest) = values.as_chunks::<LANES>();
-    windows.iter().for_each(&mut f);
-    if !rest.is_empty() {
-        let mut last = [f64::NAN; LANES];
-        last[..rest.len()].copy_from_slice(rest);
-        f(&last);
-    }
-}
-
-/// The sum of squared deviations of the values that are finite.
-#[inline(always)]
-fn squared_deviations(values: &[f64], mean: f64) -> f64 {
-    let mut squares = [0.0; LANES];
-    for_each_window(
-        values,
-        #[inline(always)]
-        |window| {
-            for i in 0..LANES {
-                let v = window[i];
-                let deviation = v - mean;
-                squares[i] += if v.abs() < f64::INFINITY { deviation * deviation } else { 0.0 };
-            }
-        },
-    );
-    squares.iter().sum()
-}
 
 /// Statistics of one column.
 #[derive(Clone, Debug, PartialEq)]
@@ -237,16 +99,6 @@ impl Statistics {
         {
             match (own, values) {
                 (ColumnStatistics::Numbers(moments), Values::Array(array)) => {
-                    if *kind == Kind::Number
-                        && train.is_none()
-                        && array.null_count() == 0
-                        && let Some(floats) = array.as_primitive_opt::<Float32Type>()
-                    {
-                        scratch.clear();
-                        scratch.extend(floats.values().iter().map(|value| f64::from(*value)));
-                        moments.merge(&Moments::of(&scratch));
-                        continue;
-                    }
                     let numbers = match kind {
                         Kind::Timestamp => unix_seconds(array)?,
                         _ => numbers(name, array)?,
@@ -439,58 +291,6 @@ fn update_vectors(
         }
     };
     merge_elements(name, elements, Some(&moments))
-}
-
-/// The moments of each of the `n` elements of rows that begin at these values. Rows go by as they lie
-/// in memory: first for the sums, then for the squared deviations.
-fn element_moments<T: Copy + Into<f64>>(values: &[T], begins: &[usize], n: usize) -> Vec<Moments> {
-    let (mut count, mut nulls) = (vec![0u64; n], vec![0u64; n]);
-    let (mut mean, mut squares) = (vec![0.0; n], vec![0.0; n]);
-    let (mut min, mut max) = (vec![f64::INFINITY; n], vec![f64::NEG_INFINITY; n]);
-    vectorized(
-        #[inline(always)]
-        || {
-            let (count, nulls, mean) = (&mut count[..n], &mut nulls[..n], &mut mean[..n]);
-            let (min, max) = (&mut min[..n], &mut max[..n]);
-            for begin in begins {
-                let row = &values[*begin..begin + n];
-                for i in 0..n {
-                    let v: f64 = row[i].into();
-                    let finite = v.abs() < f64::INFINITY;
-                    count[i] += u64::from(finite);
-                    nulls[i] += u64::from(!finite);
-                    mean[i] += if finite { v } else { 0.0 };
-                    min[i] = if finite & (v < min[i]) { v } else { min[i] };
-                    max[i] = if finite & (v > max[i]) { v } else { max[i] };
-                }
-            }
-        },
-    );
-    mean.iter_mut().zip(&count).for_each(|(mean, count)| *mean /= (*count).max(1) as f64);
-    vectorized(
-        #[inline(always)]
-        || {
-            let (mean, squares) = (&mean[..n], &mut squares[..n]);
-            for begin in begins {
-                let row = &values[*begin..begin + n];
-                for i in 0..n {
-                    let v: f64 = row[i].into();
-                    let deviation = v - mean[i];
-                    let finite = v.abs() < f64::INFINITY;
-                    squares[i] += if finite { deviation * deviation } else { 0.0 };
-                }
-            }
-        },
-    );
-    let moments = |i: usize| Moments {
-        count: count[i],
-        nulls: nulls[i],
-        mean: mean[i],
-        squares: squares[i],
-        min: min[i],
-        max: max[i],
-    };
-    (0..n).map(moments).collect()
 }
 
 fn merge_elements(

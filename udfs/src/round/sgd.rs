@@ -129,6 +129,11 @@ impl Descent {
         }
     }
 
+    /// Shards that a mini-batch is cut into: none of a network that steps in passes.
+    pub fn effective_shards(&self) -> usize {
+        if self.network_in_passes().is_some() { 1 } else { self.shards }
+    }
+
     /// What such a network steps with.
     pub(super) fn passes(&self, parameters: &[f32]) -> Option<Passes> {
         let network = self.network_in_passes()?;

@@ -1,0 +1,169 @@
+//! Count, mean, spread and range of numbers: of one column, or of each element of vectors.
+
+use super::Scale;
+use crate::kernels::math::vectorized;
+
+/// Running sums of [`Moments::of`]: their number is fixed, so that every machine gives the same bits.
+const LANES: usize = 16;
+
+/// Count, mean and squared deviations of numbers, by the pairwise update of Chan, Golub and
+/// LeVeque 1983: as exact as two passes, but for the rounding of the parts' means.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Moments {
+    pub count: u64,
+    pub nulls: u64,
+    pub mean: f64,
+    pub squares: f64,
+    pub min: f64,
+    pub max: f64,
+}
+
+impl Default for Moments {
+    fn default() -> Self {
+        Moments {
+            count: 0,
+            nulls: 0,
+            mean: 0.0,
+            squares: 0.0,
+            min: f64::INFINITY,
+            max: f64::NEG_INFINITY,
+        }
+    }
+}
+
+impl Moments {
+    /// The moments of some values; what is not finite counts as NULL.
+    pub fn of(values: &[f64]) -> Self {
+        let (windows, rest) = values.as_chunks::<LANES>();
+        let mut last = [f64::NAN; LANES];
+        last[..rest.len()].copy_from_slice(rest);
+        let (mut count, mut sum) = ([0; LANES], [0.0; LANES]);
+        let (mut min, mut max) = ([f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
+        let mut sums = Sums { count: &mut count, sum: &mut sum, min: &mut min, max: &mut max };
+        vectorized(
+            #[inline(always)]
+            || {
+                windows.iter().for_each(|window| sums.add(window));
+                sums.add(&last);
+            },
+        );
+        let count = count.iter().sum();
+        let mean = sum.iter().sum::<f64>() / u64::max(count, 1) as f64;
+        let mut squares = [0.0; LANES];
+        vectorized(
+            #[inline(always)]
+            || {
+                windows.iter().for_each(|w| add_squares(w, &[mean; LANES], &mut squares));
+                add_squares(&last, &[mean; LANES], &mut squares);
+            },
+        );
+        Moments {
+            count,
+            nulls: values.len() as u64 - count,
+            mean,
+            squares: squares.iter().sum(),
+            min: min.into_iter().fold(f64::INFINITY, f64::min),
+            max: max.into_iter().fold(f64::NEG_INFINITY, f64::max),
+        }
+    }
+
+    pub fn merge(&mut self, other: &Moments) {
+        self.nulls += other.nulls;
+        if other.count == 0 {
+            return;
+        }
+        let (a, b) = (self.count as f64, other.count as f64);
+        let delta = other.mean - self.mean;
+        self.mean += delta * (b / (a + b));
+        self.squares += other.squares + delta * delta * (a * b / (a + b));
+        self.count += other.count;
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+    }
+
+    pub fn scale(&self, standardize: bool) -> Scale {
+        let rows = (self.count + self.nulls) as f64;
+        let variance = if self.count == 0 { 0.0 } else { self.squares / rows };
+        let stddev = variance.sqrt();
+        // Rounding leaves a constant column a tiny variance: what is below the resolution of its
+        // values is none.
+        let noise = f64::EPSILON * self.mean.abs() * 8.0;
+        let varies = stddev > noise && self.min < self.max;
+        let (min, max) = if self.count == 0 { (f64::NAN, f64::NAN) } else { (self.min, self.max) };
+        if !standardize {
+            return Scale { mean: self.mean, center: 0.0, stddev: 1.0, min, max };
+        }
+        // Squares beyond float64 stay what they are, so that the encoder refuses the column.
+        let stddev = if varies || !stddev.is_finite() { stddev } else { 1.0 };
+        Scale { mean: self.mean, center: self.mean, stddev, min, max }
+    }
+}
+
+/// The moments of each of the `n` elements of rows that begin at these values. Rows go by as they lie
+/// in memory: first for the sums, then for the squared deviations.
+pub(super) fn element_moments<T: Copy + Into<f64>>(
+    values: &[T],
+    begins: &[usize],
+    n: usize,
+) -> Vec<Moments> {
+    let (mut count, mut mean, mut squares) = (vec![0u64; n], vec![0.0; n], vec![0.0; n]);
+    let (mut min, mut max) = (vec![f64::INFINITY; n], vec![f64::NEG_INFINITY; n]);
+    let rows = || begins.iter().map(|begin| &values[*begin..begin + n]);
+    let mut sums = Sums { count: &mut count, sum: &mut mean, min: &mut min, max: &mut max };
+    vectorized(
+        #[inline(always)]
+        || rows().for_each(|row| sums.add(row)),
+    );
+    mean.iter_mut().zip(&count).for_each(|(mean, count)| *mean /= (*count).max(1) as f64);
+    vectorized(
+        #[inline(always)]
+        || rows().for_each(|row| add_squares(row, &mean, &mut squares)),
+    );
+    let moments = |i: usize| Moments {
+        count: count[i],
+        nulls: begins.len() as u64 - count[i],
+        mean: mean[i],
+        squares: squares[i],
+        min: min[i],
+        max: max[i],
+    };
+    (0..n).map(moments).collect()
+}
+
+/// Sums side by side, of what is finite.
+struct Sums<'a> {
+    count: &'a mut [u64],
+    sum: &'a mut [f64],
+    min: &'a mut [f64],
+    max: &'a mut [f64],
+}
+
+impl Sums<'_> {
+    /// Takes in a value each.
+    #[inline(always)]
+    fn add<T: Copy + Into<f64>>(&mut self, row: &[T]) {
+        let n = row.len();
+        let (count, sum) = (&mut self.count[..n], &mut self.sum[..n]);
+        let (min, max) = (&mut self.min[..n], &mut self.max[..n]);
+        for i in 0..n {
+            let v: f64 = row[i].into();
+            let finite = v.abs() < f64::INFINITY;
+            count[i] += u64::from(finite);
+            sum[i] += if finite { v } else { 0.0 };
+            min[i] = if finite & (v < min[i]) { v } else { min[i] };
+            max[i] = if finite & (v > max[i]) { v } else { max[i] };
+        }
+    }
+}
+
+/// Adds the squared deviation of each value that is finite from the mean of its place.
+#[inline(always)]
+fn add_squares<T: Copy + Into<f64>>(row: &[T], mean: &[f64], squares: &mut [f64]) {
+    let n = row.len();
+    let (mean, squares) = (&mean[..n], &mut squares[..n]);
+    for i in 0..n {
+        let v: f64 = row[i].into();
+        let deviation = v - mean[i];
+        squares[i] += if v.abs() < f64::INFINITY { deviation * deviation } else { 0.0 };
+    }
+}
