@@ -11,6 +11,7 @@ use arrow::array::{ArrayRef, BooleanArray, Float32Array, RecordBatch};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion};
 use gradlake_udfs::batch::{MiniBatch, NO_CATEGORY, Width};
+use gradlake_udfs::kernels::prefetch::Ahead;
 use gradlake_udfs::kernels::rng::{mix, unit};
 use parquet::arrow::ArrowWriter;
 
@@ -94,6 +95,7 @@ impl Rows {
             codes: &self.codes,
             label: &self.label,
             weight: &self.weight,
+            ahead: Ahead::NONE,
         }
     }
 }

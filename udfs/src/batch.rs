@@ -3,6 +3,9 @@
 //! A row is `dense` numbers followed by `columns` category indices. A one-hot column is never
 //! materialised: its product with a weight matrix is the gather of one row of the weight table.
 
+use crate::kernels::math::vectorized;
+use crate::kernels::prefetch::Ahead;
+
 /// The index of a category that the encoder does not know: it contributes nothing.
 pub const NO_CATEGORY: u32 = u32::MAX;
 
@@ -42,6 +45,8 @@ pub struct MiniBatch<'a> {
     pub label: &'a [f32],
     /// `[rows]`: row weight times class weight.
     pub weight: &'a [f32],
+    /// What is read after these rows.
+    pub ahead: Ahead<'a>,
 }
 
 impl<'a> MiniBatch<'a> {
@@ -54,7 +59,18 @@ impl<'a> MiniBatch<'a> {
             codes: &self.codes[start * width.columns..end * width.columns],
             label: &self.label[start..end],
             weight: &self.weight[start..end],
+            ahead: Ahead::NONE,
         }
+    }
+
+    /// Copies of the rows that `order` counts up, in its order.
+    pub fn taken(&self, order: &[u32]) -> Rows {
+        let n = self.rows.max(1);
+        let width =
+            Width { dense: self.dense.len() / n, columns: self.codes.len() / n, categories: 0 };
+        let mut rows = Rows::zeros(width, order.len());
+        rows.copy(0, self, order, width, Ahead::NONE);
+        rows
     }
 }
 
@@ -92,6 +108,16 @@ impl Rows {
         }
     }
 
+    /// Has room for `rows` rows at least.
+    pub fn reach(&mut self, rows: usize, width: Width) {
+        if self.len() < rows {
+            self.dense.resize(rows * width.dense, 0.0);
+            self.codes.resize(rows * width.columns, 0);
+            self.label.resize(rows, 0.0);
+            self.weight.resize(rows, 0.0);
+        }
+    }
+
     /// Puts copies of rows of `from` in the place of its own: pairs of (place, row of `from`).
     pub fn set(
         &mut self,
@@ -103,6 +129,31 @@ impl Rows {
         copy_rows(&mut self.codes, &from.codes, width.columns, pairs.clone());
         copy_rows(&mut self.label, &from.label, 1, pairs.clone());
         copy_rows(&mut self.weight, &from.weight, 1, pairs);
+    }
+
+    /// Puts copies of the rows of `from` that `order` counts up in the place of its own, `first` and
+    /// those that follow; what is read next is asked for meanwhile.
+    #[inline(always)]
+    pub fn copy(
+        &mut self,
+        first: usize,
+        from: &MiniBatch<'_>,
+        order: &[u32],
+        width: Width,
+        ahead: Ahead<'_>,
+    ) {
+        let end = first + order.len();
+        let dense = &mut self.dense[first * width.dense..end * width.dense];
+        let codes = &mut self.codes[first * width.columns..end * width.columns];
+        vectorized(
+            #[inline(always)]
+            || {
+                gather(dense, from.dense, width.dense, order, ahead);
+                gather(codes, from.codes, width.columns, order, Ahead::NONE);
+                gather(&mut self.label[first..end], from.label, 1, order, Ahead::NONE);
+                gather(&mut self.weight[first..end], from.weight, 1, order, Ahead::NONE);
+            },
+        );
     }
 
     /// Number of rows.
@@ -132,7 +183,83 @@ impl Rows {
             codes: &self.codes,
             label: &self.label,
             weight: &self.weight,
+            ahead: Ahead::NONE,
         }
+    }
+}
+
+/// Rows that are copied between two that ask for what is read next.
+const ROWS_A_LINE: usize = 4;
+/// Values of a window of a row, which is copied by an instruction or some in place of a call.
+const WINDOW: usize = 16;
+
+/// Copies rows of `n` values of `from`, one after another.
+///
+/// (Loops, since closures of iterators may be left out of what is compiled for wide vectors.)
+#[inline(always)]
+fn gather<T: Copy>(to: &mut [T], from: &[T], n: usize, rows: &[u32], ahead: Ahead<'_>) {
+    match n {
+        0 => {}
+        1 => {
+            for (to, row) in to.iter_mut().zip(rows) {
+                *to = from[*row as usize];
+            }
+        }
+        n if n == WINDOW => gather_windows::<T, 1>(to, from, n, rows, ahead),
+        n if n > WINDOW && n <= 2 * WINDOW => gather_windows::<T, 2>(to, from, n, rows, ahead),
+        n if n > WINDOW && n <= 3 * WINDOW => gather_windows::<T, 3>(to, from, n, rows, ahead),
+        n if n > WINDOW && n <= 4 * WINDOW => gather_windows::<T, 4>(to, from, n, rows, ahead),
+        n => {
+            for (to, row) in to.chunks_exact_mut(n).zip(rows) {
+                let start = *row as usize * n;
+                copy_row(to, &from[start..start + n]);
+            }
+        }
+    }
+}
+
+/// Copies rows of `n` values, more than the first `W - 1` windows have and no more than `W`: the last
+/// window ends with the row.
+#[inline(always)]
+fn gather_windows<T: Copy, const W: usize>(
+    to: &mut [T],
+    from: &[T],
+    n: usize,
+    rows: &[u32],
+    ahead: Ahead<'_>,
+) {
+    let stride = ahead.stride(rows.len().div_ceil(ROWS_A_LINE).max(1));
+    let groups = to.chunks_mut(ROWS_A_LINE * n).zip(rows.chunks(ROWS_A_LINE));
+    for (group, (to, rows)) in groups.enumerate() {
+        ahead.fetch(group, stride);
+        for (to, row) in to.chunks_exact_mut(n).zip(rows) {
+            let start = *row as usize * n;
+            let from = &from[start..start + n];
+            for w in 0..W {
+                let at = (w * WINDOW).min(n - WINDOW);
+                if let (Some(to), Some(from)) =
+                    (to[at..].first_chunk_mut::<WINDOW>(), from[at..].first_chunk::<WINDOW>())
+                {
+                    *to = *from;
+                }
+            }
+        }
+    }
+}
+
+/// Copies a row.
+#[inline(always)]
+fn copy_row<T: Copy>(to: &mut [T], from: &[T]) {
+    let (windows, from_windows) = (to.as_chunks_mut::<WINDOW>().0, from.as_chunks::<WINDOW>().0);
+    if windows.is_empty() {
+        return to.copy_from_slice(from);
+    }
+    for (to, from) in windows.iter_mut().zip(from_windows) {
+        *to = *from;
+    }
+    // The last window may overlap the one before.
+    if let (Some(to), Some(from)) = (to.last_chunk_mut::<WINDOW>(), from.last_chunk::<WINDOW>()) {
+        *to = *from;
     }
 }
 
@@ -143,27 +270,11 @@ pub fn copy_rows<T: Copy>(
     n: usize,
     pairs: impl Iterator<Item = (usize, usize)>,
 ) {
-    /// Values of a window, which is copied by some instructions in place of a call.
-    const WINDOW: usize = 16;
     match n {
         0 => {}
         1 => pairs.for_each(|(place, row)| to[place] = from[row]),
-        WINDOW.. => pairs.for_each(|(place, row)| {
-            let (to, from) = (&mut to[place * n..(place + 1) * n], &from[row * n..(row + 1) * n]);
-            for (to, from) in
-                to.as_chunks_mut::<WINDOW>().0.iter_mut().zip(from.as_chunks::<WINDOW>().0)
-            {
-                *to = *from;
-            }
-            // The last window may overlap the one before.
-            if let (Some(to), Some(from)) =
-                (to.last_chunk_mut::<WINDOW>(), from.last_chunk::<WINDOW>())
-            {
-                *to = *from;
-            }
-        }),
         n => pairs.for_each(|(place, row)| {
-            to[place * n..(place + 1) * n].copy_from_slice(&from[row * n..(row + 1) * n]);
+            copy_row(&mut to[place * n..(place + 1) * n], &from[row * n..(row + 1) * n]);
         }),
     }
 }

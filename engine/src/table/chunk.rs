@@ -5,12 +5,10 @@ use std::sync::Arc;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, RecordBatch, UInt32Array,
 };
-use datafusion::arrow::buffer::ScalarBuffer;
-use datafusion::arrow::datatypes::{ArrowNativeType, DataType, Field, Float32Type};
+use datafusion::arrow::datatypes::{DataType, Field, Float32Type};
 use datafusion::common::{Result, exec_err};
-use gradlake_udfs::batch::{MiniBatch, Rows, Width, copy_rows};
-
-use super::recycle::{Pool, Pools};
+use gradlake_udfs::batch::{MiniBatch, Rows, Width};
+use gradlake_udfs::kernels::prefetch::Ahead;
 
 /// A chunk of encoded rows.
 #[derive(Clone, Debug)]
@@ -49,19 +47,6 @@ impl EncodedChunk {
         })
     }
 
-    /// Every row in the place of that number, in buffers of `pools`.
-    pub(super) fn permuted(&self, places: &[u32], width: Width, pools: &Pools) -> Self {
-        let column = |values: &Float32Array| permuted(&pools.column, values.values(), 1, places);
-        let dense = permuted(&pools.dense, self.dense.values(), width.dense, places);
-        let codes = permuted(&pools.codes, self.codes.values(), width.columns, places);
-        Self {
-            dense: Float32Array::new(dense, None),
-            codes: UInt32Array::new(codes, None),
-            label: Float32Array::new(column(&self.label), None),
-            weight: Float32Array::new(column(&self.weight), None),
-        }
-    }
-
     /// `rows` rows from `first` on.
     pub(super) fn slice(&self, first: usize, rows: usize, width: Width) -> Self {
         Self {
@@ -81,6 +66,7 @@ impl EncodedChunk {
             codes: self.codes.values(),
             label: self.label.values(),
             weight: self.weight.values(),
+            ahead: Ahead::NONE,
         }
     }
 
@@ -126,18 +112,6 @@ impl From<Rows> for EncodedChunk {
 /// Bytes of an encoded row.
 pub(super) fn row_bytes(width: Width) -> usize {
     4 * (width.dense + width.columns + 2)
-}
-
-/// Rows of `n` values each, each in another place. They are read as they lie, which memory is fast at,
-/// and written all over a buffer that stays in the cache.
-fn permuted<T: ArrowNativeType>(
-    pool: &Arc<Pool<T>>,
-    values: &[T],
-    n: usize,
-    places: &[u32],
-) -> ScalarBuffer<T> {
-    let pairs = places.iter().enumerate().map(|(row, place)| (*place as usize, row));
-    pool.filled(n * places.len(), |out| copy_rows(out, values, n, pairs))
 }
 
 /// The columns of an encoded table, without the replica.

@@ -20,7 +20,6 @@ use super::parallel::in_order;
 use super::permutation::Permutation;
 use super::placement::{Placement, Sorter};
 use super::raw::{RawData, RawTable, Skipped, Subset};
-use super::recycle::Pools;
 use super::selection::Selection;
 use super::shuffle::Buckets;
 use super::split::Mask;
@@ -31,9 +30,9 @@ use crate::options::ClassWeights;
 /// Share of the memory limit up to which encoded rows stay in memory; the rest is for replicas and
 /// what runs beside them.
 const ENCODED_SHARE: f64 = 0.875;
-/// Bytes of a chunk at most: many mini-batches that stay in the second cache while they are put in the
-/// order of an epoch and learned from.
-const CHUNK_BYTES: usize = 1 << 20;
+/// Bytes of a chunk at most: many mini-batches that stay in the second cache, and the next chunk with
+/// them, while they are put in the order of an epoch and learned from.
+const CHUNK_BYTES: usize = 1 << 18;
 /// Rows of a chunk at least and at most.
 const CHUNK_ROWS: (usize, usize) = (1024, 65_536);
 /// What the keys of the shuffle are for.
@@ -69,8 +68,6 @@ pub struct Encoding<'a> {
 pub struct EncodedTable {
     pub(super) width: Width,
     pub(super) chunks: Chunks,
-    /// Of batches in another order.
-    pub(super) pools: Pools,
     skipped: Skipped,
     hash: u64,
     class_weights: Vec<f64>,
@@ -82,7 +79,6 @@ impl EncodedTable {
         Self {
             width,
             chunks: Chunks::empty(),
-            pools: Pools::default(),
             skipped: Skipped::new(),
             hash: 0,
             class_weights: vec![],
@@ -272,7 +268,6 @@ impl Job {
         Ok(EncodedTable {
             width,
             chunks: builder.chunks,
-            pools: Pools::default(),
             skipped,
             hash: builder.hash,
             class_weights: self.factors.class_weights,

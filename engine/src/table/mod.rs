@@ -23,7 +23,6 @@ mod permutation;
 mod placement;
 mod provider;
 mod raw;
-mod recycle;
 mod resources;
 mod selection;
 mod shuffle;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{RecordBatch, UInt32Array};
+use datafusion::arrow::array::{ArrayRef, DictionaryArray, RecordBatch, UInt32Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::streaming::StreamingTable;
@@ -14,16 +14,17 @@ use datafusion::physical_plan::streaming::PartitionStream;
 use futures::StreamExt;
 use gradlake_udfs::round::{Partial, Round};
 
-use super::chunk::{EncodedChunk, fields};
+use super::chunk::fields;
 use super::{EncodedTable, EpochOrder};
 
-/// Rows of a chunk below which it is not worth another thread to put them in order.
-const SMALL: usize = 4096;
-/// Chunks that are made ready while one is learned from.
+/// Spilled chunks that are read while one is learned from.
 const AHEAD: usize = 2;
 
 /// The rows `start..end` of an epoch, dealt to `replicas` replicas in runs of nearly equal length:
 /// replica `i` of `n` rows takes `[i n / replicas, (i + 1) n / replicas)`.
+///
+/// Chunks are handed on as they lie. Where their rows are learned in another order, the columns are
+/// dictionaries: the chunk is the values, the order is the keys.
 #[derive(Clone, Debug)]
 pub struct Slice {
     shares: Vec<Arc<Share>>,
@@ -41,6 +42,13 @@ impl EncodedTable {
         replicas: usize,
     ) -> Slice {
         let mut columns = fields(self.width);
+        if order.within.is_some() {
+            for column in &mut columns {
+                let values = Box::new(column.data_type().clone());
+                let keyed = DataType::Dictionary(Box::new(DataType::UInt32), values);
+                *column = Field::new(column.name(), keyed, false);
+            }
+        }
         columns.push(Field::new("replica", DataType::UInt32, false));
         let schema: SchemaRef = Arc::new(Schema::new(columns));
         let rows = end - start;
@@ -83,7 +91,16 @@ impl Slice {
         for share in self.shares.iter().filter(|share| share.start < share.end) {
             let mut replica = round.replica(share.replica)?;
             for (chunk, from, to) in share.pieces() {
-                replica.update(&share.rows(chunk, from, to)?.mini_batch())?;
+                let rows = share.table.chunk(chunk as usize)?;
+                match share.order.rows(chunk, rows.label.len()) {
+                    Some(order) => {
+                        replica.update_in_order(&rows.mini_batch(), &order[from..to], None)?;
+                    }
+                    None => {
+                        let own = rows.slice(from, to - from, share.table.width);
+                        replica.update(&own.mini_batch())?;
+                    }
+                }
             }
             partials.push(Partial { replica: share.replica, bytes: replica.finish()? });
         }
@@ -123,28 +140,27 @@ impl Share {
     }
 
     /// The rows `from..to` of a chunk in the order of the epoch.
-    fn rows(&self, chunk: u32, from: usize, to: usize) -> Result<EncodedChunk> {
-        let whole = self.table.chunk(chunk as usize)?;
-        let width = self.table.width;
-        let ordered = match self.order.places(chunk, whole.label.len()) {
-            Some(places) => whole.permuted(&places, width, &self.table.pools),
-            None => whole,
-        };
-        Ok(ordered.slice(from, to - from, width))
-    }
-
     fn load(&self, chunk: u32, from: usize, to: usize) -> Result<RecordBatch> {
-        let replica = Arc::new(UInt32Array::from_value(self.replica, to - from));
-        let mut columns = self.rows(chunk, from, to)?.columns(self.table.width)?;
-        columns.push(replica);
+        let whole = self.table.chunks.get(chunk as usize)?;
+        let mut columns = match self.order.rows(chunk, whole.num_rows()) {
+            Some(mut order) => {
+                order.truncate(to);
+                let keys = UInt32Array::from(order).slice(from, to - from);
+                keyed(&keys, whole.columns())?
+            }
+            None => whole.slice(from, to - from).columns().to_vec(),
+        };
+        columns.push(Arc::new(UInt32Array::from_value(self.replica, to - from)));
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
+}
 
-    fn is_slow(&self, chunk: u32) -> bool {
-        let chunk = chunk as usize;
-        let rows = self.table.chunks.chunk_rows(chunk);
-        self.table.chunks.is_spilled(chunk) || (self.order.within.is_some() && rows > SMALL)
-    }
+/// The columns as dictionaries with the same keys.
+fn keyed(keys: &UInt32Array, columns: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
+    let Some(first) = columns.first() else { return Ok(vec![]) };
+    // The keys are checked once: all columns have as many values.
+    let first = DictionaryArray::try_new(keys.clone(), Arc::clone(first))?;
+    Ok(columns.iter().map(|values| Arc::new(first.with_values(Arc::clone(values))) as _).collect())
 }
 
 impl PartitionStream for Share {
@@ -158,7 +174,7 @@ impl PartitionStream for Share {
             .map(move |(chunk, from, to)| {
                 let share = Arc::clone(&share);
                 async move {
-                    if !share.is_slow(chunk) {
+                    if !share.table.chunks.is_spilled(chunk as usize) {
                         return share.load(chunk, from, to);
                     }
                     tokio::task::spawn_blocking(move || share.load(chunk, from, to))

@@ -3,6 +3,7 @@
 
 use super::oracle::{adult, close, iris};
 use super::*;
+use crate::kernels::prefetch::Ahead;
 
 #[test]
 fn merging_keeps_the_laws() {
@@ -98,6 +99,7 @@ fn dependent_columns_do_not_change_the_loss() {
             codes,
             label: &label,
             weight: &weight,
+            ahead: Ahead::NONE,
         };
         let hot = Width { dense: 1, columns: 1, categories: 3 };
         let plain = Width { dense: 3, columns: 0, categories: 0 };
@@ -124,8 +126,15 @@ fn a_logistic_regression_of_timestamps_keeps_its_digits() {
     let weight = vec![1.0; rows];
     let width = Width { dense: 1, columns: 0, categories: 0 };
     let fit = |x| {
-        let batch =
-            MiniBatch { rows, first_row: 0, dense: x, codes: &[], label: &label, weight: &weight };
+        let batch = MiniBatch {
+            rows,
+            first_row: 0,
+            dense: x,
+            codes: &[],
+            label: &label,
+            weight: &weight,
+            ahead: Ahead::NONE,
+        };
         run(width, 1, true, 0.0, &batch)
     };
     let (near, far) = (fit(&near), fit(&far));
@@ -148,6 +157,7 @@ fn separable_classes_end_with_finite_weights() {
         codes: &codes,
         label: &label,
         weight: &[1.0; 40],
+        ahead: Ahead::NONE,
     };
     for outputs in [1, 2] {
         let mut newton = Newton::new(vec![0.0; 4 * outputs], NewtonOptions::default()).unwrap();
@@ -194,6 +204,7 @@ fn bad_input_is_an_error() {
         codes: &[0, 1],
         label: &[0.0, 1.0],
         weight: &[1.0, 1.0],
+        ahead: Ahead::NONE,
     };
     let solve = |batch: MiniBatch| {
         let mut sum = GramSum::new(width);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::*;
+use crate::kernels::prefetch::Ahead;
 
 /// A file of `exact.py`.
 #[derive(Deserialize)]
@@ -50,6 +51,7 @@ impl Case {
             codes,
             label: &self.label,
             weight: &self.weight,
+            ahead: Ahead::NONE,
         }
     }
 
@@ -165,6 +167,7 @@ fn distant_columns_keep_their_digits() {
         codes: &[],
         label: &label,
         weight: &weight,
+        ahead: Ahead::NONE,
     };
     let mut far = GramSum::new(width);
     far.update(&batch(&x)).expect("valid");

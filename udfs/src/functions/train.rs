@@ -1,14 +1,16 @@
 //! `train(reference, [features], [categories], label, weight, replica)`: the training aggregate.
 //!
 //! `reference` is a literal that names a round (see [`StateResolver`]); the columns are those of
-//! an encoded table, `features` and `categories` each only where the rows have them. The result is
-//! the round's, as bytes in its documented layout.
+//! an encoded table, `features` and `categories` each only where the rows have them. All but the
+//! replica may be dictionaries with the same keys: rows that lie in another order than they are learned
+//! in. The result is the round's, as bytes in its documented layout.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, FixedSizeListArray, LargeBinaryArray, PrimitiveArray, RecordBatch,
+    UInt32Array,
 };
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, FieldRef, Float32Type, UInt32Type};
 use datafusion_common::{Result, ScalarValue, exec_err, internal_err, plan_err};
@@ -19,6 +21,7 @@ use datafusion_expr::{
 };
 
 use crate::batch::{MiniBatch, Width};
+use crate::kernels::prefetch::Ahead;
 use crate::resolver::StateResolver;
 use crate::round::{Partial, Replica, Round};
 
@@ -120,6 +123,7 @@ impl AggregateUDFImpl for Train {
             reference,
             round,
             columns,
+            waiting: None,
             replica: None,
             partials: vec![],
         }))
@@ -165,7 +169,15 @@ impl Columns {
             );
         }
         for (field, (name, data_type)) in fields[1..].iter().zip(&expected) {
-            if !field.data_type().equals_datatype(data_type) {
+            let plain = match field.data_type() {
+                DataType::Dictionary(key, values)
+                    if *name != "replica" && **key == DataType::UInt32 =>
+                {
+                    values
+                }
+                plain => plain,
+            };
+            if !plain.equals_datatype(data_type) {
                 return plan_err!(
                     "the {name} of train must be {data_type}, but are {}",
                     field.data_type()
@@ -175,43 +187,72 @@ impl Columns {
         Ok(())
     }
 
-    /// The rows of a batch without copying any, and the index of their replica.
-    fn rows<'a>(&self, values: &'a [ArrayRef]) -> Result<(MiniBatch<'a>, &'a [u32])> {
+    /// The rows of a batch without copying any.
+    fn rows<'a>(&self, values: &'a [ArrayRef]) -> Result<Given<'a>> {
         if values.len() != self.len() {
             return internal_err!("train got {} columns instead of {}", values.len(), self.len());
         }
-        let mut next = 1;
-        let mut column = || {
-            next += 1;
-            &values[next - 1]
+        let mut columns = values[1..].iter();
+        let mut order = None;
+        let mut column = || -> Result<&'a ArrayRef> {
+            let Some(column) = columns.next() else { return internal_err!("train lost a column") };
+            let Some(dictionary) = column.as_dictionary_opt::<UInt32Type>() else {
+                return Ok(column);
+            };
+            let keys: &'a UInt32Array = dictionary.keys();
+            let same = order.get_or_insert(keys);
+            if keys.null_count() > 0
+                || !std::ptr::eq(same.values().as_ref(), keys.values().as_ref())
+            {
+                return exec_err!("the columns of train have different keys");
+            }
+            Ok(dictionary.values())
         };
         let (mut dense, mut codes): (&[f32], &[u32]) = (&[], &[]);
         if self.width.dense > 0 {
-            dense = list_values::<Float32Type>(column())?;
+            dense = list_values::<Float32Type>(column()?)?;
         }
         if self.width.columns > 0 {
-            codes = list_values::<UInt32Type>(column())?;
+            codes = list_values::<UInt32Type>(column()?)?;
         }
-        let label = column().as_primitive::<Float32Type>();
-        let weight = column().as_primitive::<Float32Type>();
-        let replica = column().as_primitive::<UInt32Type>();
+        let label = column()?.as_primitive::<Float32Type>();
+        let weight = column()?.as_primitive::<Float32Type>();
+        let replica = column()?.as_primitive::<UInt32Type>();
         if label.null_count() + weight.null_count() + replica.null_count() > 0 {
             return exec_err!("an encoded table has no NULL, but the columns of train have");
         }
         let rows = label.len();
-        let batch = MiniBatch {
+        let lie = MiniBatch {
             rows,
             first_row: 0,
             dense,
             codes,
             label: label.values(),
             weight: weight.values(),
+            ahead: Ahead::NONE,
         };
-        if dense.len() != rows * self.width.dense || codes.len() != rows * self.width.columns {
+        let n = order.map_or(rows, Array::len);
+        let fit = [
+            (dense.len(), rows * self.width.dense),
+            (codes.len(), rows * self.width.columns),
+            (weight.len(), rows),
+            (replica.len(), n),
+        ];
+        if fit.iter().any(|(found, wanted)| found != wanted) {
             return internal_err!("the columns of train have different lengths");
         }
-        Ok((batch, replica.values()))
+        Ok(Given { lie, order: order.map(|keys| &**keys.values()), replica: replica.values() })
     }
+}
+
+/// The rows of a batch as train was given them.
+struct Given<'a> {
+    /// As they lie.
+    lie: MiniBatch<'a>,
+    /// Which of them to learn from, in order; None: each as it lies.
+    order: Option<&'a [u32]>,
+    /// Of each row to learn from.
+    replica: &'a [u32],
 }
 
 /// The values of a list column in one slice, `[rows, width]`.
@@ -231,6 +272,9 @@ struct TrainAccumulator {
     reference: String,
     round: Arc<dyn Round>,
     columns: Columns,
+    /// A batch in another order: it is learned from when the next has come, whose rows are fetched into
+    /// the cache meanwhile.
+    waiting: Option<Vec<ArrayRef>>,
     /// The replica that learns from this accumulator's rows, from the first row on.
     replica: Option<(u32, Box<dyn Replica>)>,
     partials: Vec<Partial>,
@@ -239,21 +283,57 @@ struct TrainAccumulator {
 impl TrainAccumulator {
     /// Ends the round of the own replica.
     fn settle(&mut self) -> Result<()> {
+        if let Some(batch) = self.waiting.take() {
+            self.learn(&self.columns.rows(&batch)?, None)?;
+        }
+        self.settle_replica()
+    }
+
+    fn settle_replica(&mut self) -> Result<()> {
         if let Some((index, mut replica)) = self.replica.take() {
             self.partials.push(Partial { replica: index, bytes: replica.finish()? });
         }
         Ok(())
     }
 
-    /// Lets one replica learn from rows that are all its own.
-    fn learn(&mut self, index: u32, rows: &MiniBatch<'_>) -> Result<()> {
-        let same = self.replica.as_ref().is_some_and(|(current, _)| *current == index);
-        if !same {
-            self.settle()?;
+    /// Lets replicas learn from the rows of a batch, while those of the `next` are fetched.
+    fn learn(&mut self, given: &Given<'_>, next: Option<&MiniBatch<'_>>) -> Result<()> {
+        // Rows of one replica stand together; where the replica changes, the next one begins.
+        let mut start = 0;
+        while start < given.replica.len() {
+            let rest = &given.replica[start..];
+            let index = rest[0];
+            // (Nearly always all of them, which is found many at a time.)
+            let is_one = rest.iter().fold(true, |same, r| same & (*r == index));
+            let len = match is_one {
+                true => rest.len(),
+                false => rest.iter().take_while(|r| **r == index).count(),
+            };
+            let width = self.columns.width;
+            let replica = self.replica(index)?;
+            match given.order {
+                Some(order) => {
+                    replica.update_in_order(&given.lie, &order[start..start + len], next)?;
+                }
+                None => {
+                    let mut own = given.lie.slice(start, start + len, width);
+                    own.first_row = 0;
+                    replica.update(&own)?;
+                }
+            }
+            start += len;
+        }
+        Ok(())
+    }
+
+    /// The replica with this index, which ends the one before.
+    fn replica(&mut self, index: u32) -> Result<&mut dyn Replica> {
+        if !self.replica.as_ref().is_some_and(|(current, _)| *current == index) {
+            self.settle_replica()?;
             self.replica = Some((index, self.round.replica(index)?));
         }
         match &mut self.replica {
-            Some((_, replica)) => replica.update(rows),
+            Some((_, replica)) => Ok(replica.as_mut()),
             None => internal_err!("a replica vanished"),
         }
     }
@@ -262,18 +342,15 @@ impl TrainAccumulator {
 impl Accumulator for TrainAccumulator {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         let columns = self.columns;
-        let (rows, replicas) = columns.rows(values)?;
-        // Rows of one replica stand together; where the replica changes, the next one begins.
-        let mut start = 0;
-        while start < rows.rows {
-            let index = replicas[start];
-            let len = replicas[start..].iter().take_while(|r| **r == index).count();
-            let mut own = rows.slice(start, start + len, columns.width);
-            own.first_row = 0;
-            self.learn(index, &own)?;
-            start += len;
+        let given = columns.rows(values)?;
+        if let Some(batch) = self.waiting.take() {
+            self.learn(&columns.rows(&batch)?, Some(&given.lie))?;
         }
-        Ok(())
+        if given.order.is_some() {
+            self.waiting = Some(values.to_vec());
+            return Ok(());
+        }
+        self.learn(&given, None)
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {

@@ -9,6 +9,7 @@ use pulp::Simd;
 
 use super::lanes::{self, BLOCK, Kernel, LANES, Lanes, Mask, fold_block, fold_row};
 use super::math::vectorized;
+use super::prefetch::Ahead;
 use crate::batch::NO_CATEGORY;
 
 /// Rows that read the weights together: each sum waits for the addition before.
@@ -18,9 +19,10 @@ const SIDE_BY_SIDE: usize = 4;
 ///
 /// A row is summed in 16 lanes, which are then added up by [`fold_row`]. What the last whole window
 /// leaves over is taken by a window that ends with the row, without those that are summed already.
-/// Rows of up to 3 numbers are summed from the first to the last.
-pub fn scores(x: &[f32], w: &[f32], bias: f32, z: &mut [f32]) {
-    lanes::run(Scores { x, w, bias, z });
+/// Rows of up to 3 numbers are summed from the first to the last. What is read next is asked for
+/// meanwhile.
+pub fn scores(x: &[f32], w: &[f32], bias: f32, z: &mut [f32], ahead: Ahead<'_>) {
+    lanes::run(Scores { x, w, bias, z, ahead });
 }
 
 /// [`scores`] of `D` numbers, row beside row.
@@ -37,6 +39,7 @@ pub(super) struct Scores<'a> {
     pub(super) w: &'a [f32],
     pub(super) bias: f32,
     pub(super) z: &'a mut [f32],
+    pub(super) ahead: Ahead<'a>,
 }
 
 impl Kernel for Scores<'_> {
@@ -44,7 +47,7 @@ impl Kernel for Scores<'_> {
 
     #[inline(always)]
     fn run<S: Simd, const V: usize>(self, simd: S) {
-        let Self { x, w, bias, z } = self;
+        let Self { x, w, bias, z, ahead } = self;
         let d = w.len();
         match *w {
             [] => return z.fill(bias),
@@ -59,6 +62,7 @@ impl Kernel for Scores<'_> {
             return by_blocks(
                 bias,
                 z,
+                ahead,
                 #[inline(always)]
                 |r, sums| short_rows(simd, x, r..r + SIDE_BY_SIDE, (d, w, own), sums),
                 #[inline(always)]
@@ -72,6 +76,7 @@ impl Kernel for Scores<'_> {
         by_blocks(
             bias,
             z,
+            ahead,
             #[inline(always)]
             |r, sums| row_sums(simd, &x[r * d..(r + SIDE_BY_SIDE) * d], w, unseen, sums),
             #[inline(always)]
@@ -139,12 +144,15 @@ fn row_sums<S: Simd, const V: usize, const R: usize>(
 fn by_blocks(
     bias: f32,
     z: &mut [f32],
+    ahead: Ahead<'_>,
     four: impl Fn(usize, &mut [[f32; LANES]; SIDE_BY_SIDE]),
     one: impl Fn(usize, &mut [f32; LANES]),
 ) {
     let mut r = 0;
     let (blocks, rest) = z.as_chunks_mut::<BLOCK>();
-    for z in blocks {
+    let stride = ahead.stride(blocks.len().max(1));
+    for (block, z) in blocks.iter_mut().enumerate() {
+        ahead.fetch(block, stride);
         let mut sums = [[0.0; LANES]; BLOCK];
         for sums in sums.as_chunks_mut().0 {
             four(r, sums);
@@ -181,15 +189,16 @@ fn window<S: Simd, const V: usize>(simd: S, x: &[f32], at: usize) -> Lanes<S, V>
 
 /// `gradient[i] = sum_r dz[r] x[r, i]`; `gradient[d]`.
 ///
-/// Four running sums, of every fourth row each, which are added as `(0 + 1) + (2 + 3)`.
-pub fn weight_gradient(x: &[f32], dz: &[f32], gradient: &mut [f32]) {
+/// Four running sums, of every fourth row each, which are added as `(0 + 1) + (2 + 3)`. What is read next
+/// is asked for meanwhile.
+pub fn weight_gradient(x: &[f32], dz: &[f32], gradient: &mut [f32], ahead: Ahead<'_>) {
     match *dz {
         _ if gradient.is_empty() => {}
         [dz] => vectorized(
             #[inline(always)]
             || row_gradient(x, dz, gradient),
         ),
-        _ => lanes::run(WeightGradient { x, dz, gradient }),
+        _ => lanes::run(WeightGradient { x, dz, gradient, ahead }),
     }
 }
 
@@ -231,6 +240,7 @@ struct WeightGradient<'a> {
     x: &'a [f32],
     dz: &'a [f32],
     gradient: &'a mut [f32],
+    ahead: Ahead<'a>,
 }
 
 impl Kernel for WeightGradient<'_> {
@@ -240,12 +250,13 @@ impl Kernel for WeightGradient<'_> {
     /// row; where it overlaps the one before, both come to the same.
     #[inline(always)]
     fn run<S: Simd, const V: usize>(self, simd: S) {
-        let Self { x, dz, gradient } = self;
+        let Self { x, dz, gradient, ahead } = self;
         let d = gradient.len();
         if d < LANES {
             let [sums] = column_sums::<S, V, 1>(
                 simd,
                 dz,
+                ahead,
                 #[inline(always)]
                 |r, _| window(simd, x, r * d),
             );
@@ -253,12 +264,15 @@ impl Kernel for WeightGradient<'_> {
         }
         // (As many as fit the registers of each vector width, four sums a window.)
         let mut at = 0;
+        let mut ahead = ahead;
         while V == 1 && at + LANES < d {
-            columns::<S, V, 2>(simd, x, dz, [at, (at + LANES).min(d - LANES)], gradient);
+            let starts = [at, (at + LANES).min(d - LANES)];
+            columns::<S, V, 2>(simd, x, dz, starts, gradient, std::mem::take(&mut ahead));
             at += 2 * LANES;
         }
         while at < d {
-            columns::<S, V, 1>(simd, x, dz, [at.min(d - LANES)], gradient);
+            let starts = [at.min(d - LANES)];
+            columns::<S, V, 1>(simd, x, dz, starts, gradient, std::mem::take(&mut ahead));
             at += LANES;
         }
     }
@@ -272,11 +286,13 @@ fn columns<S: Simd, const V: usize, const K: usize>(
     dz: &[f32],
     starts: [usize; K],
     gradient: &mut [f32],
+    ahead: Ahead<'_>,
 ) {
     let d = gradient.len();
     let sums = column_sums::<S, V, K>(
         simd,
         dz,
+        ahead,
         #[inline(always)]
         |r, k| window(simd, &x[r * d..(r + 1) * d], starts[k]),
     );
@@ -290,12 +306,15 @@ fn columns<S: Simd, const V: usize, const K: usize>(
 fn column_sums<S: Simd, const V: usize, const K: usize>(
     simd: S,
     dz: &[f32],
+    ahead: Ahead<'_>,
     at: impl Fn(usize, usize) -> Lanes<S, V>,
 ) -> [[f32; LANES]; K] {
     let mut sums = [[Lanes::<S, V>::splat(simd, 0.0); K]; 4];
     let (fours, rest) = dz.as_chunks::<4>();
+    let stride = ahead.stride(fours.len().max(1));
     let mut r = 0;
-    for dz in fours {
+    for (four, dz) in fours.iter().enumerate() {
+        ahead.fetch(four, stride);
         for (sums, dz) in sums.iter_mut().zip(dz) {
             add_row(simd, sums, *dz, r, &at);
             r += 1;
@@ -394,7 +413,7 @@ mod tests {
         for (d, rows) in widths().flat_map(|d| ROWS.map(|rows| (d, rows))) {
             let (x, w) = (draws(1, rows * d), draws(2, d));
             let mut z = vec![f32::NAN; rows];
-            scores(&x, &w, 0.5, &mut z);
+            scores(&x, &w, 0.5, &mut z, Ahead::NONE);
             for (r, z) in z.iter().enumerate() {
                 let own = &x[r * d..(r + 1) * d];
                 assert_eq!(*z, score(own, &w, 0.5), "{rows} x {d}, {r}");
@@ -405,7 +424,13 @@ mod tests {
             if d > 3 {
                 on_every_width(|width| {
                     let mut other = vec![f32::NAN; rows];
-                    width.run(Scores { x: &x, w: &w, bias: 0.5, z: &mut other });
+                    width.run(Scores {
+                        x: &x,
+                        w: &w,
+                        bias: 0.5,
+                        z: &mut other,
+                        ahead: Ahead::NONE,
+                    });
                     assert_eq!(other, z, "{rows} x {d}");
                 });
             }
@@ -417,7 +442,7 @@ mod tests {
         for (d, rows) in widths().flat_map(|d| ROWS.map(|rows| (d, rows))) {
             let (x, dz) = (draws(1, rows * d), draws(4, rows));
             let mut gradient = vec![f32::NAN; d];
-            weight_gradient(&x, &dz, &mut gradient);
+            weight_gradient(&x, &dz, &mut gradient, Ahead::NONE);
             for (i, g) in gradient.iter().enumerate() {
                 let product = |r: usize| dz[r] * x[r * d + i];
                 let every_fourth =
@@ -430,7 +455,12 @@ mod tests {
             }
             on_every_width(|width| {
                 let mut other = vec![f32::NAN; d];
-                width.run(WeightGradient { x: &x, dz: &dz, gradient: &mut other });
+                width.run(WeightGradient {
+                    x: &x,
+                    dz: &dz,
+                    gradient: &mut other,
+                    ahead: Ahead::NONE,
+                });
                 assert_eq!(other, gradient, "{rows} x {d}");
                 assert_eq!(width.run(Total(&dz)), bias_gradient(&dz), "{rows}");
             });
@@ -458,13 +488,13 @@ mod tests {
                 for value in [f32::INFINITY, f32::NAN] {
                     x[own * d + at] = value;
                     let mut z = vec![0.0; rows];
-                    scores(&x, &w, 0.0, &mut z);
+                    scores(&x, &w, 0.0, &mut z, Ahead::NONE);
                     let truth = value * w[at];
                     assert!(z[own] == truth || truth.is_nan() && z[own].is_nan(), "{d}: {z:?}");
                     let wrong = |(r, z): (usize, &f32)| z.is_finite() == (r == own);
                     assert!(!z.iter().enumerate().any(wrong), "{rows} x {d}: {z:?}");
                     let mut gradient = vec![0.0; d];
-                    weight_gradient(&x, &vec![1.0; rows], &mut gradient);
+                    weight_gradient(&x, &vec![1.0; rows], &mut gradient, Ahead::NONE);
                     let wrong = |(i, g): (usize, &f32)| g.is_finite() == (i == at);
                     assert!(!gradient.iter().enumerate().any(wrong), "{gradient:?}");
                 }

@@ -11,6 +11,7 @@ pub mod loss;
 pub mod math;
 pub mod matmul;
 pub mod panels;
+pub mod prefetch;
 #[cfg(test)]
 mod reference;
 pub mod rng;

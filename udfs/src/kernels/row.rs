@@ -6,6 +6,7 @@ use pulp::Simd;
 use super::lanes::{self, Kernel};
 use super::linear::{Scores, gather, row_gradient, scatter};
 use super::loss::of_row;
+use super::prefetch::Ahead;
 use crate::batch::MiniBatch;
 use crate::learner::{Loss, LossSum};
 
@@ -54,7 +55,8 @@ impl Kernel for Gradient<'_> {
             return (0.0, LossSum::default());
         };
         let mut z = [0.0];
-        Scores { x: batch.dense, w: row.w, bias: row.bias, z: &mut z }.run::<S, V>(simd);
+        Scores { x: batch.dense, w: row.w, bias: row.bias, z: &mut z, ahead: Ahead::NONE }
+            .run::<S, V>(simd);
         gather(batch.codes, row.table, &mut z, batch.codes.len());
         let (dz, sum) = of_row(row.loss, z[0], *label, *weight, row.scale);
         row_gradient(batch.dense, dz, gradient);
@@ -83,15 +85,23 @@ mod tests {
                 let (x, w, codes) = (draws(1, d), draws(2, d), &codes[..c]);
                 let (label, weight) = (&[1.0f32][..], &[0.75f32][..]);
                 let mut z = [0.0];
-                linear::scores(&x, &w, 0.5, &mut z);
+                linear::scores(&x, &w, 0.5, &mut z, Ahead::NONE);
                 linear::gather(codes, &categories, &mut z, c);
                 let sum = loss.differentiate(&mut z, 1, label, weight, 0.125);
                 let (mut dense, mut table) = (vec![f32::NAN; d], [0.0; 3]);
-                linear::weight_gradient(&x, &z, &mut dense);
+                linear::weight_gradient(&x, &z, &mut dense, Ahead::NONE);
                 linear::scatter(codes, &z, &mut table, c);
 
                 let row = Row { loss, scale: 0.125, w: &w, table: &categories, bias: 0.5 };
-                let batch = MiniBatch { rows: 1, first_row: 0, dense: &x, codes, label, weight };
+                let batch = MiniBatch {
+                    rows: 1,
+                    first_row: 0,
+                    dense: &x,
+                    codes,
+                    label,
+                    weight,
+                    ahead: Ahead::NONE,
+                };
                 let (mut own, mut own_table) = (vec![f32::NAN; d], [0.0; 3]);
                 let found = gradient(&row, &batch, &mut own, &mut own_table);
                 assert_eq!((found, &own, own_table), ((z[0], sum), &dense, table), "{loss:?} {d}");

@@ -67,6 +67,18 @@ pub trait Replica: Debug + Send + Sync {
     /// Learns from some rows.
     fn update(&mut self, rows: &MiniBatch<'_>) -> Result<()>;
 
+    /// Learns from those rows that `order` counts up, in its order. The rows `next` will follow: whoever
+    /// reads `rows` all over may fetch them into the cache meanwhile.
+    fn update_in_order(
+        &mut self,
+        rows: &MiniBatch<'_>,
+        order: &[u32],
+        next: Option<&MiniBatch<'_>>,
+    ) -> Result<()> {
+        let _ = next;
+        self.update(&rows.taken(order).batch())
+    }
+
     /// Ends the round (a mini-batch that is not full is learned now) and gives the result.
     fn finish(&mut self) -> Result<Vec<u8>>;
 }

@@ -7,7 +7,8 @@ use datafusion_common::{Result, exec_err, internal_err};
 
 use super::stepper::is_wide;
 use super::{Partial, Replica, Round, Stepper};
-use crate::batch::{MiniBatch, Width};
+use crate::batch::{MiniBatch, Rows, Width};
+use crate::kernels::prefetch::{Ahead, fetch};
 use crate::learner::{Learner, LossSum, Network, Passes};
 use crate::optimizer::invariant;
 use crate::optimizer::{LazySgd, Optimizer, Schedule, StepSize};
@@ -286,39 +287,31 @@ fn average(
 /// Rows that wait for their mini-batch to fill.
 #[derive(Debug, Default)]
 struct Pending {
-    rows: usize,
-    dense: Vec<f32>,
-    codes: Vec<u32>,
-    label: Vec<f32>,
-    weight: Vec<f32>,
+    /// How many there are.
+    len: usize,
+    /// They, and behind them what was there before: room that is made once.
+    rows: Rows,
 }
 
 impl Pending {
-    fn push(&mut self, rows: &MiniBatch<'_>) {
-        self.rows += rows.rows;
-        self.dense.extend_from_slice(rows.dense);
-        self.codes.extend_from_slice(rows.codes);
-        self.label.extend_from_slice(rows.label);
-        self.weight.extend_from_slice(rows.weight);
+    /// Takes the rows of `from` that `order` counts up; see [`Rows::copy`].
+    #[inline(always)]
+    fn take(&mut self, from: &MiniBatch<'_>, order: &[u32], width: Width, ahead: Ahead<'_>) {
+        let len = self.len + order.len();
+        self.rows.reach(len, width);
+        self.rows.copy(self.len, from, order, width, ahead);
+        self.len = len;
     }
 
-    fn clear(&mut self) {
-        self.rows = 0;
-        self.dense.clear();
-        self.codes.clear();
-        self.label.clear();
-        self.weight.clear();
-    }
-
-    fn batch(&self) -> MiniBatch<'_> {
-        MiniBatch {
-            rows: self.rows,
-            first_row: 0,
-            dense: &self.dense,
-            codes: &self.codes,
-            label: &self.label,
-            weight: &self.weight,
-        }
+    /// Takes rows as they lie.
+    fn push(&mut self, from: &MiniBatch<'_>, width: Width) {
+        let len = self.len + from.rows;
+        self.rows.reach(len, width);
+        self.rows.dense[self.len * width.dense..len * width.dense].copy_from_slice(from.dense);
+        self.rows.codes[self.len * width.columns..len * width.columns].copy_from_slice(from.codes);
+        self.rows.label[self.len..len].copy_from_slice(from.label);
+        self.rows.weight[self.len..len].copy_from_slice(from.weight);
+        self.len = len;
     }
 }
 
@@ -341,11 +334,11 @@ impl SgdReplica {
         let descent = self.stepper.descent();
         let (size, width) = (descent.batch_size, descent.learner.width());
         let mut start = 0;
-        if self.pending.rows > 0 {
-            start = rows.rows.min(size - self.pending.rows);
-            self.pending.push(&rows.slice(0, start, width));
-            if self.pending.rows == size {
-                self.flush()?;
+        if self.pending.len > 0 {
+            start = rows.rows.min(size - self.pending.len);
+            self.pending.push(&rows.slice(0, start, width), width);
+            if self.pending.len == size {
+                self.flush(Ahead::NONE)?;
             }
         }
         while rows.rows - start >= size {
@@ -355,33 +348,82 @@ impl SgdReplica {
             start += size;
         }
         if start < rows.rows {
-            self.pending.push(&rows.slice(start, rows.rows, width));
+            self.pending.push(&rows.slice(start, rows.rows, width), width);
         }
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<()> {
-        if self.pending.rows > 0 {
-            self.stepper.step(&self.pending.batch())?;
-            self.pending.clear();
+    /// The same with rows from all over a chunk, which are brought together for their step; those of the
+    /// next chunk are asked for row by row meanwhile.
+    fn learn_in_order(
+        &mut self,
+        rows: &MiniBatch<'_>,
+        order: &[u32],
+        next: Option<&MiniBatch<'_>>,
+    ) -> Result<()> {
+        let descent = self.stepper.descent();
+        let (size, width) = (descent.batch_size, descent.learner.width());
+        let (next, label, weight) =
+            next.map_or((&[][..], &[][..], &[][..]), |next| (next.dense, next.label, next.weight));
+        let mut done = 0;
+        while done < order.len() {
+            let n = (order.len() - done).min(size - self.pending.len);
+            // The part of the next chunk that is as long as what is read now: a third while rows are
+            // brought together, the others in their step.
+            let part = |rows: usize| next.len().min(rows * width.dense);
+            let own = &next[part(done)..part(done + n)];
+            let (now, later) = own.split_at(own.len() / 3);
+            for few in [label, weight] {
+                let end = few.len().min(done + n);
+                fetch(&few[done.min(end)..end]);
+            }
+            self.pending.take(rows, &order[done..done + n], width, Ahead::new(now));
+            done += n;
+            if self.pending.len == size {
+                self.flush(Ahead::new(later))?;
+            }
         }
         Ok(())
+    }
+
+    fn flush(&mut self, ahead: Ahead<'_>) -> Result<()> {
+        if self.pending.len > 0 {
+            let Pending { len, rows } = &self.pending;
+            let width = self.stepper.descent().learner.width();
+            self.stepper.step(&MiniBatch { ahead, ..rows.batch().slice(0, *len, width) })?;
+            self.pending.len = 0;
+        }
+        Ok(())
+    }
+
+    /// Works where shards are at hand, if there are any.
+    fn work(&mut self, mut learn: impl FnMut(&mut Self) -> Result<()> + Send) -> Result<()> {
+        if !self.stepper.is_parallel() {
+            return learn(self);
+        }
+        let runner = Arc::clone(&self.stepper.descent().runner);
+        let mut result = Ok(());
+        runner.enter(&mut || result = learn(self));
+        result
     }
 }
 
 impl Replica for SgdReplica {
     fn update(&mut self, rows: &MiniBatch<'_>) -> Result<()> {
-        if !self.stepper.is_parallel() {
-            return self.learn(rows);
-        }
-        let runner = Arc::clone(&self.stepper.descent().runner);
-        let mut result = Ok(());
-        runner.enter(&mut || result = self.learn(rows));
-        result
+        self.work(|own| own.learn(rows))
+    }
+
+    fn update_in_order(
+        &mut self,
+        rows: &MiniBatch<'_>,
+        order: &[u32],
+        next: Option<&MiniBatch<'_>>,
+    ) -> Result<()> {
+        self.work(|own| own.learn_in_order(rows, order, next))
     }
 
     fn finish(&mut self) -> Result<Vec<u8>> {
-        self.flush()?;
+        self.flush(Ahead::NONE)?;
         self.stepper.settle();
         Ok(self.stepper.state().to_bytes())
     }

@@ -1,0 +1,83 @@
+//! Memory that will be read soon, and is asked for while something else is computed.
+
+/// Bytes of a cache line.
+const LINE_BYTES: usize = 64;
+/// Numbers of a line.
+const LINE: usize = 16;
+
+/// Values that are read next. Whoever computes meanwhile asks for them line by line, so that neither
+/// waits for the other: many lines asked for at once would hold up all other reading.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ahead<'a>(&'a [f32]);
+
+impl<'a> Ahead<'a> {
+    /// Nothing.
+    pub const NONE: Self = Self(&[]);
+
+    /// These values.
+    pub fn new(values: &'a [f32]) -> Self {
+        Self(values)
+    }
+
+    /// Part `i` of `n` of nearly equal length.
+    pub fn part(self, i: usize, n: usize) -> Self {
+        let cut = |i: usize| self.0.len() * i / n;
+        Self(&self.0[cut(i)..cut(i + 1)])
+    }
+
+    /// Values of each of `steps` steps, in whole lines.
+    #[inline(always)]
+    pub fn stride(self, steps: usize) -> usize {
+        if self.0.is_empty() { 0 } else { self.0.len().div_ceil(steps).next_multiple_of(LINE) }
+    }
+
+    /// Asks for the values of a step, which are `stride` (see [`Ahead::stride`]).
+    #[inline(always)]
+    pub fn fetch(self, step: usize, stride: usize) {
+        for value in (0..stride).step_by(LINE) {
+            prefetch(self.0.as_ptr().wrapping_add(step * stride + value));
+        }
+    }
+}
+
+/// Asks for the cache line at an address, into the second cache: the first has no room for what is not
+/// needed at once.
+#[inline(always)]
+fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code, reason = "a hint: nothing is read, whatever the address")]
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+/// Asks for values which are few.
+#[inline(always)]
+pub fn fetch<T>(values: &[T]) {
+    let step = (LINE_BYTES / size_of::<T>()).max(1);
+    for at in (0..values.len()).step_by(step) {
+        prefetch(values.as_ptr().wrapping_add(at));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_and_steps_cover_all_values() {
+        let values: Vec<f32> = (0..1000).map(|i| i as f32).collect();
+        let ahead = Ahead::new(&values);
+        let parts: Vec<f32> = (0..3).flat_map(|i| ahead.part(i, 3).0.to_vec()).collect();
+        assert_eq!(parts, values);
+        for steps in [1, 3, 16, 1000] {
+            let stride = ahead.stride(steps);
+            assert!(stride % LINE == 0 && steps * stride >= values.len());
+            (0..steps).for_each(|step| ahead.fetch(step, stride));
+        }
+        assert_eq!(Ahead::NONE.stride(7), 0);
+    }
+}
