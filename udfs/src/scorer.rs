@@ -15,11 +15,14 @@ use datafusion_common::{Result, ScalarValue, exec_err, internal_err};
 
 use crate::batch::MiniBatch;
 use crate::encoder::{Column, Input, flatten_columns, flatten_fields};
-use crate::learner::{Learner, Network, probabilities};
+use crate::kernels::prefetch::Ahead;
+use crate::learner::{Learner, Scoring, probabilities};
 use crate::model::{Labels, Model, Trained};
 
-/// Rows that are encoded and scored at a time: they stay in the cache between the two.
-const BLOCK: usize = 512;
+/// Rows that are encoded at a time: they stay in the second cache until they are scored.
+const BLOCK: usize = 2048;
+/// Rows that are scored at a time: what is between the layers stays in the cache.
+const SCORED: usize = 256;
 
 /// The name of the struct field (and output column) of a prediction's parts.
 pub mod parts {
@@ -42,11 +45,12 @@ pub struct Scorer {
     fields: Fields,
 }
 
-/// One trained member with its network and its classes as an array.
+/// One trained member with its network as scoring takes it and its classes as an array.
 #[derive(Debug)]
 struct Ready {
     trained: Trained,
-    network: Network,
+    scoring: Scoring,
+    outputs: usize,
     classes: Option<ArrayRef>,
 }
 
@@ -88,7 +92,9 @@ impl Scorer {
                     Some(ScalarValue::iter_to_array(classes.iter().cloned())?)
                 }
             };
-            members.push(Some(Ready { trained: trained.as_ref().clone(), network, classes }));
+            let trained = trained.as_ref().clone();
+            let scoring = Scoring::new(&network, &trained.parameters);
+            members.push(Some(Ready { trained, scoring, outputs: network.outputs(), classes }));
         }
         let dispatch = match model.partition_by.as_slice() {
             [] => None,
@@ -208,12 +214,12 @@ impl Scorer {
         rows: usize,
         threshold: f64,
     ) -> Result<StructArray> {
-        let Ready { trained, network, classes } = ready;
+        let Ready { trained, scoring, outputs, classes } = ready;
         let width = trained.encoder.width();
-        let outputs = network.outputs();
+        let outputs = *outputs;
         let mut dense = vec![0.0; BLOCK * width.dense];
         let mut codes = vec![0; BLOCK * width.columns];
-        let mut scratch = network.scratch(BLOCK);
+        let mut scratch = scoring.scratch(SCORED);
         let mut logits = vec![0.0f32; rows * outputs];
         for start in (0..rows).step_by(BLOCK) {
             let n = BLOCK.min(rows - start);
@@ -222,9 +228,17 @@ impl Scorer {
             let dense = &mut dense[..n * width.dense];
             let codes = &mut codes[..n * width.columns];
             trained.encoder.encode(&columns, n, dense, codes)?;
-            let batch = MiniBatch { rows: n, first_row: 0, dense, codes, label: &[], weight: &[] };
+            let batch = MiniBatch {
+                rows: n,
+                first_row: 0,
+                dense,
+                codes,
+                label: &[],
+                weight: &[],
+                ahead: Ahead::NONE,
+            };
             let out = &mut logits[start * outputs..(start + n) * outputs];
-            network.scores(&trained.parameters, &batch, &mut scratch, out);
+            scoring.scores(&trained.parameters, &batch, &mut scratch, out);
         }
         let loss = trained.network.loss;
         match (&trained.labels, classes) {
@@ -258,28 +272,10 @@ impl Scorer {
         threshold: f64,
     ) -> Result<StructArray> {
         let rows = probs.len() / k;
-        let mut best = Vec::with_capacity(rows);
-        let mut order: Vec<u32> = Vec::with_capacity(rows * k);
-        let mut sorted = Vec::with_capacity(rows * k);
-        // Two classes, the common case, need no sort.
-        for [negative, positive] in probs.as_chunks::<2>().0.iter().filter(|_| k == 2) {
-            best.push(u32::from(*positive > threshold));
-            let is_positive = positive > negative;
-            order.extend(if is_positive { [1, 0] } else { [0, 1] });
-            sorted.extend(if is_positive {
-                [*positive, *negative]
-            } else {
-                [*negative, *positive]
-            });
-        }
-        for row in probs.chunks_exact(k).filter(|_| k != 2) {
-            let begin = order.len();
-            order.extend(0..k as u32);
-            let own = &mut order[begin..];
-            own.sort_by(|a, b| row[*b as usize].total_cmp(&row[*a as usize]));
-            sorted.extend(own.iter().map(|class| row[*class as usize]));
-            best.push(own.first().copied().unwrap_or(0));
-        }
+        let (best, order, sorted) = match k {
+            2 => decide_of_two(probs, threshold),
+            _ => decide_of_many(probs, k),
+        };
         let label = take(classes, &UInt32Array::from(best), None)?;
         let of_probs = take(classes, &UInt32Array::from(order), None)?;
         let DataType::List(item) = self.fields[1].data_type() else {
@@ -325,6 +321,40 @@ impl Scorer {
         let margin: PrimitiveArray<Float64Type> = margin.into();
         Ok(StructArray::try_new(self.fields.clone(), vec![label, Arc::new(margin)], None)?)
     }
+}
+
+/// The predicted class of each row, and its classes and probabilities from the most probable on.
+type Decided = (Vec<u32>, Vec<u32>, Vec<f64>);
+
+/// Of two classes, the common case, which needs no sort.
+fn decide_of_two(probs: &[f64], threshold: f64) -> Decided {
+    let (pairs, _) = probs.as_chunks::<2>();
+    let mut best = vec![0; pairs.len()];
+    let mut order = vec![[0; 2]; pairs.len()];
+    let mut sorted = vec![[0.0; 2]; pairs.len()];
+    let rows = best.iter_mut().zip(&mut order).zip(&mut sorted).zip(pairs);
+    for (((best, order), sorted), [negative, positive]) in rows {
+        *best = u32::from(*positive > threshold);
+        let is_positive = positive > negative;
+        *order = [u32::from(is_positive), u32::from(!is_positive)];
+        *sorted = if is_positive { [*positive, *negative] } else { [*negative, *positive] };
+    }
+    (best, order.into_flattened(), sorted.into_flattened())
+}
+
+fn decide_of_many(probs: &[f64], k: usize) -> Decided {
+    let mut best = Vec::with_capacity(probs.len() / k);
+    let mut order: Vec<u32> = Vec::with_capacity(probs.len());
+    let mut sorted = Vec::with_capacity(probs.len());
+    for row in probs.chunks_exact(k) {
+        let begin = order.len();
+        order.extend(0..k as u32);
+        let own = &mut order[begin..];
+        own.sort_by(|a, b| row[*b as usize].total_cmp(&row[*a as usize]));
+        sorted.extend(own.iter().map(|class| row[*class as usize]));
+        best.push(own.first().copied().unwrap_or(0));
+    }
+    (best, order, sorted)
 }
 
 impl Dispatch {

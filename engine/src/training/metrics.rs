@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::common::Result;
 use gradlake_udfs::batch::Width;
-use gradlake_udfs::learner::{Learner, Loss, Network, probabilities};
+use gradlake_udfs::learner::{Learner, Loss, Network, Scoring, probabilities};
 use gradlake_udfs::metrics::{Confusion, LogLoss, Ranking, Residuals};
 use gradlake_udfs::model::{Labels, NetworkSpec};
 use gradlake_udfs::state::State;
@@ -53,14 +53,15 @@ fn for_each_chunk<T: Send>(
 ) -> Result<()> {
     let width: Width = network.width();
     let outputs = network.outputs();
+    let scoring = Scoring::new(network, parameters);
     table.for_each_chunk(
-        || (network.scratch(BLOCK), vec![0.0; BLOCK * outputs]),
+        || (scoring.scratch(BLOCK), vec![0.0; BLOCK * outputs]),
         |(scratch, z), chunk| {
             let rows = chunk.mini_batch();
             let mut own = sums();
             for start in (0..rows.rows).step_by(BLOCK) {
                 let block = rows.slice(start, rows.rows.min(start + BLOCK), width);
-                network.scores(parameters, &block, scratch, z);
+                scoring.scores(parameters, &block, scratch, z);
                 let each = z.chunks_exact(outputs).zip(block.label).zip(block.weight);
                 each.for_each(|((z, label), weight)| add(&mut own, z, *label, *weight));
             }

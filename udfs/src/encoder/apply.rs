@@ -1,19 +1,16 @@
 //! Applies an encoder to columns: what training and PREDICT both run.
 
-use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, Float32Array, Float64Array, PrimitiveArray,
-    UInt32Array, new_empty_array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, UInt32Array, new_empty_array};
 use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Float32Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit, UInt8Type,
 };
 use datafusion_common::{Result, exec_err};
 
+use super::columns::{Numbers, encode_numbers};
 use super::interner::for_each_text;
 use super::{CodeMap, Encoder, Feature, FeatureKind, Lookup, Scale};
 use crate::batch::NO_CATEGORY;
-use crate::kernels::math::vectorized;
 
 /// A column to encode.
 #[derive(Clone, Copy, Debug)]
@@ -134,72 +131,6 @@ pub(super) fn unix_seconds(array: &ArrayRef) -> Result<Float64Array> {
         t.div_euclid(per_second) as f64 + t.rem_euclid(per_second) as f64 / per_second as f64
     };
     Ok(ticks.unary(seconds))
-}
-
-/// Rows that are encoded at a time, so that those of a few hundred numbers stay in the first cache
-/// while column after column is written into them.
-const TILE: usize = 128;
-
-/// A column of numbers as it lies in memory where it is one of floats, and as float64 elsewhere.
-enum Numbers {
-    Single(Float32Array),
-    Double(Float64Array),
-}
-
-impl Numbers {
-    fn new(name: &str, array: &ArrayRef) -> Result<Self> {
-        Ok(match array.data_type() {
-            DataType::Float32 => Self::Single(array.as_primitive().clone()),
-            _ => Self::Double(numbers(name, array)?),
-        })
-    }
-}
-
-/// Encodes columns of numbers: (place in the row, scale, values).
-fn encode_numbers(columns: &[(usize, &Scale, Numbers)], rows: usize, dense: &mut [f32], d: usize) {
-    let mut tile = [0.0f32; TILE];
-    vectorized(
-        #[inline(always)]
-        || {
-            for first in (0..rows).step_by(TILE) {
-                let n = TILE.min(rows - first);
-                let dense = &mut dense[first * d..(first + n) * d];
-                for (place, scale, values) in columns {
-                    let tile = &mut tile[..n];
-                    match values {
-                        Numbers::Single(values) => encode_tile(scale, values, first, tile),
-                        Numbers::Double(values) => encode_tile(scale, values, first, tile),
-                    }
-                    for (out, value) in dense.iter_mut().skip(*place).step_by(d).zip(tile) {
-                        *out = *value;
-                    }
-                }
-            }
-        },
-    );
-}
-
-/// Encodes the values from `first` on; what is NULL or not finite is the mean.
-#[inline(always)]
-fn encode_tile<T: ArrowPrimitiveType>(
-    scale: &Scale,
-    values: &PrimitiveArray<T>,
-    first: usize,
-    tile: &mut [f32],
-) where
-    T::Native: Into<f64>,
-{
-    for (out, value) in tile.iter_mut().zip(&values.values()[first..]) {
-        let value: f64 = (*value).into();
-        *out = scale.encode(if value.abs() < f64::INFINITY { value } else { scale.mean });
-    }
-    if values.null_count() > 0 {
-        for (i, out) in tile.iter_mut().enumerate() {
-            if values.is_null(first + i) {
-                *out = scale.encode(scale.mean);
-            }
-        }
-    }
 }
 
 /// Seconds of a day, a week, an average Gregorian year.

@@ -13,7 +13,7 @@ use super::math::vectorized;
 /// Columns of a panel: four of the widest vectors.
 pub const PANEL: usize = 64;
 /// Numbers of the widest vector; strides of panels are multiples.
-const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// A matrix `[rows, columns]` in panels. Rows of the last one are padded to whole vectors, by numbers
 /// that mean nothing.
@@ -130,9 +130,9 @@ macro_rules! exchange {
     };
 }
 
-/// 16 by 16 numbers.
+/// Turns 16 by 16 numbers.
 #[inline(always)]
-fn transpose_block(from: &[f32], from_stride: usize, to: &mut [f32], to_stride: usize) {
+pub(crate) fn transpose_block(from: &[f32], from_stride: usize, to: &mut [f32], to_stride: usize) {
     let mut block = [[0.0f32; LANES]; LANES];
     for (i, row) in block.iter_mut().enumerate() {
         row.copy_from_slice(&from[i * from_stride..][..LANES]);

@@ -16,7 +16,7 @@ mod reshape;
 pub use layout::{Layout, Role, Table, Tensor};
 pub use loss::{Loss, probabilities};
 pub use network::{Activation, Network};
-pub use passes::{Passes, Step};
+pub use passes::{Passes, Scoring, ScoringScratch, Step};
 pub use reshape::Reshape;
 
 /// Weighted loss of some rows.

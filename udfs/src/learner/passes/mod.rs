@@ -24,11 +24,13 @@ use crate::state::State;
 
 mod parts;
 mod rows;
+mod scoring;
 #[cfg(test)]
 mod tests;
 
 use parts::{Block, Kind, Part};
 use rows::RowPass;
+pub use scoring::{Scoring, ScoringScratch};
 
 /// Rows whose losses are summed before they are added to others: the order of these sums is seen.
 const LOSS_ROWS: usize = 32;
@@ -47,7 +49,7 @@ pub struct Passes {
 }
 
 /// Some rows of a mini-batch on their way through the layers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Share {
     /// Which rows of the mini-batch.
     rows: Range<usize>,

@@ -5,6 +5,7 @@ use crate::batch::{MiniBatch, NO_CATEGORY};
 use crate::kernels::activation;
 use crate::kernels::math::{dot, vectorized};
 use crate::kernels::panels::{PANEL, Panels};
+use crate::kernels::prefetch::Ahead;
 use crate::kernels::tiles::{self, ByRows, Out, Segment, Start};
 use crate::learner::network::{Layer, Network};
 use crate::learner::{Learner, StepKey};
@@ -23,15 +24,19 @@ impl RowPass<'_> {
         if batch.rows == 0 {
             return;
         }
-        let last = self.network.layers.len() - 1;
-        for i in 0..last {
+        self.scores(share, batch);
+        self.differentiate(share, batch, scale);
+        for i in (1..self.network.layers.len()).rev() {
+            self.backward(i, share, batch);
+        }
+    }
+
+    /// The raw outputs of some rows, and what led to them.
+    pub(super) fn scores(&self, share: &mut Share, batch: &MiniBatch<'_>) {
+        for i in 0..self.network.layers.len() - 1 {
             self.hidden(i, share, batch);
         }
         self.outputs(share, batch.rows);
-        self.differentiate(share, batch, scale);
-        for i in (1..=last).rev() {
-            self.backward(i, share, batch);
-        }
     }
 
     fn blocks(&self, layer: usize) -> impl Iterator<Item = &Block> {
@@ -224,8 +229,15 @@ impl RowPass<'_> {
 }
 
 /// Where no rows are needed.
-const NO_ROWS: MiniBatch<'static> =
-    MiniBatch { rows: 0, first_row: 0, dense: &[], codes: &[], label: &[], weight: &[] };
+const NO_ROWS: MiniBatch<'static> = MiniBatch {
+    rows: 0,
+    first_row: 0,
+    dense: &[],
+    codes: &[],
+    label: &[],
+    weight: &[],
+    ahead: Ahead::NONE,
+};
 
 /// `z[r] = bias + a[r, ..] w`.
 fn dots(a: &Panels, w: &[f32], bias: f32, z: &mut [f32]) {

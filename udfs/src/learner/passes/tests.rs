@@ -161,3 +161,31 @@ fn the_number_of_threads_changes_no_bit() {
         }
     }
 }
+
+/// Against the scores of the learner, and the same bits in any blocks, with dropout that scoring leaves out.
+#[test]
+fn scoring_is_forward() {
+    for case in cases() {
+        let network = case.spec.network(case.width);
+        let parameters = start(&network).parameters;
+        let (n, outputs) = (case.batch + 5, network.outputs());
+        let rows = rows_of(&case, n);
+        let mut truth = vec![f32::NAN; n * outputs];
+        network.scores(&parameters, &rows.batch(), &mut network.scratch(n), &mut truth);
+        let scoring = Scoring::new(&network, &parameters);
+        let by = |block: usize| {
+            let mut out = vec![f32::NAN; n * outputs];
+            let batch = MiniBatch { label: &[], weight: &[], ..rows.batch() };
+            scoring.scores(&parameters, &batch, &mut scoring.scratch(block), &mut out);
+            out
+        };
+        let found = by(n);
+        let name = format!("{:?} {}", case.spec, case.batch);
+        for (found, truth) in found.iter().zip(&truth) {
+            assert!((found - truth).abs() < 1e-5 * (1.0 + truth.abs()), "{name}: {found} {truth}");
+        }
+        for block in [1, 7, 64] {
+            assert!(by(block) == found, "{name} in blocks of {block}");
+        }
+    }
+}
