@@ -195,14 +195,16 @@ const WINDOW: usize = 16;
 
 /// Copies rows of `n` values of `from`, one after another.
 ///
-/// (Loops, since closures of iterators may be left out of what is compiled for wide vectors.)
+/// (Loops, since closures and pairs of iterators may be left out of what is compiled for wide vectors: to
+/// call them takes as long as to copy a row.)
 #[inline(always)]
 fn gather<T: Copy>(to: &mut [T], from: &[T], n: usize, rows: &[u32], ahead: Ahead<'_>) {
     match n {
         0 => {}
         1 => {
-            for (to, row) in to.iter_mut().zip(rows) {
-                *to = from[*row as usize];
+            let to = &mut to[..rows.len()];
+            for i in 0..rows.len() {
+                to[i] = from[rows[i] as usize];
             }
         }
         n if n == WINDOW => gather_windows::<T, 1>(to, from, n, rows, ahead),
@@ -229,10 +231,12 @@ fn gather_windows<T: Copy, const W: usize>(
     ahead: Ahead<'_>,
 ) {
     let stride = ahead.stride(rows.len().div_ceil(ROWS_A_LINE).max(1));
-    let groups = to.chunks_mut(ROWS_A_LINE * n).zip(rows.chunks(ROWS_A_LINE));
-    for (group, (to, rows)) in groups.enumerate() {
+    let mut rest = to;
+    for (group, rows) in rows.chunks(ROWS_A_LINE).enumerate() {
         ahead.fetch(group, stride);
-        for (to, row) in to.chunks_exact_mut(n).zip(rows) {
+        for row in rows {
+            let (to, after) = std::mem::take(&mut rest).split_at_mut(n);
+            rest = after;
             let start = *row as usize * n;
             let from = &from[start..start + n];
             for w in 0..W {

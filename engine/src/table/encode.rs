@@ -11,13 +11,14 @@ use gradlake_udfs::batch::{Rows, Width};
 use gradlake_udfs::encoder::{CodeMap, Column, Encoder, Values};
 use gradlake_udfs::kernels::rng::mix;
 use gradlake_udfs::model::Labels;
+use gradlake_udfs::shards::{Sequential, Shards};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::blocks::Blocks;
 use super::chunk::{EncodedChunk, fields, row_bytes};
 use super::chunks::Chunks;
+use super::dealing::{Dealing, Hand, Place};
 use super::parallel::in_order;
-use super::permutation::Permutation;
 use super::placement::{Placement, Sorter};
 use super::raw::{RawData, RawTable, Skipped, Subset};
 use super::selection::Selection;
@@ -134,7 +135,7 @@ impl EncodedTable {
         &self.skipped
     }
 
-    /// A hash of all rows in their order: a checkpoint belongs to the rows that it saw.
+    /// A hash of all rows in the order of the query: a checkpoint belongs to the rows that it saw.
     pub fn data_hash(&self) -> u64 {
         self.hash
     }
@@ -158,6 +159,11 @@ impl EncodedTable {
     pub fn epoch_order(&self, epoch: u64, seed: u64, shuffle: bool) -> EpochOrder {
         let rows = (0..self.chunks.len()).map(|chunk| self.chunks.chunk_rows(chunk));
         EpochOrder::new(rows, epoch, seed, shuffle)
+    }
+
+    /// Where what takes long runs.
+    pub fn shards(&self) -> &dyn Shards {
+        self.chunks.resources().map_or(&Sequential, Resources::shards)
     }
 
     /// Number of chunks.
@@ -193,7 +199,9 @@ struct Builder {
     width: Width,
     schema: SchemaRef,
     chunks: Chunks,
+    /// Of the rows in the order of the query, which with the seed says all of their order here.
     hash: u64,
+    blocks: u64,
 }
 
 impl Builder {
@@ -203,18 +211,19 @@ impl Builder {
             schema: Arc::new(Schema::new(fields(width))),
             chunks: Chunks::new(resources, "encoded training rows", ENCODED_SHARE),
             hash: 0,
+            blocks: 0,
         }
     }
 
     fn push(&mut self, rows: Rows) -> Result<()> {
-        let hash = hash(&rows);
-        self.push_hashed(rows, hash)
-    }
-
-    fn push_hashed(&mut self, rows: Rows, hash: u64) -> Result<()> {
-        self.hash = mix(self.hash, self.chunks.len() as u64, hash);
         let columns = EncodedChunk::from(rows).columns(self.width)?;
         self.chunks.push(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+    }
+
+    /// Takes note of the rows of a block, block after block.
+    fn note(&mut self, hash: u64) {
+        self.blocks += 1;
+        self.hash = mix(self.hash, self.blocks, hash);
     }
 }
 
@@ -228,10 +237,9 @@ fn hash(rows: &Rows) -> u64 {
     hash.digest()
 }
 
-/// Rows of a chunk: a power of two, so that a place says chunk and row by its bits.
+/// Rows of a chunk, about.
 fn chunk_rows(width: Width) -> usize {
-    let rows = (CHUNK_BYTES / row_bytes(width)).clamp(CHUNK_ROWS.0, CHUNK_ROWS.1);
-    1 << rows.ilog2()
+    (CHUNK_BYTES / row_bytes(width)).clamp(CHUNK_ROWS.0, CHUNK_ROWS.1)
 }
 
 /// The encoding of one side.
@@ -260,10 +268,12 @@ impl Job {
         let mut builder = Builder::new(width, &data.resources);
         let reservation = data.resources.reservation("encoding of training rows");
         let bytes = selection.rows() as usize * row_bytes(width);
+        let seed = self.shuffle.map(|seed| mix(seed, SHUFFLE, 0));
+        let dealing = Dealing::new(selection.rows(), chunk_rows(width), seed);
         if data.resources.try_reserve(&reservation, bytes, ENCODED_SHARE) {
-            self.encode_in_memory(&selection, &reservation, &mut builder)?;
+            self.encode_in_memory(&selection, &dealing, &reservation, &mut builder)?;
         } else {
-            self.encode_with_spilling(&selection, &mut builder)?;
+            self.encode_with_spilling(&selection, &dealing, &mut builder)?;
         }
         Ok(EncodedTable {
             width,
@@ -278,51 +288,57 @@ impl Job {
     fn encode_in_memory(
         &self,
         selection: &Selection,
+        dealing: &Dealing,
         reservation: &MemoryReservation,
         builder: &mut Builder,
     ) -> Result<()> {
         let width = self.encoder.width();
-        let placement = Placement::new(width, selection.rows(), chunk_rows(width));
+        let placement = Placement::new(width, dealing);
         self.for_each_block(
             selection,
+            dealing,
             |rows, places, sorter| {
                 placement.put(rows, places, sorter);
+                Ok(hash(rows))
+            },
+            |hash| {
+                builder.note(hash);
                 Ok(())
             },
-            |()| Ok(()),
         )?;
-        in_order(
-            &self.data.resources,
-            placement.len(),
-            || (),
-            |(), chunk| {
-                let rows = placement.take(chunk);
-                let hash = hash(&rows);
-                Ok((rows, hash))
-            },
-            |(rows, hash)| {
-                // The memory changes hands.
-                reservation.shrink((rows.len() * row_bytes(width)).min(reservation.size()));
-                builder.push_hashed(rows, hash)
-            },
-        )?;
+        for chunk in 0..placement.len() {
+            let rows = placement.take(chunk);
+            // The memory changes hands.
+            reservation.shrink((rows.len() * row_bytes(width)).min(reservation.size()));
+            builder.push(rows)?;
+        }
         Ok(())
     }
 
     /// The same chunks, of which no more than the memory limit allows are held at a time.
-    fn encode_with_spilling(&self, selection: &Selection, builder: &mut Builder) -> Result<()> {
+    fn encode_with_spilling(
+        &self,
+        selection: &Selection,
+        dealing: &Dealing,
+        builder: &mut Builder,
+    ) -> Result<()> {
         let width = self.encoder.width();
-        let chunk_rows = chunk_rows(width);
-        let owned =
-            |rows: &Rows, places: &[u64], _: &mut Sorter| Ok((rows.clone(), places.to_vec()));
+        let owned = |rows: &Rows, places: &[Place], _: &mut Sorter| {
+            Ok((rows.clone(), places.to_vec(), hash(rows)))
+        };
         if self.shuffle.is_some() {
             let resources = &self.data.resources;
-            let mut buckets = Buckets::new(width, selection.rows(), chunk_rows, resources);
-            self.for_each_block(selection, owned, |(rows, places)| buckets.push(&rows, &places))?;
+            let mut buckets = Buckets::new(width, selection.rows(), dealing, resources);
+            self.for_each_block(selection, dealing, owned, |(rows, places, hash)| {
+                builder.note(hash);
+                buckets.push(&rows, &places)
+            })?;
             return buckets.finish(|rows| builder.push(rows));
         }
+        let chunk_rows = if dealing.chunks() > 0 { dealing.rows_of(0) } else { 0 };
         let mut chunk = Rows::with_capacity(width, chunk_rows);
-        self.for_each_block(selection, owned, |(rows, _)| {
+        self.for_each_block(selection, dealing, owned, |(rows, _, hash)| {
+            builder.note(hash);
             for row in 0..rows.len() {
                 chunk.push(&rows, row, width);
                 if chunk.len() == chunk_rows {
@@ -340,12 +356,11 @@ impl Job {
     fn for_each_block<T: Send>(
         &self,
         selection: &Selection,
-        f: impl Fn(&Rows, &[u64], &mut Sorter) -> Result<T> + Sync,
+        dealing: &Dealing,
+        f: impl Fn(&Rows, &[Place], &mut Sorter) -> Result<T> + Sync,
         take: impl FnMut(T) -> Result<()> + Send,
     ) -> Result<()> {
         let data = &self.data;
-        let seed = self.shuffle.map(|seed| mix(seed, SHUFFLE, 0));
-        let permutation = Permutation::new(selection.rows(), seed);
         let maps = data
             .interners
             .iter()
@@ -355,12 +370,10 @@ impl Job {
             })
             .collect::<Result<Vec<Option<CodeMap>>>>()?;
         Blocks::new(data, &self.subset).in_order(
-            || (Rows::default(), vec![], Sorter::default()),
-            |(rows, places, sorter), first, block| {
+            || (Rows::default(), Hand::default(), vec![], Sorter::default()),
+            |(rows, hand, places, sorter), first, block| {
                 let (block, number) = selection.of(first, block)?;
-                places.clear();
-                places.resize(block.num_rows(), 0);
-                permutation.places(number, places);
+                dealing.places(number, block.num_rows(), hand, places);
                 self.encode(&block, &maps, rows)?;
                 f(rows, places, sorter)
             },

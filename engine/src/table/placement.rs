@@ -3,12 +3,16 @@
 use std::sync::{Mutex, PoisonError};
 
 use gradlake_udfs::batch::{Rows, Width};
+use gradlake_udfs::kernels::prefetch::Ahead;
 
-/// Chunks of one size (the last may be shorter) whose rows are put where they belong.
-pub(super) struct Placement {
+use super::dealing::{Dealing, Place, chunk_of, row_of};
+
+/// Chunks whose rows are put where they belong.
+pub(super) struct Placement<'a> {
     width: Width,
-    /// Rows of a chunk, a power of two.
-    chunk_rows: usize,
+    dealing: &'a Dealing,
+    /// Each without room until the first of its rows comes: fresh memory takes long, and each thread
+    /// finds some of it.
     chunks: Vec<Mutex<Rows>>,
 }
 
@@ -16,16 +20,14 @@ pub(super) struct Placement {
 #[derive(Default)]
 pub(super) struct Sorter {
     /// Where the rows of each chunk begin among `order`.
-    starts: Vec<usize>,
+    starts: Vec<u32>,
     order: Vec<u32>,
 }
 
-impl Placement {
-    pub(super) fn new(width: Width, rows: u64, chunk_rows: usize) -> Self {
-        let rows = rows as usize;
-        let chunk = |first: usize| Rows::zeros(width, chunk_rows.min(rows - first));
-        let firsts = (0..rows).step_by(chunk_rows);
-        Self { width, chunk_rows, chunks: firsts.map(|first| Mutex::new(chunk(first))).collect() }
+impl<'a> Placement<'a> {
+    pub(super) fn new(width: Width, dealing: &'a Dealing) -> Self {
+        let chunks = (0..dealing.chunks()).map(|_| Mutex::default()).collect();
+        Self { width, dealing, chunks }
     }
 
     /// Number of chunks.
@@ -33,21 +35,19 @@ impl Placement {
         self.chunks.len()
     }
 
-    /// Puts each row into its place.
-    pub(super) fn put(&self, rows: &Rows, places: &[u64], sorter: &mut Sorter) {
-        let shift = self.chunk_rows.trailing_zeros();
-        sorter.sort(places, shift, self.chunks.len());
+    /// Puts each row into its place. Those that go to the same chunk follow one another there.
+    pub(super) fn put(&self, rows: &Rows, places: &[Place], sorter: &mut Sorter) {
+        sorter.sort(places, self.chunks.len());
         let (starts, order) = (&sorter.starts, &sorter.order);
         for (chunk, (start, end)) in starts.iter().zip(&starts[1..]).enumerate() {
-            if start == end {
-                continue;
-            }
+            let order = &order[*start as usize..*end as usize];
+            let Some(first) = order.first() else { continue };
             let mut own = self.chunks[chunk].lock().unwrap_or_else(PoisonError::into_inner);
-            let pairs = order[*start..*end].iter().map(|row| {
-                let row = *row as usize;
-                (places[row] as usize & (self.chunk_rows - 1), row)
-            });
-            own.set(rows, pairs, self.width);
+            if own.is_empty() {
+                *own = Rows::zeros(self.width, self.dealing.rows_of(chunk));
+            }
+            let first = row_of(places[*first as usize]);
+            own.copy(first, &rows.batch(), order, self.width, Ahead::NONE);
         }
     }
 
@@ -59,12 +59,12 @@ impl Placement {
 }
 
 impl Sorter {
-    /// Counting sort of rows by `place >> shift`.
-    fn sort(&mut self, places: &[u64], shift: u32, chunks: usize) {
+    /// Counting sort of rows by chunk.
+    fn sort(&mut self, places: &[Place], chunks: usize) {
         self.starts.clear();
         self.starts.resize(chunks + 1, 0);
         for place in places {
-            self.starts[(place >> shift) as usize] += 1;
+            self.starts[chunk_of(*place)] += 1;
         }
         let mut sum = 0;
         for start in &mut self.starts {
@@ -74,15 +74,16 @@ impl Sorter {
         self.order.clear();
         self.order.resize(places.len(), 0);
         for (row, place) in places.iter().enumerate().rev() {
-            let start = &mut self.starts[(place >> shift) as usize];
+            let start = &mut self.starts[chunk_of(*place)];
             *start -= 1;
-            self.order[*start] = row as u32;
+            self.order[*start as usize] = row as u32;
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::dealing::Hand;
     use super::*;
 
     #[test]
@@ -90,30 +91,28 @@ mod tests {
         let width = Width { dense: 2, columns: 1, categories: 9 };
         let n = 37;
         let value = |row: usize| row as f32;
-        let rows = Rows {
-            dense: (0..n).flat_map(|row| [value(row), -value(row)]).collect(),
-            codes: (0..n as u32).collect(),
-            label: (0..n).map(value).collect(),
-            weight: vec![0.5; n],
+        let part = |rows: std::ops::Range<usize>| Rows {
+            dense: rows.clone().flat_map(|row| [value(row), -value(row)]).collect(),
+            codes: rows.clone().map(|row| row as u32).collect(),
+            label: rows.clone().map(value).collect(),
+            weight: vec![0.5; rows.len()],
         };
-        let places: Vec<u64> = (0..n as u64).map(|row| row * 10 % 37).collect();
-        let placement = Placement::new(width, n as u64, 8);
-        assert_eq!(placement.len(), 5);
-        let mut sorter = Sorter::default();
-        let part = |from: usize, to: usize| Rows {
-            dense: rows.dense[2 * from..2 * to].to_vec(),
-            codes: rows.codes[from..to].to_vec(),
-            label: rows.label[from..to].to_vec(),
-            weight: rows.weight[from..to].to_vec(),
-        };
-        placement.put(&part(0, 20), &places[..20], &mut sorter);
-        placement.put(&part(20, n), &places[20..], &mut sorter);
-        for (row, place) in places.iter().enumerate() {
-            let (chunk, at) = (*place as usize / 8, *place as usize % 8);
-            let own = placement.chunks[chunk].lock().unwrap();
-            assert_eq!(own.dense[2 * at..2 * at + 2], [value(row), -value(row)]);
-            assert_eq!((own.codes[at], own.label[at]), (row as u32, value(row)));
+        for seed in [None, Some(3)] {
+            let dealing = Dealing::new(n as u64, 8, seed);
+            let mut places = vec![];
+            dealing.places(0, n, &mut Hand::default(), &mut places);
+            let placement = Placement::new(width, &dealing);
+            assert_eq!(placement.len(), 5);
+            let mut sorter = Sorter::default();
+            placement.put(&part(0..20), &places[..20], &mut sorter);
+            placement.put(&part(20..n), &places[20..], &mut sorter);
+            for (row, place) in places.iter().enumerate() {
+                let own = placement.chunks[chunk_of(*place)].lock().unwrap();
+                let at = row_of(*place);
+                assert_eq!(own.dense[2 * at..2 * at + 2], [value(row), -value(row)]);
+                assert_eq!((own.codes[at], own.label[at]), (row as u32, value(row)));
+            }
+            assert_eq!(placement.take(4).len(), dealing.rows_of(4));
         }
-        assert_eq!(placement.take(4).len(), 5);
     }
 }

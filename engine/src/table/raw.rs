@@ -136,9 +136,13 @@ impl RawTable {
         Ok(())
     }
 
-    /// Lets go of the rows, when nothing will be asked of them any more.
+    /// Lets go of the rows, when nothing will be asked of them any more; of many on a thread of its own, as
+    /// it takes long to give back what they are made of.
     pub fn release(&mut self) {
-        self.data = None;
+        let data = self.data.take();
+        if self.rows > SMALL_ROWS {
+            tokio::task::spawn_blocking(move || drop(data));
+        }
     }
 
     pub(super) fn data(&self) -> Result<Arc<RawData>> {

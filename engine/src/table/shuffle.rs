@@ -1,4 +1,4 @@
-//! A shuffle beyond the memory limit: rows are dealt into buckets of neighbouring places as they come,
+//! A shuffle beyond the memory limit: rows are dealt into buckets of neighbouring chunks as they come,
 //! buckets are spilled when memory runs out, and then each is put in order alone.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,8 @@ use gradlake_udfs::batch::{Rows, Width};
 
 use super::Resources;
 use super::chunk::{EncodedChunk, fields, row_bytes};
-use super::spill::{Place, SpillLog};
+use super::dealing::{Dealing, Place, chunk_of, row_of};
+use super::spill::{self, SpillLog};
 
 /// Share of the memory limit up to which rows wait in buckets, which may hold twice what they need.
 const SHUFFLE_SHARE: f64 = 0.5;
@@ -21,41 +22,44 @@ const BUCKET_BYTES: u64 = 16 << 20;
 /// Buckets at most.
 const MAX_BUCKETS: u64 = 4096;
 
-/// Rows by neighbouring places.
-pub(super) struct Buckets {
+/// Rows by neighbouring chunks.
+pub(super) struct Buckets<'a> {
     width: Width,
     schema: SchemaRef,
-    rows: u64,
-    chunk_rows: usize,
+    dealing: &'a Dealing,
     /// Chunks of a bucket.
     chunks: usize,
-    buckets: Vec<(Rows, Vec<u64>)>,
-    spilled: BTreeMap<usize, Vec<Place>>,
+    buckets: Vec<(Rows, Vec<Place>)>,
+    spilled: BTreeMap<usize, Vec<spill::Place>>,
     log: Option<SpillLog>,
     resources: Resources,
     reservation: MemoryReservation,
 }
 
-impl Buckets {
-    /// For `rows` rows, which end in chunks of `chunk_rows`.
-    pub(super) fn new(width: Width, rows: u64, chunk_rows: usize, resources: &Resources) -> Self {
+impl<'a> Buckets<'a> {
+    /// For the `rows` rows of a dealing.
+    pub(super) fn new(
+        width: Width,
+        rows: u64,
+        dealing: &'a Dealing,
+        resources: &Resources,
+    ) -> Self {
         let bytes = rows * (row_bytes(width) as u64 + 8);
-        let wanted = (bytes / BUCKET_BYTES).clamp(1, MAX_BUCKETS);
-        let chunks = rows.div_ceil(chunk_rows as u64);
-        let per_bucket = chunks.div_ceil(wanted).max(1);
-        let count = chunks.div_ceil(per_bucket) as usize;
+        let wanted = (bytes / BUCKET_BYTES).clamp(1, MAX_BUCKETS) as usize;
+        let per_bucket = dealing.chunks().div_ceil(wanted).max(1);
+        let count = dealing.chunks().div_ceil(per_bucket);
+        let bucket_rows = (rows as usize).div_ceil(count.max(1));
         // No more than fits before buckets are spilled: room that is touched a little costs whole
         // (huge) pages of every bucket.
         let room = resources.room(SHUFFLE_SHARE) / (row_bytes(width) + 8) / count.max(1);
-        let capacity = room.min(per_bucket as usize * chunk_rows);
+        let capacity = room.min(bucket_rows);
         let mut fields = fields(width);
         fields.push(Field::new("place", DataType::UInt64, false));
         Self {
             width,
             schema: Arc::new(Schema::new(fields)),
-            rows,
-            chunk_rows,
-            chunks: per_bucket as usize,
+            dealing,
+            chunks: per_bucket,
             buckets: (0..count)
                 .map(|_| (Rows::with_capacity(width, capacity), Vec::with_capacity(capacity)))
                 .collect(),
@@ -67,24 +71,19 @@ impl Buckets {
     }
 
     /// Takes rows and their places, spilling what is there if there is no room.
-    pub(super) fn push(&mut self, from: &Rows, places: &[u64]) -> Result<()> {
+    pub(super) fn push(&mut self, from: &Rows, places: &[Place]) -> Result<()> {
         let bytes = places.len() * (row_bytes(self.width) + 8);
         if !self.resources.try_reserve(&self.reservation, bytes, SHUFFLE_SHARE) {
             self.spill()?;
             self.reservation.resize(0);
             self.resources.reserve(&self.reservation, bytes, "shuffling the training rows")?;
         }
-        let bucket_rows = self.bucket_rows() as u64;
         for (row, place) in places.iter().enumerate() {
-            let (rows, own) = &mut self.buckets[(place / bucket_rows) as usize];
+            let (rows, own) = &mut self.buckets[chunk_of(*place) / self.chunks];
             rows.push(from, row, self.width);
             own.push(*place);
         }
         Ok(())
-    }
-
-    fn bucket_rows(&self) -> usize {
-        self.chunks * self.chunk_rows
     }
 
     fn spill(&mut self) -> Result<()> {
@@ -111,17 +110,15 @@ impl Buckets {
     pub(super) fn finish(mut self, mut f: impl FnMut(Rows) -> Result<()>) -> Result<()> {
         for index in 0..self.buckets.len() {
             self.resources.check_interrupt()?;
-            let first = index * self.bucket_rows();
-            let end = (first + self.bucket_rows()).min(self.rows as usize);
+            let first = index * self.chunks;
+            let end = (first + self.chunks).min(self.dealing.chunks());
             let mut chunks: Vec<Rows> = (first..end)
-                .step_by(self.chunk_rows)
-                .map(|at| Rows::zeros(self.width, self.chunk_rows.min(end - at)))
+                .map(|chunk| Rows::zeros(self.width, self.dealing.rows_of(chunk)))
                 .collect();
-            let mut put = |rows: &Rows, places: &[u64]| {
+            let mut put = |rows: &Rows, places: &[Place]| {
                 for (row, place) in places.iter().enumerate() {
-                    let at = *place as usize - first;
-                    let pair = (at % self.chunk_rows, row);
-                    chunks[at / self.chunk_rows].set(rows, std::iter::once(pair), self.width);
+                    let pair = (row_of(*place), row);
+                    chunks[chunk_of(*place) - first].set(rows, std::iter::once(pair), self.width);
                 }
             };
             for place in self.spilled.get(&index).into_iter().flatten() {

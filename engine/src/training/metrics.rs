@@ -41,14 +41,14 @@ pub async fn measure(
     Ok(metrics.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
 }
 
-/// Calls `add` with the raw outputs, label and weight of every row and what `sums` made for its chunk,
-/// on all cores, and `take` with that of each chunk, in order.
+/// Calls `add` with raw outputs `[rows, outputs]`, labels and weights of some rows and what `sums` made for
+/// their chunk, on all cores, and `take` with that of each chunk, in order.
 fn for_each_chunk<T: Send>(
     network: &Network,
     parameters: &[f32],
     table: &EncodedTable,
     sums: impl Fn() -> T + Sync,
-    add: impl Fn(&mut T, &[f32], f32, f32) + Sync,
+    add: impl Fn(&mut T, &[f32], &[f32], &[f32]) + Sync,
     mut take: impl FnMut(T) + Send,
 ) -> Result<()> {
     let width: Width = network.width();
@@ -62,8 +62,7 @@ fn for_each_chunk<T: Send>(
             for start in (0..rows.rows).step_by(BLOCK) {
                 let block = rows.slice(start, rows.rows.min(start + BLOCK), width);
                 scoring.scores(parameters, &block, scratch, z);
-                let each = z.chunks_exact(outputs).zip(block.label).zip(block.weight);
-                each.for_each(|((z, label), weight)| add(&mut own, z, *label, *weight));
+                add(&mut own, &z[..block.rows * outputs], block.label, block.weight);
             }
             Ok(own)
         },
@@ -87,6 +86,9 @@ struct ClassSums {
     cells: [[(u64, f64); 2]; 2],
     /// The probabilities of the row in hand.
     p: Vec<f64>,
+    /// Weights and losses of the rows in hand.
+    weights: Vec<f64>,
+    losses: Vec<f64>,
 }
 
 impl ClassSums {
@@ -108,7 +110,7 @@ impl ClassSums {
             }
         }
         self.log_loss.merge(&other.log_loss);
-        self.rankings.iter_mut().zip(&other.rankings).for_each(|(own, more)| own.merge(more));
+        self.rankings.iter_mut().zip(other.rankings).for_each(|(own, more)| own.merge(more));
     }
 }
 
@@ -132,30 +134,44 @@ fn of_classes(
         ..ClassSums::default()
     };
     let mut all = empty();
-    let add = |sums: &mut ClassSums, z: &[f32], label: f32, weight: f32| {
-        let class = label as u32;
-        // Row weights alone count for metrics; what classes weigh is for learning.
-        let own = table.class_weights().get(class as usize).copied().unwrap_or(1.0);
-        let weight = if own > 0.0 { f64::from(weight) / own } else { 0.0 };
-        if is_binary {
-            sums.add_binary(class, z[0], weight);
-        } else {
-            let best = z.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-            sums.confusion.add(class, best.map_or(0, |(i, _)| i as u32), weight);
-        }
+    // Row weights alone count for metrics; what classes weigh is for learning.
+    let weight_of = |label: f32, weight: f32| {
+        let own = table.class_weights().get(label as usize).copied().unwrap_or(1.0);
+        if own > 0.0 { f64::from(weight) / own } else { 0.0 }
+    };
+    let add_row = |sums: &mut ClassSums, z: &[f32], class: u32, weight: f64| {
+        let best = z.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+        sums.confusion.add(class, best.map_or(0, |(i, _)| i as u32), weight);
         if probabilistic {
             probabilities(loss, z, z.len(), &mut sums.p);
             sums.log_loss.add(sums.p[class as usize], weight);
-            if !is_binary {
-                for (i, ranking) in sums.rankings.iter_mut().enumerate() {
-                    ranking.add(sums.p[i], class as usize == i, weight);
-                }
+            for (i, ranking) in sums.rankings.iter_mut().enumerate() {
+                ranking.add(sums.p[i], class as usize == i, weight);
             }
+        }
+    };
+    let add = |sums: &mut ClassSums, z: &[f32], label: &[f32], weight: &[f32]| {
+        let rows = label.iter().zip(weight).map(|(label, weight)| (*label, *weight));
+        if !is_binary {
+            for (z, (label, weight)) in z.chunks_exact(network.outputs()).zip(rows) {
+                add_row(sums, z, label as u32, weight_of(label, weight));
+            }
+            return;
+        }
+        sums.weights.clear();
+        sums.weights.extend(rows.map(|(label, weight)| weight_of(label, weight)));
+        for i in 0..z.len() {
+            sums.add_binary(label[i] as u32, z[i], sums.weights[i]);
+        }
+        if probabilistic {
+            sums.losses.resize(z.len(), 0.0);
+            sums.log_loss.add_logits(z, label, &sums.weights, &mut sums.losses);
         }
     };
     for_each_chunk(network, parameters, table, empty, add, |own| all.merge(own))?;
     let ClassSums { confusion, log_loss, rankings, .. } = all;
-    let aucs: Vec<f64> = rankings.into_iter().filter_map(Ranking::roc_auc).collect();
+    let aucs: Vec<f64> =
+        rankings.into_iter().filter_map(|ranking| ranking.roc_auc_on(table.shards())).collect();
     let auc = (!aucs.is_empty()).then(|| aucs.iter().sum::<f64>() / aucs.len() as f64);
     Ok(vec![
         ("precision", confusion.precision()),
@@ -175,10 +191,12 @@ fn of_numbers(
     table: &EncodedTable,
 ) -> Result<Metrics> {
     let mut residuals = Residuals::default();
-    let add = |own: &mut Residuals, z: &[f32], label: f32, weight: f32| {
-        let z = f64::from(z[0]);
-        let prediction = if loss == Loss::Poisson { z.exp() } else { z * stddev + mean };
-        own.add(f64::from(label) * stddev + mean, prediction, f64::from(weight));
+    let add = |own: &mut Residuals, z: &[f32], label: &[f32], weight: &[f32]| {
+        for ((z, label), weight) in z.iter().zip(label).zip(weight) {
+            let z = f64::from(*z);
+            let prediction = if loss == Loss::Poisson { z.exp() } else { z * stddev + mean };
+            own.add(f64::from(*label) * stddev + mean, prediction, f64::from(*weight));
+        }
     };
     for_each_chunk(network, parameters, table, Residuals::default, add, |own| {
         residuals.merge(&own);

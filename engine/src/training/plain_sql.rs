@@ -142,6 +142,18 @@ async fn the_aggregate_in_plain_sql_is_a_round_of_train() {
         assert_eq!(state.steps, trained.steps, "{how}");
         assert_eq!(state.rows, 1500, "{how}");
 
+        // Rows in the order of another epoch are the values of dictionaries: their rounds, too, are what
+        // the replicas give without a plan.
+        let order = table.epoch_order(1, request.options.seed, true);
+        let rows = table.slice(&order, 100, 1400, replicas);
+        let context = engine.context();
+        context.register_table("later", rows.provider().unwrap()).unwrap();
+        context.sql(ordered).await.unwrap().collect().await.unwrap();
+        let batches = context.sql(&sql.replace("encoded", "later")).await.unwrap();
+        let batches = batches.collect().await.unwrap();
+        let bytes = batches[0].column(0).as_binary::<i64>().value(0);
+        assert!(bytes == rows.run(round.as_ref()).unwrap(), "{how}");
+
         // A round that nobody registered is no round: nothing starts cold.
         let unknown = sql.replace("m/1/0", "m/1/1");
         let error = context.sql(&unknown).await.unwrap().collect().await.unwrap_err();

@@ -17,6 +17,8 @@ use super::bytes::{Reader, Writer};
 use super::check_batch;
 use super::moments::{BLOCK, Block, Moments, add};
 use crate::batch::{MiniBatch, NO_CATEGORY, Width};
+use crate::kernels::double::{exp_of_negative, ln_1p_of_unit};
+use crate::kernels::math::vectorized;
 
 const TAG: [u8; 4] = *b"GLNS";
 const VERSION: u32 = 1;
@@ -202,10 +204,15 @@ impl NewtonSum {
         h.resize(BLOCK, 0.0);
         block.reset(part.rows, d + 1);
         let Some(reference) = &self.reference else { return };
-        for row in 0..part.rows {
-            let values = &part.dense[row * d..(row + 1) * d];
-            block.fill(row, values, reference, part.weight[row])[0] = 1.0;
-        }
+        vectorized(
+            #[inline(always)]
+            || {
+                for row in 0..part.rows {
+                    let values = &part.dense[row * d..(row + 1) * d];
+                    block.fill(row, values, reference, part.weight[row])[0] = 1.0;
+                }
+            },
+        );
         matmul(
             MatMut::from_column_major_slice_mut(
                 &mut scores[..part.rows * outputs],
@@ -231,6 +238,9 @@ impl NewtonSum {
     /// Turns scores into probabilities, fills the residuals, and adds loss and weight.
     fn differentiate(&mut self, part: &MiniBatch) {
         let outputs = self.outputs;
+        if outputs == 1 {
+            return self.differentiate_one(part);
+        }
         let rows = self.scratch.scores.chunks_exact_mut(outputs);
         let rows = rows.zip(self.scratch.residuals.chunks_exact_mut(outputs));
         let targets = part.label.iter().zip(part.weight);
@@ -242,15 +252,46 @@ impl NewtonSum {
             }
             let weight = f64::from(weight);
             let class = label as usize;
-            let (loss, right) = if outputs == 1 { logistic(z, class) } else { softmax(z, class) };
+            let (loss, right) = softmax(z, class);
             self.loss += weight * loss;
             self.weight += weight;
             self.wrong += u64::from(!right);
             for (k, (residual, p)) in residual.iter_mut().zip(&*z).enumerate() {
-                let target = if outputs == 1 { class == 1 } else { class == k };
-                *residual = weight * (p - f64::from(u8::from(target)));
+                *residual = weight * (p - f64::from(u8::from(class == k)));
             }
         }
+    }
+
+    /// The same of one output, all rows at a time: the probability of class 1, and the loss
+    /// `log(1 + exp(z)) - y z`.
+    fn differentiate_one(&mut self, part: &MiniBatch) {
+        let n = part.rows;
+        let Scratch { scores, residuals, h, .. } = &mut self.scratch;
+        let (z, residual, loss) = (&mut scores[..n], &mut residuals[..n], &mut h[..n]);
+        let (label, weight) = (&part.label[..n], &part.weight[..n]);
+        let mut wrong = 0;
+        vectorized(
+            #[inline(always)]
+            || {
+                for i in 0..n {
+                    let (own, is_one) = (f64::from(weight[i]), label[i] > 0.5);
+                    let score = if own == 0.0 { 0.0 } else { z[i] };
+                    let margin = if is_one { score } else { -score };
+                    let small = exp_of_negative(-score.abs());
+                    let large = 1.0 / (1.0 + small);
+                    let p = if score >= 0.0 { large } else { small * large };
+                    let below = if margin < 0.0 { -margin } else { 0.0 };
+                    loss[i] = own * (ln_1p_of_unit(small) + below);
+                    residual[i] = own * (p - if is_one { 1.0 } else { 0.0 });
+                    let is_right = margin > 0.0;
+                    wrong += u64::from((own != 0.0) & !is_right);
+                    z[i] = if own == 0.0 { 0.0 } else { p };
+                }
+            },
+        );
+        self.wrong += wrong;
+        self.loss += loss.iter().sum::<f64>();
+        self.weight += weight.iter().map(|weight| f64::from(*weight)).sum::<f64>();
     }
 
     fn add_gradient(&mut self, part: &MiniBatch) {
@@ -453,16 +494,6 @@ impl NewtonSum {
 enum Place {
     Dense(usize),
     Category(usize),
-}
-
-/// `z` becomes the probability of class 1; the loss `log(1 + exp(z)) - y z`, and whether the sign
-/// is right.
-fn logistic(z: &mut [f64], class: usize) -> (f64, bool) {
-    let score = z[0];
-    let margin = if class == 1 { score } else { -score };
-    let small = (-score.abs()).exp();
-    z[0] = if score >= 0.0 { 1.0 / (1.0 + small) } else { small / (1.0 + small) };
-    (small.ln_1p() + (-margin).max(0.0), margin > 0.0)
 }
 
 /// `z` becomes the probabilities; the loss `log sum exp(z) - z_y`, and whether class `y` is strictly

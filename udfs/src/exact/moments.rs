@@ -18,6 +18,7 @@ use faer::linalg::matmul::triangular::{BlockStructure, matmul};
 use faer::{Accum, MatMut, MatRef, Par};
 
 use crate::batch::NO_CATEGORY;
+use crate::kernels::math::vectorized;
 
 /// Rows of a block: the depth of a matrix product. Two blocks of 100 columns fill 400 KB.
 pub(super) const BLOCK: usize = 256;
@@ -48,6 +49,7 @@ impl Block {
 
     /// Fills row `row` with `dense - reference`; rows without weight become 0, whatever they hold.
     /// Returns the columns after the dense numbers, for the caller to fill (0 at first).
+    #[inline(always)]
     pub(super) fn fill(
         &mut self,
         row: usize,
@@ -122,10 +124,19 @@ impl Moments {
     pub(super) fn add_block(&mut self, block: &mut Block, codes: &[u32], h: &[f64]) {
         let columns = self.columns;
         let used = block.rows * columns;
-        let rows = block.values[..used].chunks_exact(columns);
-        for ((scaled, values), h) in block.scaled.chunks_exact_mut(columns).zip(rows).zip(h) {
-            scaled.iter_mut().zip(values).for_each(|(scaled, value)| *scaled = h * value);
-        }
+        let (values, scaled) = (&block.values[..used], &mut block.scaled[..used]);
+        vectorized(
+            #[inline(always)]
+            || {
+                for (row, h) in h.iter().enumerate().take(block.rows) {
+                    let own = row * columns..(row + 1) * columns;
+                    let (scaled, values) = (&mut scaled[own.clone()], &values[own]);
+                    for i in 0..columns {
+                        scaled[i] = h * values[i];
+                    }
+                }
+            },
+        );
         matmul(
             MatMut::from_column_major_slice_mut(&mut self.dense, columns, columns),
             BlockStructure::TriangularLower,

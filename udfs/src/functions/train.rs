@@ -328,7 +328,7 @@ impl TrainAccumulator {
 
     /// The replica with this index, which ends the one before.
     fn replica(&mut self, index: u32) -> Result<&mut dyn Replica> {
-        if !self.replica.as_ref().is_some_and(|(current, _)| *current == index) {
+        if self.replica.as_ref().is_none_or(|(current, _)| *current != index) {
             self.settle_replica()?;
             self.replica = Some((index, self.round.replica(index)?));
         }

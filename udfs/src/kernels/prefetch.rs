@@ -75,7 +75,7 @@ mod tests {
         assert_eq!(parts, values);
         for steps in [1, 3, 16, 1000] {
             let stride = ahead.stride(steps);
-            assert!(stride % LINE == 0 && steps * stride >= values.len());
+            assert!(stride.is_multiple_of(LINE) && steps * stride >= values.len());
             (0..steps).for_each(|step| ahead.fetch(step, stride));
         }
         assert_eq!(Ahead::NONE.stride(7), 0);

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::kernels::double::{exp_of_negative, ln_1p_of_unit};
+use crate::kernels::math::vectorized;
+
 /// Weights of rows by (class, predicted class).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Confusion {
@@ -114,6 +117,9 @@ pub struct LogLoss {
     pub weight: f64,
 }
 
+/// `-ln` of the epsilon of float64.
+const MAX_LOSS: f64 = 52.0 * std::f64::consts::LN_2;
+
 impl LogLoss {
     /// Takes in a row whose class was given this probability. As in scikit-learn, a probability
     /// counts as at least the epsilon of float64, and at most 1 minus that.
@@ -121,6 +127,29 @@ impl LogLoss {
         let p = probability.clamp(f64::EPSILON, 1.0 - f64::EPSILON);
         self.loss -= weight * p.ln();
         self.weight += weight;
+    }
+
+    /// Takes in rows of two classes: logits, labels and weights. With `losses` as working memory of as many.
+    pub fn add_logits(&mut self, z: &[f32], label: &[f32], weight: &[f64], losses: &mut [f64]) {
+        let rows = z.iter().zip(label).zip(losses.iter_mut());
+        vectorized(
+            #[inline(always)]
+            || {
+                for ((z, label), loss) in rows {
+                    let z = f64::from(*z);
+                    let margin = if *label > 0.5 { z } else { -z };
+                    let wrong = if margin < 0.0 { -margin } else { 0.0 };
+                    let own = wrong + ln_1p_of_unit(exp_of_negative(-margin.abs()));
+                    // What the bounds of the probability come to.
+                    let own = if own < f64::EPSILON { f64::EPSILON } else { own };
+                    *loss = if own > MAX_LOSS { MAX_LOSS } else { own };
+                }
+            },
+        );
+        for (loss, weight) in losses.iter().zip(weight).take(z.len()) {
+            self.loss += weight * loss;
+            self.weight += weight;
+        }
     }
 
     /// Takes in the rows of another.
@@ -138,6 +167,7 @@ impl LogLoss {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::learner::{Loss, probabilities};
 
     fn confusion(rows: &[(u32, u32, f64)]) -> Confusion {
         let mut confusion = Confusion::default();
@@ -186,5 +216,31 @@ mod tests {
         loss.add(0.0, 1.0);
         // sklearn.metrics.log_loss([1, 1], [.5, 0], sample_weight=[2, 1], labels=[0, 1])
         assert!((loss.mean().unwrap() - 12.476_649_250_079).abs() < 1e-6, "{:?}", loss.mean());
+    }
+
+    #[test]
+    fn losses_of_logits_are_those_of_their_probabilities() {
+        let z: Vec<f32> = (-4000..=4000).map(|i| i as f32 / 50.0).collect();
+        let label: Vec<f32> = (0..z.len()).map(|i| (i % 2) as f32).collect();
+        let weight: Vec<f64> = (0..z.len()).map(|i| 0.5 + (i % 7) as f64).collect();
+        let (mut found, mut truth) = (LogLoss::default(), LogLoss::default());
+        found.add_logits(&z, &label, &weight, &mut vec![0.0; z.len()]);
+        let mut p = vec![0.0; 2 * z.len()];
+        probabilities(Loss::Logistic, &z, 1, &mut p);
+        for (row, (label, weight)) in label.iter().zip(&weight).enumerate() {
+            truth.add(p[2 * row + *label as usize], *weight);
+            let mut own = LogLoss::default();
+            own.add_logits(&z[row..=row], &[*label], &[1.0], &mut [0.0]);
+            let loss = -p[2 * row + *label as usize].clamp(f64::EPSILON, 1.0 - f64::EPSILON).ln();
+            assert!(
+                (own.loss - loss).abs() <= 4e-16 * (1.0 + loss),
+                "{}: {} {loss}",
+                z[row],
+                own.loss
+            );
+        }
+        assert!(
+            (found.loss - truth.loss).abs() < 1e-12 * truth.loss && found.weight == truth.weight
+        );
     }
 }

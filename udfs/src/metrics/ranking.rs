@@ -1,5 +1,9 @@
 //! The area under the ROC curve.
 
+use std::sync::{Mutex, PoisonError};
+
+use crate::shards::{Sequential, Shards};
+
 /// Rows from which on a radix sort is faster than one by comparisons.
 const RADIX_ROWS: usize = 1 << 14;
 /// Bits of a digit of the radix sort.
@@ -9,8 +13,8 @@ const DIGIT: u32 = 11;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ranking {
     /// Rows whose score and weight are float32, from the upper bits: the score as a number in the same
-    /// order, the weight, whether the class is positive.
-    packed: Vec<u64>,
+    /// order, the weight, whether the class is positive. In pieces, which merging only hands on.
+    packed: Vec<Vec<u64>>,
     /// The others: score, weight, whether the class is positive.
     rows: Vec<(f64, f64, bool)>,
 }
@@ -22,32 +26,41 @@ impl Ranking {
         let is_exact = f64::from(narrow) == score && f64::from(light) == weight;
         if is_exact && light.is_sign_positive() {
             let upper = u64::from(ordered_bits(narrow)) << 32;
-            self.packed.push(upper | u64::from(light.to_bits()) << 1 | u64::from(positive));
+            let row = upper | u64::from(light.to_bits()) << 1 | u64::from(positive);
+            match self.packed.last_mut() {
+                Some(piece) => piece.push(row),
+                None => self.packed.push(vec![row]),
+            }
         } else {
             self.rows.push((score, weight, positive));
         }
     }
 
     /// Takes in the rows of another.
-    pub fn merge(&mut self, other: &Self) {
-        self.packed.extend_from_slice(&other.packed);
-        self.rows.extend_from_slice(&other.rows);
+    pub fn merge(&mut self, other: Self) {
+        self.packed.extend(other.packed);
+        self.rows.extend(other.rows);
     }
 
     /// The probability that a positive row has a higher score than a negative one, ties counted
     /// half; None where one of the two does not occur. Sorts.
-    pub fn roc_auc(mut self) -> Option<f64> {
+    pub fn roc_auc(self) -> Option<f64> {
+        self.roc_auc_on(&Sequential)
+    }
+
+    /// The same on many cores.
+    pub fn roc_auc_on(mut self, shards: &dyn Shards) -> Option<f64> {
         let mut area = Area::default();
-        if self.rows.is_empty() {
-            sort_by_upper_half(&mut self.packed);
-            for ties in self.packed.chunk_by(|a, b| a >> 32 == b >> 32) {
-                area.add(ties.iter().map(|row| {
-                    let (_, weight, positive) = unpack(*row);
-                    (weight, positive)
-                }));
-            }
+        let packed = self.packed.iter().flatten();
+        let n = self.packed.iter().map(Vec::len).sum();
+        if self.rows.is_empty() && n >= RADIX_ROWS {
+            area = area_of_parts(packed, n, shards);
+        } else if self.rows.is_empty() {
+            let mut packed: Vec<u64> = packed.copied().collect();
+            packed.sort_unstable();
+            area = Area::of(&packed);
         } else {
-            self.rows.extend(self.packed.iter().map(|row| unpack(*row)));
+            self.rows.extend(self.packed.iter().flatten().map(|row| unpack(*row)));
             self.rows.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
             for ties in self.rows.chunk_by(|a, b| a.0 == b.0) {
                 area.add(ties.iter().map(|(_, weight, positive)| (*weight, *positive)));
@@ -66,6 +79,25 @@ struct Area {
 }
 
 impl Area {
+    /// Of rows in the order of their scores.
+    fn of(packed: &[u64]) -> Self {
+        let mut area = Self::default();
+        for ties in packed.chunk_by(|a, b| a >> 32 == b >> 32) {
+            area.add(ties.iter().map(|row| {
+                let (_, weight, positive) = unpack(*row);
+                (weight, positive)
+            }));
+        }
+        area
+    }
+
+    /// Takes in the area of rows with higher scores.
+    fn append(&mut self, higher: &Self) {
+        self.won += higher.won + higher.positives * self.negatives;
+        self.positives += higher.positives;
+        self.negatives += higher.negatives;
+    }
+
     /// Takes in the rows of the next higher score: weight, whether the class is positive.
     fn add(&mut self, ties: impl Iterator<Item = (f64, bool)>) {
         let (mut p, mut n) = (0.0, 0.0);
@@ -95,29 +127,63 @@ fn unpack(row: u64) -> (f64, f64, bool) {
     (f64::from(score), f64::from(weight), row & 1 == 1)
 }
 
-/// Sorts by the upper 32 bits: digit by digit from the lowest, where there are many.
-fn sort_by_upper_half(rows: &mut Vec<u64>) {
-    if rows.len() < RADIX_ROWS {
+/// The area of rows in any order: they are dealt by the first digit of their scores into parts, each of
+/// which is sorted alone.
+fn area_of_parts<'a>(
+    rows: impl Iterator<Item = &'a u64> + Clone,
+    n: usize,
+    shards: &dyn Shards,
+) -> Area {
+    let mut dealt = vec![0; n];
+    let mut starts = deal(rows, &mut dealt, 64 - DIGIT);
+    starts.push(n);
+    let mut rest = dealt.as_mut_slice();
+    let mut parts = vec![];
+    for pair in starts.windows(2).filter(|pair| pair[0] < pair[1]) {
+        let (part, after) = std::mem::take(&mut rest).split_at_mut(pair[1] - pair[0]);
+        rest = after;
+        parts.push(Mutex::new((part, Area::default())));
+    }
+    shards.run(parts.len(), &|i| {
+        let (part, area) = &mut *parts[i].lock().unwrap_or_else(PoisonError::into_inner);
+        sort_by_lower_digits(part);
+        *area = Area::of(part);
+    });
+    let mut all = Area::default();
+    for part in parts {
+        all.append(&part.into_inner().unwrap_or_else(PoisonError::into_inner).1);
+    }
+    all
+}
+
+/// Writes rows to `to` in the order of their digit at `shift`, equal ones as they come, and returns where
+/// those of each digit begin.
+fn deal<'a>(rows: impl Iterator<Item = &'a u64> + Clone, to: &mut [u64], shift: u32) -> Vec<usize> {
+    let digit = |row: u64| (row >> shift) as usize & ((1 << DIGIT) - 1);
+    let mut starts = vec![0usize; 1 << DIGIT];
+    rows.clone().for_each(|row| starts[digit(*row)] += 1);
+    let mut sum = 0;
+    for start in &mut starts {
+        sum += std::mem::replace(start, sum);
+    }
+    let mut next = starts.clone();
+    rows.for_each(|row| {
+        let next = &mut next[digit(*row)];
+        to[*next] = *row;
+        *next += 1;
+    });
+    starts
+}
+
+/// Sorts rows whose scores have the same first digit by the other 21 bits.
+fn sort_by_lower_digits(rows: &mut [u64]) {
+    if rows.len() < RADIX_ROWS / 16 {
         return rows.sort_unstable();
     }
     let mut other = vec![0; rows.len()];
-    for shift in [32, 32 + DIGIT, 32 + 2 * DIGIT] {
-        let digit = |row: u64| (row >> shift) as usize & ((1 << DIGIT) - 1);
-        let mut starts = [0usize; 1 << DIGIT];
-        for row in rows.iter() {
-            starts[digit(*row)] += 1;
-        }
-        let mut sum = 0;
-        for start in &mut starts {
-            sum += std::mem::replace(start, sum);
-        }
-        for row in rows.iter() {
-            let start = &mut starts[digit(*row)];
-            other[*start] = *row;
-            *start += 1;
-        }
-        std::mem::swap(rows, &mut other);
-    }
+    // (The lower digit begins a bit below the score.)
+    deal(rows.iter(), &mut other, 31);
+    deal(other.iter(), rows, 31 + DIGIT);
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ mod exact;
 mod loss;
 #[cfg(test)]
 mod oracle;
+#[cfg(test)]
+mod ordered;
 mod sgd;
 mod stepper;
 #[cfg(test)]

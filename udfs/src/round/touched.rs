@@ -14,7 +14,7 @@ use crate::state::State;
 const WIDTH: Width = Width { dense: 3, columns: 2, categories: 120 };
 const BATCH: usize = 6;
 
-fn descent(hidden: &[usize], optimizer: Optimizer, shards: usize) -> Descent {
+pub(super) fn descent(hidden: &[usize], optimizer: Optimizer, shards: usize) -> Descent {
     let spec = NetworkSpec {
         hidden: hidden.to_vec(),
         activation: Activation::Tanh,
@@ -42,7 +42,7 @@ fn descent(hidden: &[usize], optimizer: Optimizer, shards: usize) -> Descent {
 }
 
 /// Rows in which some categories are common, some rare and some unknown.
-fn rows_of(rows: usize) -> Rows {
+pub(super) fn rows_of(rows: usize) -> Rows {
     let code = |i: u64| match unit(mix(1, 1, i)) {
         u if u < 0.1 => NO_CATEGORY,
         u => (i % 2) as u32 * 60 + ((u * u * u) * 60.0) as u32,
@@ -90,7 +90,7 @@ fn replica(descent: &Arc<Descent>, rows: &Rows) -> State {
 }
 
 /// Bits, whose zeros have no sign.
-fn bits(values: &[f32]) -> Vec<u32> {
+pub(super) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| (value + 0.0).to_bits()).collect()
 }
 

@@ -1,0 +1,215 @@
+//! Deals rows to chunks at random. Where a row goes is a function of its number and the seed: neither
+//! threads nor what is spilled change it, and no table of all rows is needed.
+//!
+//! Rows are dealt as cards are, some thousands at a time (a stratum): of every stratum each chunk gets the
+//! same share, drawn without replacement, and lays it down in the order in which the rows come. So each chunk
+//! is a stratified sample of all rows, which the order of an epoch ([`super::EpochOrder`]) shuffles, and a
+//! block of rows writes to every chunk in one run.
+
+use gradlake_udfs::kernels::rng::mix;
+
+use super::BLOCK_ROWS;
+use super::order::permute;
+
+/// Rows of a stratum that each chunk gets, if the stratum is not the largest: runs of fewer would write
+/// more lines of the cache than they fill.
+const SHARE: usize = 16;
+/// Rows of a stratum at most.
+const MAX_STRATUM: usize = 1 << 16;
+/// Chunks at most, so that each gets rows of every stratum.
+const MAX_CHUNKS: usize = 1 << 15;
+
+/// A place: the chunk in the upper half, the row in it in the lower.
+pub(super) type Place = u64;
+
+/// The chunk of a place.
+#[inline(always)]
+pub(super) fn chunk_of(place: Place) -> usize {
+    (place >> 32) as usize
+}
+
+/// The row of a place in its chunk.
+#[inline(always)]
+pub(super) fn row_of(place: Place) -> usize {
+    (place & 0xffff_ffff) as usize
+}
+
+/// How the rows of a table are dealt to chunks.
+#[derive(Clone, Debug)]
+pub(super) struct Dealing {
+    rows: usize,
+    chunk_rows: usize,
+    chunks: usize,
+    stratum: usize,
+    /// None: row after row as they lie.
+    seed: Option<u64>,
+}
+
+/// The places of the stratum that a thread was last at.
+#[derive(Debug, Default)]
+pub(super) struct Hand {
+    stratum: Option<usize>,
+    places: Vec<Place>,
+    chunks: Vec<u32>,
+    next: Vec<u32>,
+}
+
+impl Dealing {
+    /// Of so many rows to chunks of about `chunk_rows`.
+    pub(super) fn new(rows: u64, chunk_rows: usize, seed: Option<u64>) -> Self {
+        let rows = rows as usize;
+        let chunk_rows = chunk_rows.max(rows.div_ceil(MAX_CHUNKS));
+        let chunks = rows.div_ceil(chunk_rows);
+        let stratum = (SHARE * chunks).next_multiple_of(BLOCK_ROWS).clamp(BLOCK_ROWS, MAX_STRATUM);
+        Self { rows, chunk_rows, chunks, stratum, seed }
+    }
+
+    /// Number of chunks.
+    pub(super) fn chunks(&self) -> usize {
+        self.chunks
+    }
+
+    /// Rows of a chunk.
+    pub(super) fn rows_of(&self, chunk: usize) -> usize {
+        match self.seed {
+            None => self.chunk_rows.min(self.rows - chunk * self.chunk_rows),
+            Some(_) => {
+                let (whole, rest) = (self.rows / self.stratum, self.rows % self.stratum);
+                whole * self.share(chunk, self.stratum) + self.share(chunk, rest)
+            }
+        }
+    }
+
+    /// Rows that a chunk gets of a stratum of so many: `ceil((c + 1) n / chunks) - ceil(c n / chunks)`.
+    fn share(&self, chunk: usize, rows: usize) -> usize {
+        let before = |chunk: usize| (chunk * rows).div_ceil(self.chunks);
+        before(chunk + 1) - before(chunk)
+    }
+
+    /// Writes the places of the `n` rows from number `first` on.
+    pub(super) fn places(&self, first: u64, n: usize, hand: &mut Hand, to: &mut Vec<Place>) {
+        to.clear();
+        let (mut at, end) = (first as usize, first as usize + n);
+        let Some(seed) = self.seed else {
+            let place = |i: usize| (i / self.chunk_rows) << 32 | (i % self.chunk_rows);
+            return to.extend((at..end).map(|i| place(i) as Place));
+        };
+        while at < end {
+            let stratum = at / self.stratum;
+            if hand.stratum != Some(stratum) {
+                self.deal(stratum, seed, hand);
+            }
+            let begin = stratum * self.stratum;
+            let until = end.min(begin + hand.places.len());
+            to.extend_from_slice(&hand.places[at - begin..until - begin]);
+            at = until;
+        }
+    }
+
+    fn deal(&self, stratum: usize, seed: u64, hand: &mut Hand) {
+        let rows = self.stratum.min(self.rows - stratum * self.stratum);
+        let Hand { chunks, next, places, .. } = hand;
+        chunks.clear();
+        next.clear();
+        for chunk in 0..self.chunks {
+            let own = self.share(chunk, rows);
+            chunks.extend(std::iter::repeat_n(chunk as u32, own));
+            next.push((stratum * self.share(chunk, self.stratum)) as u32);
+        }
+        permute(chunks, mix(seed, rows as u64, stratum as u64));
+        places.clear();
+        places.extend(chunks.iter().map(|chunk| {
+            let next = &mut next[*chunk as usize];
+            let row = u64::from(*next);
+            *next += 1;
+            u64::from(*chunk) << 32 | row
+        }));
+        hand.stratum = Some(stratum);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(dealing: &Dealing) -> Vec<Place> {
+        let mut places = vec![];
+        dealing.places(0, dealing.rows, &mut Hand::default(), &mut places);
+        places
+    }
+
+    #[test]
+    fn every_place_is_taken_once() {
+        for (rows, chunk_rows) in [
+            (0, 4),
+            (1, 4),
+            (100, 7),
+            (8192, 2048),
+            (8193, 2048),
+            (65_537, 1),
+            (70_000, 100),
+            (300_001, 2048),
+        ] {
+            for seed in [None, Some(7)] {
+                let dealing = Dealing::new(rows, chunk_rows, seed);
+                let places = all(&dealing);
+                let other = all(&Dealing::new(rows, chunk_rows, seed.map(|seed| seed + 1)));
+                assert!(rows < 100 || (places == other) == seed.is_none(), "{rows}");
+                let mut sorted = places.clone();
+                sorted.sort_unstable();
+                let truth = (0..dealing.chunks()).flat_map(|chunk| {
+                    (0..dealing.rows_of(chunk)).map(move |row| (chunk << 32 | row) as Place)
+                });
+                assert!(sorted.into_iter().eq(truth), "{rows} rows, {chunk_rows} a chunk");
+                let (mut part, half) = (vec![], rows / 2);
+                let n = (rows - half) as usize;
+                dealing.places(half, n, &mut Hand::default(), &mut part);
+                assert_eq!(part, places[half as usize..], "{rows}: places depend on the range");
+            }
+        }
+    }
+
+    /// Chunks differ by what rounding a share up does, and lay rows down as they come.
+    #[test]
+    fn chunks_are_alike_and_in_order() {
+        let dealing = Dealing::new(2_000_000, 2048, Some(1));
+        for chunk in 0..dealing.chunks() {
+            let rows = dealing.rows_of(chunk);
+            assert!((1800..2200).contains(&rows), "{rows}");
+        }
+        let mut next = vec![0; dealing.chunks()];
+        for place in all(&dealing) {
+            assert_eq!(row_of(place), next[chunk_of(place)]);
+            next[chunk_of(place)] += 1;
+        }
+    }
+
+    /// Every row of a stratum is as likely in every chunk: chi-square of 64 parts of the stratum by 64
+    /// parts of the chunks over 25 strata, whose share is drawn without replacement: below its mean, 63^2
+    /// degrees of freedom, with a standard deviation of 89.
+    #[test]
+    fn chunks_are_random() {
+        let dealing = Dealing::new(25 * 16_384, 416, Some(3));
+        assert_eq!((dealing.stratum, dealing.chunks()), (16_384, 985));
+        let mut counts = vec![0.0f64; 64 * 64];
+        for (i, place) in all(&dealing).iter().enumerate() {
+            let (from, to) = (i % 16_384 / 256, chunk_of(*place) * 64 / 985);
+            counts[from * 64 + to] += 1.0;
+        }
+        // (Parts of the chunks have 15 or 16 each.)
+        let of = |part: usize| (0..985).filter(|chunk| chunk * 64 / 985 == part).count() as f64;
+        let mean = |part: usize| 25.0 * 256.0 * of(part) / 985.0;
+        let cells = counts.iter().enumerate();
+        let chi: f64 = cells.map(|(i, c)| (c - mean(i % 64)).powi(2) / mean(i % 64)).sum();
+        assert!((chi - 3969.0).abs() < 5.0 * 89.0, "{chi}");
+        // Neighbours are dealt to chunks that have nothing to do with one another.
+        let chunks: Vec<f64> = all(&dealing).iter().map(|p| chunk_of(*p) as f64 / 985.0).collect();
+        for step in [1, 2, 3, 256, 1000] {
+            let pairs = chunks.iter().zip(&chunks[step..]);
+            let distance: f64 = pairs.map(|(a, b)| (a - b).abs()).sum();
+            let mean = distance / (chunks.len() - step) as f64;
+            let error = 0.236 / (chunks.len() as f64).sqrt();
+            assert!((mean - 1.0 / 3.0).abs() < 6.0 * error, "{step} apart: {mean}");
+        }
+    }
+}

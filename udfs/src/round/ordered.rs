@@ -1,0 +1,52 @@
+//! Rows that are learned in another order than they lie in, against the same rows brought into that order.
+
+use std::sync::Arc;
+
+use super::touched::{bits, descent, rows_of};
+use super::{LossRound, Round, SgdRound};
+use crate::kernels::rng::mix;
+use crate::learner::Learner;
+use crate::optimizer::Optimizer;
+
+/// Every third row twice, and some never.
+fn order(rows: u64) -> Vec<u32> {
+    (0..rows + rows / 3).map(|i| (mix(5, 6, i % rows) % rows) as u32).collect()
+}
+
+#[test]
+fn rows_in_an_order_are_learned_as_if_they_lay_in_it() {
+    let (rows, next) = (rows_of(100), rows_of(70));
+    let order = order(100);
+    let ordered = rows.batch().taken(&order);
+    for hidden in [&[][..], &[5]] {
+        let optimizer = Optimizer::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+        let descent = Arc::new(descent(hidden, optimizer, 1));
+        let start = descent.initial_state();
+        let learner: Arc<dyn Learner> = Arc::clone(&descent.learner);
+        let loss = LossRound::new(learner, Arc::new(start.parameters.clone()));
+        let sgd = SgdRound::new(descent, Arc::new(start)).unwrap();
+        for round in [&sgd as &dyn Round, &loss] {
+            let mut truth = round.replica(0).unwrap();
+            truth.update(&ordered.batch()).unwrap();
+            let truth = truth.finish().unwrap();
+            // (Sums of losses are taken block by block, and so end with an update.)
+            let cuts: &[usize] =
+                if round.kind() == "sgd" { &[0, 1, 37, 96, 133] } else { &[0, 133] };
+            for &cut in cuts {
+                let mut replica = round.replica(0).unwrap();
+                let (first, second) = order.split_at(cut);
+                replica.update_in_order(&rows.batch(), first, Some(&next.batch())).unwrap();
+                replica.update_in_order(&rows.batch(), second, None).unwrap();
+                assert!(replica.finish().unwrap() == truth, "{} {hidden:?} {cut}", round.kind());
+            }
+        }
+        // (And the order is seen.)
+        let mut other = sgd.replica(0).unwrap();
+        other.update(&rows.batch()).unwrap();
+        let other = sgd.state(&other.finish().unwrap()).unwrap();
+        let mut own = sgd.replica(0).unwrap();
+        own.update(&ordered.batch().slice(0, 100, sgd.width())).unwrap();
+        let own = sgd.state(&own.finish().unwrap()).unwrap();
+        assert_ne!(bits(&own.parameters), bits(&other.parameters));
+    }
+}
