@@ -11,7 +11,6 @@ use arrow::array::{ArrayRef, BooleanArray, Float32Array, RecordBatch};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion};
 use gradlake_udfs::batch::{MiniBatch, NO_CATEGORY, Width};
-use gradlake_udfs::kernels::prefetch::Ahead;
 use gradlake_udfs::kernels::rng::{mix, unit};
 use parquet::arrow::ArrowWriter;
 
@@ -90,12 +89,11 @@ impl Rows {
     pub fn batch(&self) -> MiniBatch<'_> {
         MiniBatch {
             rows: self.rows,
-            first_row: 0,
             dense: &self.dense,
             codes: &self.codes,
             label: &self.label,
             weight: &self.weight,
-            ahead: Ahead::NONE,
+            ..MiniBatch::default()
         }
     }
 }

@@ -31,7 +31,7 @@ impl Width {
 ///
 /// Category indices are global: already offset by the categories of the columns before, so that
 /// they index the weight table of `Width::categories` rows directly, or [`NO_CATEGORY`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct MiniBatch<'a> {
     /// Number of rows.
     pub rows: usize,
@@ -118,21 +118,8 @@ impl Rows {
         }
     }
 
-    /// Puts copies of rows of `from` in the place of its own: pairs of (place, row of `from`).
-    pub fn set(
-        &mut self,
-        from: &Self,
-        pairs: impl Iterator<Item = (usize, usize)> + Clone,
-        width: Width,
-    ) {
-        copy_rows(&mut self.dense, &from.dense, width.dense, pairs.clone());
-        copy_rows(&mut self.codes, &from.codes, width.columns, pairs.clone());
-        copy_rows(&mut self.label, &from.label, 1, pairs.clone());
-        copy_rows(&mut self.weight, &from.weight, 1, pairs);
-    }
-
     /// Puts copies of the rows of `from` that `order` counts up in the place of its own, `first` and
-    /// those that follow; what is read next is asked for meanwhile.
+    /// those that follow. While rows of 16 to 64 numbers are copied, what is read next is asked for.
     #[inline(always)]
     pub fn copy(
         &mut self,
@@ -264,21 +251,5 @@ fn copy_row<T: Copy>(to: &mut [T], from: &[T]) {
     // The last window may overlap the one before.
     if let (Some(to), Some(from)) = (to.last_chunk_mut::<WINDOW>(), from.last_chunk::<WINDOW>()) {
         *to = *from;
-    }
-}
-
-/// Copies rows of `n` values: pairs of (row of `to`, row of `from`).
-pub fn copy_rows<T: Copy>(
-    to: &mut [T],
-    from: &[T],
-    n: usize,
-    pairs: impl Iterator<Item = (usize, usize)>,
-) {
-    match n {
-        0 => {}
-        1 => pairs.for_each(|(place, row)| to[place] = from[row]),
-        n => pairs.for_each(|(place, row)| {
-            copy_row(&mut to[place * n..(place + 1) * n], &from[row * n..(row + 1) * n]);
-        }),
     }
 }

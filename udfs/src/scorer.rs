@@ -15,7 +15,6 @@ use datafusion_common::{Result, ScalarValue, exec_err, internal_err};
 
 use crate::batch::MiniBatch;
 use crate::encoder::{Column, Input, flatten_columns, flatten_fields};
-use crate::kernels::prefetch::Ahead;
 use crate::learner::{Learner, Scoring, probabilities};
 use crate::model::{Labels, Model, Trained};
 
@@ -228,15 +227,7 @@ impl Scorer {
             let dense = &mut dense[..n * width.dense];
             let codes = &mut codes[..n * width.columns];
             trained.encoder.encode(&columns, n, dense, codes)?;
-            let batch = MiniBatch {
-                rows: n,
-                first_row: 0,
-                dense,
-                codes,
-                label: &[],
-                weight: &[],
-                ahead: Ahead::NONE,
-            };
+            let batch = MiniBatch { rows: n, dense, codes, ..MiniBatch::default() };
             let out = &mut logits[start * outputs..(start + n) * outputs];
             scoring.scores(&trained.parameters, &batch, &mut scratch, out);
         }

@@ -7,7 +7,6 @@ use datafusion::arrow::array::ArrayRef;
 use datafusion::common::{Result, ScalarValue, internal_err};
 use gradlake_udfs::batch::{MiniBatch, Width};
 use gradlake_udfs::encoder::{Column, Encoder, RawRows, RunningEncoder, RunningState};
-use gradlake_udfs::kernels::prefetch::Ahead;
 use gradlake_udfs::learner::{Learner as _, Loss, Network, Reshape, Scratch};
 use gradlake_udfs::model::{Labels, NetworkSpec};
 use gradlake_udfs::round::{Descent, Stepper};
@@ -269,8 +268,7 @@ impl Learner {
                 &rows.codes[range.start * width.columns..range.end * width.columns],
             ),
         };
-        let batch =
-            MiniBatch { rows: n, first_row: 0, dense, codes, label, weight, ahead: Ahead::NONE };
+        let batch = MiniBatch { rows: n, dense, codes, label, weight, ..MiniBatch::default() };
         let outputs = self.spec.outputs;
         let scores = &mut self.scores[..n * outputs];
         self.network.scores(&self.stepper.state().parameters, &batch, &mut self.scratch, scores);

@@ -8,7 +8,6 @@ use datafusion::arrow::array::{
 use datafusion::arrow::datatypes::{DataType, Field, Float32Type};
 use datafusion::common::{Result, exec_err};
 use gradlake_udfs::batch::{MiniBatch, Rows, Width};
-use gradlake_udfs::kernels::prefetch::Ahead;
 
 /// A chunk of encoded rows.
 #[derive(Clone, Debug)]
@@ -61,12 +60,11 @@ impl EncodedChunk {
     pub fn mini_batch(&self) -> MiniBatch<'_> {
         MiniBatch {
             rows: self.label.len(),
-            first_row: 0,
             dense: self.dense.values(),
             codes: self.codes.values(),
             label: self.label.values(),
             weight: self.weight.values(),
-            ahead: Ahead::NONE,
+            ..MiniBatch::default()
         }
     }
 

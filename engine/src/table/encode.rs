@@ -31,11 +31,14 @@ use crate::options::ClassWeights;
 /// Share of the memory limit up to which encoded rows stay in memory; the rest is for replicas and
 /// what runs beside them.
 const ENCODED_SHARE: f64 = 0.875;
-/// Bytes of a chunk at most: many mini-batches that stay in the second cache, and the next chunk with
+/// Bytes of a chunk, about: many mini-batches that stay in the second cache, and the next chunk with
 /// them, while they are put in the order of an epoch and learned from.
 const CHUNK_BYTES: usize = 1 << 18;
 /// Rows of a chunk at least and at most.
 const CHUNK_ROWS: (usize, usize) = (1024, 65_536);
+/// What the hash of rows begins with. It is of rows as the query gives them: whoever changes how they are
+/// dealt to chunks or ordered in an epoch raises it, so that no checkpoint goes on in another order.
+const ORDER_VERSION: u64 = 1;
 /// What the keys of the shuffle are for.
 const SHUFFLE: u64 = 0x73_6875_6666;
 
@@ -210,7 +213,7 @@ impl Builder {
             width,
             schema: Arc::new(Schema::new(fields(width))),
             chunks: Chunks::new(resources, "encoded training rows", ENCODED_SHARE),
-            hash: 0,
+            hash: ORDER_VERSION,
             blocks: 0,
         }
     }

@@ -9,6 +9,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Typ
 use datafusion::common::Result;
 use datafusion::execution::memory_pool::MemoryReservation;
 use gradlake_udfs::batch::{Rows, Width};
+use gradlake_udfs::kernels::prefetch::Ahead;
 
 use super::Resources;
 use super::chunk::{EncodedChunk, fields, row_bytes};
@@ -117,8 +118,9 @@ impl<'a> Buckets<'a> {
                 .collect();
             let mut put = |rows: &Rows, places: &[Place]| {
                 for (row, place) in places.iter().enumerate() {
-                    let pair = (row_of(*place), row);
-                    chunks[chunk_of(*place) - first].set(rows, std::iter::once(pair), self.width);
+                    let chunk = &mut chunks[chunk_of(*place) - first];
+                    let from = [row as u32];
+                    chunk.copy(row_of(*place), &rows.batch(), &from, self.width, Ahead::NONE);
                 }
             };
             for place in self.spilled.get(&index).into_iter().flatten() {

@@ -3,7 +3,6 @@
 
 use super::oracle::{adult, close, iris};
 use super::*;
-use crate::kernels::prefetch::Ahead;
 
 #[test]
 fn merging_keeps_the_laws() {
@@ -94,12 +93,11 @@ fn dependent_columns_do_not_change_the_loss() {
             .collect();
         let batch = |dense, codes| MiniBatch {
             rows,
-            first_row: 0,
             dense,
             codes,
             label: &label,
             weight: &weight,
-            ahead: Ahead::NONE,
+            ..MiniBatch::default()
         };
         let hot = Width { dense: 1, columns: 1, categories: 3 };
         let plain = Width { dense: 3, columns: 0, categories: 0 };
@@ -126,15 +124,8 @@ fn a_logistic_regression_of_timestamps_keeps_its_digits() {
     let weight = vec![1.0; rows];
     let width = Width { dense: 1, columns: 0, categories: 0 };
     let fit = |x| {
-        let batch = MiniBatch {
-            rows,
-            first_row: 0,
-            dense: x,
-            codes: &[],
-            label: &label,
-            weight: &weight,
-            ahead: Ahead::NONE,
-        };
+        let batch =
+            MiniBatch { rows, dense: x, label: &label, weight: &weight, ..MiniBatch::default() };
         run(width, 1, true, 0.0, &batch)
     };
     let (near, far) = (fit(&near), fit(&far));
@@ -152,12 +143,11 @@ fn separable_classes_end_with_finite_weights() {
     let label: Vec<f32> = x.iter().map(|&x| f32::from(u8::from(x > 0.33))).collect();
     let batch = MiniBatch {
         rows: 40,
-        first_row: 0,
         dense: &x,
         codes: &codes,
         label: &label,
         weight: &[1.0; 40],
-        ahead: Ahead::NONE,
+        ..MiniBatch::default()
     };
     for outputs in [1, 2] {
         let mut newton = Newton::new(vec![0.0; 4 * outputs], NewtonOptions::default()).unwrap();
@@ -199,12 +189,11 @@ fn bad_input_is_an_error() {
     let width = Width { dense: 1, columns: 1, categories: 2 };
     let good = MiniBatch {
         rows: 2,
-        first_row: 0,
         dense: &[1.0, 2.0],
         codes: &[0, 1],
         label: &[0.0, 1.0],
         weight: &[1.0, 1.0],
-        ahead: Ahead::NONE,
+        ..MiniBatch::default()
     };
     let solve = |batch: MiniBatch| {
         let mut sum = GramSum::new(width);

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::*;
-use crate::kernels::prefetch::Ahead;
 
 /// A file of `exact.py`.
 #[derive(Deserialize)]
@@ -46,12 +45,11 @@ impl Case {
     pub(super) fn batch<'a>(&'a self, codes: &'a [u32]) -> MiniBatch<'a> {
         MiniBatch {
             rows: self.rows,
-            first_row: 0,
             dense: &self.x,
             codes,
             label: &self.label,
             weight: &self.weight,
-            ahead: Ahead::NONE,
+            ..MiniBatch::default()
         }
     }
 
@@ -162,12 +160,10 @@ fn distant_columns_keep_their_digits() {
     let weight = vec![1.0; label.len()];
     let batch = |x| MiniBatch {
         rows: label.len(),
-        first_row: 0,
         dense: x,
-        codes: &[],
         label: &label,
         weight: &weight,
-        ahead: Ahead::NONE,
+        ..MiniBatch::default()
     };
     let mut far = GramSum::new(width);
     far.update(&batch(&x)).expect("valid");

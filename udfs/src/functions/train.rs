@@ -21,7 +21,6 @@ use datafusion_expr::{
 };
 
 use crate::batch::{MiniBatch, Width};
-use crate::kernels::prefetch::Ahead;
 use crate::resolver::StateResolver;
 use crate::round::{Partial, Replica, Round};
 
@@ -224,12 +223,11 @@ impl Columns {
         let rows = label.len();
         let lie = MiniBatch {
             rows,
-            first_row: 0,
             dense,
             codes,
             label: label.values(),
             weight: weight.values(),
-            ahead: Ahead::NONE,
+            ..MiniBatch::default()
         };
         let n = order.map_or(rows, Array::len);
         let fit = [

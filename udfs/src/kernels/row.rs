@@ -93,15 +93,8 @@ mod tests {
                 linear::scatter(codes, &z, &mut table, c);
 
                 let row = Row { loss, scale: 0.125, w: &w, table: &categories, bias: 0.5 };
-                let batch = MiniBatch {
-                    rows: 1,
-                    first_row: 0,
-                    dense: &x,
-                    codes,
-                    label,
-                    weight,
-                    ahead: Ahead::NONE,
-                };
+                let batch =
+                    MiniBatch { rows: 1, dense: &x, codes, label, weight, ..MiniBatch::default() };
                 let (mut own, mut own_table) = (vec![f32::NAN; d], [0.0; 3]);
                 let found = gradient(&row, &batch, &mut own, &mut own_table);
                 assert_eq!((found, &own, own_table), ((z[0], sum), &dense, table), "{loss:?} {d}");
