@@ -1,16 +1,15 @@
-//! A slice of an epoch as a table of DataFusion: one partition per replica.
+//! A slice of an epoch as rows of a DataFusion plan: one partition per replica.
 
 use std::fmt;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, DictionaryArray, RecordBatch, UInt32Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::catalog::TableProvider;
-use datafusion::catalog::streaming::StreamingTable;
 use datafusion::common::{Result, exec_datafusion_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::StreamExt;
 use gradlake_udfs::round::{Partial, Round};
 
@@ -67,13 +66,18 @@ impl EncodedTable {
 }
 
 impl Slice {
-    /// The slice as a table of DataFusion, one partition per replica.
+    /// The rows as a plan of DataFusion, one partition per replica.
     ///
     /// # Errors
     /// Never in practice: the partitions have the table's schema.
-    pub fn provider(&self) -> Result<Arc<dyn TableProvider>> {
-        let partitions = self.shares.iter().map(|share| Arc::clone(share) as _).collect();
-        Ok(Arc::new(StreamingTable::try_new(Arc::clone(&self.schema), partitions)?))
+    pub fn scan(&self) -> Result<Arc<dyn ExecutionPlan>> {
+        let (schema, partitions) = (Arc::clone(&self.schema), self.partitions());
+        Ok(Arc::new(StreamingTableExec::try_new(schema, partitions, None, [], false, None)?))
+    }
+
+    /// The rows of each replica.
+    pub fn partitions(&self) -> Vec<Arc<dyn PartitionStream>> {
+        self.shares.iter().map(|share| Arc::clone(share) as _).collect()
     }
 
     /// Whether a round over it is better run by [`Slice::run`] than planned.

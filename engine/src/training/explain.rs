@@ -234,13 +234,13 @@ async fn round_text(
     };
     let table = Arc::new(EncodedTable::empty(width));
     let order = table.epoch_order(0, options.seed, options.shuffle);
-    let provider = table.slice(&order, 0, 0, replicas).provider()?;
-    let runner = RoundRunner::new(engine.training_state(), Arc::clone(&engine.registry));
+    let slice = table.slice(&order, 0, 0, replicas);
+    let runner = RoundRunner::new(&engine.training_state(), Arc::clone(&engine.registry));
     let reference = format!("{}/0/0", request.name);
     let parameters = Arc::new(vec![0.0; network.layout().len()]);
     let round = Arc::new(LossRound::new(network, parameters));
     let _known = engine.registry.register_round(&reference, round);
-    let plan = runner.physical_plan(&reference, provider).await?;
+    let plan = runner.plan(&reference, &slice)?;
     let memory = engine.context().runtime_env().memory_pool.memory_limit();
     Ok(format!(
         "{}method: {}, {replicas} partition{}\nmemory: encoded rows stay in memory within {}, \

@@ -272,7 +272,7 @@ impl Engine {
             request: request.clone(),
             columns,
             parent,
-            runner: RoundRunner::new(state, Arc::clone(&self.registry)),
+            runner: RoundRunner::new(&state, Arc::clone(&self.registry)),
             saver,
             reference: format!("{}/{}", request.name, uuid::Uuid::new_v4().simple()),
         };

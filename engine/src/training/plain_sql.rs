@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::AsArray;
-use datafusion::physical_plan::execute_stream_partitioned;
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::physical_plan::{ExecutionPlan, collect, displayable, execute_stream_partitioned};
 use gradlake_udfs::algorithm::Algorithm;
 use gradlake_udfs::learner::Learner;
 use gradlake_udfs::model::Model;
@@ -12,11 +13,12 @@ use gradlake_udfs::round::{Descent, Progress, SgdRound};
 use gradlake_udfs::state::State;
 
 use super::columns::TrainingColumns;
+use super::rounds::RoundRunner;
 use crate::event::EventSink;
 use crate::options::{ClassWeights, OptionValue, TrainOptions};
 use crate::request::TrainRequest;
 use crate::session::{Engine, EngineOptions};
-use crate::table::{EncodedTable, Encoding, RawTable, Side, SplitRule};
+use crate::table::{EncodedTable, Encoding, RawTable, Side, Slice, SplitRule};
 
 /// 1,500 rows with a number, a category and a class.
 const ROWS: &str = "SELECT ((value * 7919) % 1009) / 1009.0 AS a, \
@@ -105,6 +107,15 @@ fn descent(engine: &Engine, request: &TrainRequest, model: &Model) -> Descent {
     }
 }
 
+/// A slice as a table.
+fn provider(rows: &Slice) -> Arc<StreamingTable> {
+    Arc::new(StreamingTable::try_new(rows.scan().unwrap().schema(), rows.partitions()).unwrap())
+}
+
+fn text(plan: &Arc<dyn ExecutionPlan>) -> String {
+    displayable(plan.as_ref()).indent(false).to_string()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_aggregate_in_plain_sql_is_a_round_of_train() {
     let folder = tempfile::tempdir().unwrap();
@@ -119,7 +130,7 @@ async fn the_aggregate_in_plain_sql_is_a_round_of_train() {
         let table = encoded(&engine, &request, &model).await;
         assert_eq!(table.rows(), 1500);
         let order = table.epoch_order(0, request.options.seed, true);
-        let rows = table.slice(&order, 0, table.rows(), replicas).provider().unwrap();
+        let rows = provider(&table.slice(&order, 0, table.rows(), replicas));
         let context = engine.context();
         context.register_table("encoded", rows).unwrap();
         let descent = Arc::new(descent(&engine, &request, &model));
@@ -147,12 +158,20 @@ async fn the_aggregate_in_plain_sql_is_a_round_of_train() {
         let order = table.epoch_order(1, request.options.seed, true);
         let rows = table.slice(&order, 100, 1400, replicas);
         let context = engine.context();
-        context.register_table("later", rows.provider().unwrap()).unwrap();
+        context.register_table("later", provider(&rows)).unwrap();
         context.sql(ordered).await.unwrap().collect().await.unwrap();
-        let batches = context.sql(&sql.replace("encoded", "later")).await.unwrap();
-        let batches = batches.collect().await.unwrap();
+        let later = context.sql(&sql.replace("encoded", "later")).await.unwrap();
+        let planned = later.clone().create_physical_plan().await.unwrap();
+        let batches = later.collect().await.unwrap();
         let bytes = batches[0].column(0).as_binary::<i64>().value(0);
         assert!(bytes == rows.run(round.as_ref()).unwrap(), "{how}");
+
+        // So is the plan that rounds have, which is the one that DataFusion makes of the statement.
+        let runner = RoundRunner::new(&context.state(), Arc::clone(&engine.registry));
+        let own = runner.plan("m/1/0", &rows).unwrap();
+        assert_eq!(text(&own), text(&planned), "{how}");
+        let batches = collect(own, context.task_ctx()).await.unwrap();
+        assert!(bytes == batches[0].column(0).as_binary::<i64>().value(0), "{how}");
 
         // A round that nobody registered is no round: nothing starts cold.
         let unknown = sql.replace("m/1/0", "m/1/1");

@@ -1,59 +1,79 @@
-//! Runs a round: the training aggregate over a table of encoded rows, as a DataFusion plan.
+//! Runs a round: the training aggregate over a table of encoded rows, as a plan of DataFusion.
 
 use std::sync::Arc;
 
 use datafusion::arrow::array::AsArray;
-use datafusion::catalog::TableProvider;
 use datafusion::common::{Result, internal_err};
-use datafusion::datasource::provider_as_source;
 use datafusion::execution::{SessionState, TaskContext};
-use datafusion::logical_expr::{AggregateUDF, LogicalPlan, LogicalPlanBuilder, col, lit};
+use datafusion::logical_expr::AggregateUDF;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::aggregate::AggregateExprBuilder;
+use datafusion::physical_expr::expressions::{Column, lit};
+use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::{ExecutionPlan, collect};
-use gradlake_udfs::functions::train::train_udaf;
+use gradlake_udfs::functions::train::{TRAIN, train_udaf};
 use gradlake_udfs::resolver::StateResolver;
 use gradlake_udfs::round::Round;
 
 use crate::registry::Registry;
 use crate::table::Slice;
 
-/// Plans and runs rounds of one session.
+/// Makes the plans of rounds and runs them.
 #[derive(Clone, Debug)]
 pub struct RoundRunner {
-    state: SessionState,
+    context: Arc<TaskContext>,
     registry: Arc<Registry>,
     train: Arc<AggregateUDF>,
 }
 
 impl RoundRunner {
-    /// A runner whose plans `state` makes and whose rounds `registry` knows by reference.
-    pub fn new(state: SessionState, registry: Arc<Registry>) -> Self {
+    /// A runner of the session of `state`, whose rounds `registry` knows by reference.
+    pub fn new(state: &SessionState, registry: Arc<Registry>) -> Self {
         let resolver: Arc<dyn StateResolver> = Arc::<Registry>::clone(&registry);
-        Self { state, registry, train: Arc::new(train_udaf(resolver)) }
+        Self { context: state.task_ctx(), registry, train: Arc::new(train_udaf(resolver)) }
     }
 
-    /// The logical plan of a round: `SELECT train('reference', ...) FROM table`.
-    pub fn plan(&self, reference: &str, table: Arc<dyn TableProvider>) -> Result<LogicalPlan> {
-        let columns = table.schema();
-        let arguments =
-            [lit(reference)].into_iter().chain(columns.fields().iter().map(|f| col(f.name())));
-        LogicalPlanBuilder::scan("encoded", provider_as_source(table), None)?
-            .aggregate(
-                Vec::<datafusion::logical_expr::Expr>::new(),
-                vec![self.train.call(arguments.collect())],
-            )?
-            .build()
-    }
-
-    /// The physical plan of a round that is registered.
-    pub async fn physical_plan(
-        &self,
-        reference: &str,
-        table: Arc<dyn TableProvider>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.state.create_physical_plan(&self.plan(reference, table)?).await
+    /// The plan of a round: the one that DataFusion makes of `SELECT train('reference', ...) FROM
+    /// encoded`, put together here because its planner and optimizers take 0.35 ms, a sixth of a
+    /// round of two replicas.
+    ///
+    /// # Errors
+    /// Never in practice: the columns are those that the aggregate wants.
+    pub fn plan(&self, reference: &str, slice: &Slice) -> Result<Arc<dyn ExecutionPlan>> {
+        let rows = slice.scan()?;
+        let schema = rows.schema();
+        let columns = schema.fields().iter().enumerate();
+        let mut arguments: Vec<Arc<dyn PhysicalExpr>> = vec![lit(reference)];
+        arguments.extend(columns.map(|(i, f)| Arc::new(Column::new(f.name(), i)) as _));
+        let name = format!("{TRAIN}({reference})");
+        let train = AggregateExprBuilder::new(Arc::clone(&self.train), arguments)
+            .schema(Arc::clone(&schema))
+            .alias(&name)
+            .human_display(name)
+            .build()?;
+        let step = |mode, input| {
+            AggregateExec::try_new(
+                mode,
+                PhysicalGroupBy::default(),
+                vec![Arc::new(train.clone())],
+                vec![None],
+                input,
+                Arc::clone(&schema),
+            )
+        };
+        if rows.properties().output_partitioning().partition_count() == 1 {
+            return Ok(Arc::new(step(AggregateMode::Single, rows)?));
+        }
+        let partial = Arc::new(step(AggregateMode::Partial, rows)?);
+        let together = Arc::new(CoalescePartitionsExec::new(partial));
+        Ok(Arc::new(step(AggregateMode::Final, together)?))
     }
 
     /// Runs `round` over a slice of a table and returns its result.
+    ///
+    /// # Errors
+    /// Those of the round.
     pub async fn run(
         &self,
         reference: &str,
@@ -66,9 +86,7 @@ impl RoundRunner {
             return slice.run(round.as_ref());
         }
         let _known = self.registry.register_round(reference, round);
-        let plan = self.physical_plan(reference, slice.provider()?).await?;
-        let context: Arc<TaskContext> = self.state.task_ctx();
-        let batches = collect(plan, context).await?;
+        let batches = collect(self.plan(reference, slice)?, Arc::clone(&self.context)).await?;
         let Some(batch) = batches.iter().find(|b| b.num_rows() == 1) else {
             return internal_err!("round {reference} gave no row");
         };
