@@ -30,7 +30,7 @@ use crate::registry::Registry;
 use crate::row_groups::BalanceRowGroups;
 use crate::source::{self, SourceTableFactory};
 use crate::store::ModelStore;
-use crate::table::Resources;
+use crate::table::{BLOCK_ROWS, Resources};
 use crate::training::shards::Pool;
 
 /// The warehouse where none is named.
@@ -157,6 +157,8 @@ impl Engine {
         let options = config.options_mut();
         options.optimizer.enable_round_robin_repartition = false;
         options.execution.enable_file_stream_work_stealing = false;
+        // A batch of a scan is a block as it comes.
+        let config = config.with_batch_size(BLOCK_ROWS);
         SessionStateBuilder::new_from_existing(state).with_config(config).build()
     }
 

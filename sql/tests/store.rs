@@ -210,7 +210,7 @@ async fn writers_at_once_never_overwrite_each_other() {
         let (store, mut model) = (store.clone(), model.clone());
         model.name = "raced".to_owned();
         tasks.push(tokio::spawn(async move {
-            store.publish(&model, Publish::Replace, None, None).await
+            store.publish(&Arc::new(model), Publish::Replace, None, None).await
         }));
     }
     let mut published = vec![];

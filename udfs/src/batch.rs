@@ -63,6 +63,13 @@ impl<'a> MiniBatch<'a> {
         }
     }
 
+    /// The `d` dense values of each of up to `rows` rows from `first` on, to be asked for while others
+    /// are computed with.
+    pub fn rows_ahead(&self, first: usize, rows: usize, d: usize) -> Ahead<'a> {
+        let (first, end) = (first.min(self.rows), (first + rows).min(self.rows));
+        Ahead::new(&self.dense[first * d..end * d])
+    }
+
     /// Copies of the rows that `order` counts up, in its order.
     pub fn taken(&self, order: &[u32]) -> Rows {
         let n = self.rows.max(1);

@@ -1,6 +1,9 @@
 //! What changes the log of a model: publishing, dropping, renaming, choosing a version.
 
-use datafusion::common::{Result, exec_err, plan_err};
+use std::sync::Arc;
+
+use datafusion::common::{Result, exec_datafusion_err, exec_err, plan_err};
+use futures::{StreamExt, stream};
 use gradlake_udfs::model::Model;
 
 use super::files::failpoints;
@@ -32,7 +35,7 @@ impl ModelStore {
     /// be written; nothing is published then.
     pub async fn publish(
         &self,
-        model: &Model,
+        model: &Arc<Model>,
         mode: Publish,
         keep: Option<u64>,
         lease: Option<&Lease>,
@@ -64,7 +67,7 @@ impl ModelStore {
                 return self.give_up(&own, error).await;
             }
             if state.next_version != version {
-                let error = datafusion::common::exec_datafusion_err!(
+                let error = exec_datafusion_err!(
                     "version {version} of model {name} was published by somebody else meanwhile; \
                      run the statement again"
                 );
@@ -88,11 +91,19 @@ impl ModelStore {
         }
     }
 
-    /// Writes the files of a version.
-    async fn write_version(&self, model: &Model, folder: &str) -> Result<Vec<FileEntry>> {
+    /// Writes the files of a version, which are made side by side.
+    async fn write_version(&self, model: &Arc<Model>, folder: &str) -> Result<Vec<FileEntry>> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut made = stream::iter(ModelTable::FILES)
+            .map(|table| {
+                let model = Arc::clone(model);
+                let make = move || to_parquet(&table.batch(&model)?);
+                async move { (table, tokio::task::spawn_blocking(make).await) }
+            })
+            .buffered(cores);
         let mut files = vec![];
-        for table in ModelTable::FILES {
-            let bytes = to_parquet(&table.batch(model)?)?;
+        while let Some((table, bytes)) = made.next().await {
+            let bytes = bytes.map_err(|e| exec_datafusion_err!("making tables failed: {e}"))??;
             failpoints::pass(&format!("publish-{}", table.name()));
             files.push(FileEntry {
                 name: table.file(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::arrow::row::{Row, RowConverter, SortField};
 use datafusion::common::{Result, ScalarValue, exec_err};
 use gradlake_udfs::encoder::OneShot;
@@ -20,7 +20,14 @@ pub struct Distinct {
     converter: RowConverter,
     codes: HashMap<Box<[u8]>, u32, BuildHasherDefault<OneShot>>,
     keys: Vec<Box<[u8]>>,
+    /// The numbers of small integers, where a column of integers is all: [`UNKNOWN`] until one comes.
+    small: Vec<u32>,
 }
+
+/// Integers up to which a number is found without looking a row up.
+const SMALL: usize = 1 << 16;
+/// An integer that has no number yet.
+const UNKNOWN: u32 = u32::MAX;
 
 impl Distinct {
     /// Of no rows yet; more than `limit` distinct ones are an error that names `what`.
@@ -32,11 +39,44 @@ impl Distinct {
             converter: RowConverter::new(fields)?,
             codes: HashMap::default(),
             keys: vec![],
+            small: vec![],
         })
     }
 
     /// The number of every row.
     pub fn intern(&mut self, columns: &[ArrayRef]) -> Result<UInt32Array> {
+        if let [column] = columns
+            && column.data_type().is_integer()
+            && column.null_count() == 0
+        {
+            return self.intern_integers(column);
+        }
+        self.intern_rows(columns)
+    }
+
+    /// The number of every integer: classes and keys of groups are often small ones.
+    fn intern_integers(&mut self, column: &ArrayRef) -> Result<UInt32Array> {
+        // (What no Int64 holds is NULL, which is no small one either.)
+        let values = cast(column, &DataType::Int64)?;
+        let values = values.as_primitive::<Int64Type>();
+        self.small.resize(SMALL, UNKNOWN);
+        let is_small = |value: &i64| (0..SMALL as i64).contains(value);
+        if values.null_count() > 0 || !values.values().iter().all(is_small) {
+            return self.intern_rows(std::slice::from_ref(column));
+        }
+        let mut codes = Vec::with_capacity(values.len());
+        for (row, value) in values.values().iter().enumerate() {
+            let mut code = self.small[*value as usize];
+            if code == UNKNOWN {
+                code = self.intern_rows(&[column.slice(row, 1)])?.value(0);
+                self.small[*value as usize] = code;
+            }
+            codes.push(code);
+        }
+        Ok(codes.into())
+    }
+
+    fn intern_rows(&mut self, columns: &[ArrayRef]) -> Result<UInt32Array> {
         if let [column] = columns
             && let Some(dictionary) = column.as_any_dictionary_opt()
             && dictionary.null_count() == 0
@@ -135,6 +175,33 @@ mod tests {
         assert_eq!(distinct.sorted(), [1, 2, 0]);
         let values = distinct.values(2).unwrap();
         assert_eq!(values, [ScalarValue::from("a"), ScalarValue::from(-1i64)]);
+    }
+
+    /// Small and large integers, alone and mixed, with NULL: the same numbers as rows.
+    #[test]
+    fn integers_are_numbered_as_rows() {
+        let batches: [Vec<Option<i64>>; 5] = [
+            vec![Some(7), Some(0), Some(7), Some(65_535)],
+            vec![Some(65_536), Some(7), Some(-1)],
+            vec![Some(1), None, Some(0)],
+            vec![Some(-1), Some(i64::MIN), Some(1)],
+            vec![Some(1), Some(65_535), Some(2)],
+        ];
+        let new = || Distinct::new(&[DataType::Int64], "key".to_owned(), 10).unwrap();
+        let (mut own, mut rows) = (new(), new());
+        for batch in batches {
+            let column: ArrayRef = Arc::new(Int64Array::from(batch));
+            let truth = rows.intern_rows(&[Arc::clone(&column)]).unwrap();
+            assert_eq!(own.intern(&[column]).unwrap(), truth);
+        }
+        assert_eq!(own.sorted(), rows.sorted());
+        let unsigned: ArrayRef =
+            Arc::new(datafusion::arrow::array::UInt64Array::from(vec![u64::MAX, 3]));
+        let mut own = Distinct::new(&[DataType::UInt64], "key".to_owned(), 10).unwrap();
+        assert_eq!(own.intern(&[unsigned]).unwrap().values().to_vec(), [0, 1]);
+        let many: ArrayRef = Arc::new(Int64Array::from_iter_values(0..11));
+        let error = new().intern(&[many]).unwrap_err().to_string();
+        assert!(error.contains("key has more than 10 distinct values"), "{error}");
     }
 
     #[test]

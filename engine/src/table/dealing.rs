@@ -189,21 +189,24 @@ mod tests {
     /// degrees of freedom, with a standard deviation of 89.
     #[test]
     fn chunks_are_random() {
-        let dealing = Dealing::new(25 * 16_384, 416, Some(3));
-        assert_eq!((dealing.stratum, dealing.chunks()), (16_384, 985));
+        const STRATUM: usize = 2 * BLOCK_ROWS;
+        let dealing = Dealing::new(25 * STRATUM as u64, 415, Some(3));
+        let chunks = dealing.chunks();
+        assert_eq!((dealing.stratum, chunks), (STRATUM, 984));
         let mut counts = vec![0.0f64; 64 * 64];
         for (i, place) in all(&dealing).iter().enumerate() {
-            let (from, to) = (i % 16_384 / 256, chunk_of(*place) * 64 / 985);
+            let (from, to) = (i % STRATUM * 64 / STRATUM, chunk_of(*place) * 64 / chunks);
             counts[from * 64 + to] += 1.0;
         }
         // (Parts of the chunks have 15 or 16 each.)
-        let of = |part: usize| (0..985).filter(|chunk| chunk * 64 / 985 == part).count() as f64;
-        let mean = |part: usize| 25.0 * 256.0 * of(part) / 985.0;
+        let of = |part: usize| (0..chunks).filter(|c| c * 64 / chunks == part).count() as f64;
+        let mean = |part: usize| 25.0 * (STRATUM / 64) as f64 * of(part) / chunks as f64;
         let cells = counts.iter().enumerate();
         let chi: f64 = cells.map(|(i, c)| (c - mean(i % 64)).powi(2) / mean(i % 64)).sum();
         assert!((chi - 3969.0).abs() < 5.0 * 89.0, "{chi}");
         // Neighbours are dealt to chunks that have nothing to do with one another.
-        let chunks: Vec<f64> = all(&dealing).iter().map(|p| chunk_of(*p) as f64 / 985.0).collect();
+        let place = |p: &Place| chunk_of(*p) as f64 / chunks as f64;
+        let chunks: Vec<f64> = all(&dealing).iter().map(place).collect();
         for step in [1, 2, 3, 256, 1000] {
             let pairs = chunks.iter().zip(&chunks[step..]);
             let distance: f64 = pairs.map(|(a, b)| (a - b).abs()).sum();

@@ -31,14 +31,15 @@ use crate::options::ClassWeights;
 /// Share of the memory limit up to which encoded rows stay in memory; the rest is for replicas and
 /// what runs beside them.
 const ENCODED_SHARE: f64 = 0.875;
-/// Bytes of a chunk, about: many mini-batches that stay in the second cache, and the next chunk with
-/// them, while they are put in the order of an epoch and learned from.
-const CHUNK_BYTES: usize = 1 << 18;
+/// Bytes of a chunk's features, or its categories: many mini-batches that stay in the second cache, and
+/// the next chunk with them, while they are put in the order of an epoch and learned from. The allocator
+/// has pieces of this size, less what it may need to align them.
+const CHUNK_BYTES: usize = (1 << 18) - 128;
 /// Rows of a chunk at least and at most.
 const CHUNK_ROWS: (usize, usize) = (1024, 65_536);
 /// What the hash of rows begins with. It is of rows as the query gives them: whoever changes how they are
 /// dealt to chunks or ordered in an epoch raises it, so that no checkpoint goes on in another order.
-const ORDER_VERSION: u64 = 1;
+const ORDER_VERSION: u64 = 2;
 /// What the keys of the shuffle are for.
 const SHUFFLE: u64 = 0x73_6875_6666;
 
@@ -164,6 +165,11 @@ impl EncodedTable {
         EpochOrder::new(rows, epoch, seed, shuffle)
     }
 
+    /// The order of every `step`th chunk, as its rows lie.
+    pub fn part_order(&self, step: usize) -> EpochOrder {
+        EpochOrder::part((0..self.chunks.len()).map(|chunk| self.chunks.chunk_rows(chunk)), step)
+    }
+
     /// Where what takes long runs.
     pub fn shards(&self) -> &dyn Shards {
         self.chunks.resources().map_or(&Sequential, Resources::shards)
@@ -242,7 +248,8 @@ fn hash(rows: &Rows) -> u64 {
 
 /// Rows of a chunk, about.
 fn chunk_rows(width: Width) -> usize {
-    (CHUNK_BYTES / row_bytes(width)).clamp(CHUNK_ROWS.0, CHUNK_ROWS.1)
+    let widest = 4 * width.dense.max(width.columns).max(1);
+    (CHUNK_BYTES / widest).clamp(CHUNK_ROWS.0, CHUNK_ROWS.1)
 }
 
 /// The encoding of one side.

@@ -14,6 +14,7 @@ const ROWS: u64 = 0x72_6f77;
 pub struct EpochOrder {
     /// (chunk, position of its first row), in order.
     pub(super) chunks: Arc<Vec<(u32, u64)>>,
+    rows: u64,
     /// (seed, epoch) of the order within chunks; None: as they lie.
     pub(super) within: Option<(u64, u64)>,
 }
@@ -40,11 +41,29 @@ impl EpochOrder {
                 (chunk, at)
             })
             .collect();
-        Self { chunks: Arc::new(chunks), within: shuffle.then_some((seed, epoch)) }
+        let within = shuffle.then_some((seed, epoch));
+        Self { chunks: Arc::new(chunks), rows: first, within }
+    }
+
+    /// Of every `step`th of chunks with these numbers of rows, as they lie.
+    pub fn part(chunk_rows: impl Iterator<Item = usize>, step: usize) -> Self {
+        let mut first = 0;
+        let chunks = chunk_rows.enumerate().skip(step / 2).step_by(step).map(|(chunk, rows)| {
+            let at = first;
+            first += rows as u64;
+            (chunk as u32, at)
+        });
+        let chunks = Arc::new(chunks.collect());
+        Self { chunks, rows: first, within: None }
+    }
+
+    /// Rows in all.
+    pub fn rows(&self) -> u64 {
+        self.rows
     }
 
     /// The rows of a chunk in order; None: as they lie.
-    pub fn rows(&self, chunk: u32, rows: usize) -> Option<Vec<u32>> {
+    pub fn of_chunk(&self, chunk: u32, rows: usize) -> Option<Vec<u32>> {
         let (seed, epoch) = self.within?;
         let mut order: Vec<u32> = (0..rows as u32).collect();
         permute(&mut order, mix(mix(seed, ROWS, epoch), ROWS, u64::from(chunk)));
@@ -97,10 +116,16 @@ mod tests {
         }
         seen.sort_unstable();
         assert_eq!(seen, [0, 1, 2, 3]);
-        let mut within = order.rows(0, 1000).unwrap();
-        assert_ne!(within, order.rows(1, 1000).unwrap());
-        assert_ne!(within, EpochOrder::new(rows.into_iter(), 5, 7, true).rows(0, 1000).unwrap());
-        assert_eq!(within, EpochOrder::new(rows.into_iter(), 4, 7, true).rows(0, 1000).unwrap());
+        let mut within = order.of_chunk(0, 1000).unwrap();
+        assert_ne!(within, order.of_chunk(1, 1000).unwrap());
+        assert_ne!(
+            within,
+            EpochOrder::new(rows.into_iter(), 5, 7, true).of_chunk(0, 1000).unwrap()
+        );
+        assert_eq!(
+            within,
+            EpochOrder::new(rows.into_iter(), 4, 7, true).of_chunk(0, 1000).unwrap()
+        );
         within.sort_unstable();
         assert_eq!(within, (0..1000).collect::<Vec<u32>>());
     }
@@ -122,9 +147,19 @@ mod tests {
     }
 
     #[test]
+    fn a_part_is_some_chunks_from_all_over() {
+        let rows = (0..40).map(|i| 10 + i % 2);
+        let order = EpochOrder::part(rows, 16);
+        assert_eq!(*order.chunks, [(8, 0), (24, 10)]);
+        assert_eq!(order.rows(), 20);
+        assert_eq!(EpochOrder::part([5; 3].into_iter(), 16).rows(), 0);
+        assert_eq!(EpochOrder::new([5, 7].into_iter(), 0, 1, true).rows(), 12);
+    }
+
+    #[test]
     fn without_shuffle_rows_stay_where_they_are() {
         let order = EpochOrder::new([5, 5].into_iter(), 3, 1, false);
         assert_eq!(*order.chunks, [(0, 0), (1, 5)]);
-        assert!(order.rows(0, 5).is_none());
+        assert!(order.of_chunk(0, 5).is_none());
     }
 }

@@ -96,7 +96,7 @@ impl Slice {
             let mut replica = round.replica(share.replica)?;
             for (chunk, from, to) in share.pieces() {
                 let rows = share.table.chunk(chunk as usize)?;
-                match share.order.rows(chunk, rows.label.len()) {
+                match share.order.of_chunk(chunk, rows.label.len()) {
                     Some(order) => {
                         replica.update_in_order(&rows.mini_batch(), &order[from..to], None)?;
                     }
@@ -146,7 +146,7 @@ impl Share {
     /// The rows `from..to` of a chunk in the order of the epoch.
     fn load(&self, chunk: u32, from: usize, to: usize) -> Result<RecordBatch> {
         let whole = self.table.chunks.get(chunk as usize)?;
-        let mut columns = match self.order.rows(chunk, whole.num_rows()) {
+        let mut columns = match self.order.of_chunk(chunk, whole.num_rows()) {
             Some(mut order) => {
                 order.truncate(to);
                 let keys = UInt32Array::from(order).slice(from, to - from);

@@ -13,7 +13,7 @@ use gradlake_udfs::state::State;
 use super::member::MemberTraining;
 use super::plan::Method;
 use crate::event::Event;
-use crate::table::{EncodedTable, SMALL_ROWS, waiting};
+use crate::table::{EncodedTable, SMALL_ROWS, Slice, waiting};
 
 /// Partitions of a pass over so many rows. They follow from the rows alone, so that sums do not depend
 /// on the machine.
@@ -93,11 +93,23 @@ async fn pass(
     round: Arc<dyn Round>,
     what: &str,
 ) -> Result<Vec<u8>> {
-    let order = table.epoch_order(0, 0, false);
-    let rows = table.slice(&order, 0, table.rows(), partitions(table.rows()));
     let reference = format!("{}/{what}", training.reference);
-    training.shared.runner.run(&reference, round, &rows).await
+    training.shared.runner.run(&reference, round, &all(table)).await
 }
+
+/// All rows of a table.
+fn all(table: &Arc<EncodedTable>) -> Slice {
+    let order = table.epoch_order(0, 0, false);
+    table.slice(&order, 0, order.rows(), partitions(order.rows()))
+}
+
+/// Rows from which on Newton's method begins with a part of them, of which it takes one in so many.
+const MANY_ROWS: u64 = 1 << 18;
+const PART: usize = 16;
+/// Gradient to which the part is followed: its minimum is another one anyway.
+const PART_TOLERANCE: f64 = 1e-3;
+/// Steps over the part at most; where they do not suffice it is no place to begin.
+const PART_STEPS: u64 = 10;
 
 fn state(parameters: Vec<f32>, steps: u64, rows: u64) -> State {
     State { parameters, moments: vec![], steps, rows, round: LossSum::default() }
@@ -140,6 +152,62 @@ async fn normal(
     })
 }
 
+/// One pass over rows of a table, and what Newton's method makes of it.
+async fn step(
+    training: &MemberTraining<'_>,
+    table: &Arc<EncodedTable>,
+    rows: &Slice,
+    outputs: usize,
+    mut newton: Newton,
+    what: &str,
+) -> Result<(Newton, Advance)> {
+    let round = Arc::new(NewtonRound::new(
+        table.width(),
+        outputs,
+        training.shared.request.options.intercept,
+        Arc::new(newton.trial().to_vec()),
+        Arc::clone(&training.shared.interrupt),
+    ));
+    let reference = format!("{}/{what}", training.reference);
+    let sum = training.shared.runner.run(&reference, round, rows).await?;
+    let sum = NewtonSum::from_bytes(&sum)?;
+    waiting(width_is_small(table), "the solver", move || {
+        let advance = newton.advance(&sum)?;
+        Ok((newton, advance))
+    })
+    .await
+}
+
+/// Where Newton's method ends over a part of many rows, taken in chunks from all over the table: from
+/// there it needs two passes less over all of them, each as long as sixteen of these. None of few rows,
+/// and where the part has no minimum that is soon found.
+async fn warm(
+    training: &MemberTraining<'_>,
+    table: &Arc<EncodedTable>,
+    outputs: usize,
+    options: NewtonOptions,
+    start: &[f64],
+) -> Result<Option<Vec<f64>>> {
+    if table.rows() < MANY_ROWS {
+        return Ok(None);
+    }
+    let order = table.part_order(PART);
+    let rows = table.slice(&order, 0, order.rows(), partitions(order.rows()));
+    let options = NewtonOptions { tolerance: PART_TOLERANCE, max_steps: PART_STEPS, ..options };
+    let mut newton = Newton::new(start.to_vec(), options)?;
+    loop {
+        let what = format!("newton/part/{}", newton.report().passes);
+        let (next, advance) = step(training, table, &rows, outputs, newton, &what).await?;
+        newton = next;
+        if advance == Advance::Finished {
+            break;
+        }
+    }
+    let report = newton.report();
+    let is_found = report.outcome == Outcome::Converged && !report.separable;
+    Ok(is_found.then(|| newton.parameters().to_vec()))
+}
+
 async fn newton(
     training: &MemberTraining<'_>,
     train: &Arc<EncodedTable>,
@@ -151,26 +219,17 @@ async fn newton(
     let defaults = NewtonOptions::default();
     let tolerance = options.tolerance;
     let intercepts = if options.intercept { outputs } else { 0 };
-    let start = vec![0.0; width.inputs() * outputs + intercepts];
-    let mut newton = Newton::new(start, NewtonOptions { l2, tolerance, ..defaults })?;
+    let cold = vec![0.0; width.inputs() * outputs + intercepts];
+    let start = warm(training, train, outputs, NewtonOptions { l2, ..defaults }, &cold).await?;
+    let mut newton =
+        Newton::new(start.unwrap_or(cold), NewtonOptions { l2, tolerance, ..defaults })?;
+    let rows = all(train);
     let mut history: Vec<HistoryEntry> = vec![];
     let mut begun = Instant::now();
     loop {
-        let round = Arc::new(NewtonRound::new(
-            width,
-            outputs,
-            options.intercept,
-            Arc::new(newton.trial().to_vec()),
-            Arc::clone(&training.shared.interrupt),
-        ));
-        let what = format!("newton/{}", newton.report().passes);
-        let sum = NewtonSum::from_bytes(&pass(training, train, round, &what).await?)?;
         let steps_before = newton.report().steps;
-        let (next, advance) = waiting(width_is_small(train), "the solver", move || {
-            let advance = newton.advance(&sum);
-            Ok((newton, advance))
-        })
-        .await?;
+        let what = format!("newton/{}", newton.report().passes);
+        let (next, advance) = step(training, train, &rows, outputs, newton, &what).await?;
         newton = next;
         let report = newton.report();
         if report.steps > steps_before {
@@ -193,7 +252,7 @@ async fn newton(
                 rows_per_second: train.rows() as f64 / elapsed.as_secs_f64().max(1e-9),
             });
         }
-        if advance? == Advance::Finished {
+        if advance == Advance::Finished {
             break;
         }
     }

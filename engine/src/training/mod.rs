@@ -125,7 +125,7 @@ impl Engine {
             let saver = Saver::new(Some(self.store.clone()), request, progress, Arc::clone(events));
             self.run_training(request, saver, events).await?
         };
-        let mut model = finished.model;
+        let model = Arc::new(finished.model);
         if model.members.iter().all(|m| m.outcome.is_err()) {
             let reason = model.members.iter().find_map(|m| m.outcome.as_ref().err());
             return match reason {
@@ -136,10 +136,9 @@ impl Engine {
         let mode = if request.or_replace { Publish::Replace } else { Publish::New };
         let keep = request.options.keep_versions;
         let version = self.store.publish(&model, mode, keep, Some(lease)).await?;
-        model.version = version;
         events(Event::Published { model: model.name.clone(), version });
         self.store.discard_checkpoints(&request.name).await?;
-        result_row(&model, finished.duration)
+        result_row(&model, version, finished.duration)
     }
 
     /// The progress of an earlier run of the same statement, if it left a checkpoint.
@@ -356,7 +355,7 @@ fn trained(members: &[Member]) -> impl Iterator<Item = &Trained> {
     members.iter().filter_map(|m| m.outcome.as_deref().ok())
 }
 
-fn result_row(model: &Model, duration: Duration) -> Result<RecordBatch> {
+fn result_row(model: &Model, version: u64, duration: Duration) -> Result<RecordBatch> {
     let int = |n: u64| Arc::new(Int64Array::from(vec![n as i64])) as ArrayRef;
     let float = |x: Option<f64>| Arc::new(Float64Array::from(vec![x])) as ArrayRef;
     // Of many members, losses are means weighted by rows.
@@ -377,7 +376,7 @@ fn result_row(model: &Model, duration: Duration) -> Result<RecordBatch> {
         result_schema(),
         vec![
             Arc::new(StringArray::from(vec![model.name.clone()])),
-            int(model.version),
+            int(version),
             int(rows),
             int(model.skipped_rows.values().sum()),
             int(epochs),

@@ -114,20 +114,22 @@ impl GramSum {
         for start in (0..batch.rows).step_by(BLOCK) {
             let rows = BLOCK.min(batch.rows - start);
             self.block.reset(rows, d + 2);
-            for row in 0..rows {
-                let at = start + row;
-                let weight = batch.weight[at];
-                let values = &batch.dense[at * d..(at + 1) * d];
-                let extras = self.block.fill(row, values, reference, weight);
+            let weight = &batch.weight[start..start + rows];
+            self.block.fill(&batch.dense[start * d..(start + rows) * d], &reference[..d], weight);
+            for (own, weight) in self.weights.iter_mut().zip(weight) {
                 // A negative weight has no meaning here; NaN is reported by `solve`.
-                self.weights[row] = if weight < 0.0 { f64::NAN } else { f64::from(weight) };
-                if weight != 0.0 {
-                    extras[0] = f64::from(batch.label[at]) - reference[d];
-                    extras[1] = 1.0;
-                }
+                *own = if *weight < 0.0 { f64::NAN } else { f64::from(*weight) };
             }
+            let (label, origin) = (&batch.label[start..start + rows], reference[d]);
+            let is_there = |row: usize| weight[row] != 0.0;
+            self.block.fill_column(d, |row| {
+                if is_there(row) { f64::from(label[row]) - origin } else { 0.0 }
+            });
+            self.block.fill_column(d + 1, |row| if is_there(row) { 1.0 } else { 0.0 });
             let codes = &batch.codes[start * c..(start + rows) * c];
-            self.moments.add_block(&mut self.block, codes, &self.weights[..rows]);
+            let weights = &self.weights[..rows];
+            let ahead = batch.rows_ahead(start + rows, BLOCK, d);
+            self.moments.add_block(&mut self.block, codes, weights, ahead);
         }
         Ok(())
     }

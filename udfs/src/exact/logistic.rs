@@ -10,15 +10,15 @@
 //! same model in coordinates in which the Hessian is not spoilt by distant means.
 
 use datafusion_common::{Result, exec_err, internal_err, plan_err};
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
 
 use super::bytes::{Reader, Writer};
 use super::check_batch;
 use super::moments::{BLOCK, Block, Moments, add};
 use crate::batch::{MiniBatch, NO_CATEGORY, Width};
-use crate::kernels::double::{exp_of_negative, ln_1p_of_unit};
+use crate::kernels::double::{exp_of_negative, ln_1p_of_unit, sum};
+use crate::kernels::gram::LANES;
 use crate::kernels::math::vectorized;
+use crate::kernels::prefetch::Ahead;
 
 const TAG: [u8; 4] = *b"GLNS";
 const VERSION: u32 = 1;
@@ -49,12 +49,16 @@ pub struct NewtonSum {
 #[derive(Clone, Debug, Default)]
 struct Scratch {
     block: Block,
-    /// `[d + 1, K]`: the weights of dense numbers and the shifted intercept.
+    /// `[K, stride of the block]`: the weights of dense numbers and the shifted intercept.
     parameters: Vec<f64>,
-    /// `[rows, K]`: scores, then probabilities.
+    /// `[stride of the block]`: the gradient of some rows by those.
+    gradient: Vec<f64>,
+    /// `[K, BLOCK]`: scores, then probabilities.
     scores: Vec<f64>,
-    /// `[rows, K]`: row weight times `dL/dz`.
+    /// `[K, BLOCK]`: row weight times `dL/dz`.
     residuals: Vec<f64>,
+    /// `[K]`: those of a row.
+    row: Vec<f64>,
     /// `[rows]`: the weights of a block of the Hessian.
     h: Vec<f64>,
 }
@@ -133,16 +137,26 @@ impl NewtonSum {
         }
         let Width { dense: d, columns: c, categories: t } = self.width;
         let outputs = self.outputs;
-        let classes = outputs.max(2);
-        let wrong = |&(label, weight): &(&f32, &f32)| {
-            *weight != 0.0 && !(label.fract() == 0.0 && (0.0..classes as f32).contains(label))
-        };
-        if let Some((label, _)) = batch.label.iter().zip(batch.weight).find(wrong) {
+        let classes = outputs.max(2) as f32;
+        let is_bad = |weight: f32| !(weight.is_finite() && weight >= 0.0);
+        let (any_unknown, any_bad) = vectorized(
+            #[inline(always)]
+            || {
+                let rows = batch.label.iter().zip(batch.weight);
+                rows.fold((false, false), |(unknown, bad), (label, w)| {
+                    (unknown | ((*w != 0.0) & !is_class(*label, classes)), bad | is_bad(*w))
+                })
+            },
+        );
+        if any_unknown {
+            let mut rows = batch.label.iter().zip(batch.weight);
+            let label = rows.find(|(label, w)| **w != 0.0 && !is_class(**label, classes));
             return exec_err!(
-                "the class index {label} is out of range, the model knows {classes} classes"
+                "the class index {} is out of range, the model knows {classes} classes",
+                label.map_or(f32::NAN, |(label, _)| *label)
             );
         }
-        if batch.weight.iter().any(|weight| !(weight.is_finite() && *weight >= 0.0)) {
+        if any_bad {
             return exec_err!("row weights should be finite and at least 0");
         }
         self.rows += batch.rows as u64;
@@ -160,76 +174,75 @@ impl NewtonSum {
             self.score(&parameters[d * outputs..(d + t) * outputs], &part);
             self.differentiate(&part);
             self.add_gradient(&part);
-            let Scratch { block, scores, residuals: _, h, .. } = &mut self.scratch;
+            let mut ahead = batch.rows_ahead(start + rows, BLOCK, d);
+            let Scratch { block, scores, h, .. } = &mut self.scratch;
             for a in 0..outputs {
                 for b in 0..=a {
-                    for ((h, p), weight) in
-                        h.iter_mut().zip(scores.chunks_exact(outputs)).zip(part.weight)
-                    {
-                        let other = if a == b { 1.0 - p[b] } else { -p[b] };
-                        *h = f64::from(*weight) * p[a] * other;
-                    }
+                    let same = if a == b { 1.0 } else { 0.0 };
+                    vectorized(
+                        #[inline(always)]
+                        || {
+                            let (own, other) = (&scores[a * BLOCK..], &scores[b * BLOCK..]);
+                            let (own, other) = (&own[..rows], &other[..rows]);
+                            let (h, weight) = (&mut h[..rows], &part.weight[..rows]);
+                            for i in 0..rows {
+                                h[i] = f64::from(weight[i]) * own[i] * (same - other[i]);
+                            }
+                        },
+                    );
                     let codes = &part.codes[..rows * c];
-                    self.hessian[a * (a + 1) / 2 + b].add_block(block, codes, &h[..rows]);
+                    self.hessian[a * (a + 1) / 2 + b].add_block(block, codes, &h[..rows], ahead);
+                    ahead = Ahead::NONE;
                 }
             }
         }
         Ok(())
     }
 
-    /// `[d + 1, K]` parameters for rows `[x - r, 1]`.
+    /// `[d + 1, K]` parameters for rows `[x - r, 1]`, output by output.
     fn shift_parameters(&mut self, parameters: &[f64]) {
         let Width { dense: d, categories: t, .. } = self.width;
         let outputs = self.outputs;
+        let stride = (d + 1).next_multiple_of(LANES);
         let shifted = &mut self.scratch.parameters;
         shifted.clear();
-        shifted.extend_from_slice(&parameters[..d * outputs]);
-        match self.intercept {
-            true => shifted.extend_from_slice(&parameters[(d + t) * outputs..]),
-            false => shifted.resize((d + 1) * outputs, 0.0),
-        }
-        let (weights, intercepts) = shifted.split_at_mut(d * outputs);
-        for (weights, r) in weights.chunks_exact(outputs).zip(self.reference.iter().flatten()) {
-            weights.iter().zip(&mut *intercepts).for_each(|(w, b)| *b += w * r);
+        shifted.resize(outputs * stride, 0.0);
+        for (k, own) in shifted.chunks_exact_mut(stride).enumerate() {
+            let (weights, rest) = own.split_at_mut(d);
+            for (j, weight) in weights.iter_mut().enumerate() {
+                *weight = parameters[j * outputs + k];
+            }
+            if self.intercept {
+                rest[0] = parameters[(d + t) * outputs + k];
+            }
+            for (weight, r) in weights.iter().zip(self.reference.iter().flatten()) {
+                rest[0] += weight * r;
+            }
         }
     }
 
-    /// Fills the block with rows and `scores [rows, K]` with their scores.
+    /// Fills the block with rows and `scores` with their scores.
     fn score(&mut self, categories: &[f64], part: &MiniBatch) {
         let Width { dense: d, columns: c, .. } = self.width;
         let outputs = self.outputs;
-        let Scratch { block, parameters, scores, residuals, h } = &mut self.scratch;
+        let Scratch { block, parameters, scores, residuals, h, row, .. } = &mut self.scratch;
         scores.resize(BLOCK * outputs, 0.0);
         residuals.resize(BLOCK * outputs, 0.0);
         h.resize(BLOCK, 0.0);
+        row.resize(outputs, 0.0);
         block.reset(part.rows, d + 1);
         let Some(reference) = &self.reference else { return };
-        vectorized(
-            #[inline(always)]
-            || {
-                for row in 0..part.rows {
-                    let values = &part.dense[row * d..(row + 1) * d];
-                    block.fill(row, values, reference, part.weight[row])[0] = 1.0;
-                }
-            },
-        );
-        matmul(
-            MatMut::from_column_major_slice_mut(
-                &mut scores[..part.rows * outputs],
-                outputs,
-                part.rows,
-            ),
-            Accum::Replace,
-            MatRef::from_column_major_slice(parameters, outputs, d + 1),
-            block.transposed(),
-            1.0,
-            Par::Seq,
-        );
-        for (row, scores) in scores.chunks_exact_mut(outputs).enumerate().take(part.rows) {
-            for &code in &part.codes[row * c..(row + 1) * c] {
-                if code != NO_CATEGORY {
-                    let code = code as usize;
-                    add(scores, &categories[code * outputs..(code + 1) * outputs]);
+        block.fill(part.dense, reference, part.weight);
+        block.fill_column(d, |_| 1.0);
+        let parameters = parameters.chunks_exact(block.stride());
+        for (scores, parameters) in scores.chunks_exact_mut(BLOCK).zip(parameters) {
+            block.rows().scores(parameters, &mut scores[..part.rows]);
+        }
+        for (row, codes) in part.codes.chunks_exact(c.max(1)).enumerate() {
+            for &code in codes.iter().filter(|code| **code != NO_CATEGORY) {
+                let weights = &categories[code as usize * outputs..][..outputs];
+                for (k, weight) in weights.iter().enumerate() {
+                    scores[k * BLOCK + row] += weight;
                 }
             }
         }
@@ -241,23 +254,26 @@ impl NewtonSum {
         if outputs == 1 {
             return self.differentiate_one(part);
         }
-        let rows = self.scratch.scores.chunks_exact_mut(outputs);
-        let rows = rows.zip(self.scratch.residuals.chunks_exact_mut(outputs));
-        let targets = part.label.iter().zip(part.weight);
-        for ((z, residual), (&label, &weight)) in rows.zip(targets) {
+        let Scratch { scores, residuals, row: z, .. } = &mut self.scratch;
+        for (row, (&label, &weight)) in part.label.iter().zip(part.weight).enumerate() {
             if weight == 0.0 {
-                z.fill(0.0);
-                residual.fill(0.0);
+                for k in 0..outputs {
+                    (scores[k * BLOCK + row], residuals[k * BLOCK + row]) = (0.0, 0.0);
+                }
                 continue;
             }
             let weight = f64::from(weight);
             let class = label as usize;
+            for (k, z) in z.iter_mut().enumerate() {
+                *z = scores[k * BLOCK + row];
+            }
             let (loss, right) = softmax(z, class);
             self.loss += weight * loss;
             self.weight += weight;
             self.wrong += u64::from(!right);
-            for (k, (residual, p)) in residual.iter_mut().zip(&*z).enumerate() {
-                *residual = weight * (p - f64::from(u8::from(class == k)));
+            for (k, p) in z.iter().enumerate() {
+                scores[k * BLOCK + row] = *p;
+                residuals[k * BLOCK + row] = weight * (p - f64::from(u8::from(class == k)));
             }
         }
     }
@@ -267,12 +283,14 @@ impl NewtonSum {
     fn differentiate_one(&mut self, part: &MiniBatch) {
         let n = part.rows;
         let Scratch { scores, residuals, h, .. } = &mut self.scratch;
-        let (z, residual, loss) = (&mut scores[..n], &mut residuals[..n], &mut h[..n]);
-        let (label, weight) = (&part.label[..n], &part.weight[..n]);
-        let mut wrong = 0;
-        vectorized(
+        self.wrong += vectorized(
             #[inline(always)]
             || {
+                // (As variables of the closure they have lengths that nothing changes: no check is left
+                // in the loop.)
+                let (z, residual, loss) = (&mut scores[..n], &mut residuals[..n], &mut h[..n]);
+                let (label, weight) = (&part.label[..n], &part.weight[..n]);
+                let mut wrong = 0;
                 for i in 0..n {
                     let (own, is_one) = (f64::from(weight[i]), label[i] > 0.5);
                     let score = if own == 0.0 { 0.0 } else { z[i] };
@@ -287,30 +305,29 @@ impl NewtonSum {
                     wrong += u64::from((own != 0.0) & !is_right);
                     z[i] = if own == 0.0 { 0.0 } else { p };
                 }
+                wrong
             },
         );
-        self.wrong += wrong;
-        self.loss += loss.iter().sum::<f64>();
-        self.weight += weight.iter().map(|weight| f64::from(*weight)).sum::<f64>();
+        self.loss += sum(&h[..n]);
+        self.weight += sum(part.weight);
     }
 
     fn add_gradient(&mut self, part: &MiniBatch) {
         let Width { dense: d, columns: c, .. } = self.width;
         let outputs = self.outputs;
-        let Scratch { block, residuals, .. } = &self.scratch;
-        matmul(
-            MatMut::from_column_major_slice_mut(&mut self.dense_gradient, d + 1, outputs),
-            Accum::Add,
-            block.transposed(),
-            MatRef::from_row_major_slice(&residuals[..part.rows * outputs], part.rows, outputs),
-            1.0,
-            Par::Seq,
-        );
-        for (row, residuals) in residuals.chunks_exact(outputs).enumerate().take(part.rows) {
-            for &code in &part.codes[row * c..(row + 1) * c] {
-                if code != NO_CATEGORY {
-                    let at = code as usize * outputs;
-                    add(&mut self.category_gradient[at..at + outputs], residuals);
+        let Scratch { block, residuals, gradient, .. } = &mut self.scratch;
+        let gradients = self.dense_gradient.chunks_exact_mut(d + 1);
+        for (sums, residuals) in gradients.zip(residuals.chunks_exact(BLOCK)) {
+            gradient.clear();
+            gradient.resize(block.stride(), 0.0);
+            block.rows().add_sums(residuals, gradient);
+            add(sums, gradient);
+        }
+        for (row, codes) in part.codes.chunks_exact(c.max(1)).enumerate() {
+            for &code in codes.iter().filter(|code| **code != NO_CATEGORY) {
+                let gradient = &mut self.category_gradient[code as usize * outputs..][..outputs];
+                for (k, gradient) in gradient.iter_mut().enumerate() {
+                    *gradient += residuals[k * BLOCK + row];
                 }
             }
         }
@@ -478,15 +495,24 @@ impl NewtonSum {
 
     /// Memory in bytes, buffers included; takes no time.
     pub fn size(&self) -> usize {
-        let Scratch { block, parameters, scores, residuals, h } = &self.scratch;
+        let Scratch { block, parameters, gradient, scores, residuals, h, row } = &self.scratch;
         let numbers = self.hessian.len()
             * Moments::len(self.width.dense + 1, self.width.categories)
             + self.width.dense
             + self.dense_gradient.len()
             + self.category_gradient.len()
-            + [parameters, scores, residuals, h].iter().map(|v| v.capacity()).sum::<usize>();
+            + [parameters, gradient, scores, residuals, h, row]
+                .iter()
+                .map(|v| v.capacity())
+                .sum::<usize>();
         size_of::<Self>() + numbers * size_of::<f64>() + block.size()
     }
+}
+
+/// Whether a label is the index of a class.
+#[inline(always)]
+fn is_class(label: f32, classes: f32) -> bool {
+    (label.trunc() == label) & (label >= 0.0) & (label < classes)
 }
 
 /// Where an input stands in the moments.

@@ -14,66 +14,113 @@
 //! a factor of the number of rows: in the worst case (`r` the only outlier of a million rows) ten of
 //! sixteen digits remain, and all of them usually.
 
+use std::ops::Range;
+
 use faer::linalg::matmul::triangular::{BlockStructure, matmul};
 use faer::{Accum, MatMut, MatRef, Par};
 
 use crate::batch::NO_CATEGORY;
-use crate::kernels::math::vectorized;
+use crate::kernels::gram::{DoubleRows, LANES, scale, widen};
+use crate::kernels::prefetch::Ahead;
 
-/// Rows of a block: the depth of a matrix product. Two blocks of 100 columns fill 400 KB.
+/// Rows of a block: the depth of a product. Two blocks of 100 columns fill 400 KB.
 pub(super) const BLOCK: usize = 256;
+/// Columns up to which the Gram matrix is made in tiles of registers, over rows that stay in the second
+/// cache.
+const NARROW: usize = 64;
 
-/// Some rows in float64, shifted by the reference.
+/// Some rows in float64, shifted by the reference. What it holds is good for an update.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Block {
     /// Dense columns, `a`.
-    pub(super) columns: usize,
+    columns: usize,
+    /// Numbers of a row.
+    stride: usize,
     /// Rows in use, at most [`BLOCK`].
-    pub(super) rows: usize,
-    /// `[rows, a]`, row-major.
-    pub(super) values: Vec<f64>,
-    /// `[rows, a]`, row-major: each row times its weight.
+    rows: usize,
+    /// `[rows, stride]`, row-major, from the first cache line on; 0 behind the columns.
+    values: Vec<f64>,
+    /// The same, each row times its weight.
     scaled: Vec<f64>,
 }
 
 impl Block {
     /// Empties the block for `rows` rows of `columns`; takes memory the first time only.
     pub(super) fn reset(&mut self, rows: usize, columns: usize) {
-        if self.columns != columns || self.values.is_empty() {
+        if self.columns != columns || rows * self.stride > self.scaled.len() {
             self.columns = columns;
-            self.values = vec![0.0; BLOCK * columns];
-            self.scaled = vec![0.0; BLOCK * columns];
+            self.stride = columns.next_multiple_of(LANES);
+            let numbers = rows * self.stride;
+            (self.values, self.scaled) = (vec![0.0; numbers + LANES], vec![0.0; numbers]);
         }
         self.rows = rows;
     }
 
-    /// Fills row `row` with `dense - reference`; rows without weight become 0, whatever they hold.
-    /// Returns the columns after the dense numbers, for the caller to fill (0 at first).
-    #[inline(always)]
-    pub(super) fn fill(
-        &mut self,
-        row: usize,
-        dense: &[f32],
-        reference: &[f64],
-        weight: f32,
-    ) -> &mut [f64] {
-        let (values, extras) =
-            self.values[row * self.columns..(row + 1) * self.columns].split_at_mut(dense.len());
-        if weight == 0.0 {
-            values.fill(0.0);
-        } else {
-            for ((value, x), r) in values.iter_mut().zip(dense).zip(reference) {
-                *value = f64::from(*x) - r;
-            }
-        }
-        extras.fill(0.0);
-        extras
+    /// Numbers of a row, a multiple of [`LANES`].
+    pub(super) fn stride(&self) -> usize {
+        self.stride
     }
 
-    /// The rows in use as the column-major matrix `[a, rows]`.
-    pub(super) fn transposed(&self) -> MatRef<'_, f64> {
-        let used = &self.values[..self.rows * self.columns];
-        MatRef::from_column_major_slice(used, self.columns, self.rows)
+    /// Where the rows lie.
+    fn place(&self) -> Range<usize> {
+        let start = self.values.as_ptr().align_offset(LANES * size_of::<f64>()).min(LANES);
+        start..start + self.rows * self.stride
+    }
+
+    /// Fills the first columns with `dense [rows, d] - reference [d]`; rows without weight become 0,
+    /// whatever they hold.
+    pub(super) fn fill(&mut self, dense: &[f32], reference: &[f64], weight: &[f32]) {
+        let place = self.place();
+        let values = &mut self.values[place];
+        widen(dense, reference, values, self.stride);
+        for (row, weight) in values.chunks_exact_mut(self.stride).zip(weight) {
+            if *weight == 0.0 {
+                row.fill(0.0);
+            }
+        }
+    }
+
+    /// Fills a column.
+    pub(super) fn fill_column(&mut self, j: usize, value: impl Fn(usize) -> f64) {
+        let place = self.place();
+        for (row, values) in self.values[place].chunks_exact_mut(self.stride).enumerate() {
+            values[j] = value(row);
+        }
+    }
+
+    /// The rows in use.
+    pub(super) fn rows(&self) -> DoubleRows<'_> {
+        DoubleRows::new(&self.values[self.place()], self.stride)
+    }
+
+    /// Adds the Gram matrix of the rows with weights `h` to the upper triangle of the row-major
+    /// `dense [a, a]`; asks for the values that are `ahead` meanwhile.
+    fn add_gram(&mut self, h: &[f64], dense: &mut [f64], ahead: Ahead<'_>) {
+        let (columns, stride, place) = (self.columns, self.stride, self.place());
+        let (values, scaled) = (&self.values[place.clone()], &mut self.scaled[..place.len()]);
+        scale(values, stride, h, scaled);
+        if columns <= NARROW {
+            return DoubleRows::new(values, stride).add_gram(scaled, columns, dense, ahead);
+        }
+        let transposed =
+            MatRef::from_column_major_slice_with_stride(values, columns, self.rows, stride);
+        matmul(
+            MatMut::from_column_major_slice_mut(dense, columns, columns),
+            BlockStructure::TriangularLower,
+            Accum::Add,
+            transposed,
+            BlockStructure::Rectangular,
+            MatRef::from_row_major_slice_with_stride(scaled, self.rows, columns, stride),
+            BlockStructure::Rectangular,
+            1.0,
+            Par::Seq,
+        );
+    }
+
+    /// The rows times their weights, after [`Self::add_gram`].
+    fn scaled(&self) -> impl Iterator<Item = &[f64]> {
+        let rows = self.scaled[..self.rows * self.stride].chunks_exact(self.stride);
+        rows.map(|row| &row[..self.columns])
     }
 
     /// Memory in bytes.
@@ -120,40 +167,21 @@ impl Moments {
     }
 
     /// Adds the rows of `block` with category indices `codes [rows, c]` and the weights `h [rows]`,
-    /// which may be negative.
-    pub(super) fn add_block(&mut self, block: &mut Block, codes: &[u32], h: &[f64]) {
+    /// which may be negative. Asks for the values that are `ahead` meanwhile.
+    pub(super) fn add_block(
+        &mut self,
+        block: &mut Block,
+        codes: &[u32],
+        h: &[f64],
+        ahead: Ahead<'_>,
+    ) {
         let columns = self.columns;
-        let used = block.rows * columns;
-        let (values, scaled) = (&block.values[..used], &mut block.scaled[..used]);
-        vectorized(
-            #[inline(always)]
-            || {
-                for (row, h) in h.iter().enumerate().take(block.rows) {
-                    let own = row * columns..(row + 1) * columns;
-                    let (scaled, values) = (&mut scaled[own.clone()], &values[own]);
-                    for i in 0..columns {
-                        scaled[i] = h * values[i];
-                    }
-                }
-            },
-        );
-        matmul(
-            MatMut::from_column_major_slice_mut(&mut self.dense, columns, columns),
-            BlockStructure::TriangularLower,
-            Accum::Add,
-            block.transposed(),
-            BlockStructure::Rectangular,
-            MatRef::from_row_major_slice(&block.scaled[..used], block.rows, columns),
-            BlockStructure::Rectangular,
-            1.0,
-            Par::Seq,
-        );
+        block.add_gram(h, &mut self.dense, ahead);
         if codes.is_empty() {
             return;
         }
         let per_row = codes.len() / block.rows;
-        let rows = block.scaled[..used].chunks_exact(columns);
-        for ((codes, scaled), &h) in codes.chunks_exact(per_row).zip(rows).zip(h) {
+        for ((codes, scaled), &h) in codes.chunks_exact(per_row).zip(block.scaled()).zip(h) {
             if h == 0.0 {
                 continue;
             }
@@ -257,7 +285,12 @@ mod tests {
     /// Two blocks of rows with made-up values, against the sum written down; then a translation.
     #[test]
     fn moments_equal_the_naive_sum() {
-        let (columns, categories) = (40, 5);
+        for columns in [40, NARROW + 3] {
+            compare(columns, 5);
+        }
+    }
+
+    fn compare(columns: usize, categories: usize) {
         let mut moments = Moments::new(columns, categories);
         let mut naive = vec![0.0; (columns + categories).pow(2)];
         let delta: Vec<f64> =
@@ -265,19 +298,29 @@ mod tests {
         let mut block = Block::default();
         for (start, rows) in [(0, BLOCK), (BLOCK, 17)] {
             block.reset(rows, columns);
+            let value = |row: usize, i: usize| ((start + row) as f32 * 0.37 + i as f32).sin();
+            let dense: Vec<f32> = (0..rows * (columns - 1))
+                .map(|at| value(at / (columns - 1), at % (columns - 1)))
+                .collect();
+            // Rows of weight 0 are 0.
+            let weight: Vec<f32> =
+                (0..rows).map(|row| if row % 9 == 4 { 0.0 } else { 1.0 }).collect();
+            block.fill(&dense, &vec![0.0; columns - 1], &weight);
+            block.fill_column(columns - 1, |_| 1.0);
             let mut codes = Vec::new();
             let mut h = Vec::new();
             for row in 0..rows {
                 let at = (start + row) as f64;
-                let dense: Vec<f32> =
-                    (0..columns - 1).map(|i| ((at * 0.37 + i as f64).sin()) as f32).collect();
-                block.fill(row, &dense, &vec![0.0; columns - 1], 1.0)[0] = 1.0;
                 let first = (start + row) as u32 % 3;
                 let second = if row % 7 == 0 { NO_CATEGORY } else { 3 + row as u32 % 2 };
                 codes.extend([first, second]);
                 h.push((at * 0.11).cos());
-                let mut v: Vec<f64> = block.values[row * columns..][..columns]
-                    .iter()
+                let mut v: Vec<f64> = (0..columns)
+                    .map(|i| match (i + 1 < columns, weight[row] == 0.0) {
+                        (true, false) => f64::from(value(row, i)),
+                        (true, true) => 0.0,
+                        (false, _) => 1.0,
+                    })
                     .zip(&delta)
                     .map(|(v, delta)| v + delta)
                     .collect();
@@ -292,7 +335,7 @@ mod tests {
                     }
                 }
             }
-            moments.add_block(&mut block, &codes, &h);
+            moments.add_block(&mut block, &codes, &h, Ahead::NONE);
         }
         moments.translate(&delta);
         let n = columns + categories;

@@ -1,5 +1,7 @@
 //! Elementary functions on `f64` in a form that compilers vectorise: no calls, no branches.
 
+use super::math::vectorized;
+
 /// `e^x` of `x <= 0` within 2 units in the last place, 0 below -708: Cody-Waite reduction by ln 2 in two
 /// parts and the rational approximation of Cephes' `exp` (Moshier).
 #[inline(always)]
@@ -41,6 +43,24 @@ pub fn ln_1p_of_unit(e: f64) -> f64 {
     2.0 * u * sum
 }
 
+/// The sum of some numbers, by lanes.
+pub fn sum<T: Copy + Into<f64>>(values: &[T]) -> f64 {
+    const LANES: usize = 16;
+    let (whole, rest) = values.as_chunks::<LANES>();
+    let mut lanes = [0.0; LANES];
+    vectorized(
+        #[inline(always)]
+        || {
+            for values in whole {
+                for (lane, value) in lanes.iter_mut().zip(values) {
+                    *lane += (*value).into();
+                }
+            }
+        },
+    );
+    lanes.iter().sum::<f64>() + rest.iter().map(|value| (*value).into()).sum::<f64>()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +76,14 @@ mod tests {
             assert_eq!(ln_1p_of_unit(e), e);
         }
         assert!(ln_1p_of_unit(f64::NAN).is_nan());
+    }
+
+    #[test]
+    fn sums_are_of_all_numbers() {
+        for n in [0, 1, 15, 16, 17, 200] {
+            let values: Vec<f32> = (1..=n).map(|i| i as f32).collect();
+            assert_eq!(sum(&values), f64::from(n * (n + 1) / 2));
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 pub mod activation;
 pub mod double;
 pub mod gather;
+pub mod gram;
 pub mod lanes;
 pub mod linear;
 pub mod loss;

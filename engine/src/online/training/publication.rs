@@ -46,17 +46,17 @@ impl OnlineTraining<'_> {
     pub(super) async fn publish_version(&mut self) -> Result<()> {
         self.tell();
         let Some(publisher) = &self.publisher else { return Ok(()) };
-        let model = self.model()?;
+        let model = Arc::new(self.model()?);
         let keep = Some(self.options.keep_versions.unwrap_or(KEEP_VERSIONS));
         let store = &self.engine.store;
         let version = store.publish(&model, Publish::Replace, keep, Some(&publisher.lease)).await?;
         self.version = version;
         (self.published, self.published_rows) = (Instant::now(), model.rows);
         if self.engine.following.is_followed(&model.name) {
-            let model = Model { version, ..model.clone() };
+            let model = Model { version, ..model.as_ref().clone() };
             self.engine.following.revise(&Arc::new(Scorer::new(Arc::new(model))?));
         }
-        (self.events)(Event::Published { model: model.name, version });
+        (self.events)(Event::Published { model: model.name.clone(), version });
         let rows = self.learner.counts().0;
         let waiting = self.lag().map(|lag| match lag {
             Lag::Bytes(n) | Lag::Files(n) => n,
