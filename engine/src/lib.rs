@@ -3,6 +3,7 @@
 //! This crate parses no statement of ours and prints nothing: progress leaves it as events.
 
 pub mod catalog;
+mod dictionaries;
 pub mod evaluation;
 pub mod event;
 pub mod inspection;

@@ -16,7 +16,7 @@ use datafusion::datasource::physical_plan::{
 };
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::parquet::file::metadata::RowGroupMetaData;
+use datafusion::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 
@@ -61,14 +61,19 @@ impl BalanceRowGroups {
 
     /// Where the row groups of a file begin, and their bytes.
     fn row_groups(&self, file: &PartitionedFile) -> Option<Vec<(i64, i64)>> {
-        let cache = self.runtime.cache_manager.get_file_metadata_cache();
-        let entry = cache.get(&file.object_meta.location)?;
-        if !entry.is_valid_for(&file.object_meta) {
-            return None;
-        }
-        let footer = entry.file_metadata.as_any().downcast_ref::<CachedParquetMetaData>()?;
-        Some(footer.parquet_metadata().row_groups().iter().map(extent).collect())
+        Some(footer(&self.runtime, file)?.row_groups().iter().map(extent).collect())
     }
+}
+
+/// The footer of a file, if it is in the cache.
+pub(crate) fn footer(runtime: &RuntimeEnv, file: &PartitionedFile) -> Option<Arc<ParquetMetaData>> {
+    let cache = runtime.cache_manager.get_file_metadata_cache();
+    let entry = cache.get(&file.object_meta.location)?;
+    if !entry.is_valid_for(&file.object_meta) {
+        return None;
+    }
+    let footer = entry.file_metadata.as_any().downcast_ref::<CachedParquetMetaData>()?;
+    Some(Arc::clone(footer.parquet_metadata()))
 }
 
 /// Where a row group begins, by which DataFusion tells which range it belongs to, and its bytes.

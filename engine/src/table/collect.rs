@@ -139,8 +139,9 @@ async fn read(plan: Arc<Plan>, mut stream: SendableRecordBatchStream) -> Result<
 impl Plan {
     fn new(roles: &Roles, schema: &Schema, resources: &Resources) -> Result<Self> {
         let mut columns = vec![];
-        for (name, _) in &roles.inputs {
-            columns.push(schema.field_with_name(name)?.clone());
+        for (name, data_type) in &roles.inputs {
+            // (Texts may come as dictionaries, but a model takes them as the query has them.)
+            columns.push(schema.field_with_name(name)?.clone().with_data_type(data_type.clone()));
         }
         let inputs = flatten_fields(&Fields::from(columns))?;
         let mut categories = vec![];
@@ -338,7 +339,7 @@ impl Plan {
         }
         let mut data = RawData {
             inputs: self.inputs,
-            interners: self.categories.into_iter().map(|i| i.map(unlock)).collect(),
+            interners: self.categories.into_iter().map(|i| i.map(closed)).collect(),
             kind: self.roles.kind,
             classes: self.classes.map(unlock),
             has_weight: self.roles.weight.is_some(),
@@ -443,6 +444,12 @@ pub fn check_class_type(roles: &Roles, data_type: &DataType) -> Result<()> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn closed(interner: Mutex<Interner>) -> Interner {
+    let mut interner = unlock(interner);
+    interner.close();
+    interner
 }
 
 fn unlock<T>(mutex: Mutex<T>) -> T {

@@ -43,6 +43,7 @@ use self::member::Shared;
 use self::members::{MemberResult, train_all};
 use self::rounds::RoundRunner;
 use self::saver::Saver;
+use crate::dictionaries::read_dictionaries;
 use crate::event::{Event, EventSink, Position};
 use crate::online::OnlineTraining;
 use crate::options::Statistics;
@@ -253,6 +254,9 @@ impl Engine {
         let columns = TrainingColumns::resolve(&state, request, parent.as_ref())?;
         Engine::refuse_unbounded(&columns.plan, "a training that reads all rows first")?;
         let physical = state.create_physical_plan(&columns.plan).await?;
+        let inputs: Vec<&str> =
+            columns.roles.inputs.iter().map(|(name, _)| name.as_str()).collect();
+        let physical = read_dictionaries(physical, state.runtime_env(), &inputs);
         let partitions = physical.output_partitioning().partition_count();
         log::debug!("reading {partitions} partitions");
         let streams = execute_stream_partitioned(physical, state.task_ctx())?;

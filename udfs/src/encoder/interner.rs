@@ -3,12 +3,14 @@
 //! Codes depend on the order in which batches arrive, so nothing that is kept may depend on them:
 //! an encoder's own codes follow the sorted categories.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{Array, ArrayRef, AsArray, StringViewArray, UInt32Array, UInt32Builder};
+use arrow::array::{
+    Array, ArrayData, ArrayRef, AsArray, StringViewArray, UInt32Array, UInt32Builder,
+};
 use arrow::compute::cast;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Int32Type};
 use datafusion_common::{Result, exec_err};
 
 use super::TextHasher;
@@ -26,7 +28,12 @@ pub struct Interner {
     text_bytes: usize,
     /// The codes in the order of their texts, once it was asked for.
     order: OnceLock<Vec<u32>>,
+    /// Dictionaries that came last, with the codes of their values: many batches share one.
+    recent: VecDeque<(ArrayData, UInt32Array)>,
 }
+
+/// Dictionaries whose codes are kept: batches of as many partitions may come in turns.
+const RECENT: usize = 8;
 
 /// From provisional codes to an encoder's.
 #[derive(Clone, Debug)]
@@ -45,7 +52,15 @@ impl Interner {
                 return Ok(UInt32Array::new_null(array.len()));
             }
             // Every distinct value once, however often it occurs.
-            let values = self.intern(dictionary.values())?;
+            let values = self.dictionary_codes(dictionary.values())?;
+            if let (Some(keys), None) =
+                (dictionary.keys().as_primitive_opt::<Int32Type>(), values.nulls())
+            {
+                // (What stands at a NULL may be any key.)
+                let code = |key: &i32| values.values().get(*key as usize).copied().unwrap_or(0);
+                let codes: Vec<u32> = keys.values().iter().map(code).collect();
+                return Ok(UInt32Array::new(codes.into(), keys.nulls().cloned()));
+            }
             let mut codes = UInt32Builder::with_capacity(array.len());
             let keys = dictionary.normalized_keys();
             for (row, key) in keys.iter().enumerate() {
@@ -68,6 +83,23 @@ impl Interner {
             return exec_err!("a column has more than {} categories", u32::MAX / 2);
         }
         Ok(codes)
+    }
+
+    /// The codes of the values of a dictionary, which may have come before.
+    fn dictionary_codes(&mut self, values: &ArrayRef) -> Result<UInt32Array> {
+        let own = values.to_data();
+        if let Some((_, codes)) = self.recent.iter().find(|(other, _)| other.ptr_eq(&own)) {
+            return Ok(codes.clone());
+        }
+        let codes = self.intern(values)?;
+        self.recent.truncate(RECENT - 1);
+        self.recent.push_front((own, codes.clone()));
+        Ok(codes)
+    }
+
+    /// Forgets which dictionaries came last, when no more come.
+    pub fn close(&mut self) {
+        self.recent.clear();
     }
 
     /// Short texts are looked up as they lie in the column.
@@ -187,7 +219,7 @@ pub(super) fn for_each_text(array: &ArrayRef, mut f: impl FnMut(Option<&str>)) -
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::StringArray;
+    use arrow::array::{DictionaryArray, Int32Array, StringArray};
 
     use super::*;
 
@@ -220,5 +252,39 @@ mod tests {
         assert_eq!(last, [3, 6, 5], "the order is that of before");
         let slice = cast(&plain, &DataType::Utf8View).unwrap().slice(3, 2);
         assert_eq!(all.intern(&slice).unwrap().values().to_vec(), [2, 0]);
+    }
+
+    /// Dictionaries in turns, with NULL among keys and values, give the codes of their texts.
+    #[test]
+    fn dictionaries_that_come_again_have_the_same_codes() {
+        let mut interner = Interner::default();
+        let keys = |keys: &[Option<i32>]| Int32Array::from(keys.to_vec());
+        let dictionary =
+            |values: &[Option<&str>]| -> ArrayRef { Arc::new(StringArray::from(values.to_vec())) };
+        let (one, other) = (
+            dictionary(&[Some("a"), Some("b"), Some("c")]),
+            dictionary(&[Some("c"), None, Some("d")]),
+        );
+        for round in 0..3 {
+            for (values, given, expected) in [
+                (&one, [Some(2), None, Some(0)], [Some(2), None, Some(0)]),
+                (&other, [Some(0), Some(1), Some(2)], [Some(2), None, Some(3)]),
+                (&one, [None, None, Some(1)], [None, None, Some(1)]),
+            ] {
+                let column = DictionaryArray::new(keys(&given), Arc::clone(values));
+                let codes = interner.intern(&(Arc::new(column) as ArrayRef)).unwrap();
+                assert_eq!(codes.iter().collect::<Vec<_>>(), expected, "{round}");
+            }
+        }
+        // Others than are kept.
+        for i in 0..20 {
+            let text = format!("text {i}");
+            let column = DictionaryArray::new(keys(&[Some(0)]), dictionary(&[Some(&text)]));
+            let codes = interner.intern(&(Arc::new(column) as ArrayRef)).unwrap();
+            assert_eq!(codes.values().to_vec(), [4 + i]);
+        }
+        assert_eq!(interner.recent.len(), RECENT);
+        interner.close();
+        assert!(interner.recent.is_empty());
     }
 }

@@ -1,0 +1,217 @@
+//! String columns of Parquet files that are stored as dictionaries, read as dictionaries.
+//!
+//! DataFusion reads strings as strings: each row's text is found again, only to be looked up among the
+//! categories. As a dictionary, each text of a row group is looked up once, and rows bring its number.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
+};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::parquet::arrow::parquet_to_arrow_schema;
+use datafusion::parquet::basic::Encoding;
+use datafusion::parquet::file::metadata::ColumnChunkMetaData;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_plan::ExecutionPlan;
+
+use crate::row_groups::footer;
+
+/// The plan, with those of the named columns as dictionaries that are stored so throughout, where it is a
+/// scan of Parquet files and nothing more.
+pub(crate) fn read_dictionaries(
+    plan: Arc<dyn ExecutionPlan>,
+    runtime: &RuntimeEnv,
+    names: &[&str],
+) -> Arc<dyn ExecutionPlan> {
+    let scan = plan.downcast_ref::<DataSourceExec>();
+    let scan = scan.and_then(|exec| exec.data_source().downcast_ref::<FileScanConfig>());
+    match scan.and_then(|scan| with_dictionaries(scan, runtime, names)) {
+        Some(scan) => DataSourceExec::from_data_source(scan),
+        None => plan,
+    }
+}
+
+fn with_dictionaries(
+    scan: &FileScanConfig,
+    runtime: &RuntimeEnv,
+    names: &[&str],
+) -> Option<FileScanConfig> {
+    let source = scan.file_source.downcast_ref::<ParquetSource>()?;
+    let table = scan.file_source.table_schema();
+    let is_plain = scan.file_source.filter().is_none()
+        && scan.expr_adapter_factory.is_none()
+        && table.table_partition_cols().is_empty()
+        && table.virtual_columns().is_empty();
+    if !is_plain {
+        return None;
+    }
+    let projection = scan.file_source.projection()?;
+    let mut wanted = vec![None; table.table_schema().fields().len()];
+    for own in projection.iter() {
+        let column = own.expr.downcast_ref::<Column>()?.index();
+        let named = names.contains(&own.alias.as_str());
+        let is_text = is_text(table.table_schema().field(column).data_type());
+        wanted[column] = Some(wanted[column].unwrap_or(true) && named && is_text);
+    }
+    let fields = table.table_schema().fields().iter().zip(&wanted);
+    let texts: Vec<&str> = fields
+        .filter(|(_, wanted)| **wanted == Some(true))
+        .map(|(field, _)| field.name().as_str())
+        .collect();
+    // What one file does not have as a dictionary is none.
+    let footers = scan.file_groups.iter().flat_map(FileGroup::iter);
+    let footers = footers.map(|file| footer(runtime, file)).collect::<Option<Vec<_>>>()?;
+    let is_dictionary = |name: &&str| {
+        footers.iter().flat_map(|footer| footer.row_groups()).all(|group| {
+            let mut own = group.columns().iter().filter(|c| c.column_path().parts() == [*name]);
+            own.next().is_some_and(is_all_dictionary)
+        })
+    };
+    let names: Vec<&str> = texts.into_iter().filter(is_dictionary).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let mut footers = footers.iter();
+    let mut adapt = |file: &PartitionedFile| -> Option<PartitionedFile> {
+        let metadata = footers.next()?.file_metadata();
+        let own = parquet_to_arrow_schema(metadata.schema_descr(), metadata.key_value_metadata());
+        let schema = Arc::new(as_dictionaries(&own.ok()?, &names)?);
+        Some(PartitionedFile { arrow_schema: Some(schema), ..file.clone() })
+    };
+    let mut groups = vec![];
+    for group in &scan.file_groups {
+        groups.push(FileGroup::new(group.iter().map(&mut adapt).collect::<Option<Vec<_>>>()?));
+    }
+    let schema = as_dictionaries(table.file_schema(), &names)?;
+    let mut own = ParquetSource::new(TableSchema::from(Arc::new(schema)))
+        .with_table_parquet_options(source.table_parquet_options().clone());
+    if let Some(factory) = source.parquet_file_reader_factory() {
+        own = own.with_parquet_file_reader_factory(Arc::clone(factory));
+    }
+    let own = own.try_pushdown_projection(projection).ok()??;
+    let scan = FileScanConfigBuilder::from(scan.clone());
+    Some(scan.with_source(own).with_file_groups(groups).build())
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
+/// Whether all values of a column of a row group are numbers of its dictionary.
+fn is_all_dictionary(column: &ColumnChunkMetaData) -> bool {
+    column.dictionary_page_offset().is_some()
+        && column.page_encoding_stats_mask().is_some_and(|mask| {
+            mask.is_only(Encoding::PLAIN_DICTIONARY) || mask.is_only(Encoding::RLE_DICTIONARY)
+        })
+}
+
+/// A schema with these columns as dictionaries; None where one is no text.
+fn as_dictionaries(schema: &Schema, names: &[&str]) -> Option<Schema> {
+    let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    let mut fields = vec![];
+    for field in schema.fields() {
+        fields.push(match names.contains(&field.name().as_str()) {
+            true if is_text(field.data_type()) => {
+                Arc::new(Field::clone(field).with_data_type(dictionary.clone()))
+            }
+            true => return None,
+            false => Arc::clone(field),
+        });
+    }
+    Some(Schema::new_with_metadata(fields, schema.metadata().clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
+    use datafusion::arrow::compute::{cast, concat_batches};
+    use datafusion::parquet::arrow::ArrowWriter;
+    use datafusion::parquet::file::properties::WriterProperties;
+    use datafusion::physical_plan::collect;
+    use datafusion::prelude::SessionContext;
+
+    use super::*;
+    use crate::session::{Engine, EngineOptions};
+
+    /// Two row groups of a column of dictionaries, one of texts, and one that is a dictionary in the first
+    /// group alone.
+    fn write(path: &std::path::Path) {
+        let texts = |seed: i32| -> ArrayRef {
+            let text = |i: i32| (i % 7 != 3).then(|| format!("text {}", (i * seed) % 11));
+            Arc::new((0..1000).map(text).collect::<StringArray>())
+        };
+        // Too many and too long for the page of a dictionary.
+        let many: ArrayRef =
+            Arc::new((0..1000).map(|i| Some(format!("{i:01000}"))).collect::<StringArray>());
+        let properties = WriterProperties::builder()
+            .set_column_dictionary_enabled("plain".into(), false)
+            .set_dictionary_page_size_limit(1 << 16)
+            .build();
+        let batch = |mixed: ArrayRef| {
+            let columns =
+                [("stored", texts(3)), ("plain", texts(5)), ("mixed", mixed), ("label", texts(7))];
+            RecordBatch::try_from_iter_with_nullable(columns.map(|(n, c)| (n, c, true))).unwrap()
+        };
+        let (first, second) = (batch(texts(2)), batch(many));
+        let file = std::fs::File::create(path).unwrap();
+        let mut writer = ArrowWriter::try_new(file, first.schema(), Some(properties)).unwrap();
+        writer.write(&first).unwrap();
+        writer.flush().unwrap();
+        writer.write(&second).unwrap();
+        writer.close().unwrap();
+    }
+
+    async fn rows(context: &SessionContext, plan: Arc<dyn ExecutionPlan>) -> RecordBatch {
+        let schema = plan.schema();
+        let batches = collect(plan, context.task_ctx()).await.unwrap();
+        concat_batches(&schema, &batches).unwrap()
+    }
+
+    #[tokio::test]
+    async fn columns_that_are_dictionaries_come_as_such_with_the_same_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        for file in ["a.parquet", "b.parquet"] {
+            write(&folder.path().join(file));
+        }
+        let engine =
+            Engine::open(EngineOptions { threads: Some(2), ..Default::default() }).unwrap();
+        let context = engine.context();
+        let plan = async |columns: &str, rest: &str| {
+            let sql = format!("SELECT {columns} FROM '{}/' {rest}", folder.path().display());
+            context.sql(&sql).await.unwrap().create_physical_plan().await.unwrap()
+        };
+        let runtime = context.runtime_env();
+        let names = ["stored", "plain", "mixed"];
+        for columns in ["stored, plain, mixed, label", "label, mixed, stored", "stored"] {
+            let plain = plan(columns, "").await;
+            let own = read_dictionaries(Arc::clone(&plain), &runtime, &names);
+            for field in own.schema().fields() {
+                let is_dictionary = matches!(field.data_type(), DataType::Dictionary(_, _));
+                assert_eq!(is_dictionary, field.name() == "stored", "{field}");
+            }
+            let (truth, found) = (rows(&context, plain).await, rows(&context, own).await);
+            assert_eq!(truth.num_rows(), 4000);
+            for (truth, found) in truth.columns().iter().zip(found.columns()) {
+                let text = |column| cast(column, &DataType::Utf8).unwrap();
+                assert_eq!(&text(truth), &text(found), "{columns}");
+                assert!(truth.null_count() > 500 || columns != "stored");
+            }
+        }
+        // What is more than a scan stays, and so does what nobody named.
+        for (columns, rest) in [
+            ("stored, label", "WHERE label IS NOT NULL"),
+            ("stored || 'x' AS stored", ""),
+            ("plain, mixed", ""),
+            ("label", ""),
+        ] {
+            let plain = plan(columns, rest).await;
+            let own = read_dictionaries(Arc::clone(&plain), &runtime, &names);
+            assert_eq!(own.schema(), plain.schema(), "{columns} {rest}");
+        }
+    }
+}
