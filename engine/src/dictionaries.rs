@@ -194,7 +194,7 @@ mod tests {
                 let is_dictionary = matches!(field.data_type(), DataType::Dictionary(_, _));
                 assert_eq!(is_dictionary, field.name() == "stored", "{field}");
             }
-            let (truth, found) = (rows(&context, plain).await, rows(&context, own).await);
+            let (truth, found) = (rows(context, plain).await, rows(context, own).await);
             assert_eq!(truth.num_rows(), 4000);
             for (truth, found) in truth.columns().iter().zip(found.columns()) {
                 let text = |column| cast(column, &DataType::Utf8).unwrap();
