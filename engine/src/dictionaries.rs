@@ -130,10 +130,10 @@ fn as_dictionaries(schema: &Schema, names: &[&str]) -> Option<Schema> {
 mod tests {
     use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
     use datafusion::arrow::compute::{cast, concat_batches};
+    use datafusion::execution::SessionState;
     use datafusion::parquet::arrow::ArrowWriter;
     use datafusion::parquet::file::properties::WriterProperties;
-    use datafusion::physical_plan::collect;
-    use datafusion::prelude::SessionContext;
+    use datafusion::physical_plan::collect_partitioned;
 
     use super::*;
     use crate::session::{Engine, EngineOptions};
@@ -166,10 +166,11 @@ mod tests {
         writer.close().unwrap();
     }
 
-    async fn rows(context: &SessionContext, plan: Arc<dyn ExecutionPlan>) -> RecordBatch {
+    /// The rows of all partitions, one after another.
+    async fn rows(state: &SessionState, plan: Arc<dyn ExecutionPlan>) -> RecordBatch {
         let schema = plan.schema();
-        let batches = collect(plan, context.task_ctx()).await.unwrap();
-        concat_batches(&schema, &batches).unwrap()
+        let partitions = collect_partitioned(plan, state.task_ctx()).await.unwrap();
+        concat_batches(&schema, partitions.iter().flatten()).unwrap()
     }
 
     #[tokio::test]
@@ -180,21 +181,23 @@ mod tests {
         }
         let engine =
             Engine::open(EngineOptions { threads: Some(2), ..Default::default() }).unwrap();
-        let context = engine.context();
+        // As a training plans it: partitions in the order of the files, which nobody takes from another.
+        let state = engine.training_state();
         let plan = async |columns: &str, rest: &str| {
             let sql = format!("SELECT {columns} FROM '{}/' {rest}", folder.path().display());
-            context.sql(&sql).await.unwrap().create_physical_plan().await.unwrap()
+            let plan = engine.context().sql(&sql).await.unwrap().into_unoptimized_plan();
+            state.create_physical_plan(&plan).await.unwrap()
         };
-        let runtime = context.runtime_env();
+        let runtime = state.runtime_env();
         let names = ["stored", "plain", "mixed"];
         for columns in ["stored, plain, mixed, label", "label, mixed, stored", "stored"] {
             let plain = plan(columns, "").await;
-            let own = read_dictionaries(Arc::clone(&plain), &runtime, &names);
+            let own = read_dictionaries(Arc::clone(&plain), runtime, &names);
             for field in own.schema().fields() {
                 let is_dictionary = matches!(field.data_type(), DataType::Dictionary(_, _));
                 assert_eq!(is_dictionary, field.name() == "stored", "{field}");
             }
-            let (truth, found) = (rows(context, plain).await, rows(context, own).await);
+            let (truth, found) = (rows(&state, plain).await, rows(&state, own).await);
             assert_eq!(truth.num_rows(), 4000);
             for (truth, found) in truth.columns().iter().zip(found.columns()) {
                 let text = |column| cast(column, &DataType::Utf8).unwrap();
@@ -210,7 +213,7 @@ mod tests {
             ("label", ""),
         ] {
             let plain = plan(columns, rest).await;
-            let own = read_dictionaries(Arc::clone(&plain), &runtime, &names);
+            let own = read_dictionaries(Arc::clone(&plain), runtime, &names);
             assert_eq!(own.schema(), plain.schema(), "{columns} {rest}");
         }
     }

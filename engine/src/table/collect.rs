@@ -140,8 +140,12 @@ impl Plan {
     fn new(roles: &Roles, schema: &Schema, resources: &Resources) -> Result<Self> {
         let mut columns = vec![];
         for (name, data_type) in &roles.inputs {
-            // (Texts may come as dictionaries, but a model takes them as the query has them.)
-            columns.push(schema.field_with_name(name)?.clone().with_data_type(data_type.clone()));
+            let mut field = schema.field_with_name(name)?.clone();
+            // Texts may come as dictionaries, but a model takes them as the query has them.
+            if matches!(field.data_type(), DataType::Dictionary(_, _)) {
+                field = field.with_data_type(data_type.clone());
+            }
+            columns.push(field);
         }
         let inputs = flatten_fields(&Fields::from(columns))?;
         let mut categories = vec![];

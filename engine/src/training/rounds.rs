@@ -36,7 +36,7 @@ impl RoundRunner {
     }
 
     /// The plan of a round: the one that DataFusion makes of `SELECT train('reference', ...) FROM
-    /// encoded`, put together here because its planner and optimizers take 0.35 ms, a sixth of a
+    /// encoded`, put together here because its planner and optimizers take 0.35 ms, an eighth of a
     /// round of two replicas.
     ///
     /// # Errors

@@ -148,12 +148,12 @@ impl NewtonSum {
                 })
             },
         );
-        if any_unknown {
-            let mut rows = batch.label.iter().zip(batch.weight);
-            let label = rows.find(|(label, w)| **w != 0.0 && !is_class(**label, classes));
+        let mut rows = batch.label.iter().zip(batch.weight);
+        if any_unknown
+            && let Some((label, _)) = rows.find(|(l, w)| **w != 0.0 && !is_class(**l, classes))
+        {
             return exec_err!(
-                "the class index {} is out of range, the model knows {classes} classes",
-                label.map_or(f32::NAN, |(label, _)| *label)
+                "the class index {label} is out of range, the model knows {classes} classes"
             );
         }
         if any_bad {

@@ -3,7 +3,8 @@
 //! The columns of `v` before the categories (`a` of them, the last one is 1) are called dense; the
 //! caller decides what stands between the dense numbers and the 1 (the Gram sum puts the target
 //! there). Three matrices hold the result:
-//! - `dense [a, a]`, lower triangle, column-major: by matrix product over blocks of rows;
+//! - `dense [a, a]`, lower triangle, column-major, which is the upper one, row-major: block of rows by
+//!   block, in tiles of registers where `a` is small, by faer's products elsewhere;
 //! - `cross [t, a]`, row-major: row `k` is the sum of `h v` over the rows of category `k`;
 //! - `pairs`, packed lower triangle of `[t, t]`: the weights of rows that have both categories.
 //!
