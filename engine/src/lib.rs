@@ -10,6 +10,7 @@ pub mod inspection;
 mod names;
 pub mod online;
 pub mod options;
+mod pages;
 pub mod prediction;
 pub mod registry;
 pub mod request;

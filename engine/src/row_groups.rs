@@ -77,7 +77,7 @@ pub(crate) fn footer(runtime: &RuntimeEnv, file: &PartitionedFile) -> Option<Arc
 }
 
 /// Where a row group begins, by which DataFusion tells which range it belongs to, and its bytes.
-fn extent(group: &RowGroupMetaData) -> (i64, i64) {
+pub(crate) fn extent(group: &RowGroupMetaData) -> (i64, i64) {
     let first = group.column(0);
     let begin = first.dictionary_page_offset().unwrap_or_else(|| first.data_page_offset());
     (begin, group.compressed_size())

@@ -126,7 +126,7 @@ impl Rows {
     }
 
     /// Puts copies of the rows of `from` that `order` counts up in the place of its own, `first` and
-    /// those that follow. While rows of 16 to 64 numbers are copied, what is read next is asked for.
+    /// those that follow.
     #[inline(always)]
     pub fn copy(
         &mut self,
@@ -136,18 +136,13 @@ impl Rows {
         width: Width,
         ahead: Ahead<'_>,
     ) {
-        let end = first + order.len();
-        let dense = &mut self.dense[first * width.dense..end * width.dense];
-        let codes = &mut self.codes[first * width.columns..end * width.columns];
-        vectorized(
-            #[inline(always)]
-            || {
-                gather(dense, from.dense, width.dense, order, ahead);
-                gather(codes, from.codes, width.columns, order, Ahead::NONE);
-                gather(&mut self.label[first..end], from.label, 1, order, Ahead::NONE);
-                gather(&mut self.weight[first..end], from.weight, 1, order, Ahead::NONE);
-            },
-        );
+        let mut own = RowsMut {
+            dense: &mut self.dense,
+            codes: &mut self.codes,
+            label: &mut self.label,
+            weight: &mut self.weight,
+        };
+        own.copy(first, from, order, width, ahead);
     }
 
     /// Number of rows.
@@ -179,6 +174,47 @@ impl Rows {
             weight: &self.weight,
             ahead: Ahead::NONE,
         }
+    }
+}
+
+/// Encoded rows in somebody's memory, to be written over.
+#[derive(Debug, Default)]
+pub struct RowsMut<'a> {
+    /// As [`Rows::dense`].
+    pub dense: &'a mut [f32],
+    /// As [`Rows::codes`].
+    pub codes: &'a mut [u32],
+    /// As [`Rows::label`].
+    pub label: &'a mut [f32],
+    /// As [`Rows::weight`].
+    pub weight: &'a mut [f32],
+}
+
+impl RowsMut<'_> {
+    /// Puts copies of the rows of `from` that `order` counts up in the place of its own, `first` and
+    /// those that follow. While rows of 16 to 64 numbers are copied, what is read next is asked for.
+    #[inline(always)]
+    pub fn copy(
+        &mut self,
+        first: usize,
+        from: &MiniBatch<'_>,
+        order: &[u32],
+        width: Width,
+        ahead: Ahead<'_>,
+    ) {
+        let end = first + order.len();
+        let dense = &mut self.dense[first * width.dense..end * width.dense];
+        let codes = &mut self.codes[first * width.columns..end * width.columns];
+        let (label, weight) = (&mut self.label[first..end], &mut self.weight[first..end]);
+        vectorized(
+            #[inline(always)]
+            || {
+                gather(dense, from.dense, width.dense, order, ahead);
+                gather(codes, from.codes, width.columns, order, Ahead::NONE);
+                gather(label, from.label, 1, order, Ahead::NONE);
+                gather(weight, from.weight, 1, order, Ahead::NONE);
+            },
+        );
     }
 }
 

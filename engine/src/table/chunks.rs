@@ -1,6 +1,7 @@
 //! Chunks of rows in memory as far as the limit goes, and in a file beyond it.
 
 use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::{Result, internal_err};
@@ -10,7 +11,8 @@ use super::Resources;
 use super::spill::{Place, SpillLog};
 
 enum Chunk {
-    Memory(RecordBatch),
+    /// None once it is let go of.
+    Memory(Mutex<Option<RecordBatch>>),
     Spilled(Place),
 }
 
@@ -78,7 +80,7 @@ impl Chunks {
         let bytes = batch.get_array_memory_size();
         let chunk = if resources.try_reserve(reservation, bytes, self.share) {
             self.memory += bytes as u64;
-            Chunk::Memory(batch)
+            Chunk::Memory(Mutex::new(Some(batch)))
         } else {
             let log = match &mut self.log {
                 Some(log) => log,
@@ -116,9 +118,22 @@ impl Chunks {
     /// A chunk, read back where it was spilled.
     pub fn get(&self, index: usize) -> Result<RecordBatch> {
         match (&self.chunks[index].0, &self.log) {
-            (Chunk::Memory(batch), _) => Ok(batch.clone()),
+            (Chunk::Memory(batch), _) => match &*lock(batch) {
+                Some(batch) => Ok(batch.clone()),
+                None => internal_err!("chunk {index} of the {} is let go of", self.name),
+            },
             (Chunk::Spilled(place), Some(log)) => log.read(*place),
             (Chunk::Spilled(_), None) => internal_err!("a spilled chunk has no file"),
+        }
+    }
+
+    /// Lets go of a chunk that is in memory.
+    pub fn let_go(&self, index: usize) {
+        if let Chunk::Memory(batch) = &self.chunks[index].0 {
+            let bytes = lock(batch).take().map_or(0, |batch| batch.get_array_memory_size());
+            if let Some(reservation) = &self.reservation {
+                reservation.shrink(bytes.min(reservation.size()));
+            }
         }
     }
 
@@ -135,5 +150,39 @@ impl Chunks {
     /// Bytes of the chunks on disk.
     pub fn spilled_bytes(&self) -> u64 {
         self.spilled
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use datafusion::arrow::array::{ArrayRef, Int64Array};
+    use datafusion::prelude::SessionContext;
+    use gradlake_udfs::shards::Sequential;
+
+    use super::*;
+
+    #[test]
+    fn a_chunk_that_is_let_go_of_gives_its_memory_back_and_is_not_read() {
+        let state = SessionContext::new().state();
+        let resources = Resources::new(&state, Arc::default(), Arc::new(Sequential));
+        let mut chunks = Chunks::new(&resources, "rows of a test", 1.0);
+        for first in [0, 100] {
+            let column: ArrayRef = Arc::new(Int64Array::from_iter_values(first..first + 100));
+            chunks.push(RecordBatch::try_from_iter([("x", column)]).unwrap()).unwrap();
+        }
+        let all = chunks.reservation.as_ref().unwrap().size();
+        chunks.let_go(0);
+        assert_eq!(chunks.reservation.as_ref().unwrap().size() * 2, all);
+        let error = chunks.get(0).unwrap_err().to_string();
+        assert!(error.contains("chunk 0 of the rows of a test is let go of"), "{error}");
+        assert_eq!(chunks.get(1).unwrap().num_rows(), 100);
+        chunks.let_go(0);
+        assert_eq!(chunks.reservation.as_ref().unwrap().size() * 2, all);
     }
 }

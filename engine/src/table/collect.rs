@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use super::chunks::Chunks;
 use super::classes::Distinct;
 use super::groups::{chunk_ends, part_groups};
+use super::pieces::Pieces;
 use super::raw::{Group, Place, RawData, RawTable, Skipped, Subset};
 use super::{Resources, Roles, TargetKind};
 
@@ -52,6 +53,7 @@ struct Plan {
 /// What one partition of the query gave.
 struct Part {
     chunks: Chunks,
+    pieces: Pieces,
     /// The group of each row, by chunk; empty without PARTITION BY.
     groups: Vec<UInt32Array>,
     /// Rows left out, by group and cause.
@@ -109,6 +111,7 @@ impl<T> Drop for AbortOnDrop<T> {
 async fn read(plan: Arc<Plan>, mut stream: SendableRecordBatchStream) -> Result<Part> {
     let mut part = Part {
         chunks: Chunks::new(&plan.resources, "raw training rows", RAW_SHARE),
+        pieces: Pieces::default(),
         groups: vec![],
         skipped: BTreeMap::new(),
     };
@@ -133,6 +136,9 @@ async fn read(plan: Arc<Plan>, mut stream: SendableRecordBatchStream) -> Result<
     }
     // No more batches come, perhaps because the reader broke.
     (&mut reader.0).await.map_err(|e| exec_datafusion_err!("reading failed: {e}"))?;
+    for rows in part.pieces.finish()? {
+        part.chunks.push(rows)?;
+    }
     Ok(part)
 }
 
@@ -249,7 +255,12 @@ impl Plan {
         }
         self.reserve_interned()?;
         if rows.num_rows() > 0 {
-            part.chunks.push(compact(rows)?)?;
+            // Rows of groups are brought together first.
+            let rows = match groups {
+                Some(_) => vec![compact(rows)?],
+                None => part.pieces.push(rows)?,
+            };
+            rows.into_iter().try_for_each(|rows| part.chunks.push(rows))?;
             part.groups.extend(groups);
         }
         Ok(())

@@ -64,6 +64,11 @@ impl Dealing {
         Self { rows, chunk_rows, chunks, stratum, seed }
     }
 
+    /// Whether rows go to chunks at random.
+    pub(super) fn is_random(&self) -> bool {
+        self.seed.is_some()
+    }
+
     /// Number of chunks.
     pub(super) fn chunks(&self) -> usize {
         self.chunks

@@ -25,7 +25,7 @@ use super::selection::Selection;
 use super::shuffle::Buckets;
 use super::split::Mask;
 use super::weights::{Factors, factors};
-use super::{EpochOrder, Fitted, Resources, SMALL_ROWS, waiting};
+use super::{BLOCK_ROWS, EpochOrder, Fitted, Resources, SMALL_ROWS, waiting};
 use crate::options::ClassWeights;
 
 /// Share of the memory limit up to which encoded rows stay in memory; the rest is for replicas and
@@ -65,6 +65,8 @@ pub struct Encoding<'a> {
     pub fitted: &'a Fitted,
     /// Seed of a full shuffle; None: in the order of the query.
     pub shuffle: Option<u64>,
+    /// Whether the raw rows are let go of as they are encoded, since nothing else is asked of them.
+    pub is_last: bool,
 }
 
 /// Rows as kernels take them: `features` (`FixedSizeList<Float32>[d]`), `categories`
@@ -114,6 +116,7 @@ impl EncodedTable {
             class_of,
             factors,
             shuffle: encoding.shuffle,
+            is_last: encoding.is_last,
             data,
         };
         waiting(subset.is_small(), "encoding", move || job.run()).await
@@ -224,8 +227,8 @@ impl Builder {
         }
     }
 
-    fn push(&mut self, rows: Rows) -> Result<()> {
-        let columns = EncodedChunk::from(rows).columns(self.width)?;
+    fn push(&mut self, chunk: EncodedChunk) -> Result<()> {
+        let columns = chunk.columns(self.width)?;
         self.chunks.push(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 
@@ -262,6 +265,7 @@ struct Job {
     class_of: Vec<Option<u32>>,
     factors: Factors,
     shuffle: Option<u64>,
+    is_last: bool,
     data: Arc<RawData>,
 }
 
@@ -303,12 +307,13 @@ impl Job {
         builder: &mut Builder,
     ) -> Result<()> {
         let width = self.encoder.width();
-        let placement = Placement::new(width, dealing);
+        let mut placement = Placement::new(width, dealing)?;
+        let filling = placement.filling();
         self.for_each_block(
             selection,
             dealing,
             |rows, places, sorter| {
-                placement.put(rows, places, sorter);
+                filling.put(rows, places, sorter);
                 Ok(hash(rows))
             },
             |hash| {
@@ -316,11 +321,10 @@ impl Job {
                 Ok(())
             },
         )?;
-        for chunk in 0..placement.len() {
-            let rows = placement.take(chunk);
+        for chunk in placement.placed().into_chunks() {
             // The memory changes hands.
-            reservation.shrink((rows.len() * row_bytes(width)).min(reservation.size()));
-            builder.push(rows)?;
+            reservation.shrink((chunk.label.len() * row_bytes(width)).min(reservation.size()));
+            builder.push(chunk)?;
         }
         Ok(())
     }
@@ -343,7 +347,7 @@ impl Job {
                 builder.note(hash);
                 buckets.push(&rows, &places)
             })?;
-            return buckets.finish(|rows| builder.push(rows));
+            return buckets.finish(|rows| builder.push(rows.into()));
         }
         let chunk_rows = if dealing.chunks() > 0 { dealing.rows_of(0) } else { 0 };
         let mut chunk = Rows::with_capacity(width, chunk_rows);
@@ -353,12 +357,12 @@ impl Job {
                 chunk.push(&rows, row, width);
                 if chunk.len() == chunk_rows {
                     let next = Rows::with_capacity(width, chunk_rows);
-                    builder.push(std::mem::replace(&mut chunk, next))?;
+                    builder.push(std::mem::replace(&mut chunk, next).into())?;
                 }
             }
             Ok(())
         })?;
-        if chunk.is_empty() { Ok(()) } else { builder.push(chunk) }
+        if chunk.is_empty() { Ok(()) } else { builder.push(chunk.into()) }
     }
 
     /// Calls `f` with the selected rows of each block and the places that they are to have, on all
@@ -368,9 +372,10 @@ impl Job {
         selection: &Selection,
         dealing: &Dealing,
         f: impl Fn(&Rows, &[Place], &mut Sorter) -> Result<T> + Sync,
-        take: impl FnMut(T) -> Result<()> + Send,
+        mut take: impl FnMut(T) -> Result<()> + Send,
     ) -> Result<()> {
         let data = &self.data;
+        let (mut rows, mut gone) = (0, 0);
         let maps = data
             .interners
             .iter()
@@ -387,7 +392,14 @@ impl Job {
                 self.encode(&block, &maps, rows)?;
                 f(rows, places, sorter)
             },
-            take,
+            |result| {
+                take(result)?;
+                rows += BLOCK_ROWS as u64;
+                if self.is_last {
+                    gone = data.let_go(gone, rows);
+                }
+                Ok(())
+            },
         )?;
         Ok(())
     }

@@ -2,18 +2,43 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use gradlake_udfs::batch::{Rows, Width};
+use datafusion::arrow::array::{Float32Array, UInt32Array};
+use datafusion::arrow::buffer::ScalarBuffer;
+use datafusion::arrow::datatypes::ArrowNativeType;
+use datafusion::common::Result;
+use gradlake_udfs::batch::{Rows, RowsMut, Width};
 use gradlake_udfs::kernels::prefetch::Ahead;
 
+use super::chunk::EncodedChunk;
 use super::dealing::{Dealing, Place, chunk_of, row_of};
+use super::memory::{Filled, Frozen, Region, Span};
+
+/// Where the columns of a chunk lie in the memory of all chunks.
+#[derive(Clone, Copy)]
+struct Layout {
+    dense: Span,
+    codes: Span,
+    label: Span,
+    weight: Span,
+}
+
+/// Chunks that are to be filled.
+pub(super) struct Placement {
+    width: Width,
+    memory: Region,
+    chunks: Vec<Layout>,
+}
 
 /// Chunks whose rows are put where they belong.
-pub(super) struct Placement<'a> {
+pub(super) struct Filling<'a> {
     width: Width,
-    dealing: &'a Dealing,
-    /// Each without room until the first of its rows comes: fresh memory takes long, and each thread
-    /// finds some of it.
-    chunks: Vec<Mutex<Rows>>,
+    chunks: Vec<Mutex<RowsMut<'a>>>,
+}
+
+/// Chunks that are full.
+pub(super) struct Placed {
+    memory: Frozen,
+    chunks: Vec<Layout>,
 }
 
 /// Rows by the chunk that they go to; kept from block to block.
@@ -24,17 +49,66 @@ pub(super) struct Sorter {
     order: Vec<u32>,
 }
 
-impl<'a> Placement<'a> {
-    pub(super) fn new(width: Width, dealing: &'a Dealing) -> Self {
-        let chunks = (0..dealing.chunks()).map(|_| Mutex::default()).collect();
-        Self { width, dealing, chunks }
+impl Layout {
+    fn new(start: usize, rows: usize, width: Width) -> Self {
+        let span = |start, values: usize| Span { start, bytes: 4 * values };
+        let dense = span(start, rows * width.dense);
+        let codes = span(dense.next(), rows * width.columns);
+        let label = span(codes.next(), rows);
+        Self { dense, codes, label, weight: span(label.next(), rows) }
     }
 
-    /// Number of chunks.
-    pub(super) fn len(&self) -> usize {
-        self.chunks.len()
+    /// The columns, in `memory` that begins where the chunk does.
+    fn rows<'a>(&self, memory: &'a mut [u8]) -> RowsMut<'a> {
+        let start = self.dense.start;
+        let (dense, rest) = memory.split_at_mut(self.codes.start - start);
+        let (codes, rest) = rest.split_at_mut(self.label.start - self.codes.start);
+        let (label, weight) = rest.split_at_mut(self.weight.start - self.label.start);
+        RowsMut {
+            dense: bytemuck::cast_slice_mut(&mut dense[..self.dense.bytes]),
+            codes: bytemuck::cast_slice_mut(&mut codes[..self.codes.bytes]),
+            label: bytemuck::cast_slice_mut(&mut label[..self.label.bytes]),
+            weight: bytemuck::cast_slice_mut(&mut weight[..self.weight.bytes]),
+        }
+    }
+}
+
+impl Placement {
+    /// # Errors
+    /// When the system has no memory for all rows.
+    pub(super) fn new(width: Width, dealing: &Dealing) -> Result<Self> {
+        let mut end = 0;
+        let chunks: Vec<Layout> = (0..dealing.chunks())
+            .map(|chunk| {
+                let layout = Layout::new(end, dealing.rows_of(chunk), width);
+                end = layout.weight.next();
+                layout
+            })
+            .collect();
+        // Every block of rows goes to every chunk where they are dealt at random.
+        let filled = if dealing.is_random() { Filled::Everywhere } else { Filled::InOrder };
+        Ok(Self { width, memory: Region::zeroed(end, filled)?, chunks })
     }
 
+    /// The chunks as they are filled.
+    pub(super) fn filling(&mut self) -> Filling<'_> {
+        let mut rest = self.memory.bytes();
+        let mut chunks = vec![];
+        for chunk in &self.chunks {
+            let (own, after) = rest.split_at_mut(chunk.weight.next() - chunk.dense.start);
+            chunks.push(Mutex::new(chunk.rows(own)));
+            rest = after;
+        }
+        Filling { width: self.width, chunks }
+    }
+
+    /// The chunks when they are full.
+    pub(super) fn placed(self) -> Placed {
+        Placed { memory: self.memory.freeze(), chunks: self.chunks }
+    }
+}
+
+impl Filling<'_> {
     /// Puts each row into its place. Those that go to the same chunk follow one another there.
     pub(super) fn put(&self, rows: &Rows, places: &[Place], sorter: &mut Sorter) {
         sorter.sort(places, self.chunks.len());
@@ -42,20 +116,28 @@ impl<'a> Placement<'a> {
         for (chunk, (start, end)) in starts.iter().zip(&starts[1..]).enumerate() {
             let order = &order[*start as usize..*end as usize];
             let Some(first) = order.first() else { continue };
-            let mut own = self.chunks[chunk].lock().unwrap_or_else(PoisonError::into_inner);
-            if own.is_empty() {
-                *own = Rows::zeros(self.width, self.dealing.rows_of(chunk));
-            }
             let first = row_of(places[*first as usize]);
+            let mut own = self.chunks[chunk].lock().unwrap_or_else(PoisonError::into_inner);
             own.copy(first, &rows.batch(), order, self.width, Ahead::NONE);
         }
     }
+}
 
-    /// Takes a chunk out.
-    pub(super) fn take(&self, chunk: usize) -> Rows {
-        let mut own = self.chunks[chunk].lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut own)
+impl Placed {
+    /// The chunks, in order.
+    pub(super) fn into_chunks(self) -> impl Iterator<Item = EncodedChunk> {
+        let memory = self.memory;
+        self.chunks.into_iter().map(move |chunk| EncodedChunk {
+            dense: Float32Array::new(values(&memory, chunk.dense), None),
+            codes: UInt32Array::new(values(&memory, chunk.codes), None),
+            label: Float32Array::new(values(&memory, chunk.label), None),
+            weight: Float32Array::new(values(&memory, chunk.weight), None),
+        })
     }
+}
+
+fn values<T: ArrowNativeType>(memory: &Frozen, span: Span) -> ScalarBuffer<T> {
+    ScalarBuffer::from(memory.buffer(span))
 }
 
 impl Sorter {
@@ -101,18 +183,20 @@ mod tests {
             let dealing = Dealing::new(n as u64, 8, seed);
             let mut places = vec![];
             dealing.places(0, n, &mut Hand::default(), &mut places);
-            let placement = Placement::new(width, &dealing);
-            assert_eq!(placement.len(), 5);
+            let mut placement = Placement::new(width, &dealing).unwrap();
             let mut sorter = Sorter::default();
-            placement.put(&part(0..20), &places[..20], &mut sorter);
-            placement.put(&part(20..n), &places[20..], &mut sorter);
+            let filling = placement.filling();
+            filling.put(&part(0..20), &places[..20], &mut sorter);
+            filling.put(&part(20..n), &places[20..], &mut sorter);
+            let chunks: Vec<_> = placement.placed().into_chunks().collect();
+            assert_eq!(chunks.len(), 5);
             for (row, place) in places.iter().enumerate() {
-                let own = placement.chunks[chunk_of(*place)].lock().unwrap();
+                let own = chunks[chunk_of(*place)].mini_batch();
                 let at = row_of(*place);
                 assert_eq!(own.dense[2 * at..2 * at + 2], [value(row), -value(row)]);
                 assert_eq!((own.codes[at], own.label[at]), (row as u32, value(row)));
             }
-            assert_eq!(placement.take(4).len(), dealing.rows_of(4));
+            assert_eq!(chunks[4].label.len(), dealing.rows_of(4));
         }
     }
 }

@@ -153,9 +153,26 @@ impl RawTable {
 impl RawData {
     /// A chunk of the whole table.
     pub fn chunk(&self, index: usize) -> Result<RecordBatch> {
+        let (chunks, first) = self.part(index);
+        chunks.get(index - first)
+    }
+
+    /// Lets go of the chunks from number `from` on of which all rows are among the first `rows`, and gives
+    /// the number of the first that is kept.
+    pub fn let_go(&self, from: usize, rows: u64) -> usize {
+        let end = self.chunk_ends.partition_point(|end| *end <= rows);
+        for index in from..end {
+            let (chunks, first) = self.part(index);
+            chunks.let_go(index - first);
+        }
+        end.max(from)
+    }
+
+    /// The partition of a chunk, and the number of its first.
+    fn part(&self, index: usize) -> (&Chunks, usize) {
         let after = self.partitions.partition_point(|(_, first)| *first <= index);
         let (chunks, first) = &self.partitions[after - 1];
-        chunks.get(index - first)
+        (chunks, *first)
     }
 
     /// The feature columns of a block as statistics take them.

@@ -71,7 +71,7 @@ async fn train_only(
     events: &EventSink,
 ) -> Result<MemberResult> {
     let training = member(shared, 0, &key, Arc::clone(events));
-    let outcome = match training.prepare(raw, &subset).await {
+    let outcome = match training.prepare(raw, &subset, true).await {
         Ok(prepared) => {
             raw.release();
             training.train(prepared).await
@@ -97,7 +97,7 @@ async fn train_one(
     events: &EventSink,
 ) -> Result<MemberResult> {
     let training = member(shared, number, key, Arc::clone(events));
-    let outcome = match training.prepare(raw, subset).await {
+    let outcome = match training.prepare(raw, subset, false).await {
         Ok(prepared) => training.train(prepared).await,
         Err(failure) => Err(failure),
     };

@@ -47,6 +47,7 @@ use crate::dictionaries::read_dictionaries;
 use crate::event::{Event, EventSink, Position};
 use crate::online::OnlineTraining;
 use crate::options::Statistics;
+use crate::pages::read_pages;
 use crate::request::TrainRequest;
 use crate::session::Engine;
 use crate::store::{Publish, validate_name};
@@ -257,6 +258,7 @@ impl Engine {
         let inputs: Vec<&str> =
             columns.roles.inputs.iter().map(|(name, _)| name.as_str()).collect();
         let physical = read_dictionaries(physical, state.runtime_env(), &inputs);
+        let physical = read_pages(physical, state.runtime_env());
         let partitions = physical.output_partitioning().partition_count();
         log::debug!("reading {partitions} partitions");
         let streams = execute_stream_partitioned(physical, state.task_ctx())?;

@@ -79,6 +79,7 @@ async fn encoded(engine: &Engine, request: &TrainRequest, model: &Model) -> Arc<
         class_weights: &ClassWeights::None,
         fitted: &fitted,
         shuffle: Some(request.options.seed),
+        is_last: false,
     };
     let table = EncodedTable::encode(&raw, &subset, &mask, Side::Training, encoding).await;
     Arc::new(table.unwrap())

@@ -30,8 +30,14 @@ pub struct Prepared {
 }
 
 impl MemberTraining<'_> {
-    /// Splits, fits and encodes the rows.
-    pub async fn prepare(&self, raw: &RawTable, subset: &Subset) -> Result<Prepared, Failure> {
+    /// Splits, fits and encodes the rows; if they are all that the table has (`is_only`), it lets go of
+    /// them as they are encoded.
+    pub async fn prepare(
+        &self,
+        raw: &RawTable,
+        subset: &Subset,
+        is_only: bool,
+    ) -> Result<Prepared, Failure> {
         let options = &self.shared.request.options;
         let parent = match &self.shared.parent {
             Some(parent) => Some(self.parent_member(parent)?),
@@ -94,24 +100,25 @@ impl MemberTraining<'_> {
                 self.shared.columns.target.0, fitted.smallest_target
             )));
         }
-        let encode = |side: Side, shuffle: Option<u64>| {
+        let encode = |side: Side, shuffle: Option<u64>, is_last: bool| {
             let encoding = Encoding {
                 encoder: &encoder,
                 labels: &labels,
                 class_weights: &options.class_weights,
                 fitted: &fitted,
                 shuffle,
+                is_last,
             };
             EncodedTable::encode(raw, subset, &mask, side, encoding)
         };
-        let train = Arc::new(encode(Side::Training, shuffle).await?);
+        let eval = match mask.evaluation_rows() {
+            0 => None,
+            _ => Some(encode(Side::Evaluation, None, false).await?).filter(|t| t.rows() > 0),
+        };
+        let train = Arc::new(encode(Side::Training, shuffle, is_only).await?);
         if train.rows() == 0 {
             return Err(Failure::Untrainable("no row is left to train on".to_owned()));
         }
-        let eval = match mask.evaluation_rows() {
-            0 => None,
-            _ => Some(encode(Side::Evaluation, None).await?).filter(|t| t.rows() > 0),
-        };
         let mut skipped = subset.skipped().clone();
         for table in [Some(train.as_ref()), eval.as_ref()].into_iter().flatten() {
             for (cause, n) in table.skipped() {
