@@ -256,11 +256,10 @@ impl Plan {
         self.reserve_interned()?;
         if rows.num_rows() > 0 {
             // Rows of groups are brought together first.
-            let rows = match groups {
-                Some(_) => vec![compact(rows)?],
-                None => part.pieces.push(rows)?,
-            };
-            rows.into_iter().try_for_each(|rows| part.chunks.push(rows))?;
+            let rows = if groups.is_some() { vec![rows] } else { part.pieces.push(rows)? };
+            for rows in rows {
+                part.chunks.push(compact(rows)?)?;
+            }
             part.groups.extend(groups);
         }
         Ok(())
