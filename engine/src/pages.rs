@@ -330,7 +330,7 @@ mod tests {
         }
         // A column of another file is not in this one.
         let more: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
-        let more = RecordBatch::try_from_iter([("more", more)]).unwrap();
+        let more = RecordBatch::try_from_iter_with_nullable([("more", more, true)]).unwrap();
         let file = File::create(folder.path().join("b.parquet")).unwrap();
         let mut writer = ArrowWriter::try_new(file, more.schema(), None).unwrap();
         writer.write(&more).unwrap();

@@ -226,7 +226,10 @@ mod tests {
         let all = first..first + rows;
         let columns: [(&str, ArrayRef); 4] = [
             ("bytes", Arc::new(all.clone().map(|i| i as i8).collect::<Int8Array>())),
-            ("shorts", Arc::new(all.clone().map(|i| (i as i16) * 3).collect::<Int16Array>())),
+            (
+                "shorts",
+                Arc::new(all.clone().map(|i| (i as i16).wrapping_mul(3)).collect::<Int16Array>()),
+            ),
             (
                 "floats",
                 Arc::new(
