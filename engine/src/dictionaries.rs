@@ -13,13 +13,12 @@ use datafusion::datasource::physical_plan::{
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::parquet::arrow::parquet_to_arrow_schema;
 use datafusion::parquet::basic::Encoding;
 use datafusion::parquet::file::metadata::ColumnChunkMetaData;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 
-use crate::row_groups::footer;
+use crate::scan::{file_schema, footer, is_text, plain_source, scan_of};
 
 /// The plan, with those of the named columns as dictionaries that are stored so throughout, where it is a
 /// scan of Parquet files and nothing more.
@@ -28,9 +27,7 @@ pub(crate) fn read_dictionaries(
     runtime: &RuntimeEnv,
     names: &[&str],
 ) -> Arc<dyn ExecutionPlan> {
-    let scan = plan.downcast_ref::<DataSourceExec>();
-    let scan = scan.and_then(|exec| exec.data_source().downcast_ref::<FileScanConfig>());
-    match scan.and_then(|scan| with_dictionaries(scan, runtime, names)) {
+    match scan_of(plan.as_ref()).and_then(|scan| with_dictionaries(scan, runtime, names)) {
         Some(scan) => DataSourceExec::from_data_source(scan),
         None => plan,
     }
@@ -41,15 +38,8 @@ fn with_dictionaries(
     runtime: &RuntimeEnv,
     names: &[&str],
 ) -> Option<FileScanConfig> {
-    let source = scan.file_source.downcast_ref::<ParquetSource>()?;
+    let source = plain_source(scan)?;
     let table = scan.file_source.table_schema();
-    let is_plain = scan.file_source.filter().is_none()
-        && scan.expr_adapter_factory.is_none()
-        && table.table_partition_cols().is_empty()
-        && table.virtual_columns().is_empty();
-    if !is_plain {
-        return None;
-    }
     let projection = scan.file_source.projection()?;
     let mut wanted = vec![None; table.table_schema().fields().len()];
     for own in projection.iter() {
@@ -78,9 +68,8 @@ fn with_dictionaries(
     }
     let mut footers = footers.iter();
     let mut adapt = |file: &PartitionedFile| -> Option<PartitionedFile> {
-        let metadata = footers.next()?.file_metadata();
-        let own = parquet_to_arrow_schema(metadata.schema_descr(), metadata.key_value_metadata());
-        let schema = Arc::new(as_dictionaries(&own.ok()?, &names)?);
+        let own = file_schema(file, footers.next()?)?;
+        let schema = Arc::new(as_dictionaries(&own, &names)?);
         Some(PartitionedFile { arrow_schema: Some(schema), ..file.clone() })
     };
     let mut groups = vec![];
@@ -96,10 +85,6 @@ fn with_dictionaries(
     let own = own.try_pushdown_projection(projection).ok()??;
     let scan = FileScanConfigBuilder::from(scan.clone());
     Some(scan.with_source(own).with_file_groups(groups).build())
-}
-
-fn is_text(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
 /// Whether all values of a column of a row group are numbers of its dictionary.

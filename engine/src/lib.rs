@@ -15,6 +15,7 @@ pub mod prediction;
 pub mod registry;
 pub mod request;
 mod row_groups;
+mod scan;
 pub mod session;
 pub mod source;
 pub mod store;

@@ -5,26 +5,26 @@
 //! a million rows on every core would hold the file a second time, and what memory costs to be had is a good
 //! part of a short training.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
-use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, exec_err};
+use datafusion::common::{Result, internal_err};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{
     FileGroup, FileOpenFuture, FileOpener, FileScanConfig, FileScanConfigBuilder, FileSource,
-    ParquetSource,
 };
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::parquet::arrow::ProjectionMask;
 use datafusion::parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
-use datafusion::parquet::arrow::{ProjectionMask, parquet_to_arrow_schema};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::projection::ProjectionExprs;
@@ -33,44 +33,42 @@ use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::StreamExt;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
+use object_store::path::Path;
 
-use crate::row_groups::{extent, footer};
+use crate::scan::{extent, file_schema, footer, is_text, plain_source, scan_of};
 
 /// The plan, reading page by page where it is a scan of Parquet files on a disk and nothing more.
 pub(crate) fn read_pages(
     plan: Arc<dyn ExecutionPlan>,
-    runtime: &Arc<RuntimeEnv>,
+    runtime: &RuntimeEnv,
 ) -> Arc<dyn ExecutionPlan> {
-    let scan = plan.downcast_ref::<DataSourceExec>();
-    let scan = scan.and_then(|exec| exec.data_source().downcast_ref::<FileScanConfig>());
-    match scan.and_then(|scan| by_pages(scan, runtime)) {
+    match scan_of(plan.as_ref()).and_then(|scan| by_pages(scan, runtime)) {
         Some(scan) => DataSourceExec::from_data_source(scan),
         None => plan,
     }
 }
 
-fn by_pages(scan: &FileScanConfig, runtime: &Arc<RuntimeEnv>) -> Option<FileScanConfig> {
-    let source = scan.file_source.downcast_ref::<ParquetSource>()?;
-    let table = source.table_schema().clone();
-    let is_plain = source.filter().is_none()
-        && scan.expr_adapter_factory.is_none()
-        && table.table_partition_cols().is_empty()
-        && table.virtual_columns().is_empty();
-    if !is_plain || scan.object_store_url != ObjectStoreUrl::local_filesystem() {
+fn by_pages(scan: &FileScanConfig, runtime: &RuntimeEnv) -> Option<FileScanConfig> {
+    let source = plain_source(scan)?;
+    if scan.object_store_url != ObjectStoreUrl::local_filesystem() {
         return None;
     }
+    let table = source.table_schema().clone();
     let projection = source.projection()?.clone();
     let mut wanted = vec![];
     for own in projection.iter() {
         let column = own.expr.downcast_ref::<Column>()?.index();
-        wanted.push(Arc::clone(table.table_schema().fields().get(column)?));
+        wanted.push(table.table_schema().fields().get(column)?.as_ref());
+    }
+    let mut files = HashMap::new();
+    for file in scan.file_groups.iter().flat_map(FileGroup::iter) {
+        let location = &file.object_meta.location;
+        if !files.contains_key(location) {
+            files.insert(location.clone(), Layout::of(file, runtime, &wanted)?);
+        }
     }
     let schema = Arc::new(projection.project_schema(table.table_schema()).ok()?);
-    let runtime = Arc::clone(runtime);
-    let reader = Reader { wanted, schema, batch_size: scan.batch_size, runtime };
-    // A file that differs from the table in more than the order of its columns is DataFusion's.
-    let mut files = scan.file_groups.iter().flat_map(FileGroup::iter);
-    files.try_for_each(|file| reader.metadata(file).map(|_| ()))?;
+    let reader = Reader { files: Arc::new(files), schema, batch_size: scan.batch_size };
     let pages = Pages { table, projection, reader, metrics: ExecutionPlanMetricsSet::new() };
     Some(FileScanConfigBuilder::from(scan.clone()).with_source(Arc::new(pages)).build())
 }
@@ -84,33 +82,31 @@ struct Pages {
     metrics: ExecutionPlanMetricsSet,
 }
 
-/// How a file is read.
+/// Reads files whose footers are known.
 #[derive(Clone)]
 struct Reader {
-    /// The columns to give, as the table has them.
-    wanted: Vec<FieldRef>,
-    /// They as the query names them.
+    files: Arc<HashMap<Path, Layout>>,
+    /// What is given.
     schema: SchemaRef,
     batch_size: Option<usize>,
-    runtime: Arc<RuntimeEnv>,
 }
 
-impl Reader {
-    /// How the file is decoded, and where in it the columns are; None where it has other columns than the
-    /// table.
-    fn metadata(&self, file: &PartitionedFile) -> Option<(ArrowReaderMetadata, Vec<usize>)> {
-        let footer = footer(&self.runtime, file)?;
-        let own = match &file.arrow_schema {
-            Some(schema) => Arc::clone(schema),
-            None => {
-                let file = footer.file_metadata();
-                let (columns, pairs) = (file.schema_descr(), file.key_value_metadata());
-                Arc::new(parquet_to_arrow_schema(columns, pairs).ok()?)
-            }
-        };
+/// How a file is decoded.
+struct Layout {
+    metadata: ArrowReaderMetadata,
+    /// Where in it the columns are, in the order of the query.
+    columns: Vec<usize>,
+}
+
+impl Layout {
+    /// None where the footer is not in the cache, or the file differs from the table in more than the
+    /// order of its columns: then it is DataFusion's.
+    fn of(file: &PartitionedFile, runtime: &RuntimeEnv, wanted: &[&Field]) -> Option<Self> {
+        let footer = footer(runtime, file)?;
+        let own = file_schema(file, &footer)?;
         let mut fields = own.fields().to_vec();
         let mut columns = vec![];
-        for wanted in &self.wanted {
+        for wanted in wanted {
             let (column, field) = own.column_with_name(wanted.name())?;
             let (given, data_type) = (field.data_type(), wanted.data_type());
             if given != data_type {
@@ -123,16 +119,17 @@ impl Reader {
         }
         let schema = Schema::new_with_metadata(fields, own.metadata().clone());
         let options = ArrowReaderOptions::new().with_schema(Arc::new(schema));
-        Some((ArrowReaderMetadata::try_new(footer, options).ok()?, columns))
+        Some(Self { metadata: ArrowReaderMetadata::try_new(footer, options).ok()?, columns })
     }
 }
 
 impl FileOpener for Reader {
     fn open(&self, file: PartitionedFile) -> Result<FileOpenFuture> {
         let location = &file.object_meta.location;
-        let Some((metadata, columns)) = self.metadata(&file) else {
-            return exec_err!("{location} has changed while it was read");
+        let Some(Layout { metadata, columns }) = self.files.get(location) else {
+            return internal_err!("{location} is no file of this scan");
         };
+        let (metadata, columns) = (metadata.clone(), columns.clone());
         let path = LocalFileSystem::new().path_to_filesystem(location)?;
         let schema = Arc::clone(&self.schema);
         let groups = metadata.metadata().row_groups().iter().enumerate();
@@ -209,18 +206,11 @@ impl FileSource for Pages {
     }
 }
 
-/// Whether two types say the same of texts in memory, as the file has them or as dictionaries.
-fn is_text(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Dictionary(_, values) => is_text(values),
-        other => matches!(other, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use datafusion::arrow::array::{ArrayRef, Float32Array, Int64Array, StringArray, StructArray};
     use datafusion::arrow::compute::concat_batches;
+    use datafusion::arrow::datatypes::DataType;
     use datafusion::execution::SessionState;
     use datafusion::parquet::arrow::ArrowWriter;
     use datafusion::parquet::file::properties::WriterProperties;
@@ -272,9 +262,8 @@ mod tests {
     }
 
     fn is_paged(plan: &Arc<dyn ExecutionPlan>) -> bool {
-        let scan = plan.downcast_ref::<DataSourceExec>();
-        let scan = scan.and_then(|exec| exec.data_source().downcast_ref::<FileScanConfig>());
-        scan.is_some_and(|scan| scan.file_source.downcast_ref::<Pages>().is_some())
+        scan_of(plan.as_ref())
+            .is_some_and(|scan| scan.file_source.downcast_ref::<Pages>().is_some())
     }
 
     #[tokio::test]

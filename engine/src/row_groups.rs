@@ -10,15 +10,15 @@ use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::datasource::listing::{FileRange, PartitionedFile};
-use datafusion::datasource::physical_plan::parquet::metadata::CachedParquetMetaData;
 use datafusion::datasource::physical_plan::{
     FileGroup, FileScanConfig, FileScanConfigBuilder, ParquetSource,
 };
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
+
+use crate::scan::{extent, footer};
 
 /// An optimizer rule that moves the cuts between partitions to where row groups begin. Rows keep their
 /// order and partitions their number; files whose footers are not in the cache stay as they are.
@@ -63,24 +63,6 @@ impl BalanceRowGroups {
     fn row_groups(&self, file: &PartitionedFile) -> Option<Vec<(i64, i64)>> {
         Some(footer(&self.runtime, file)?.row_groups().iter().map(extent).collect())
     }
-}
-
-/// The footer of a file, if it is in the cache.
-pub(crate) fn footer(runtime: &RuntimeEnv, file: &PartitionedFile) -> Option<Arc<ParquetMetaData>> {
-    let cache = runtime.cache_manager.get_file_metadata_cache();
-    let entry = cache.get(&file.object_meta.location)?;
-    if !entry.is_valid_for(&file.object_meta) {
-        return None;
-    }
-    let footer = entry.file_metadata.as_any().downcast_ref::<CachedParquetMetaData>()?;
-    Some(Arc::clone(footer.parquet_metadata()))
-}
-
-/// Where a row group begins, by which DataFusion tells which range it belongs to, and its bytes.
-pub(crate) fn extent(group: &RowGroupMetaData) -> (i64, i64) {
-    let first = group.column(0);
-    let begin = first.dictionary_page_offset().unwrap_or_else(|| first.data_page_offset());
-    (begin, group.compressed_size())
 }
 
 /// The files in the order in which they are read, neighbouring ranges of a file as one; None where a

@@ -76,7 +76,7 @@ impl<'a> MiniBatch<'a> {
         let width =
             Width { dense: self.dense.len() / n, columns: self.codes.len() / n, categories: 0 };
         let mut rows = Rows::zeros(width, order.len());
-        rows.copy(0, self, order, width, Ahead::NONE);
+        rows.as_mut().copy(0, self, order, width, Ahead::NONE);
         rows
     }
 }
@@ -125,24 +125,15 @@ impl Rows {
         }
     }
 
-    /// Puts copies of the rows of `from` that `order` counts up in the place of its own, `first` and
-    /// those that follow.
+    /// All rows, to be written over.
     #[inline(always)]
-    pub fn copy(
-        &mut self,
-        first: usize,
-        from: &MiniBatch<'_>,
-        order: &[u32],
-        width: Width,
-        ahead: Ahead<'_>,
-    ) {
-        let mut own = RowsMut {
+    pub fn as_mut(&mut self) -> RowsMut<'_> {
+        RowsMut {
             dense: &mut self.dense,
             codes: &mut self.codes,
             label: &mut self.label,
             weight: &mut self.weight,
-        };
-        own.copy(first, from, order, width, ahead);
+        }
     }
 
     /// Number of rows.
@@ -178,7 +169,7 @@ impl Rows {
 }
 
 /// Encoded rows in somebody's memory, to be written over.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RowsMut<'a> {
     /// As [`Rows::dense`].
     pub dense: &'a mut [f32],

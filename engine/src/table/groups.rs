@@ -12,7 +12,7 @@ use datafusion::arrow::datatypes::{ArrowNativeType, DataType, FieldRef, Schema};
 use datafusion::common::Result;
 
 use super::chunks::Chunks;
-use super::memory::{Filled, Frozen, Region, Span};
+use super::memory::{Frozen, PageSize, Region, Span};
 use super::parallel::in_order;
 use super::raw::{Place, RawData, running_sums};
 use super::{BLOCK_ROWS, Resources};
@@ -105,8 +105,7 @@ struct Scattered {
     nulls: Option<BooleanBuffer>,
 }
 
-/// The columns with each row where `to` says; None if one has values of no length or another than whole
-/// numbers of the machine.
+/// The columns with each row where `to` says; None if the values of one are not 1, 2, 4 or 8 bytes each.
 fn scattered(
     schema: &Schema,
     resources: &Resources,
@@ -114,17 +113,15 @@ fn scattered(
     to: &[usize],
 ) -> Result<Option<Vec<Scattered>>> {
     let fields = schema.fields();
-    let is_plain = |field: &FieldRef| {
-        matches!(field.data_type().primitive_width(), Some(1 | 2 | 4 | 8))
-            && field.data_type().is_primitive()
-    };
+    let is_plain =
+        |field: &FieldRef| matches!(field.data_type().primitive_width(), Some(1 | 2 | 4 | 8));
     if !fields.iter().all(is_plain) {
         return Ok(None);
     }
     let mut columns = vec![];
     let column = |(): &mut (), index: usize| -> Result<Scattered> {
         let width = fields[index].data_type().primitive_width().unwrap_or(1);
-        let mut values = Region::zeroed(width * to.len(), Filled::Everywhere)?;
+        let mut values = Region::zeroed(width * to.len(), PageSize::Huge)?;
         let parts: Vec<ArrayData> = batches.iter().map(|b| b.column(index).to_data()).collect();
         let bytes = values.bytes();
         match width {

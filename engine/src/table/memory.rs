@@ -19,14 +19,14 @@ enum Memory {
     Large(MmapMut),
 }
 
-/// How soon all pages of a region are written.
+/// The pages that a region of much memory is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Filled {
-    /// From its beginning to its end: in huge pages.
-    InOrder,
-    /// Everywhere a little, until all of it is full: in small pages, as one row in each huge page would
-    /// take all of the memory at once.
-    Everywhere,
+pub(super) enum PageSize {
+    /// For what is filled at once, or from its beginning to its end.
+    Huge,
+    /// For what is filled everywhere a little while other memory is given back: a row in each huge page
+    /// would take all of it at once.
+    Small,
 }
 
 impl Region {
@@ -34,7 +34,7 @@ impl Region {
     ///
     /// # Errors
     /// When the system has no such memory.
-    pub(super) fn zeroed(bytes: usize, filled: Filled) -> Result<Self> {
+    pub(super) fn zeroed(bytes: usize, pages: PageSize) -> Result<Self> {
         if bytes < LARGE {
             return Ok(Self(Memory::Small(MutableBuffer::from_len_zeroed(bytes))));
         }
@@ -43,9 +43,9 @@ impl Region {
         {
             use memmap2::Advice::{HugePage, NoHugePage};
             // A system without huge pages has nothing to say to it.
-            let _ = memory.advise(match filled {
-                Filled::InOrder => HugePage,
-                Filled::Everywhere => NoHugePage,
+            let _ = memory.advise(match pages {
+                PageSize::Huge => HugePage,
+                PageSize::Small => NoHugePage,
             });
         }
         Ok(Self(Memory::Large(memory)))

@@ -5,7 +5,7 @@ use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::Result;
 
-use super::memory::{Filled, Frozen, Region, Span};
+use super::memory::{Frozen, PageSize, Region, Span};
 
 /// Bytes of a piece: many pages of any size, a small part of a table that is worth it.
 const PIECE_BYTES: usize = 8 << 20;
@@ -44,7 +44,7 @@ impl Pieces {
         let mut done = vec![];
         if self.piece.as_ref().is_none_or(|piece| self.used + bytes > piece.len()) {
             done = self.finish()?;
-            let piece = Region::zeroed(PIECE_BYTES.max(bytes), Filled::InOrder)?;
+            let piece = Region::zeroed(PIECE_BYTES.max(bytes), PageSize::Huge)?;
             self.piece = Some(piece);
         }
         let columns = batch.columns().iter().map(|column| self.copy(column)).collect();

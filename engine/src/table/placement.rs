@@ -11,7 +11,7 @@ use gradlake_udfs::kernels::prefetch::Ahead;
 
 use super::chunk::EncodedChunk;
 use super::dealing::{Dealing, Place, chunk_of, row_of};
-use super::memory::{Filled, Frozen, Region, Span};
+use super::memory::{Frozen, PageSize, Region, Span};
 
 /// Where the columns of a chunk lie in the memory of all chunks.
 #[derive(Clone, Copy)]
@@ -86,8 +86,8 @@ impl Placement {
             })
             .collect();
         // Every block of rows goes to every chunk where they are dealt at random.
-        let filled = if dealing.is_random() { Filled::Everywhere } else { Filled::InOrder };
-        Ok(Self { width, memory: Region::zeroed(end, filled)?, chunks })
+        let pages = if dealing.is_random() { PageSize::Small } else { PageSize::Huge };
+        Ok(Self { width, memory: Region::zeroed(end, pages)?, chunks })
     }
 
     /// The chunks as they are filled.

@@ -118,7 +118,7 @@ impl<'a> Buckets<'a> {
                 .collect();
             let mut put = |rows: &Rows, places: &[Place]| {
                 for (row, place) in places.iter().enumerate() {
-                    let chunk = &mut chunks[chunk_of(*place) - first];
+                    let mut chunk = chunks[chunk_of(*place) - first].as_mut();
                     let from = [row as u32];
                     chunk.copy(row_of(*place), &rows.batch(), &from, self.width, Ahead::NONE);
                 }

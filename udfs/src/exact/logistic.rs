@@ -9,9 +9,10 @@
 //! Inside, dense inputs are `x - r` with a reference row `r` and the intercept is `b + w r`: the
 //! same model in coordinates in which the Hessian is not spoilt by distant means.
 
-use datafusion_common::{Result, exec_err, internal_err, plan_err};
+mod wire;
 
-use super::bytes::{Reader, Writer};
+use datafusion_common::{Result, exec_err, internal_err};
+
 use super::check_batch;
 use super::moments::{BLOCK, Block, Moments, add};
 use crate::batch::{MiniBatch, NO_CATEGORY, Width};
@@ -19,9 +20,6 @@ use crate::kernels::double::{exp_of_negative, ln_1p_of_unit, sum};
 use crate::kernels::gram::LANES;
 use crate::kernels::math::vectorized;
 use crate::kernels::prefetch::Ahead;
-
-const TAG: [u8; 4] = *b"GLNS";
-const VERSION: u32 = 1;
 
 /// Sums over rows at one set of parameters: loss, gradient `[n + 1, K]`, Hessian.
 #[derive(Clone, Debug)]
@@ -431,66 +429,6 @@ impl NewtonSum {
             }
         }
         matrix
-    }
-
-    /// The sums in little-endian bytes: `"GLNS"`, `u32` version 1; `u64` d, c, t, K, 1 with
-    /// intercept, rows, wrong rows, 1 with reference; `f64` weight, loss, reference `[d]`, dense
-    /// gradient `[K, d + 1]`, category gradient `[t, K]`, then the blocks of the Hessian
-    /// (0, 0), (1, 0), (1, 1), (2, 0) ... as a Gram sum writes its moments, with `a = d + 1`.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut writer = Writer::new(TAG, VERSION);
-        let Width { dense, columns, categories } = self.width;
-        let known = u64::from(self.reference.is_some());
-        writer.integers(&[dense as u64, columns as u64, categories as u64, self.outputs as u64]);
-        writer.integers(&[u64::from(self.intercept), self.rows, self.wrong, known]);
-        writer.numbers(&[self.weight, self.loss]);
-        match &self.reference {
-            Some(reference) => writer.numbers(reference),
-            None => writer.numbers(&vec![0.0; dense]),
-        }
-        writer.numbers(&self.dense_gradient);
-        writer.numbers(&self.category_gradient);
-        self.hessian.iter().for_each(|block| writer.numbers(&block.values()));
-        writer.finish()
-    }
-
-    /// The sums that [`Self::to_bytes`] wrote.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let mut reader = Reader::new(bytes, TAG, VERSION, "a Newton sum")?;
-        let (dense, columns) = (reader.dimension()?, reader.dimension()?);
-        let width = Width { dense, columns, categories: reader.dimension()? };
-        let outputs = reader.dimension()?;
-        let intercept = reader.integer()? == 1;
-        if outputs == 0 {
-            return plan_err!("a Newton sum of 0 outputs cannot be");
-        }
-        let (rows, wrong) = (reader.integer()?, reader.integer()?);
-        let known = reader.integer()? == 1;
-        let (weight, loss) = (reader.number()?, reader.number()?);
-        let reference = reader.numbers(dense)?;
-        let dense_gradient = reader.numbers(outputs * (dense + 1))?;
-        let category_gradient = reader.numbers(outputs * width.categories)?;
-        let packed = Moments::packed_len(dense + 1, width.categories);
-        let mut hessian = Vec::new();
-        for _ in 0..outputs * (outputs + 1) / 2 {
-            let values = reader.numbers(packed)?;
-            hessian.push(Moments::from_values(dense + 1, width.categories, &values));
-        }
-        reader.finish()?;
-        Ok(Self {
-            width,
-            outputs,
-            intercept,
-            rows,
-            weight,
-            loss,
-            wrong,
-            reference: known.then_some(reference),
-            dense_gradient,
-            category_gradient,
-            hessian,
-            scratch: Scratch::default(),
-        })
     }
 
     /// Memory in bytes, buffers included; takes no time.

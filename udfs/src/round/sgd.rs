@@ -294,12 +294,12 @@ struct Pending {
 }
 
 impl Pending {
-    /// Takes the rows of `from` that `order` counts up; see [`Rows::copy`].
+    /// Takes the rows of `from` that `order` counts up; see [`RowsMut::copy`](crate::batch::RowsMut::copy).
     #[inline(always)]
     fn take(&mut self, from: &MiniBatch<'_>, order: &[u32], width: Width, ahead: Ahead<'_>) {
         let len = self.len + order.len();
         self.rows.reach(len, width);
-        self.rows.copy(self.len, from, order, width, ahead);
+        self.rows.as_mut().copy(self.len, from, order, width, ahead);
         self.len = len;
     }
 
