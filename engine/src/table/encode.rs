@@ -31,6 +31,11 @@ use crate::options::ClassWeights;
 /// Share of the memory limit up to which encoded rows stay in memory; the rest is for replicas and
 /// what runs beside them.
 const ENCODED_SHARE: f64 = 0.875;
+/// Bytes that the metrics of two classes take for a row: its score with class and weight, twice while they
+/// are sorted.
+const METRICS_ROW_BYTES: usize = 16;
+/// Share of the memory limit up to which room is left for them.
+const METRICS_SHARE: f64 = 0.75;
 /// Bytes of a chunk's features, or its categories: many mini-batches that stay in the second cache, and
 /// the next chunk with them, while they are put in the order of an epoch and learned from. The allocator
 /// has pieces of this size, less what it may need to align them.
@@ -337,6 +342,13 @@ impl Job {
         builder: &mut Builder,
     ) -> Result<()> {
         let width = self.encoder.width();
+        // The metrics of a version are of all rows where none evaluate: what they take stays free.
+        let room = self.data.resources.reservation("room for metrics");
+        if self.mask.evaluation_rows() == 0 {
+            let resources = &self.data.resources;
+            let bytes = selection.rows() as usize * METRICS_ROW_BYTES;
+            resources.try_reserve(&room, bytes.min(resources.room(METRICS_SHARE)), METRICS_SHARE);
+        }
         let owned = |rows: &Rows, places: &[Place], _: &mut Sorter| {
             Ok((rows.clone(), places.to_vec(), hash(rows)))
         };
