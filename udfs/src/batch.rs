@@ -118,11 +118,16 @@ impl Rows {
     /// Has room for `rows` rows at least.
     pub fn reach(&mut self, rows: usize, width: Width) {
         if self.len() < rows {
-            self.dense.resize(rows * width.dense, 0.0);
-            self.codes.resize(rows * width.columns, 0);
-            self.label.resize(rows, 0.0);
-            self.weight.resize(rows, 0.0);
+            self.resize(rows, width);
         }
+    }
+
+    /// Has `rows` rows: the first of those that it had, then zeros.
+    pub fn resize(&mut self, rows: usize, width: Width) {
+        self.dense.resize(rows * width.dense, 0.0);
+        self.codes.resize(rows * width.columns, 0);
+        self.label.resize(rows, 0.0);
+        self.weight.resize(rows, 0.0);
     }
 
     /// All rows, to be written over.

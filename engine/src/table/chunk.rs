@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, RecordBatch, UInt32Array,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeListArray, Float32Array, PrimitiveArray,
+    RecordBatch, UInt32Array,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Float32Type};
 use datafusion::common::{Result, exec_err};
@@ -68,13 +69,16 @@ impl EncodedChunk {
         }
     }
 
-    /// The rows in buffers of their own.
-    pub(super) fn rows(&self) -> Rows {
+    /// The rows, without a copy where nothing else refers to them.
+    pub(super) fn into_rows(self) -> Rows {
+        fn values<T: ArrowPrimitiveType>(column: PrimitiveArray<T>) -> Vec<T::Native> {
+            column.into_parts().1.into()
+        }
         Rows {
-            dense: self.dense.values().to_vec(),
-            codes: self.codes.values().to_vec(),
-            label: self.label.values().to_vec(),
-            weight: self.weight.values().to_vec(),
+            dense: values(self.dense),
+            codes: values(self.codes),
+            label: values(self.label),
+            weight: values(self.weight),
         }
     }
 

@@ -68,19 +68,19 @@ impl Chunks {
         }
     }
 
-    /// Takes a chunk.
+    /// Takes a chunk; if it is spilled, its memory is given back.
     ///
     /// # Errors
     /// When it has to be spilled and cannot.
-    pub fn push(&mut self, batch: RecordBatch) -> Result<()> {
+    pub fn push(&mut self, batch: RecordBatch) -> Result<Option<RecordBatch>> {
         let (Some(resources), Some(reservation)) = (&self.resources, &self.reservation) else {
             return internal_err!("a chunk was given to an empty table");
         };
         let rows = batch.num_rows();
         let bytes = batch.get_array_memory_size();
-        let chunk = if resources.try_reserve(reservation, bytes, self.share) {
+        let (chunk, rest) = if resources.try_reserve(reservation, bytes, self.share) {
             self.memory += bytes as u64;
-            Chunk::Memory(Mutex::new(Some(batch)))
+            (Chunk::Memory(Mutex::new(Some(batch))), None)
         } else {
             let log = match &mut self.log {
                 Some(log) => log,
@@ -88,11 +88,11 @@ impl Chunks {
             };
             let place = log.append(&batch)?;
             self.spilled += place.bytes();
-            Chunk::Spilled(place)
+            (Chunk::Spilled(place), Some(batch))
         };
         self.chunks.push((chunk, rows));
         self.rows += rows as u64;
-        Ok(())
+        Ok(rest)
     }
 
     /// What the chunks may use; None of an empty table.

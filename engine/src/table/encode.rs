@@ -1,7 +1,7 @@
 //! Encodes rows for learning: in the order of the query, or fully shuffled, within the memory
 //! limit or beyond it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{Float32Type, Schema, SchemaRef, ToByteSlice, UInt32Type};
@@ -232,9 +232,14 @@ impl Builder {
         }
     }
 
-    fn push(&mut self, chunk: EncodedChunk) -> Result<()> {
+    /// Takes a chunk; if it is spilled, its rows are given back to be written over.
+    fn push(&mut self, chunk: EncodedChunk) -> Result<Option<Rows>> {
         let columns = chunk.columns(self.width)?;
-        self.chunks.push(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
+        let Some(batch) = self.chunks.push(batch)? else { return Ok(None) };
+        let chunk = EncodedChunk::new(self.width, &batch)?;
+        drop(batch);
+        Ok(Some(chunk.into_rows()))
     }
 
     /// Takes note of the rows of a block, block after block.
@@ -242,6 +247,10 @@ impl Builder {
         self.blocks += 1;
         self.hash = mix(self.hash, self.blocks, hash);
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A hash of everything that the rows hold.
@@ -342,39 +351,59 @@ impl Job {
         builder: &mut Builder,
     ) -> Result<()> {
         let width = self.encoder.width();
-        // The metrics of a version are of all rows where none evaluate: what they take stays free.
-        let room = self.data.resources.reservation("room for metrics");
-        if self.mask.evaluation_rows() == 0 {
-            let resources = &self.data.resources;
-            let bytes = selection.rows() as usize * METRICS_ROW_BYTES;
-            resources.try_reserve(&room, bytes.min(resources.room(METRICS_SHARE)), METRICS_SHARE);
-        }
-        let owned = |rows: &Rows, places: &[Place], _: &mut Sorter| {
-            Ok((rows.clone(), places.to_vec(), hash(rows)))
-        };
         if self.shuffle.is_some() {
             let resources = &self.data.resources;
-            let mut buckets = Buckets::new(width, selection.rows(), dealing, resources);
-            self.for_each_block(selection, dealing, owned, |(rows, places, hash)| {
+            let buckets = Buckets::new(width, selection.rows(), dealing, resources);
+            // Places say where rows go, whoever comes first.
+            let buckets = Mutex::new(buckets);
+            let put = |rows: &Rows, places: &[Place], _: &mut Sorter| {
+                lock(&buckets).push(rows, places)?;
+                Ok(hash(rows))
+            };
+            self.for_each_block(selection, dealing, put, |hash| {
                 builder.note(hash);
-                buckets.push(&rows, &places)
+                Ok(())
             })?;
+            let buckets = buckets.into_inner().unwrap_or_else(PoisonError::into_inner);
+            // (Not before: what waits in buckets needs no more room than is left for them.)
+            let _room = self.room_for_metrics(selection);
             return buckets.finish(|rows| builder.push(rows.into()));
         }
+        let _room = self.room_for_metrics(selection);
         let chunk_rows = if dealing.chunks() > 0 { dealing.rows_of(0) } else { 0 };
         let mut chunk = Rows::with_capacity(width, chunk_rows);
-        self.for_each_block(selection, dealing, owned, |(rows, _, hash)| {
+        let owned = |rows: &Rows, _: &[Place], _: &mut Sorter| Ok((rows.clone(), hash(rows)));
+        self.for_each_block(selection, dealing, owned, |(rows, hash)| {
             builder.note(hash);
             for row in 0..rows.len() {
                 chunk.push(&rows, row, width);
                 if chunk.len() == chunk_rows {
-                    let next = Rows::with_capacity(width, chunk_rows);
-                    builder.push(std::mem::replace(&mut chunk, next).into())?;
+                    let full = std::mem::take(&mut chunk);
+                    chunk = match builder.push(full.into())? {
+                        Some(rows) => rows,
+                        None => Rows::with_capacity(width, chunk_rows),
+                    };
+                    chunk.resize(0, width);
                 }
             }
             Ok(())
         })?;
-        if chunk.is_empty() { Ok(()) } else { builder.push(chunk.into()) }
+        if !chunk.is_empty() {
+            builder.push(chunk.into())?;
+        }
+        Ok(())
+    }
+
+    /// The metrics of a version are of all rows where none evaluate: what they take stays free while
+    /// encoded rows come into memory.
+    fn room_for_metrics(&self, selection: &Selection) -> MemoryReservation {
+        let resources = &self.data.resources;
+        let room = resources.reservation("room for metrics");
+        if self.mask.evaluation_rows() == 0 {
+            let bytes = selection.rows() as usize * METRICS_ROW_BYTES;
+            resources.try_reserve(&room, bytes.min(resources.room(METRICS_SHARE)), METRICS_SHARE);
+        }
+        room
     }
 
     /// Calls `f` with the selected rows of each block and the places that they are to have, on all

@@ -1,6 +1,8 @@
 //! Memory for many rows, which goes back to the system as soon as it is let go of. An allocator keeps what
 //! it is given back for a while, so raw rows that are encoded would stay beside the encoded ones.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use bytes::Bytes;
 use datafusion::arrow::buffer::{Buffer, MutableBuffer};
 use datafusion::common::Result;
@@ -110,5 +112,90 @@ impl Span {
     /// Where what follows begins.
     pub(super) fn next(self) -> usize {
         self.end().next_multiple_of(ALIGN)
+    }
+}
+
+/// Memory that is written and read again and again: what an allocator is given back and asked for anew may
+/// have gone to the system in between, which then clears every page of it.
+#[derive(Default)]
+pub(super) struct Shelf(Mutex<Vec<Vec<u8>>>);
+
+/// Memory of a shelf, which goes back to it with the last buffer of it.
+pub(super) struct Lent {
+    memory: Vec<u8>,
+    bytes: usize,
+    shelf: Arc<Shelf>,
+}
+
+impl Shelf {
+    /// Pieces of memory that wait at most; as many are in use at a time.
+    const MOST: usize = 8;
+
+    /// `bytes` bytes of whatever was there before.
+    pub(super) fn take(self: &Arc<Self>, bytes: usize) -> Lent {
+        let mut memory = self.pieces().pop().unwrap_or_default();
+        if memory.len() < bytes {
+            // What was there is not copied.
+            memory = vec![0; bytes];
+        }
+        Lent { memory, bytes, shelf: Arc::clone(self) }
+    }
+
+    fn pieces(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lent {
+    /// What is written to.
+    pub(super) fn bytes(&mut self) -> &mut [u8] {
+        &mut self.memory[..self.bytes]
+    }
+
+    /// What is read.
+    pub(super) fn freeze(self) -> Buffer {
+        Buffer::from(Bytes::from_owner(self))
+    }
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.memory[..self.bytes]
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let memory = std::mem::take(&mut self.memory);
+        let mut pieces = self.shelf.pieces();
+        if pieces.len() < Shelf::MOST {
+            pieces.push(memory);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_of_a_shelf_is_used_again_when_nothing_refers_to_it() {
+        let shelf = Arc::new(Shelf::default());
+        let mut first = shelf.take(1000);
+        first.bytes().fill(7);
+        let first = first.freeze();
+        let at = first.as_ptr();
+        let part = first.slice_with_length(10, 20);
+        drop(first);
+        let mut other = shelf.take(1000);
+        other.bytes().fill(8);
+        assert_ne!(other.freeze().as_ptr(), at, "memory in use is lent again");
+        assert_eq!(part.as_slice(), [7; 20]);
+        drop(part);
+        // Either piece may be the next; a smaller one takes no new memory, a larger one does.
+        let both = [shelf.take(400).freeze(), shelf.take(1000).freeze()];
+        assert!(both.iter().any(|buffer| buffer.as_ptr() == at));
+        assert_eq!(both.map(|buffer| buffer.len()), [400, 1000]);
+        assert_eq!(shelf.take(2000).freeze().len(), 2000);
     }
 }

@@ -8,7 +8,7 @@ use datafusion::arrow::array::{AsArray, RecordBatch, UInt64Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use datafusion::common::Result;
 use datafusion::execution::memory_pool::MemoryReservation;
-use gradlake_udfs::batch::{Rows, Width};
+use gradlake_udfs::batch::{MiniBatch, Rows, Width};
 use gradlake_udfs::kernels::prefetch::Ahead;
 
 use super::Resources;
@@ -30,11 +30,18 @@ pub(super) struct Buckets<'a> {
     dealing: &'a Dealing,
     /// Chunks of a bucket.
     chunks: usize,
-    buckets: Vec<(Rows, Vec<Place>)>,
+    buckets: Vec<Bucket>,
     spilled: BTreeMap<usize, Vec<spill::Place>>,
     log: Option<SpillLog>,
     resources: Resources,
     reservation: MemoryReservation,
+}
+
+/// Rows of a bucket, in any order, and their places.
+#[derive(Default)]
+struct Bucket {
+    rows: Rows,
+    places: Vec<Place>,
 }
 
 impl<'a> Buckets<'a> {
@@ -62,7 +69,10 @@ impl<'a> Buckets<'a> {
             dealing,
             chunks: per_bucket,
             buckets: (0..count)
-                .map(|_| (Rows::with_capacity(width, capacity), Vec::with_capacity(capacity)))
+                .map(|_| Bucket {
+                    rows: Rows::with_capacity(width, capacity),
+                    places: Vec::with_capacity(capacity),
+                })
                 .collect(),
             spilled: BTreeMap::new(),
             log: None,
@@ -80,63 +90,89 @@ impl<'a> Buckets<'a> {
             self.resources.reserve(&self.reservation, bytes, "shuffling the training rows")?;
         }
         for (row, place) in places.iter().enumerate() {
-            let (rows, own) = &mut self.buckets[chunk_of(*place) / self.chunks];
-            rows.push(from, row, self.width);
-            own.push(*place);
+            let bucket = &mut self.buckets[chunk_of(*place) / self.chunks];
+            bucket.rows.push(from, row, self.width);
+            bucket.places.push(*place);
         }
         Ok(())
     }
 
     fn spill(&mut self) -> Result<()> {
-        for (index, (rows, places)) in self.buckets.iter_mut().enumerate() {
-            if places.is_empty() {
+        for (index, bucket) in self.buckets.iter_mut().enumerate() {
+            if bucket.places.is_empty() {
                 continue;
             }
             let log = match &mut self.log {
                 Some(log) => log,
                 none => none.insert(SpillLog::create(&self.resources, "shuffling training rows")?),
             };
-            let n = places.len();
-            let taken = std::mem::replace(rows, Rows::with_capacity(self.width, n));
-            let taken_places = std::mem::replace(places, Vec::with_capacity(n));
-            let mut columns = EncodedChunk::from(taken).columns(self.width)?;
-            columns.push(Arc::new(UInt64Array::from(taken_places)));
-            let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
+            let batch = std::mem::take(bucket).into_batch(self.width, &self.schema)?;
             self.spilled.entry(index).or_default().push(log.append(&batch)?);
+            // The room that they had is for those that come.
+            *bucket = Bucket::from_batch(batch, self.width)?;
+            bucket.clear();
         }
         Ok(())
     }
 
-    /// Calls `f` with every chunk, in order.
-    pub(super) fn finish(mut self, mut f: impl FnMut(Rows) -> Result<()>) -> Result<()> {
+    /// Calls `f` with every chunk, in order; what it gives back is used for another one.
+    pub(super) fn finish(mut self, mut f: impl FnMut(Rows) -> Result<Option<Rows>>) -> Result<()> {
+        let mut spare = vec![];
         for index in 0..self.buckets.len() {
             self.resources.check_interrupt()?;
             let first = index * self.chunks;
             let end = (first + self.chunks).min(self.dealing.chunks());
             let mut chunks: Vec<Rows> = (first..end)
-                .map(|chunk| Rows::zeros(self.width, self.dealing.rows_of(chunk)))
+                .map(|chunk| {
+                    // Every row is written, so what was there does not matter.
+                    let mut rows: Rows = spare.pop().unwrap_or_default();
+                    rows.resize(self.dealing.rows_of(chunk), self.width);
+                    rows
+                })
                 .collect();
-            let mut put = |rows: &Rows, places: &[Place]| {
+            let mut put = |rows: &MiniBatch<'_>, places: &[Place]| {
                 for (row, place) in places.iter().enumerate() {
                     let mut chunk = chunks[chunk_of(*place) - first].as_mut();
-                    let from = [row as u32];
-                    chunk.copy(row_of(*place), &rows.batch(), &from, self.width, Ahead::NONE);
+                    chunk.copy(row_of(*place), rows, &[row as u32], self.width, Ahead::NONE);
                 }
             };
             for place in self.spilled.get(&index).into_iter().flatten() {
                 let Some(log) = &self.log else { continue };
                 let batch = log.read(*place)?;
-                let places = batch.column(batch.num_columns() - 1);
-                let rows = EncodedChunk::new(self.width, &batch)?.rows();
-                put(&rows, places.as_primitive::<UInt64Type>().values());
+                let places = batch.column(batch.num_columns() - 1).as_primitive::<UInt64Type>();
+                put(&EncodedChunk::new(self.width, &batch)?.mini_batch(), places.values());
             }
-            let (rows, places) = std::mem::take(&mut self.buckets[index]);
-            put(&rows, &places);
-            let bytes = places.len() * (row_bytes(self.width) + 8);
-            drop(rows);
+            let bucket = std::mem::take(&mut self.buckets[index]);
+            put(&bucket.rows.batch(), &bucket.places);
+            let bytes = bucket.places.len() * (row_bytes(self.width) + 8);
+            drop(bucket);
             self.reservation.shrink(bytes.min(self.reservation.size()));
-            chunks.into_iter().try_for_each(&mut f)?;
+            for chunk in chunks {
+                spare.extend(f(chunk)?);
+            }
         }
         Ok(())
+    }
+}
+
+impl Bucket {
+    fn into_batch(self, width: Width, schema: &SchemaRef) -> Result<RecordBatch> {
+        let mut columns = EncodedChunk::from(self.rows).columns(width)?;
+        columns.push(Arc::new(UInt64Array::from(self.places)));
+        Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+    }
+
+    /// The rows of a batch, in its memory.
+    fn from_batch(batch: RecordBatch, width: Width) -> Result<Self> {
+        let chunk = EncodedChunk::new(width, &batch)?;
+        let places = batch.column(batch.num_columns() - 1).as_primitive::<UInt64Type>().clone();
+        drop(batch);
+        Ok(Self { rows: chunk.into_rows(), places: places.into_parts().1.into() })
+    }
+
+    /// Lets go of the rows and keeps their room.
+    fn clear(&mut self) {
+        self.rows.resize(0, Width::default());
+        self.places.clear();
     }
 }

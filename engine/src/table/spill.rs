@@ -2,16 +2,17 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::ipc::reader::StreamReader;
+use datafusion::arrow::ipc::reader::StreamDecoder;
 use datafusion::arrow::ipc::writer::StreamWriter;
 use datafusion::common::{Result, exec_datafusion_err, exec_err};
 use datafusion::execution::spill_file::{SpillFile, SpillWriter};
 
 use super::Resources;
+use super::memory::Shelf;
 
 /// Where a chunk lies in the file.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +34,8 @@ pub struct SpillLog {
     writer: Mutex<Box<dyn SpillWriter>>,
     end: u64,
     buffer: Vec<u8>,
+    /// What chunks are read into.
+    shelf: Arc<Shelf>,
 }
 
 impl fmt::Debug for SpillLog {
@@ -46,7 +49,7 @@ impl SpillLog {
     pub fn create(resources: &Resources, what: &str) -> Result<Self> {
         let file = resources.disk().create_tmp_file(what)?;
         let writer = Mutex::new(file.open_writer()?);
-        Ok(Self { file, writer, end: 0, buffer: vec![] })
+        Ok(Self { file, writer, end: 0, buffer: vec![], shelf: Arc::default() })
     }
 
     /// Writes a chunk behind the others.
@@ -79,9 +82,10 @@ impl SpillLog {
             |error: std::io::Error| exec_datafusion_err!("spilled data cannot be read: {error}");
         let mut file = File::open(path).map_err(failed)?;
         file.seek(SeekFrom::Start(place.offset)).map_err(failed)?;
-        let mut reader = StreamReader::try_new(BufReader::new(file.take(place.bytes)), None)?;
-        match reader.next() {
-            Some(batch) => Ok(batch?),
+        let mut memory = self.shelf.take(place.bytes as usize);
+        file.read_exact(memory.bytes()).map_err(failed)?;
+        match StreamDecoder::new().decode(&mut memory.freeze())? {
+            Some(batch) => Ok(batch),
             None => exec_err!("a spilled chunk of {} bytes is empty", place.bytes),
         }
     }
