@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, exec_err};
 use gradlake_udfs::model::Trained;
 use tokio::runtime::Handle;
@@ -23,9 +24,22 @@ pub struct MemberResult {
 
 /// Trains the members of all groups, in the order of their keys.
 ///
+/// A worker of the runtime does so, whoever waits for it: the steps of a round's plan are its to run, and
+/// to wake another thread for each takes longer than they do.
+///
 /// # Errors
 /// When a training breaks; of a model without groups also when its rows allow none.
 pub async fn train_all(
+    shared: Shared,
+    raw: RawTable,
+    events: &EventSink,
+) -> Result<(Shared, Vec<MemberResult>)> {
+    let events = Arc::clone(events);
+    let task = SpawnedTask::spawn(async move { train_groups(shared, raw, &events).await });
+    task.join().await.map_err(|e| exec_datafusion_err!("the training broke: {e}"))?
+}
+
+async fn train_groups(
     shared: Shared,
     mut raw: RawTable,
     events: &EventSink,

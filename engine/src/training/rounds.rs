@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::AsArray;
-use datafusion::common::runtime::SpawnedTask;
-use datafusion::common::{Result, exec_datafusion_err, internal_err};
+use datafusion::common::{Result, internal_err};
 use datafusion::execution::{SessionState, TaskContext};
 use datafusion::logical_expr::AggregateUDF;
 use datafusion::physical_expr::PhysicalExpr;
@@ -87,12 +86,8 @@ impl RoundRunner {
             return slice.run(round.as_ref());
         }
         let _known = self.registry.register_round(reference, round);
-        // By a worker, whoever waits: to wake another thread for each step of the plan takes longer than
-        // the steps.
-        let plan = collect(self.plan(reference, slice)?, Arc::clone(&self.context));
-        let batches = SpawnedTask::spawn(plan).join().await;
-        let batches =
-            batches.map_err(|e| exec_datafusion_err!("round {reference} broke: {e}"))??;
+        let plan = self.plan(reference, slice)?;
+        let batches = collect(plan, Arc::clone(&self.context)).await?;
         let Some(batch) = batches.iter().find(|b| b.num_rows() == 1) else {
             return internal_err!("round {reference} gave no row");
         };
