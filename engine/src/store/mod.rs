@@ -15,7 +15,9 @@
 //! are a wire format with a version, [`FORMAT_VERSION`].
 
 mod checkpoints;
+mod features;
 mod files;
+mod history;
 mod lease;
 mod log;
 mod members;

@@ -14,11 +14,13 @@ use gradlake_udfs::encoder::{Encoder, Feature, FeatureKind, Scale};
 use gradlake_udfs::learner::Learner;
 use gradlake_udfs::model::{HistoryEntry, Labels, Member, Model, Target, Trained};
 
+use super::features::FeatureRow;
 use super::files::check;
+use super::history::{HistoryRow, MetricRow};
 use super::log::VersionEntry;
 use super::members::{MemberRow, indices, read_members};
 use super::records::{from_batch, from_parquet};
-use super::tables::{FeatureRow, HistoryRow, Manifest, MetricRow, Pair, plain};
+use super::tables::{Manifest, Pair, plain};
 use super::{FORMAT_VERSION, ModelStore, ModelTable};
 use crate::table::Distinct;
 

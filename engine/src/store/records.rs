@@ -8,12 +8,14 @@ use arrow::json::writer::{JsonArray, WriterBuilder};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::compute::{cast, concat_batches};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::{Result, exec_datafusion_err};
+use datafusion::common::{Result, exec_datafusion_err, internal_err};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, compute_leaves};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
+use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -64,9 +66,49 @@ pub fn to_parquet(batch: &RecordBatch) -> Result<Vec<u8>> {
             properties = properties.set_column_dictionary_enabled(ColumnPath::new(path), false);
         }
     }
-    let mut writer = ArrowWriter::try_new(vec![], batch.schema(), Some(properties.build()))?;
-    writer.write(batch)?;
+    let writer = ArrowWriter::try_new(vec![], batch.schema(), Some(properties.build()))?;
+    let (mut writer, groups) = writer.into_serialized_writer()?;
+    let parts = parts(batch);
+    let parts: Vec<_> = parts
+        .par_iter()
+        .enumerate()
+        .map(|(i, part)| columns(part, groups.create_column_writers(i)?))
+        .collect::<Result<_>>()?;
+    for columns in parts {
+        let mut group = writer.next_row_group()?;
+        for column in columns {
+            column.append_to_row_group(&mut group)?;
+        }
+        group.close()?;
+    }
     Ok(writer.into_inner()?)
+}
+
+/// Bytes of a row group, about: they are made side by side.
+const GROUP_BYTES: usize = 4 << 20;
+
+/// The rows of each row group. Where they are cut follows from the rows alone.
+fn parts(batch: &RecordBatch) -> Vec<RecordBatch> {
+    let rows = batch.num_rows();
+    let groups = (batch.get_array_memory_size() / GROUP_BYTES).max(1).min(rows);
+    let cut = |i: usize| rows * i / groups;
+    (0..groups).map(|i| batch.slice(cut(i), cut(i + 1) - cut(i))).collect()
+}
+
+/// The columns of a row group.
+fn columns(part: &RecordBatch, writers: Vec<ArrowColumnWriter>) -> Result<Vec<ArrowColumnChunk>> {
+    let mut writers = writers.into_iter();
+    let mut chunks = vec![];
+    for (field, column) in part.schema().fields().iter().zip(part.columns()) {
+        for leaf in compute_leaves(field, column)? {
+            let Some(mut writer) = writers.next() else {
+                return internal_err!("the column {} has too many leaves", field.name());
+            };
+            writer.write(&leaf)?;
+            chunks.push(writer.close()?);
+        }
+    }
+    Ok(chunks)
 }
 
 /// Values of a column of texts that are looked at.
@@ -143,5 +185,30 @@ mod tests {
             assert_eq!(column.dictionary_page_offset().is_some(), *expected, "{name}");
         }
         assert_eq!(from_parquet(bytes, "a table").unwrap().columns(), batch.columns());
+    }
+
+    #[test]
+    fn much_is_written_in_row_groups_and_read_as_it_was() {
+        for (rows, groups) in [(0, 0..=0), (3, 1..=1), (1_000_000, 2..=20)] {
+            let values = (0..rows).map(|i| (i % 11 != 0).then_some(i as f32));
+            let values: ArrayRef = Arc::new(values.collect::<Float32Array>());
+            let texts = (0..rows).map(|i| if i % 3 == 0 { "a" } else { "bc" });
+            let lengths = (0..rows).map(|i| i % 2);
+            let item = Arc::new(Field::new("item", DataType::Float32, true));
+            let offsets = OffsetBuffer::from_lengths(lengths);
+            let list = values.slice(0, offsets.last().copied().unwrap_or(0) as usize);
+            let list = ListArray::new(item, offsets, list, None);
+            let texts: ArrayRef = Arc::new(texts.map(Some).collect::<StringArray>());
+            let columns = [("values", values), ("list", Arc::new(list) as _), ("texts", texts)];
+            let batch = RecordBatch::try_from_iter_with_nullable(
+                columns.map(|(name, column)| (name, column, true)),
+            )
+            .unwrap();
+            let bytes = to_parquet(&batch).unwrap();
+            let reader = SerializedFileReader::new(bytes::Bytes::from(bytes.clone())).unwrap();
+            let found = reader.metadata().num_row_groups();
+            assert!(groups.contains(&found), "{found} groups of {rows} rows");
+            assert_eq!(from_parquet(bytes, "a table").unwrap(), batch);
+        }
     }
 }

@@ -7,18 +7,18 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayBuilder, ArrayRef, Float32Builder, Int32Builder, ListBuilder, RecordBatch, StringBuilder,
-    UInt32Array,
+    ArrayRef, Float32Builder, Int32Builder, ListBuilder, RecordBatch, StringBuilder, UInt32Array,
 };
-use datafusion::arrow::compute::cast;
+use datafusion::arrow::compute::{cast, take};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use datafusion::common::{Result, ScalarValue};
-use gradlake_udfs::encoder::{FeatureKind, Scale};
 use gradlake_udfs::learner::Learner;
-use gradlake_udfs::model::{HistoryEntry, Member, Model, Trained};
+use gradlake_udfs::model::{Member, Model, Trained};
 use serde::{Deserialize, Serialize};
 
 use super::FORMAT_VERSION;
+use super::features::features;
+use super::history::{history, metrics};
 use super::members::members;
 use super::records::to_batch;
 use super::weights::weights;
@@ -267,7 +267,7 @@ pub(super) fn with_keys(model: &Model, member: &[u32], batch: &RecordBatch) -> R
             ScalarValue::iter_to_array(keys)?
         };
         let keys = cast(&keys, &portable(data_type))?;
-        columns.push(datafusion::arrow::compute::take(&keys, &rows, None)?);
+        columns.push(take(&keys, &rows, None)?);
         let mut free = name.clone();
         while batch.schema().column_with_name(&free).is_some() {
             free.push_str("_1");
@@ -277,85 +277,6 @@ pub(super) fn with_keys(model: &Model, member: &[u32], batch: &RecordBatch) -> R
     fields.extend(batch.schema().fields().iter().map(|field| field.as_ref().clone()));
     columns.extend(batch.columns().iter().cloned());
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
-}
-
-/// A row of `features`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct FeatureRow {
-    pub feature: String,
-    pub element: Option<u32>,
-    pub kind: String,
-    pub data_type: String,
-    pub mean: Option<f64>,
-    pub center: Option<f64>,
-    pub stddev: Option<f64>,
-    pub min: Option<f64>,
-    pub max: Option<f64>,
-    pub null_count: u64,
-    pub categories: Option<Vec<Option<String>>>,
-}
-
-fn features(model: &Model) -> Result<RecordBatch> {
-    let mut rows = vec![];
-    let mut member = vec![];
-    // There may be a million categories, too many for records.
-    let mut categories = ListBuilder::new(StringBuilder::new());
-    for (index, trained) in trained(model) {
-        for feature in trained.encoder.features() {
-            let row = |kind: &str, element: Option<u32>, scale: Option<&Scale>| FeatureRow {
-                feature: feature.name.clone(),
-                element,
-                kind: kind.to_owned(),
-                data_type: feature.data_type.to_string(),
-                mean: scale.map(|s| s.mean),
-                center: scale.map(|s| s.center),
-                stddev: scale.map(|s| s.stddev),
-                min: scale.map(|s| s.min).filter(|m| m.is_finite()),
-                max: scale.map(|s| s.max).filter(|m| m.is_finite()),
-                null_count: feature.null_count,
-                categories: None,
-            };
-            match &feature.kind {
-                FeatureKind::Number(s) => rows.push(row("number", None, Some(s))),
-                FeatureKind::Boolean(s) => rows.push(row("boolean", None, Some(s))),
-                FeatureKind::Timestamp(s) => rows.push(row("timestamp", None, Some(s))),
-                FeatureKind::Vector(scales) => {
-                    if scales.is_empty() {
-                        rows.push(row("vector", None, None));
-                    }
-                    for (element, scale) in scales.iter().enumerate() {
-                        rows.push(row("vector", Some(element as u32), Some(scale)));
-                    }
-                }
-                FeatureKind::Category(own) => {
-                    rows.push(row("category", None, None));
-                    categories.append_value(own.iter().map(Option::as_deref));
-                }
-            }
-            (categories.len()..rows.len()).for_each(|_| categories.append_null());
-            member.resize(rows.len(), index);
-        }
-    }
-    let float = |name: &str| Field::new(name, DataType::Float64, true);
-    let schema = Arc::new(Schema::new(vec![
-        Field::new("feature", DataType::Utf8, false),
-        Field::new("element", DataType::UInt32, true),
-        Field::new("kind", DataType::Utf8, false),
-        Field::new("data_type", DataType::Utf8, false),
-        float("mean"),
-        float("center"),
-        float("stddev"),
-        float("min"),
-        float("max"),
-        Field::new("null_count", DataType::UInt64, false),
-        Field::new("categories", DataType::new_list(DataType::Utf8, true), true),
-    ]));
-    let records = to_batch(Arc::clone(&schema), &rows)?;
-    let mut columns = records.columns().to_vec();
-    if let Some(last) = columns.last_mut() {
-        *last = Arc::new(categories.finish());
-    }
-    with_keys(model, &member, &RecordBatch::try_new(schema, columns)?)
 }
 
 /// Tensors of some kind: layer, name, (moment,) shape, values.
@@ -450,86 +371,4 @@ fn optimizer(model: &Model) -> Result<RecordBatch> {
         }
     }
     tensors.finish(model)
-}
-
-/// A row of `history`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct HistoryRow {
-    pub epoch: u64,
-    pub loss: Option<f64>,
-    pub eval_loss: Option<f64>,
-    pub learning_rate: Option<f64>,
-    pub rows: u64,
-    pub duration_ms: u64,
-    /// Rows of the member that no epoch learned from.
-    pub skipped_rows: Vec<Count>,
-}
-
-impl HistoryRow {
-    /// The entry that it came from.
-    pub fn entry(self) -> HistoryEntry {
-        HistoryEntry {
-            epoch: self.epoch,
-            loss: self.loss.unwrap_or(f64::NAN),
-            eval_loss: self.eval_loss,
-            learning_rate: self.learning_rate.unwrap_or(f64::NAN),
-            rows: self.rows,
-            duration_ms: self.duration_ms,
-        }
-    }
-}
-
-fn history(model: &Model) -> Result<RecordBatch> {
-    let mut rows = vec![];
-    let mut member = vec![];
-    let finite = |x: f64| Some(x).filter(|x| x.is_finite());
-    for (index, trained) in trained(model) {
-        rows.extend(trained.history.iter().map(|h| HistoryRow {
-            epoch: h.epoch,
-            loss: finite(h.loss),
-            eval_loss: h.eval_loss.and_then(finite),
-            learning_rate: finite(h.learning_rate),
-            rows: h.rows,
-            duration_ms: h.duration_ms,
-            skipped_rows: counts(&trained.skipped_rows),
-        }));
-        member.resize(rows.len(), index);
-    }
-    let schema = Arc::new(Schema::new(vec![
-        Field::new("epoch", DataType::UInt64, false),
-        Field::new("loss", DataType::Float64, true),
-        Field::new("eval_loss", DataType::Float64, true),
-        Field::new("learning_rate", DataType::Float64, true),
-        Field::new("rows", DataType::UInt64, false),
-        Field::new("duration_ms", DataType::UInt64, false),
-        Field::new("skipped_rows", count_type(), false),
-    ]));
-    with_keys(model, &member, &to_batch(schema, &rows)?)
-}
-
-/// A row of `metrics`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct MetricRow {
-    pub metric: String,
-    pub value: Option<f64>,
-    pub measured_on: String,
-}
-
-fn metrics(model: &Model) -> Result<RecordBatch> {
-    let mut rows = vec![];
-    let mut member = vec![];
-    for (index, trained) in trained(model) {
-        rows.extend(trained.metrics.iter().map(|(name, value)| MetricRow {
-            metric: name.clone(),
-            value: Some(*value).filter(|v| v.is_finite()),
-            measured_on: trained.metrics_on.clone(),
-        }));
-        member.resize(rows.len(), index);
-    }
-    let schema = Arc::new(Schema::new(vec![
-        Field::new("metric", DataType::Utf8, false),
-        Field::new("value", DataType::Float64, true),
-        Field::new("measured_on", DataType::Utf8, false),
-    ]));
-    with_keys(model, &member, &to_batch(schema, &rows)?)
 }

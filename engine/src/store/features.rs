@@ -1,0 +1,126 @@
+//! The table `features`: how each input is preprocessed.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    ArrayBuilder, ArrayRef, Float64Builder, ListBuilder, RecordBatch, StringBuilder, UInt32Builder,
+    UInt64Builder,
+};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::common::Result;
+use gradlake_udfs::encoder::{Feature, FeatureKind, Scale};
+use gradlake_udfs::model::Model;
+use serde::Deserialize;
+
+use super::tables::{trained, with_keys};
+
+/// A row of `features`.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct FeatureRow {
+    pub feature: String,
+    pub element: Option<u32>,
+    pub kind: String,
+    pub data_type: String,
+    pub mean: Option<f64>,
+    pub center: Option<f64>,
+    pub stddev: Option<f64>,
+    pub min: Option<f64>,
+    pub max: Option<f64>,
+    pub null_count: u64,
+    pub categories: Option<Vec<Option<String>>>,
+}
+
+/// The columns of `features` as they are written. (Records that are read come one model at a time; there
+/// may be a row for each feature of a million groups to write, or a million categories.)
+#[derive(Default)]
+struct FeatureColumns {
+    feature: StringBuilder,
+    element: UInt32Builder,
+    kind: StringBuilder,
+    data_type: StringBuilder,
+    /// Mean, center, standard deviation, smallest, largest.
+    scale: [Float64Builder; 5],
+    null_count: UInt64Builder,
+    categories: ListBuilder<StringBuilder>,
+}
+
+impl FeatureColumns {
+    fn push(&mut self, feature: &Feature, element: Option<u32>, scale: Option<&Scale>) {
+        self.feature.append_value(&feature.name);
+        self.element.append_option(element);
+        self.kind.append_value(match &feature.kind {
+            FeatureKind::Number(_) => "number",
+            FeatureKind::Boolean(_) => "boolean",
+            FeatureKind::Timestamp(_) => "timestamp",
+            FeatureKind::Vector(_) => "vector",
+            FeatureKind::Category(_) => "category",
+        });
+        self.data_type.append_value(feature.data_type.to_string());
+        let finite = |x: f64| Some(x).filter(|x| x.is_finite());
+        let values = match scale {
+            Some(s) => [Some(s.mean), Some(s.center), Some(s.stddev), finite(s.min), finite(s.max)],
+            None => [None; 5],
+        };
+        self.scale.iter_mut().zip(values).for_each(|(column, value)| column.append_option(value));
+        self.null_count.append_value(feature.null_count);
+        match &feature.kind {
+            FeatureKind::Category(own) => {
+                self.categories.append_value(own.iter().map(Option::as_deref));
+            }
+            _ => self.categories.append_null(),
+        }
+    }
+
+    fn finish(mut self) -> Result<RecordBatch> {
+        let float = |name: &str| Field::new(name, DataType::Float64, true);
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("feature", DataType::Utf8, false),
+            Field::new("element", DataType::UInt32, true),
+            Field::new("kind", DataType::Utf8, false),
+            Field::new("data_type", DataType::Utf8, false),
+            float("mean"),
+            float("center"),
+            float("stddev"),
+            float("min"),
+            float("max"),
+            Field::new("null_count", DataType::UInt64, false),
+            Field::new("categories", DataType::new_list(DataType::Utf8, true), true),
+        ]));
+        let mut columns: Vec<ArrayRef> = vec![
+            Arc::new(self.feature.finish()),
+            Arc::new(self.element.finish()),
+            Arc::new(self.kind.finish()),
+            Arc::new(self.data_type.finish()),
+        ];
+        columns.extend(self.scale.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef));
+        columns.push(Arc::new(self.null_count.finish()));
+        columns.push(Arc::new(self.categories.finish()));
+        Ok(RecordBatch::try_new(schema, columns)?)
+    }
+}
+
+/// The table.
+pub(super) fn features(model: &Model) -> Result<RecordBatch> {
+    let mut columns = FeatureColumns::default();
+    let mut member = vec![];
+    for (index, trained) in trained(model) {
+        for feature in trained.encoder.features() {
+            match &feature.kind {
+                FeatureKind::Number(s) | FeatureKind::Boolean(s) | FeatureKind::Timestamp(s) => {
+                    columns.push(feature, None, Some(s));
+                }
+                FeatureKind::Vector(scales) => {
+                    if scales.is_empty() {
+                        columns.push(feature, None, None);
+                    }
+                    for (element, scale) in scales.iter().enumerate() {
+                        columns.push(feature, Some(element as u32), Some(scale));
+                    }
+                }
+                FeatureKind::Category(_) => columns.push(feature, None, None),
+            }
+            member.resize(columns.feature.len(), index);
+        }
+    }
+    with_keys(model, &member, &columns.finish()?)
+}
