@@ -7,7 +7,7 @@ use datafusion::common::Result;
 use gradlake_udfs::exact::{Advance, GramSum, Newton, NewtonOptions, NewtonSum, Outcome};
 use gradlake_udfs::learner::{Learner, LossSum, Network};
 use gradlake_udfs::model::HistoryEntry;
-use gradlake_udfs::round::{GramRound, LossRound, NewtonRound, Round};
+use gradlake_udfs::round::{GramRound, LossRound, NewtonRound, Round, Spare};
 use gradlake_udfs::state::State;
 
 use super::member::MemberTraining;
@@ -152,30 +152,40 @@ async fn normal(
     })
 }
 
-/// One pass over rows of a table, and what Newton's method makes of it.
-async fn step(
-    training: &MemberTraining<'_>,
-    table: &Arc<EncodedTable>,
-    rows: &Slice,
+/// Passes of Newton's method over rows of a table.
+struct Passes<'a> {
+    training: &'a MemberTraining<'a>,
+    table: &'a Arc<EncodedTable>,
     outputs: usize,
-    mut newton: Newton,
-    what: &str,
-) -> Result<(Newton, Advance)> {
-    let round = Arc::new(NewtonRound::new(
-        table.width(),
-        outputs,
-        training.shared.request.options.intercept,
-        Arc::new(newton.trial().to_vec()),
-        Arc::clone(&training.shared.interrupt),
-    ));
-    let reference = format!("{}/{what}", training.reference);
-    let sum = training.shared.runner.run(&reference, round, rows).await?;
-    let sum = NewtonSum::from_bytes(&sum)?;
-    waiting(width_is_small(table), "the solver", move || {
-        let advance = newton.advance(&sum)?;
-        Ok((newton, advance))
-    })
-    .await
+    spare: Arc<Spare>,
+}
+
+impl Passes<'_> {
+    /// One pass, and what the method makes of it.
+    async fn step(
+        &self,
+        rows: &Slice,
+        mut newton: Newton,
+        what: &str,
+    ) -> Result<(Newton, Advance)> {
+        let Self { training, table, .. } = self;
+        let round = Arc::new(NewtonRound::new(
+            table.width(),
+            self.outputs,
+            training.shared.request.options.intercept,
+            Arc::new(newton.trial().to_vec()),
+            Arc::clone(&self.spare),
+            Arc::clone(&training.shared.interrupt),
+        ));
+        let reference = format!("{}/{what}", training.reference);
+        let sum = training.shared.runner.run(&reference, round, rows).await?;
+        let sum = NewtonSum::from_bytes(&sum)?;
+        waiting(width_is_small(table), "the solver", move || {
+            let advance = newton.advance(&sum)?;
+            Ok((newton, advance))
+        })
+        .await
+    }
 }
 
 /// Where Newton's method ends over a part of many rows, taken in chunks from all over the table. From
@@ -183,12 +193,11 @@ async fn step(
 /// the part takes a sixteenth of one. None of few rows, and where the part has no minimum that is soon
 /// found.
 async fn warm(
-    training: &MemberTraining<'_>,
-    table: &Arc<EncodedTable>,
-    outputs: usize,
+    passes: &Passes<'_>,
     options: NewtonOptions,
     start: &[f64],
 ) -> Result<Option<Vec<f64>>> {
+    let table = passes.table;
     if table.rows() < MANY_ROWS {
         return Ok(None);
     }
@@ -198,7 +207,7 @@ async fn warm(
     let mut newton = Newton::new(start.to_vec(), options)?;
     loop {
         let what = format!("newton/part/{}", newton.report().passes);
-        let (next, advance) = step(training, table, &rows, outputs, newton, &what).await?;
+        let (next, advance) = passes.step(&rows, newton, &what).await?;
         newton = next;
         if advance == Advance::Finished {
             break;
@@ -221,7 +230,8 @@ async fn newton(
     let tolerance = options.tolerance;
     let intercepts = if options.intercept { outputs } else { 0 };
     let cold = vec![0.0; width.inputs() * outputs + intercepts];
-    let start = warm(training, train, outputs, NewtonOptions { l2, ..defaults }, &cold).await?;
+    let passes = Passes { training, table: train, outputs, spare: Arc::default() };
+    let start = warm(&passes, NewtonOptions { l2, ..defaults }, &cold).await?;
     let mut newton =
         Newton::new(start.unwrap_or(cold), NewtonOptions { l2, tolerance, ..defaults })?;
     let rows = all(train);
@@ -230,7 +240,7 @@ async fn newton(
     loop {
         let steps_before = newton.report().steps;
         let what = format!("newton/{}", newton.report().passes);
-        let (next, advance) = step(training, train, &rows, outputs, newton, &what).await?;
+        let (next, advance) = passes.step(&rows, newton, &what).await?;
         newton = next;
         let report = newton.report();
         if report.steps > steps_before {

@@ -43,9 +43,9 @@ pub struct NewtonSum {
     scratch: Scratch,
 }
 
-/// Buffers that an update uses and a sum does not consist of.
+/// Buffers that an update uses and a sum does not consist of. Those of one sum serve the next.
 #[derive(Clone, Debug, Default)]
-struct Scratch {
+pub struct Scratch {
     block: Block,
     /// `[K, stride of the block]`: the weights of dense numbers and the shifted intercept.
     parameters: Vec<f64>,
@@ -83,6 +83,16 @@ impl NewtonSum {
             hessian: vec![Moments::new(columns, width.categories); outputs * (outputs + 1) / 2],
             scratch: Scratch::default(),
         })
+    }
+
+    /// The same sum with these buffers.
+    pub fn with_scratch(self, scratch: Scratch) -> Self {
+        Self { scratch, ..self }
+    }
+
+    /// The buffers, of a sum to which nothing more is added.
+    pub fn take_scratch(&mut self) -> Scratch {
+        std::mem::take(&mut self.scratch)
     }
 
     /// The width of the rows.

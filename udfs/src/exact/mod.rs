@@ -33,7 +33,7 @@ mod oracle;
 
 pub use cost::{fits, gram_flops, gram_memory, newton_flops, newton_memory};
 pub use gram::{GramSum, LinearSolution};
-pub use logistic::NewtonSum;
+pub use logistic::{NewtonSum, Scratch as NewtonScratch};
 pub use newton::{Advance, Newton, NewtonOptions, NewtonStep, Outcome, Report};
 
 use datafusion_common::{Result, internal_err};

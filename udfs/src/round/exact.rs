@@ -1,13 +1,13 @@
 //! Passes of the exact solvers as rounds: a Gram matrix, or a gradient and Hessian.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion_common::Result;
 
 use super::sgd::Interrupt;
 use super::{Partial, Replica, Round};
 use crate::batch::{MiniBatch, Width};
-use crate::exact::{GramSum, NewtonSum, gram_memory, newton_memory};
+use crate::exact::{GramSum, NewtonScratch, NewtonSum, gram_memory, newton_memory};
 
 /// Rows between two looks at the interrupt.
 const BLOCK: usize = 4096;
@@ -86,7 +86,18 @@ pub struct NewtonRound {
     outputs: usize,
     intercept: bool,
     parameters: Arc<Vec<f64>>,
+    spare: Arc<Spare>,
     interrupt: Arc<Interrupt>,
+}
+
+/// Buffers of passes that are done, for those that follow.
+#[derive(Debug, Default)]
+pub struct Spare(Mutex<Vec<NewtonScratch>>);
+
+impl Spare {
+    fn all(&self) -> MutexGuard<'_, Vec<NewtonScratch>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl NewtonRound {
@@ -96,9 +107,10 @@ impl NewtonRound {
         outputs: usize,
         intercept: bool,
         parameters: Arc<Vec<f64>>,
+        spare: Arc<Spare>,
         interrupt: Arc<Interrupt>,
     ) -> Self {
-        Self { width, outputs, intercept, parameters, interrupt }
+        Self { width, outputs, intercept, parameters, spare, interrupt }
     }
 }
 
@@ -112,9 +124,12 @@ impl Round for NewtonRound {
     }
 
     fn replica(&self, _index: u32) -> Result<Box<dyn Replica>> {
+        let sum = NewtonSum::new(self.width, self.outputs, self.intercept)?;
+        let scratch = self.spare.all().pop().unwrap_or_default();
         Ok(Box::new(NewtonReplica {
-            sum: NewtonSum::new(self.width, self.outputs, self.intercept)?,
+            sum: sum.with_scratch(scratch),
             parameters: Arc::clone(&self.parameters),
+            spare: Arc::clone(&self.spare),
             interrupt: Arc::clone(&self.interrupt),
         }))
     }
@@ -139,6 +154,7 @@ impl Round for NewtonRound {
 struct NewtonReplica {
     sum: NewtonSum,
     parameters: Arc<Vec<f64>>,
+    spare: Arc<Spare>,
     interrupt: Arc<Interrupt>,
 }
 
@@ -154,6 +170,7 @@ impl Replica for NewtonReplica {
     }
 
     fn finish(&mut self) -> Result<Vec<u8>> {
+        self.spare.all().push(self.sum.take_scratch());
         Ok(self.sum.to_bytes())
     }
 }

@@ -31,7 +31,7 @@ mod stepper;
 #[cfg(test)]
 mod touched;
 
-pub use exact::{GramRound, NewtonRound};
+pub use exact::{GramRound, NewtonRound, Spare};
 pub use loss::LossRound;
 pub use sgd::{Descent, Interrupt, Progress, SgdRound};
 pub use stepper::Stepper;
