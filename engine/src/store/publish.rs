@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use datafusion::common::{Result, exec_datafusion_err, exec_err, plan_err};
+use datafusion::error::DataFusionError;
 use futures::{StreamExt, stream};
 use gradlake_udfs::model::Model;
 
 use super::files::failpoints;
 use super::lease::{Lease, may_go_on};
 use super::log::{Action, FileEntry, LogState, VersionEntry};
-use super::records::to_parquet;
+use super::records::to_parquet_on;
 use super::{ModelStore, ModelTable, folder, validate_name};
 use crate::training::now_ms;
 
@@ -97,13 +98,17 @@ impl ModelStore {
         let mut made = stream::iter(ModelTable::FILES)
             .map(|table| {
                 let model = Arc::clone(model);
-                let make = move || to_parquet(&table.batch(&model)?);
-                async move { (table, tokio::task::spawn_blocking(make).await) }
+                async move {
+                    let made = tokio::task::spawn_blocking(move || table.batch(&model)).await;
+                    let batch =
+                        made.map_err(|e| exec_datafusion_err!("making tables failed: {e}"))??;
+                    Ok::<_, DataFusionError>((table, to_parquet_on(cores, &batch).await?))
+                }
             })
             .buffered(cores);
         let mut files = vec![];
-        while let Some((table, bytes)) = made.next().await {
-            let bytes = bytes.map_err(|e| exec_datafusion_err!("making tables failed: {e}"))??;
+        while let Some(made) = made.next().await {
+            let (table, bytes) = made?;
             failpoints::pass(&format!("publish-{}", table.name()));
             files.push(FileEntry {
                 name: table.file(),
@@ -116,11 +121,7 @@ impl ModelStore {
     }
 
     /// Takes away what was written of a version that will not be published.
-    async fn give_up<T>(
-        &self,
-        folder: &str,
-        error: datafusion::error::DataFusionError,
-    ) -> Result<T> {
+    async fn give_up<T>(&self, folder: &str, error: DataFusionError) -> Result<T> {
         if let Err(second) = self.files.delete_folder(folder).await {
             log::warn!("{folder} could not be deleted: {second}");
         }

@@ -9,13 +9,16 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::compute::{cast, concat_batches};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, exec_datafusion_err, internal_err};
+use futures::{StreamExt, stream};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, compute_leaves};
+use parquet::arrow::arrow_writer::{
+    ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
+};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
-use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -57,6 +60,37 @@ fn timestamps_as_numbers(batch: &RecordBatch) -> Result<RecordBatch> {
 
 /// A batch as the bytes of a Parquet file.
 pub fn to_parquet(batch: &RecordBatch) -> Result<Vec<u8>> {
+    let (mut file, groups) = file(batch)?;
+    for (i, part) in parts(batch).iter().enumerate() {
+        append(&mut file, columns(part, groups.create_column_writers(i)?)?)?;
+    }
+    Ok(file.into_inner()?)
+}
+
+/// The same, whose row groups are made side by side, `cores` at a time.
+pub async fn to_parquet_on(cores: usize, batch: &RecordBatch) -> Result<Vec<u8>> {
+    let (mut file, groups) = file(batch)?;
+    let mut made = stream::iter(parts(batch).into_iter().enumerate())
+        .map(|(i, part)| {
+            let writers = groups.create_column_writers(i);
+            async move {
+                let writers = writers?;
+                let made = tokio::task::spawn_blocking(move || columns(&part, writers)).await;
+                made.map_err(|e| exec_datafusion_err!("writing a row group failed: {e}"))?
+            }
+        })
+        .buffered(cores);
+    while let Some(columns) = made.next().await {
+        append(&mut file, columns?)?;
+    }
+    drop(made);
+    Ok(file.into_inner()?)
+}
+
+/// A file for a batch that has no rows yet, and who writes its row groups.
+fn file(
+    batch: &RecordBatch,
+) -> Result<(SerializedFileWriter<Vec<u8>>, ArrowRowGroupWriterFactory)> {
     let level = ZstdLevel::try_new(3)?;
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
@@ -67,27 +101,23 @@ pub fn to_parquet(batch: &RecordBatch) -> Result<Vec<u8>> {
         }
     }
     let writer = ArrowWriter::try_new(vec![], batch.schema(), Some(properties.build()))?;
-    let (mut writer, groups) = writer.into_serialized_writer()?;
-    let parts = parts(batch);
-    let parts: Vec<_> = parts
-        .par_iter()
-        .enumerate()
-        .map(|(i, part)| columns(part, groups.create_column_writers(i)?))
-        .collect::<Result<_>>()?;
-    for columns in parts {
-        let mut group = writer.next_row_group()?;
-        for column in columns {
-            column.append_to_row_group(&mut group)?;
-        }
-        group.close()?;
-    }
-    Ok(writer.into_inner()?)
+    Ok(writer.into_serialized_writer()?)
 }
 
-/// Bytes of a row group, about: they are made side by side.
+/// Writes a row group.
+fn append(file: &mut SerializedFileWriter<Vec<u8>>, columns: Vec<ArrowColumnChunk>) -> Result<()> {
+    let mut group = file.next_row_group()?;
+    for column in columns {
+        column.append_to_row_group(&mut group)?;
+    }
+    group.close()?;
+    Ok(())
+}
+
+/// Bytes of a row group, about.
 const GROUP_BYTES: usize = 4 << 20;
 
-/// The rows of each row group. Where they are cut follows from the rows alone.
+/// The rows of each row group. Where they are cut follows from the batch alone.
 fn parts(batch: &RecordBatch) -> Vec<RecordBatch> {
     let rows = batch.num_rows();
     let groups = (batch.get_array_memory_size() / GROUP_BYTES).max(1).min(rows);
@@ -187,8 +217,8 @@ mod tests {
         assert_eq!(from_parquet(bytes, "a table").unwrap().columns(), batch.columns());
     }
 
-    #[test]
-    fn much_is_written_in_row_groups_and_read_as_it_was() {
+    #[tokio::test]
+    async fn much_is_written_in_row_groups_and_read_as_it_was() {
         for (rows, groups) in [(0, 0..=0), (3, 1..=1), (1_000_000, 2..=20)] {
             let values = (0..rows).map(|i| (i % 11 != 0).then_some(i as f32));
             let values: ArrayRef = Arc::new(values.collect::<Float32Array>());
@@ -205,6 +235,7 @@ mod tests {
             )
             .unwrap();
             let bytes = to_parquet(&batch).unwrap();
+            assert!(bytes == to_parquet_on(3, &batch).await.unwrap(), "{rows} rows");
             let reader = SerializedFileReader::new(bytes::Bytes::from(bytes.clone())).unwrap();
             let found = reader.metadata().num_row_groups();
             assert!(groups.contains(&found), "{found} groups of {rows} rows");

@@ -269,6 +269,22 @@ fn chunk_rows(width: Width) -> usize {
     (CHUNK_BYTES / widest).clamp(CHUNK_ROWS.0, CHUNK_ROWS.1)
 }
 
+/// Memory that is to stay free.
+struct Room<'a> {
+    wanted: usize,
+    reservation: MemoryReservation,
+    resources: &'a Resources,
+}
+
+impl Room<'_> {
+    /// Reserves what is still wanted of what there is.
+    fn take(&self) {
+        let more = self.wanted.saturating_sub(self.reservation.size());
+        let bytes = more.min(self.resources.room(ENCODED_SHARE));
+        self.resources.try_reserve(&self.reservation, bytes, ENCODED_SHARE);
+    }
+}
+
 /// The encoding of one side.
 struct Job {
     subset: Subset,
@@ -351,6 +367,7 @@ impl Job {
         builder: &mut Builder,
     ) -> Result<()> {
         let width = self.encoder.width();
+        let room = self.room_for_metrics(selection);
         if self.shuffle.is_some() {
             let resources = &self.data.resources;
             let buckets = Buckets::new(width, selection.rows(), dealing, resources);
@@ -365,11 +382,13 @@ impl Job {
                 Ok(())
             })?;
             let buckets = buckets.into_inner().unwrap_or_else(PoisonError::into_inner);
-            // (Not before: what waits in buckets needs no more room than is left for them.)
-            let _room = self.room_for_metrics(selection);
-            return buckets.finish(|rows| builder.push(rows.into()));
+            // (Not before: what waits in buckets takes what is left to it.)
+            return buckets.finish(|rows| {
+                room.take();
+                builder.push(rows.into())
+            });
         }
-        let _room = self.room_for_metrics(selection);
+        room.take();
         let chunk_rows = if dealing.chunks() > 0 { dealing.rows_of(0) } else { 0 };
         let mut chunk = Rows::with_capacity(width, chunk_rows);
         let owned = |rows: &Rows, _: &[Place], _: &mut Sorter| Ok((rows.clone(), hash(rows)));
@@ -396,14 +415,17 @@ impl Job {
 
     /// The metrics of a version are of all rows where none evaluate: what they take stays free while
     /// encoded rows come into memory.
-    fn room_for_metrics(&self, selection: &Selection) -> MemoryReservation {
+    fn room_for_metrics(&self, selection: &Selection) -> Room<'_> {
         let resources = &self.data.resources;
-        let room = resources.reservation("room for metrics");
-        if self.mask.evaluation_rows() == 0 {
-            let bytes = selection.rows() as usize * METRICS_ROW_BYTES;
-            resources.try_reserve(&room, bytes.min(resources.room(METRICS_SHARE)), METRICS_SHARE);
+        let bytes = match self.mask.evaluation_rows() {
+            0 => selection.rows() as usize * METRICS_ROW_BYTES,
+            _ => 0,
+        };
+        Room {
+            wanted: bytes.min(resources.room(METRICS_SHARE)),
+            reservation: resources.reservation("room for metrics"),
+            resources,
         }
-        room
     }
 
     /// Calls `f` with the selected rows of each block and the places that they are to have, on all

@@ -1,5 +1,6 @@
-//! Memory for many rows, which goes back to the system as soon as it is let go of. An allocator keeps what
-//! it is given back for a while, so raw rows that are encoded would stay beside the encoded ones.
+//! Memory for many rows. A region goes back to the system as soon as it is let go of: an allocator keeps what
+//! it is given back for a while, so raw rows that are encoded would stay beside the encoded ones. What a
+//! shelf lends comes back to it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -128,8 +129,8 @@ pub(super) struct Lent {
 }
 
 impl Shelf {
-    /// Pieces of memory that wait at most; as many are in use at a time.
-    const MOST: usize = 8;
+    /// Bytes that wait at most.
+    const MOST: usize = 16 << 20;
 
     /// `bytes` bytes of whatever was there before.
     pub(super) fn take(self: &Arc<Self>, bytes: usize) -> Lent {
@@ -168,7 +169,7 @@ impl Drop for Lent {
     fn drop(&mut self) {
         let memory = std::mem::take(&mut self.memory);
         let mut pieces = self.shelf.pieces();
-        if pieces.len() < Shelf::MOST {
+        if pieces.iter().chain([&memory]).map(Vec::len).sum::<usize>() <= Shelf::MOST {
             pieces.push(memory);
         }
     }
@@ -197,5 +198,12 @@ mod tests {
         assert!(both.iter().any(|buffer| buffer.as_ptr() == at));
         assert_eq!(both.map(|buffer| buffer.len()), [400, 1000]);
         assert_eq!(shelf.take(2000).freeze().len(), 2000);
+        // No more than a little waits.
+        for piece in [shelf.take(Shelf::MOST), shelf.take(Shelf::MOST), shelf.take(9)] {
+            drop(piece);
+        }
+        assert!(shelf.pieces().iter().map(Vec::len).sum::<usize>() <= Shelf::MOST);
+        drop(shelf.take(Shelf::MOST + 1));
+        assert!(shelf.pieces().iter().all(|piece| piece.len() <= Shelf::MOST));
     }
 }

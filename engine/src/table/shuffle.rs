@@ -117,6 +117,8 @@ impl<'a> Buckets<'a> {
 
     /// Calls `f` with every chunk, in order; what it gives back is used for another one.
     pub(super) fn finish(mut self, mut f: impl FnMut(Rows) -> Result<Option<Rows>>) -> Result<()> {
+        // The room behind the rows, which nothing is reserved for, is not needed any more.
+        self.buckets.iter_mut().for_each(Bucket::shrink);
         let mut spare = vec![];
         for index in 0..self.buckets.len() {
             self.resources.check_interrupt()?;
@@ -168,6 +170,12 @@ impl Bucket {
         let places = batch.column(batch.num_columns() - 1).as_primitive::<UInt64Type>().clone();
         drop(batch);
         Ok(Self { rows: chunk.into_rows(), places: places.into_parts().1.into() })
+    }
+
+    /// Lets go of the room behind the rows.
+    fn shrink(&mut self) {
+        self.rows.shrink();
+        self.places.shrink_to_fit();
     }
 
     /// Lets go of the rows and keeps their room.

@@ -90,7 +90,7 @@ impl RoundRunner {
         slice: &Slice,
     ) -> Result<Vec<u8>> {
         if slice.is_direct() {
-            // Whoever shares the task, and may ask for the end, must have its turn.
+            // Whoever shares the worker, and may ask for the end, must have its turn.
             tokio::task::yield_now().await;
             return slice.run(round.as_ref());
         }

@@ -81,8 +81,9 @@ pub struct StepSize {
     pub learning_rate: f32,
     /// Learning rate of tensors with `Role::Intercept`.
     pub intercept_learning_rate: f32,
-    /// Learning rates of the step before in parts of this one's; None at the first step of a
-    /// training. The moments of FTRL stand for weights at a certain rate.
+    /// Learning rates of the step before in parts of this one's; None at the first step of a training,
+    /// and of an optimizer that does not look back. The moments of FTRL stand for weights at a certain
+    /// rate.
     pub previous: Option<f32>,
     /// L1 strength, on `Role::Weight` alone.
     pub l1: f32,
@@ -233,11 +234,15 @@ impl Optimizer {
     fn corrections(&self, step: u64) -> [f64; 2] {
         match *self {
             Optimizer::Adam { beta1, beta2, .. } | Optimizer::AdamW { beta1, beta2, .. } => {
-                // In float64: beta2^t is close to 1 for many steps.
-                [beta1, beta2].map(|beta| 1.0 - f64::from(beta).powf(step as f64))
+                [beta1, beta2].map(|beta| correction(f64::from(beta), step as f64))
             }
             _ => [1.0; 2],
         }
+    }
+
+    /// Whether a step depends on the learning rate of the step before.
+    pub(crate) fn looks_back(&self) -> bool {
+        matches!(self, Optimizer::Ftrl { .. })
     }
 
     /// One step of some values of one tensor.
@@ -324,9 +329,25 @@ fn shrink(w: f32, threshold: f32) -> f32 {
     w - w.max(-threshold).min(threshold)
 }
 
+/// `1 - beta^t`, in float64: `beta2^t` is close to 1 for many steps.
+fn correction(beta: f64, t: f64) -> f64 {
+    // beta^t <= exp(-(1 - beta) t), and to take e^-40 from 1 leaves 1.
+    if (1.0 - beta) * t > 40.0 { 1.0 } else { 1.0 - beta.powf(t) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn corrections_are_left_out_where_they_are_1() {
+        for beta in [0.0, 0.5, 0.9, 0.95, 0.999, 0.9999f32].map(f64::from) {
+            for t in (1..2000).chain((2000..1_000_000).step_by(777)) {
+                let t = f64::from(t);
+                assert_eq!(correction(beta, t), 1.0 - beta.powf(t), "{beta}^{t}");
+            }
+        }
+    }
 
     const ALL: [Optimizer; 8] = [
         Optimizer::Sgd,

@@ -108,7 +108,8 @@ impl Descent {
     pub fn step_size(&self, step: u64) -> StepSize {
         let own = step.saturating_sub(self.first_step).max(1);
         let factor = self.schedule.factor(own);
-        let previous = (own > 1).then(|| self.schedule.factor(own - 1) / factor);
+        let looks_back = own > 1 && self.optimizer.looks_back();
+        let previous = looks_back.then(|| self.schedule.factor(own - 1) / factor);
         StepSize {
             learning_rate: self.learning_rate * factor,
             intercept_learning_rate: self.intercept_learning_rate * factor,
