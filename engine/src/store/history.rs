@@ -25,12 +25,6 @@ pub(super) struct HistoryRow {
     pub duration_ms: u64,
 }
 
-/// Rows of a member that no epoch learned from.
-#[derive(Serialize)]
-struct SkippedRows {
-    skipped_rows: Vec<Count>,
-}
-
 impl HistoryRow {
     /// The entry that it came from.
     pub fn entry(self) -> HistoryEntry {
@@ -43,6 +37,12 @@ impl HistoryRow {
             duration_ms: self.duration_ms,
         }
     }
+}
+
+/// Rows of a member that no epoch learned from.
+#[derive(Serialize)]
+struct SkippedRows {
+    skipped_rows: Vec<Count>,
 }
 
 /// The table `history`.

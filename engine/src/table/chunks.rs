@@ -1,13 +1,14 @@
 //! Chunks of rows in memory as far as the limit goes, and in a file beyond it.
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::{Result, internal_err};
 use datafusion::execution::memory_pool::MemoryReservation;
 
 use super::Resources;
+use super::parallel::lock;
 use super::spill::{Place, SpillLog};
 
 enum Chunk {
@@ -151,10 +152,6 @@ impl Chunks {
     pub fn spilled_bytes(&self) -> u64 {
         self.spilled
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, RecordBatch, UInt32Array,
@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use super::chunks::Chunks;
 use super::classes::Distinct;
 use super::groups::{chunk_ends, part_groups};
+use super::parallel::{lock, unlock};
 use super::pieces::Pieces;
 use super::raw::{Group, Place, RawData, RawTable, Skipped, Subset};
 use super::{Resources, Roles, TargetKind};
@@ -456,16 +457,8 @@ pub fn check_class_type(roles: &Roles, data_type: &DataType) -> Result<()> {
     )
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn closed(interner: Mutex<Interner>) -> Interner {
     let mut interner = unlock(interner);
     interner.close();
     interner
-}
-
-fn unlock<T>(mutex: Mutex<T>) -> T {
-    mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
 //! Encodes rows for learning: in the order of the query, or fully shuffled, within the memory
 //! limit or beyond it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{Float32Type, Schema, SchemaRef, ToByteSlice, UInt32Type};
@@ -18,7 +18,8 @@ use super::blocks::Blocks;
 use super::chunk::{EncodedChunk, fields, row_bytes};
 use super::chunks::Chunks;
 use super::dealing::{Dealing, Hand, Place};
-use super::parallel::in_order;
+use super::metrics_room::MetricsRoom;
+use super::parallel::{in_order, lock, unlock};
 use super::placement::{Placement, Sorter};
 use super::raw::{RawData, RawTable, Skipped, Subset};
 use super::selection::Selection;
@@ -30,12 +31,7 @@ use crate::options::ClassWeights;
 
 /// Share of the memory limit up to which encoded rows stay in memory; the rest is for replicas and
 /// what runs beside them.
-const ENCODED_SHARE: f64 = 0.875;
-/// Bytes that the metrics of two classes take for a row: its score with class and weight, twice while they
-/// are sorted.
-const METRICS_ROW_BYTES: usize = 16;
-/// Share of the memory limit up to which room is left for them.
-const METRICS_SHARE: f64 = 0.75;
+pub(super) const ENCODED_SHARE: f64 = 0.875;
 /// Bytes of a chunk's features, or its categories: many mini-batches that stay in the second cache, and
 /// the next chunk with them, while they are put in the order of an epoch and learned from. The allocator
 /// has pieces of this size, less what it may need to align them.
@@ -249,10 +245,6 @@ impl Builder {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A hash of everything that the rows hold.
 fn hash(rows: &Rows) -> u64 {
     let mut hash = Xxh3Default::new();
@@ -267,22 +259,6 @@ fn hash(rows: &Rows) -> u64 {
 fn chunk_rows(width: Width) -> usize {
     let widest = 4 * width.dense.max(width.columns).max(1);
     (CHUNK_BYTES / widest).clamp(CHUNK_ROWS.0, CHUNK_ROWS.1)
-}
-
-/// Memory that is to stay free.
-struct Room<'a> {
-    wanted: usize,
-    reservation: MemoryReservation,
-    resources: &'a Resources,
-}
-
-impl Room<'_> {
-    /// Reserves what is still wanted of what there is.
-    fn take(&self) {
-        let more = self.wanted.saturating_sub(self.reservation.size());
-        let bytes = more.min(self.resources.room(ENCODED_SHARE));
-        self.resources.try_reserve(&self.reservation, bytes, ENCODED_SHARE);
-    }
 }
 
 /// The encoding of one side.
@@ -367,7 +343,9 @@ impl Job {
         builder: &mut Builder,
     ) -> Result<()> {
         let width = self.encoder.width();
-        let room = self.room_for_metrics(selection);
+        // Where rows are left to evaluate on, metrics are of those.
+        let measured = if self.mask.evaluation_rows() == 0 { selection.rows() } else { 0 };
+        let room = MetricsRoom::new(&self.data.resources, measured);
         if self.shuffle.is_some() {
             let resources = &self.data.resources;
             let buckets = Buckets::new(width, selection.rows(), dealing, resources);
@@ -381,9 +359,8 @@ impl Job {
                 builder.note(hash);
                 Ok(())
             })?;
-            let buckets = buckets.into_inner().unwrap_or_else(PoisonError::into_inner);
             // (Not before: what waits in buckets takes what is left to it.)
-            return buckets.finish(|rows| {
+            return unlock(buckets).finish(|rows| {
                 room.take();
                 builder.push(rows.into())
             });
@@ -411,21 +388,6 @@ impl Job {
             builder.push(chunk.into())?;
         }
         Ok(())
-    }
-
-    /// The metrics of a version are of all rows where none evaluate: what they take stays free while
-    /// encoded rows come into memory.
-    fn room_for_metrics(&self, selection: &Selection) -> Room<'_> {
-        let resources = &self.data.resources;
-        let bytes = match self.mask.evaluation_rows() {
-            0 => selection.rows() as usize * METRICS_ROW_BYTES,
-            _ => 0,
-        };
-        Room {
-            wanted: bytes.min(resources.room(METRICS_SHARE)),
-            reservation: resources.reservation("room for metrics"),
-            resources,
-        }
     }
 
     /// Calls `f` with the selected rows of each block and the places that they are to have, on all

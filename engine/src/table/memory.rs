@@ -2,12 +2,14 @@
 //! it is given back for a while, so raw rows that are encoded would stay beside the encoded ones. What a
 //! shelf lends comes back to it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use datafusion::arrow::buffer::{Buffer, MutableBuffer};
 use datafusion::common::Result;
 use memmap2::MmapMut;
+
+use super::parallel::lock;
 
 /// Bytes from which memory is asked of the system itself.
 const LARGE: usize = 1 << 22;
@@ -134,16 +136,12 @@ impl Shelf {
 
     /// `bytes` bytes of whatever was there before.
     pub(super) fn take(self: &Arc<Self>, bytes: usize) -> Lent {
-        let mut memory = self.pieces().pop().unwrap_or_default();
+        let mut memory = lock(&self.0).pop().unwrap_or_default();
         if memory.len() < bytes {
             // What was there is not copied.
             memory = vec![0; bytes];
         }
         Lent { memory, bytes, shelf: Arc::clone(self) }
-    }
-
-    fn pieces(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -168,7 +166,7 @@ impl AsRef<[u8]> for Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         let memory = std::mem::take(&mut self.memory);
-        let mut pieces = self.shelf.pieces();
+        let mut pieces = lock(&self.shelf.0);
         if pieces.iter().chain([&memory]).map(Vec::len).sum::<usize>() <= Shelf::MOST {
             pieces.push(memory);
         }
@@ -202,8 +200,8 @@ mod tests {
         for piece in [shelf.take(Shelf::MOST), shelf.take(Shelf::MOST), shelf.take(9)] {
             drop(piece);
         }
-        assert!(shelf.pieces().iter().map(Vec::len).sum::<usize>() <= Shelf::MOST);
+        assert!(lock(&shelf.0).iter().map(Vec::len).sum::<usize>() <= Shelf::MOST);
         drop(shelf.take(Shelf::MOST + 1));
-        assert!(shelf.pieces().iter().all(|piece| piece.len() <= Shelf::MOST));
+        assert!(lock(&shelf.0).iter().all(|piece| piece.len() <= Shelf::MOST));
     }
 }

@@ -19,6 +19,7 @@ mod encode;
 mod fit;
 mod groups;
 mod memory;
+mod metrics_room;
 mod order;
 mod parallel;
 mod pieces;

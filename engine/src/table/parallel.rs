@@ -53,9 +53,9 @@ pub(super) fn in_order<S: Send, T: Send>(
         1 => worker(0),
         workers => resources.shards().run(workers, &worker),
     }
-    let Taking { outcome, .. } = taking.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let Taking { outcome, .. } = unlock(taking);
     outcome?;
-    Ok(states.into_inner().unwrap_or_else(PoisonError::into_inner))
+    Ok(unlock(states))
 }
 
 impl<T, F: FnMut(T) -> Result<()>> Taking<T, F> {
@@ -78,8 +78,14 @@ impl<T, F: FnMut(T) -> Result<()>> Taking<T, F> {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// What a mutex guards; a thread that panicked has ended whatever it was part of.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The same of a mutex that nobody else has.
+pub(super) fn unlock<T>(mutex: Mutex<T>) -> T {
+    mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

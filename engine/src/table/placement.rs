@@ -1,6 +1,6 @@
 //! Encoded rows in memory: chunks that many threads fill at once, each row in the place it is to have.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use datafusion::arrow::array::{Float32Array, UInt32Array};
 use datafusion::arrow::buffer::ScalarBuffer;
@@ -12,6 +12,7 @@ use gradlake_udfs::kernels::prefetch::Ahead;
 use super::chunk::EncodedChunk;
 use super::dealing::{Dealing, Place, chunk_of, row_of};
 use super::memory::{Frozen, PageSize, Region, Span};
+use super::parallel::lock;
 
 /// Where the columns of a chunk lie in the memory of all chunks.
 #[derive(Clone, Copy)]
@@ -117,7 +118,7 @@ impl Filling<'_> {
             let order = &order[*start as usize..*end as usize];
             let Some(first) = order.first() else { continue };
             let first = row_of(places[*first as usize]);
-            let mut own = self.chunks[chunk].lock().unwrap_or_else(PoisonError::into_inner);
+            let mut own = lock(&self.chunks[chunk]);
             own.copy(first, &rows.batch(), order, self.width, Ahead::NONE);
         }
     }

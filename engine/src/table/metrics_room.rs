@@ -1,0 +1,69 @@
+//! Memory that encoded rows leave to the metrics of a version.
+
+use datafusion::execution::memory_pool::MemoryReservation;
+
+use super::Resources;
+use super::encode::ENCODED_SHARE;
+
+/// Bytes that the metrics of two classes take for a row: its score with class and weight, twice while they
+/// are sorted.
+const ROW_BYTES: usize = 16;
+/// Share of the memory limit up to which room is left for them.
+const SHARE: f64 = 0.75;
+
+/// Room that stays free while encoded rows come into memory: what is measured after the last epoch must
+/// find it.
+pub(super) struct MetricsRoom<'a> {
+    wanted: usize,
+    reservation: MemoryReservation,
+    resources: &'a Resources,
+}
+
+impl<'a> MetricsRoom<'a> {
+    /// For the metrics of `rows` rows; nothing is reserved yet.
+    pub(super) fn new(resources: &'a Resources, rows: u64) -> Self {
+        Self {
+            wanted: (rows as usize * ROW_BYTES).min(resources.room(SHARE)),
+            reservation: resources.reservation("room for metrics"),
+            resources,
+        }
+    }
+
+    /// Reserves what is still wanted of what there is.
+    pub(super) fn take(&self) {
+        let more = self.wanted.saturating_sub(self.reservation.size());
+        let bytes = more.min(self.resources.room(ENCODED_SHARE));
+        self.resources.try_reserve(&self.reservation, bytes, ENCODED_SHARE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+    use datafusion::prelude::{SessionConfig, SessionContext};
+    use gradlake_udfs::shards::Sequential;
+
+    use super::*;
+
+    #[test]
+    fn the_room_grows_as_others_let_go() {
+        let runtime = RuntimeEnvBuilder::new().with_memory_limit(1 << 20, 1.0).build_arc().unwrap();
+        let state = SessionContext::new_with_config_rt(SessionConfig::new(), runtime).state();
+        let resources = Resources::new(&state, Arc::default(), Arc::new(Sequential));
+        let room = MetricsRoom::new(&resources, 1 << 15);
+        assert_eq!((room.wanted, room.reservation.size()), (1 << 19, 0));
+        let buckets = resources.reservation("buckets");
+        buckets.try_grow(3 << 18).unwrap();
+        room.take();
+        assert_eq!(room.reservation.size(), 1 << 17);
+        buckets.resize(1 << 18);
+        room.take();
+        room.take();
+        assert_eq!(room.reservation.size(), 1 << 19);
+        // More than three quarters are not wanted.
+        drop((room, buckets));
+        assert_eq!(MetricsRoom::new(&resources, 1 << 20).wanted, 3 << 18);
+    }
+}
