@@ -1,6 +1,6 @@
 //! Descent with a rate per coordinate: Adagrad, RMSprop, Adam and AdamW, as in PyTorch.
 
-use super::{TensorStep, shrink};
+use super::{TensorStep, shrink, without_rests};
 
 /// Duchi, Hazan and Singer 2011: `a += g^2; w -= lr g / (sqrt(a) + epsilon)`.
 #[inline(always)]
@@ -27,7 +27,7 @@ pub(super) fn rmsprop(
     let TensorStep { learning_rate, l1, l2, .. } = step;
     for ((w, g), a) in w.iter_mut().zip(g).zip(a) {
         let g = g + l2 * *w;
-        *a = beta2 * *a + (1.0 - beta2) * g * g;
+        *a = without_rests(beta2 * *a + (1.0 - beta2) * g * g);
         let rate = learning_rate / (a.sqrt() + epsilon);
         *w = shrink(*w - rate * g, rate * l1);
     }
@@ -51,8 +51,8 @@ pub(super) fn adam(
     let (coupled, decay) = if decoupled { (0.0, 1.0 - learning_rate * l2) } else { (l2, 1.0) };
     for (((w, g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
         let g = g + coupled * *w;
-        *m = beta1 * *m + (1.0 - beta1) * g;
-        *v = beta2 * *v + (1.0 - beta2) * g * g;
+        *m = without_rests(beta1 * *m + (1.0 - beta1) * g);
+        *v = without_rests(beta2 * *v + (1.0 - beta2) * g * g);
         let scale = 1.0 / (v.sqrt() * root + epsilon);
         *w = shrink(decay * *w - rate * *m * scale, learning_rate * scale * l1);
     }

@@ -329,6 +329,16 @@ fn shrink(w: f32, threshold: f32) -> f32 {
     w - w.max(-threshold).min(threshold)
 }
 
+/// A mean that decays, without what is left of it when nothing comes any more: of a unit that is never active
+/// it would end among the denormal numbers and stay there, which a machine takes a hundred times as long to
+/// multiply. NaN stays NaN.
+#[inline(always)]
+fn without_rests(mean: f32) -> f32 {
+    /// Below this it changes no weight: its root is 1e-17 where 1e-8 is added to it.
+    const LEAST: f32 = 1e-34;
+    if mean.abs() < LEAST { 0.0 } else { mean }
+}
+
 /// `1 - beta^t`, in float64: `beta2^t` is close to 1 for many steps.
 fn correction(beta: f64, t: f64) -> f64 {
     // beta^t <= exp(-(1 - beta) t), and to take e^-40 from 1 leaves 1.
@@ -359,6 +369,34 @@ mod tests {
         Optimizer::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
         Optimizer::Ftrl { beta: 1.0 },
     ];
+
+    /// Moments of weights whose gradient is 0 from some step on end at 0, not among denormal numbers.
+    #[test]
+    fn moments_that_decay_come_to_nothing() {
+        for optimizer in ALL {
+            if matches!(optimizer, Optimizer::Adagrad { .. } | Optimizer::Ftrl { .. }) {
+                continue;
+            }
+            let (mut w, mut state) = ([0.5f32; 20], [0.0f32; 40]);
+            let (m, v) = state.split_at_mut(20);
+            for step in 1..200_000 {
+                let g = [if step < 5 { 1e-3 } else { 0.0 }; 20];
+                let size = StepSize {
+                    learning_rate: 0.01,
+                    intercept_learning_rate: 0.01,
+                    previous: None,
+                    l1: 0.0,
+                    l2: 0.0,
+                    step,
+                };
+                optimizer.step_part(Role::Weight, &size, (&mut w, &g), (m, v));
+            }
+            assert!(m.iter().chain(v.iter()).all(|v| *v == 0.0), "{optimizer:?}");
+            assert!(w.iter().all(|w| w.is_finite() && *w != 0.5), "{optimizer:?}");
+        }
+        assert!(without_rests(f32::NAN).is_nan());
+        assert_eq!(without_rests(-1e-33), -1e-33);
+    }
 
     #[test]
     fn shrink_pulls_towards_zero_and_hides_nothing() {
