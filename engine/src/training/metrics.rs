@@ -92,11 +92,14 @@ struct ClassSums {
 }
 
 impl ClassSums {
-    fn add_binary(&mut self, class: u32, z: f32, weight: f64) {
-        let cell = &mut self.cells[usize::from(class == 1)][usize::from(z > 0.0)];
-        cell.0 += 1;
-        cell.1 += weight;
-        self.rankings[0].add(f64::from(z), class == 1, weight);
+    /// Takes in the logits and labels of the rows in hand.
+    fn add_binary(&mut self, z: &[f32], label: &[f32]) {
+        for ((z, label), weight) in z.iter().zip(label).zip(&self.weights) {
+            let cell = &mut self.cells[usize::from(*label > 0.5)][usize::from(*z > 0.0)];
+            cell.0 += 1;
+            cell.1 += weight;
+        }
+        self.rankings[0].add_rows(z, label, &self.weights);
     }
 
     /// Takes in the sums of rows that come after these.
@@ -135,7 +138,11 @@ fn of_classes(
     };
     let mut all = empty();
     // Row weights alone count for metrics; what classes weigh is for learning.
+    let is_even = table.class_weights().iter().all(|own| *own == 1.0);
     let weight_of = |label: f32, weight: f32| {
+        if is_even {
+            return f64::from(weight);
+        }
         let own = table.class_weights().get(label as usize).copied().unwrap_or(1.0);
         if own > 0.0 { f64::from(weight) / own } else { 0.0 }
     };
@@ -160,9 +167,7 @@ fn of_classes(
         }
         sums.weights.clear();
         sums.weights.extend(rows.map(|(label, weight)| weight_of(label, weight)));
-        for i in 0..z.len() {
-            sums.add_binary(label[i] as u32, z[i], sums.weights[i]);
-        }
+        sums.add_binary(z, label);
         if probabilistic {
             sums.losses.resize(z.len(), 0.0);
             sums.log_loss.add_logits(z, label, &sums.weights, &mut sums.losses);

@@ -1,7 +1,8 @@
 //! The area under the ROC curve.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::kernels::math::vectorized;
 use crate::shards::{Sequential, Shards};
 
 /// Rows from which on a radix sort is faster than one by comparisons.
@@ -25,8 +26,7 @@ impl Ranking {
         let (narrow, light) = (score as f32, weight as f32);
         let is_exact = f64::from(narrow) == score && f64::from(light) == weight;
         if is_exact && light.is_sign_positive() {
-            let upper = u64::from(ordered_bits(narrow)) << 32;
-            let row = upper | u64::from(light.to_bits()) << 1 | u64::from(positive);
+            let row = pack(narrow, light, positive);
             match self.packed.last_mut() {
                 Some(piece) => piece.push(row),
                 None => self.packed.push(vec![row]),
@@ -34,6 +34,39 @@ impl Ranking {
         } else {
             self.rows.push((score, weight, positive));
         }
+    }
+
+    /// Takes in rows of two classes: scores, labels (positive above one half) and weights.
+    pub fn add_rows(&mut self, score: &[f32], label: &[f32], weight: &[f64]) {
+        let n = score.len();
+        let (label, weight) = (&label[..n], &weight[..n]);
+        let is_narrow = |i: usize| {
+            let light = f64::from(weight[i] as f32) == weight[i] && weight[i].is_sign_positive();
+            !score[i].is_nan() & light
+        };
+        if !(0..n).fold(true, |all, i| all & is_narrow(i)) {
+            for i in 0..n {
+                self.add(f64::from(score[i]), label[i] > 0.5, weight[i]);
+            }
+            return;
+        }
+        if self.packed.is_empty() {
+            self.packed.push(vec![]);
+        }
+        let Some(piece) = self.packed.last_mut() else { return };
+        let before = piece.len();
+        piece.resize(before + n, 0);
+        let rows = &mut piece[before..];
+        vectorized(
+            #[inline(always)]
+            || {
+                let (rows, score) = (&mut rows[..n], &score[..n]);
+                let (label, weight) = (&label[..n], &weight[..n]);
+                for i in 0..n {
+                    rows[i] = pack(score[i], weight[i] as f32, label[i] > 0.5);
+                }
+            },
+        );
     }
 
     /// Takes in the rows of another.
@@ -51,12 +84,11 @@ impl Ranking {
     /// The same on many cores.
     pub fn roc_auc_on(mut self, shards: &dyn Shards) -> Option<f64> {
         let mut area = Area::default();
-        let packed = self.packed.iter().flatten();
-        let n = self.packed.iter().map(Vec::len).sum();
+        let n: usize = self.packed.iter().map(Vec::len).sum();
         if self.rows.is_empty() && n >= RADIX_ROWS {
-            area = area_of_parts(packed, n, shards);
+            area = area_of_parts(&self.packed, n, shards);
         } else if self.rows.is_empty() {
-            let mut packed: Vec<u64> = packed.copied().collect();
+            let mut packed: Vec<u64> = self.packed.iter().flatten().copied().collect();
             packed.sort_unstable();
             area = Area::of(&packed);
         } else {
@@ -114,9 +146,17 @@ impl Area {
 }
 
 /// A number whose order is that of the float; both zeros are the same.
+#[inline(always)]
 fn ordered_bits(value: f32) -> u32 {
     let bits = (value + 0.0).to_bits();
     if bits >> 31 == 0 { bits | 1 << 31 } else { !bits }
+}
+
+/// See [`Ranking::packed`].
+#[inline(always)]
+fn pack(score: f32, weight: f32, positive: bool) -> u64 {
+    let upper = u64::from(ordered_bits(score)) << 32;
+    upper | u64::from(weight.to_bits()) << 1 | u64::from(positive)
 }
 
 /// Score, weight, whether the class is positive.
@@ -127,52 +167,80 @@ fn unpack(row: u64) -> (f64, f64, bool) {
     (f64::from(score), f64::from(weight), row & 1 == 1)
 }
 
-/// The area of rows in any order: they are dealt by the first digit of their scores into parts, each of
-/// which is sorted alone.
-fn area_of_parts<'a>(
-    rows: impl Iterator<Item = &'a u64> + Clone,
-    n: usize,
-    shards: &dyn Shards,
-) -> Area {
+/// The area of rows in any order, in pieces: they are dealt by the first digit of their scores into parts,
+/// each of which is sorted alone.
+fn area_of_parts(pieces: &[Vec<u64>], n: usize, shards: &dyn Shards) -> Area {
+    let digit = |row: u64| (row >> (64 - DIGIT)) as usize;
+    // Some pieces at a time count their digits, so that they know where the rows of each go.
+    let runs: Vec<&[Vec<u64>]> =
+        pieces.chunks(pieces.len().div_ceil(4 * shards.threads()).max(1)).collect();
+    let counts: Vec<Mutex<Vec<usize>>> = runs.iter().map(|_| Mutex::default()).collect();
+    shards.run(runs.len(), &|run| {
+        let mut own = vec![0; 1 << DIGIT];
+        runs[run].iter().flatten().for_each(|row| own[digit(*row)] += 1);
+        *lock(&counts[run]) = own;
+    });
+    let counts: Vec<Vec<usize>> =
+        counts.into_iter().map(|own| std::mem::take(&mut *lock(&own))).collect();
     let mut dealt = vec![0; n];
-    let mut starts = deal(rows, &mut dealt, 64 - DIGIT);
-    starts.push(n);
+    let mut rest = dealt.as_mut_slice();
+    let mut places: Vec<Mutex<Vec<&mut [u64]>>> = runs.iter().map(|_| Mutex::default()).collect();
+    for digit in 0..1 << DIGIT {
+        for (places, counts) in places.iter_mut().zip(&counts) {
+            let (own, after) = std::mem::take(&mut rest).split_at_mut(counts[digit]);
+            rest = after;
+            lock(places).push(own);
+        }
+    }
+    shards.run(runs.len(), &|run| {
+        let mut places = lock(&places[run]);
+        for row in runs[run].iter().flatten() {
+            let place = &mut places[digit(*row)];
+            if let Some((first, after)) = std::mem::take(place).split_first_mut() {
+                *first = *row;
+                *place = after;
+            }
+        }
+    });
+    drop(places);
     let mut rest = dealt.as_mut_slice();
     let mut parts = vec![];
-    for pair in starts.windows(2).filter(|pair| pair[0] < pair[1]) {
-        let (part, after) = std::mem::take(&mut rest).split_at_mut(pair[1] - pair[0]);
+    for digit in 0..1 << DIGIT {
+        let rows = counts.iter().map(|counts| counts[digit]).sum();
+        let (part, after) = std::mem::take(&mut rest).split_at_mut(rows);
         rest = after;
         parts.push(Mutex::new((part, Area::default())));
     }
     shards.run(parts.len(), &|i| {
-        let (part, area) = &mut *parts[i].lock().unwrap_or_else(PoisonError::into_inner);
+        let (part, area) = &mut *lock(&parts[i]);
         sort_by_lower_digits(part);
         *area = Area::of(part);
     });
     let mut all = Area::default();
     for part in parts {
-        all.append(&part.into_inner().unwrap_or_else(PoisonError::into_inner).1);
+        all.append(&lock(&part).1);
     }
     all
 }
 
-/// Writes rows to `to` in the order of their digit at `shift`, equal ones as they come, and returns where
-/// those of each digit begin.
-fn deal<'a>(rows: impl Iterator<Item = &'a u64> + Clone, to: &mut [u64], shift: u32) -> Vec<usize> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes rows to `to` in the order of their digit at `shift`, equal ones as they come.
+fn deal(rows: &[u64], to: &mut [u64], shift: u32) {
     let digit = |row: u64| (row >> shift) as usize & ((1 << DIGIT) - 1);
-    let mut starts = vec![0usize; 1 << DIGIT];
-    rows.clone().for_each(|row| starts[digit(*row)] += 1);
+    let mut next = vec![0usize; 1 << DIGIT];
+    rows.iter().for_each(|row| next[digit(*row)] += 1);
     let mut sum = 0;
-    for start in &mut starts {
-        sum += std::mem::replace(start, sum);
+    for next in &mut next {
+        sum += std::mem::replace(next, sum);
     }
-    let mut next = starts.clone();
-    rows.for_each(|row| {
+    for row in rows {
         let next = &mut next[digit(*row)];
         to[*next] = *row;
         *next += 1;
-    });
-    starts
+    }
 }
 
 /// Sorts rows whose scores have the same first digit by the other 21 bits.
@@ -182,8 +250,8 @@ fn sort_by_lower_digits(rows: &mut [u64]) {
     }
     let mut other = vec![0; rows.len()];
     // (The lower digit begins a bit below the score.)
-    deal(rows.iter(), &mut other, 31);
-    deal(other.iter(), rows, 31 + DIGIT);
+    deal(rows, &mut other, 31);
+    deal(&other, rows, 31 + DIGIT);
 }
 
 #[cfg(test)]
@@ -249,6 +317,16 @@ mod tests {
             let mut wide = ranking.clone();
             wide.add(0.1, true, 0.0);
             assert_eq!(wide.rows.len(), 1);
+            let column =
+                |f: &dyn Fn(&(f64, bool, f64)) -> f32| rows.iter().map(f).collect::<Vec<_>>();
+            let mut columns = Ranking::default();
+            let weights: Vec<f64> = rows.iter().map(|row| row.2).collect();
+            columns.add_rows(
+                &column(&|row| row.0 as f32),
+                &column(&|row| f32::from(u8::from(row.1))),
+                &weights,
+            );
+            assert!(columns == ranking);
             let (narrow, wide) = (ranking.roc_auc().unwrap(), wide.roc_auc().unwrap());
             assert!((narrow - wide).abs() < 1e-12, "{n}: {narrow} {wide}");
         }
