@@ -91,9 +91,13 @@ pub async fn to_parquet_on(cores: usize, batch: &RecordBatch) -> Result<Vec<u8>>
 fn file(
     batch: &RecordBatch,
 ) -> Result<(SerializedFileWriter<Vec<u8>>, ArrowRowGroupWriterFactory)> {
-    let level = ZstdLevel::try_new(3)?;
+    // To set up a compressor takes longer than to write what it would save of a few rows.
+    let compression = match batch.get_array_memory_size() {
+        ..SMALL_BYTES => Compression::UNCOMPRESSED,
+        _ => Compression::ZSTD(ZstdLevel::try_new(1)?),
+    };
     let mut properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(level))
+        .set_compression(compression)
         .set_created_by(format!("gradlake {}", env!("CARGO_PKG_VERSION")));
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
         for path in unique(field.name(), column) {
@@ -114,6 +118,8 @@ fn append(file: &mut SerializedFileWriter<Vec<u8>>, columns: Vec<ArrowColumnChun
     Ok(())
 }
 
+/// Bytes of a batch up to which it is not compressed.
+const SMALL_BYTES: usize = 64 << 10;
 /// Bytes of a row group, about.
 const GROUP_BYTES: usize = 4 << 20;
 
