@@ -7,7 +7,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{
-    Array, ArrayData, ArrayRef, AsArray, StringViewArray, UInt32Array, UInt32Builder,
+    AnyDictionaryArray, Array, ArrayData, ArrayRef, AsArray, StringViewArray, UInt32Array,
+    UInt32Builder,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type};
@@ -48,26 +49,9 @@ impl Interner {
     /// The codes of a column; NULL stays NULL.
     pub fn intern(&mut self, array: &ArrayRef) -> Result<UInt32Array> {
         if let Some(dictionary) = array.as_any_dictionary_opt() {
-            if dictionary.values().is_empty() {
-                return Ok(UInt32Array::new_null(array.len()));
-            }
             // Every distinct value once, however often it occurs.
-            let values = self.dictionary_codes(dictionary.values())?;
-            if let (Some(keys), None) =
-                (dictionary.keys().as_primitive_opt::<Int32Type>(), values.nulls())
-            {
-                // (What stands at a NULL may be any key.)
-                let code = |key: &i32| values.values().get(*key as usize).copied().unwrap_or(0);
-                let codes: Vec<u32> = keys.values().iter().map(code).collect();
-                return Ok(UInt32Array::new(codes.into(), keys.nulls().cloned()));
-            }
-            let mut codes = UInt32Builder::with_capacity(array.len());
-            let keys = dictionary.normalized_keys();
-            for (row, key) in keys.iter().enumerate() {
-                let is_null = dictionary.keys().is_null(row) || values.is_null(*key);
-                codes.append_option((!is_null).then(|| values.value(*key)));
-            }
-            return Ok(codes.finish());
+            let codes = self.dictionary_codes(dictionary.values())?;
+            return Ok(Self::codes_of_keys(dictionary, &codes));
         }
         let codes = match array.as_string_view_opt() {
             Some(texts) => self.intern_views(texts),
@@ -85,8 +69,33 @@ impl Interner {
         Ok(codes)
     }
 
+    /// The codes of a column whose dictionary has these codes; NULL stays NULL.
+    pub fn codes_of_keys(dictionary: &dyn AnyDictionaryArray, codes: &UInt32Array) -> UInt32Array {
+        let n = dictionary.len();
+        if codes.is_empty() {
+            return UInt32Array::new_null(n);
+        }
+        if let (Some(keys), None) =
+            (dictionary.keys().as_primitive_opt::<Int32Type>(), codes.nulls())
+        {
+            // (What stands at a NULL may be any key.)
+            let code = |key: &i32| codes.values().get(*key as usize).copied().unwrap_or(0);
+            let own: Vec<u32> = keys.values().iter().map(code).collect();
+            return UInt32Array::new(own.into(), keys.nulls().cloned());
+        }
+        let mut own = UInt32Builder::with_capacity(n);
+        for (row, key) in dictionary.normalized_keys().iter().enumerate() {
+            let is_null = dictionary.keys().is_null(row) || codes.is_null(*key);
+            own.append_option((!is_null).then(|| codes.value(*key)));
+        }
+        own.finish()
+    }
+
     /// The codes of the values of a dictionary, which may have come before.
-    fn dictionary_codes(&mut self, values: &ArrayRef) -> Result<UInt32Array> {
+    ///
+    /// # Errors
+    /// When they are not of categories, or too many.
+    pub fn dictionary_codes(&mut self, values: &ArrayRef) -> Result<UInt32Array> {
         let own = values.to_data();
         if let Some((_, codes)) = self.recent.iter().find(|(other, _)| other.ptr_eq(&own)) {
             return Ok(codes.clone());
@@ -162,6 +171,11 @@ impl Interner {
             });
             order.into_iter().map(|(_, code)| code).collect()
         })
+    }
+
+    /// Number of texts.
+    pub fn count(&self) -> usize {
+        self.values.len()
     }
 
     /// The text of a code.

@@ -19,6 +19,7 @@ mod interner;
 mod moments;
 #[cfg(test)]
 mod oracle;
+mod plain;
 mod rowhash;
 mod running;
 mod statistics;
@@ -35,6 +36,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 pub use apply::Column;
 pub use input::{Input, Kind, flatten_columns, flatten_fields};
 pub use interner::{CodeMap, Interner};
+pub use plain::{is_plain, is_single, plain_rows};
 pub use rowhash::hash_rows;
 pub use running::{RawRows, RunningEncoder, RunningState};
 pub use statistics::{Statistics, Values};
@@ -171,6 +173,8 @@ struct Lookup {
     /// Index of the first category, and that of NULL.
     offset: u32,
     null: u32,
+    /// Whether each category comes after the one before, NULL before all.
+    is_ascending: bool,
     /// Made when a text is first looked up: a training knows its categories by number.
     codes: OnceLock<HashMap<String, u32, TextHasher>>,
 }
@@ -199,6 +203,11 @@ impl Encoder {
     /// When a feature's kind does not fit its type, a scale is not finite, or a category occurs
     /// twice.
     pub fn new(features: Vec<Feature>) -> Result<Self> {
+        Self::with(features, false)
+    }
+
+    /// The same of features whose categories are known to ascend (`is_sorted`).
+    fn with(features: Vec<Feature>, is_sorted: bool) -> Result<Self> {
         let mut width = Width::default();
         let mut places = vec![];
         let mut lookups = vec![];
@@ -238,7 +247,14 @@ impl Encoder {
             match &feature.kind {
                 FeatureKind::Category(categories) => {
                     places.push(width.columns);
-                    lookups.push(Some(Lookup::new(&feature.name, categories, width.categories)?));
+                    let is_ascending = is_sorted || is_ascending(categories);
+                    let first = width.categories;
+                    lookups.push(Some(Lookup::new(
+                        &feature.name,
+                        categories,
+                        first,
+                        is_ascending,
+                    )?));
                     width.columns += 1;
                     width.categories += categories.len();
                 }
@@ -335,7 +351,7 @@ impl Encoder {
         else {
             return exec_err!("feature {feature} is no category");
         };
-        let codes = match is_ascending(categories) {
+        let codes = match lookup.is_ascending {
             true => lookup.codes_of(categories, interner),
             false => interner.values().map(|value| lookup.find(categories, value)).collect(),
         };
@@ -371,15 +387,20 @@ fn is_ascending(categories: &[Option<String>]) -> bool {
 }
 
 impl Lookup {
-    fn new(name: &str, categories: &[Option<String>], offset: usize) -> Result<Self> {
+    fn new(
+        name: &str,
+        categories: &[Option<String>],
+        offset: usize,
+        is_ascending: bool,
+    ) -> Result<Self> {
         let (Ok(offset), Ok(_)) = (u32::try_from(offset), u32::try_from(offset + categories.len()))
         else {
             return exec_err!("feature {name} has too many categories");
         };
         let null = categories.iter().position(Option::is_none);
         let null = null.map_or(crate::batch::NO_CATEGORY, |i| offset + i as u32);
-        let lookup = Lookup { offset, null, codes: OnceLock::new() };
-        if !is_ascending(categories) {
+        let lookup = Lookup { offset, null, is_ascending, codes: OnceLock::new() };
+        if !is_ascending {
             let nulls = categories.iter().filter(|category| category.is_none()).count();
             if lookup.codes(categories).len() + nulls != categories.len() || nulls > 1 {
                 return exec_err!("feature {name} has a category twice");

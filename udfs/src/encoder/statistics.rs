@@ -1,6 +1,6 @@
 //! Statistics of columns over training rows, mergeable, from which an encoder is made.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, UInt32Array};
 use arrow::buffer::BooleanBuffer;
@@ -10,14 +10,18 @@ use datafusion_common::{Result, exec_err};
 use super::apply::{numbers, unix_seconds, vectors};
 use super::moments::{Moments, element_moments};
 use super::{Encoder, Feature, FeatureKind, Interner, Kind, Scale};
+use crate::shards::{Sequential, Shards};
+
+/// Categories of all columns from which on many cores write them down.
+const MANY_TEXTS: usize = 1 << 14;
 
 /// Statistics of one column.
 #[derive(Clone, Debug, PartialEq)]
 enum ColumnStatistics {
     Numbers(Moments),
-    /// Rows by provisional code, and NULLs.
+    /// Which provisional codes occur, and NULLs.
     Categories {
-        counts: Vec<u64>,
+        met: Vec<bool>,
         nulls: u64,
     },
     /// One per element; the length is known from the first list on.
@@ -59,7 +63,7 @@ impl Statistics {
                 Kind::Number | Kind::Boolean | Kind::Timestamp => {
                     ColumnStatistics::Numbers(Moments::default())
                 }
-                Kind::Category => ColumnStatistics::Categories { counts: vec![], nulls: 0 },
+                Kind::Category => ColumnStatistics::Categories { met: vec![], nulls: 0 },
                 Kind::Vector => {
                     let bytes = matches!(data_type,
                         DataType::FixedSizeList(item, _)
@@ -125,10 +129,10 @@ impl Statistics {
     /// [`Statistics::update`] of categories alone, in whatever order chunks come.
     pub fn update_categories(&mut self, columns: &[Values<'_>], train: Option<&BooleanBuffer>) {
         for (values, own) in columns.iter().zip(&mut self.columns) {
-            if let (ColumnStatistics::Categories { counts, nulls }, Values::Codes(codes)) =
+            if let (ColumnStatistics::Categories { met, nulls }, Values::Codes(codes)) =
                 (own, values)
             {
-                count_codes(codes, train, counts, nulls);
+                meet_codes(codes, train, met, nulls);
             }
         }
     }
@@ -144,13 +148,13 @@ impl Statistics {
             match (own, other) {
                 (ColumnStatistics::Numbers(a), ColumnStatistics::Numbers(b)) => a.merge(b),
                 (
-                    ColumnStatistics::Categories { counts, nulls },
-                    ColumnStatistics::Categories { counts: more, nulls: more_nulls },
+                    ColumnStatistics::Categories { met, nulls },
+                    ColumnStatistics::Categories { met: more, nulls: more_nulls },
                 ) => {
-                    if counts.len() < more.len() {
-                        counts.resize(more.len(), 0);
+                    if met.len() < more.len() {
+                        met.resize(more.len(), false);
                     }
-                    counts.iter_mut().zip(more).for_each(|(a, b)| *a += b);
+                    met.iter_mut().zip(more).for_each(|(a, b)| *a |= b);
                     *nulls += more_nulls;
                 }
                 (
@@ -172,58 +176,77 @@ impl Statistics {
     /// # Errors
     /// When a category column has no interner.
     pub fn finish(&self, interners: &[Option<&Interner>]) -> Result<Encoder> {
-        let mut features = vec![];
-        for (i, ((name, data_type, kind), column)) in
-            self.inputs.iter().zip(&self.columns).enumerate()
-        {
-            let (kind, null_count) = match (column, kind) {
-                (ColumnStatistics::Numbers(m), Kind::Boolean) => {
-                    (FeatureKind::Boolean(m.scale(self.standardize)), m.nulls)
-                }
-                (ColumnStatistics::Numbers(m), Kind::Timestamp) => {
-                    // Seconds since 1970 are no scale to learn on, so it is always standardised.
-                    (FeatureKind::Timestamp(m.scale(true)), m.nulls)
-                }
-                (ColumnStatistics::Numbers(m), _) => {
-                    (FeatureKind::Number(m.scale(self.standardize)), m.nulls)
-                }
-                (ColumnStatistics::Categories { counts, nulls }, _) => {
-                    let Some(Some(interner)) = interners.get(i) else {
-                        return exec_err!("column {name} has no interner");
-                    };
-                    let mut texts = vec![];
-                    texts.extend((*nulls > 0).then_some(None));
-                    let is_met =
-                        |code: &&u32| counts.get(**code as usize).is_some_and(|count| *count > 0);
-                    let met = interner.sorted().iter().filter(is_met);
-                    texts.extend(met.map(|code| interner.value(*code).map(str::to_owned)));
-                    (FeatureKind::Category(texts), *nulls)
-                }
-                (ColumnStatistics::Vectors { elements, nulls, bytes }, _) => {
-                    let Some(elements) = elements else {
-                        return exec_err!("column {name} has no list that is not NULL");
-                    };
-                    // 255 of images; small counts in bytes get the whole range too.
-                    let most = elements.iter().map(|m| m.max).fold(1.0, f64::max);
-                    let scales = elements.iter().map(|m| {
-                        // NULL lists count like NULL numbers, at the mean.
-                        let m = Moments { nulls: m.nulls + nulls, ..*m };
-                        match bytes {
-                            true => Scale { center: 0.0, stddev: most, ..m.scale(false) },
-                            false => m.scale(self.standardize),
-                        }
-                    });
-                    (FeatureKind::Vector(scales.collect()), *nulls)
-                }
-            };
-            features.push(Feature {
-                name: name.clone(),
-                data_type: data_type.clone(),
-                kind,
-                null_count,
-            });
-        }
-        Encoder::new(features)
+        self.finish_on(interners, &Sequential)
+    }
+
+    /// The same on many cores, if there are many categories.
+    ///
+    /// # Errors
+    /// When a category column has no interner.
+    pub fn finish_on(
+        &self,
+        interners: &[Option<&Interner>],
+        shards: &dyn Shards,
+    ) -> Result<Encoder> {
+        let texts: usize = interners.iter().flatten().map(|interner| interner.count()).sum();
+        let feature =
+            |column: usize| self.feature(column, interners.get(column).copied().flatten());
+        let features: Vec<Mutex<Option<Result<Feature>>>> =
+            self.columns.iter().map(|_| Mutex::default()).collect();
+        let shards: &dyn Shards = if texts < MANY_TEXTS { &Sequential } else { shards };
+        shards.run(features.len(), &|column| {
+            let own = Some(feature(column));
+            *features[column].lock().unwrap_or_else(PoisonError::into_inner) = own;
+        });
+        let features = features.into_iter().enumerate().map(|(column, own)| {
+            let own = own.into_inner().unwrap_or_else(PoisonError::into_inner);
+            own.unwrap_or_else(|| feature(column))
+        });
+        Encoder::with(features.collect::<Result<_>>()?, true)
+    }
+
+    fn feature(&self, column: usize, interner: Option<&Interner>) -> Result<Feature> {
+        let (name, data_type, kind) = &self.inputs[column];
+        let (kind, null_count) = match (&self.columns[column], kind) {
+            (ColumnStatistics::Numbers(m), Kind::Boolean) => {
+                (FeatureKind::Boolean(m.scale(self.standardize)), m.nulls)
+            }
+            (ColumnStatistics::Numbers(m), Kind::Timestamp) => {
+                // Seconds since 1970 are no scale to learn on, so it is always standardised.
+                (FeatureKind::Timestamp(m.scale(true)), m.nulls)
+            }
+            (ColumnStatistics::Numbers(m), _) => {
+                (FeatureKind::Number(m.scale(self.standardize)), m.nulls)
+            }
+            (ColumnStatistics::Categories { met, nulls }, _) => {
+                let Some(interner) = interner else {
+                    return exec_err!("column {name} has no interner");
+                };
+                let mut texts = vec![];
+                texts.extend((*nulls > 0).then_some(None));
+                let is_met = |code: &&u32| met.get(**code as usize).is_some_and(|met| *met);
+                let codes = interner.sorted().iter().filter(is_met);
+                texts.extend(codes.map(|code| interner.value(*code).map(str::to_owned)));
+                (FeatureKind::Category(texts), *nulls)
+            }
+            (ColumnStatistics::Vectors { elements, nulls, bytes }, _) => {
+                let Some(elements) = elements else {
+                    return exec_err!("column {name} has no list that is not NULL");
+                };
+                // 255 of images; small counts in bytes get the whole range too.
+                let most = elements.iter().map(|m| m.max).fold(1.0, f64::max);
+                let scales = elements.iter().map(|m| {
+                    // NULL lists count like NULL numbers, at the mean.
+                    let m = Moments { nulls: m.nulls + nulls, ..*m };
+                    match bytes {
+                        true => Scale { center: 0.0, stddev: most, ..m.scale(false) },
+                        false => m.scale(self.standardize),
+                    }
+                });
+                (FeatureKind::Vector(scales.collect()), *nulls)
+            }
+        };
+        Ok(Feature { name: name.clone(), data_type: data_type.clone(), kind, null_count })
     }
 }
 
@@ -249,26 +272,35 @@ fn taken<'a>(
     scratch
 }
 
-fn count_codes(
+fn meet_codes(
     codes: &UInt32Array,
     train: Option<&BooleanBuffer>,
-    counts: &mut Vec<u64>,
+    met: &mut Vec<bool>,
     nulls: &mut u64,
 ) {
-    let mut count = |row: usize| {
+    let values = codes.values();
+    if train.is_none() && codes.null_count() == 0 {
+        let most = values.iter().fold(0, |most, code| most.max(*code)) as usize;
+        if met.len() <= most && !values.is_empty() {
+            met.resize(most + 1, false);
+        }
+        values.iter().for_each(|code| met[*code as usize] = true);
+        return;
+    }
+    let mut meet = |row: usize| {
         if codes.is_null(row) {
             *nulls += 1;
             return;
         }
-        let code = codes.value(row) as usize;
-        if counts.len() <= code {
-            counts.resize(code + 1, 0);
+        let code = values[row] as usize;
+        if met.len() <= code {
+            met.resize(code + 1, false);
         }
-        counts[code] += 1;
+        met[code] = true;
     };
     match train {
-        Some(train) => train.set_indices().for_each(count),
-        None => (0..codes.len()).for_each(&mut count),
+        Some(train) => train.set_indices().for_each(meet),
+        None => (0..codes.len()).for_each(&mut meet),
     }
 }
 
