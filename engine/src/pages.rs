@@ -7,91 +7,32 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, internal_err};
+use datafusion::common::Result;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{
-    FileGroup, FileOpenFuture, FileOpener, FileScanConfig, FileScanConfigBuilder, FileSource,
-};
-use datafusion::datasource::source::DataSourceExec;
-use datafusion::datasource::table_schema::TableSchema;
+use datafusion::datasource::physical_plan::{FileGroup, FileSource};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::parquet::arrow::ProjectionMask;
 use datafusion::parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
-use futures::StreamExt;
-use object_store::ObjectStore;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 
 use crate::scan::{extent, file_schema, footer, is_text, plain_source, scan_of};
 
-/// The plan, reading page by page where it is a scan of Parquet files on a disk and nothing more.
-pub(crate) fn read_pages(
-    plan: Arc<dyn ExecutionPlan>,
-    runtime: &RuntimeEnv,
-) -> Arc<dyn ExecutionPlan> {
-    match scan_of(plan.as_ref()).and_then(|scan| by_pages(scan, runtime)) {
-        Some(scan) => DataSourceExec::from_data_source(scan),
-        None => plan,
-    }
-}
-
-fn by_pages(scan: &FileScanConfig, runtime: &RuntimeEnv) -> Option<FileScanConfig> {
-    let source = plain_source(scan)?;
-    if scan.object_store_url != ObjectStoreUrl::local_filesystem() {
-        return None;
-    }
-    let table = source.table_schema().clone();
-    let projection = source.projection()?.clone();
-    let mut wanted = vec![];
-    for own in projection.iter() {
-        let column = own.expr.downcast_ref::<Column>()?.index();
-        wanted.push(table.table_schema().fields().get(column)?.as_ref());
-    }
-    let mut files = HashMap::new();
-    for file in scan.file_groups.iter().flat_map(FileGroup::iter) {
-        let location = &file.object_meta.location;
-        if !files.contains_key(location) {
-            files.insert(location.clone(), Layout::of(file, runtime, &wanted)?);
-        }
-    }
-    let schema = Arc::new(projection.project_schema(table.table_schema()).ok()?);
-    let reader = Reader { files: Arc::new(files), schema, batch_size: scan.batch_size };
-    let pages = Pages { table, projection, reader, metrics: ExecutionPlanMetricsSet::new() };
-    Some(FileScanConfigBuilder::from(scan.clone()).with_source(Arc::new(pages)).build())
-}
-
-/// A source of Parquet files that are read page by page.
-#[derive(Clone)]
-struct Pages {
-    table: TableSchema,
-    projection: ProjectionExprs,
-    reader: Reader,
-    metrics: ExecutionPlanMetricsSet,
-}
-
-/// Reads files whose footers are known.
-#[derive(Clone)]
-struct Reader {
-    files: Arc<HashMap<Path, Layout>>,
-    /// What is given.
-    schema: SchemaRef,
-    batch_size: Option<usize>,
-}
-
 /// How a file is decoded.
+#[derive(Clone)]
 struct Layout {
     metadata: ArrowReaderMetadata,
     /// Where in it the columns are, in the order of the query.
@@ -121,88 +62,189 @@ impl Layout {
         let options = ArrowReaderOptions::new().with_schema(Arc::new(schema));
         Some(Self { metadata: ArrowReaderMetadata::try_new(footer, options).ok()?, columns })
     }
-}
 
-impl FileOpener for Reader {
-    fn open(&self, file: PartitionedFile) -> Result<FileOpenFuture> {
-        let location = &file.object_meta.location;
-        let Some(Layout { metadata, columns }) = self.files.get(location) else {
-            return internal_err!("{location} is no file of this scan");
-        };
-        let (metadata, columns) = (metadata.clone(), columns.clone());
-        let path = LocalFileSystem::new().path_to_filesystem(location)?;
-        let schema = Arc::clone(&self.schema);
-        let groups = metadata.metadata().row_groups().iter().enumerate();
+    /// Those of the rows of some row groups that are in a window.
+    fn batches(
+        &self,
+        file: File,
+        groups: Vec<usize>,
+        window: Range<usize>,
+        batch_rows: usize,
+        schema: &SchemaRef,
+    ) -> Result<impl Iterator<Item = Result<RecordBatch>> + Send + use<>> {
+        let metadata = self.metadata.clone();
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
+        let mask = ProjectionMask::roots(reader.parquet_schema(), self.columns.iter().copied());
+        let reader = reader
+            .with_projection(mask)
+            .with_row_groups(groups)
+            .with_batch_size(batch_rows)
+            .with_offset(window.start)
+            .with_limit(window.len());
+        // Columns come in the order of the file, each once.
+        let mut given = self.columns.clone();
+        given.sort_unstable();
+        given.dedup();
+        let place = |column: &usize| given.partition_point(|own| own < column);
+        let order: Vec<usize> = self.columns.iter().map(place).collect();
+        let schema = Arc::clone(schema);
+        Ok(reader.build()?.map(move |batch| {
+            let batch = batch?;
+            let columns = order.iter().map(|i| Arc::clone(batch.column(*i))).collect();
+            let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+            Ok(RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &rows)?)
+        }))
+    }
+
+    /// The row groups of a file, or of the part of it that is read.
+    fn groups(&self, file: &PartitionedFile) -> Vec<usize> {
+        let groups = self.metadata.metadata().row_groups().iter().enumerate();
         let groups = groups.filter(|(_, group)| {
             file.range.as_ref().is_none_or(|range| range.contains(extent(group).0))
         });
-        let groups: Vec<usize> = groups.map(|(i, _)| i).collect();
-        let batch_size = self.batch_size;
-        Ok(Box::pin(async move {
-            let reader =
-                ParquetRecordBatchReaderBuilder::new_with_metadata(File::open(path)?, metadata);
-            let mask = ProjectionMask::roots(reader.parquet_schema(), columns.iter().copied());
-            let mut reader = reader.with_projection(mask).with_row_groups(groups);
-            if let Some(rows) = batch_size {
-                reader = reader.with_batch_size(rows);
-            }
-            // Columns come in the order of the file, each once.
-            let mut given = columns.clone();
-            given.sort_unstable();
-            given.dedup();
-            let place = |column| given.partition_point(|own| *own < column);
-            let order: Vec<usize> = columns.into_iter().map(place).collect();
-            let batches = reader.build()?.map(move |batch| {
-                let batch = batch?;
-                let columns = order.iter().map(|i| Arc::clone(batch.column(*i))).collect();
-                let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-                Ok(RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &rows)?)
-            });
-            Ok(futures::stream::iter(batches).boxed())
-        }))
+        groups.map(|(i, _)| i).collect()
     }
 }
 
-impl FileSource for Pages {
-    fn create_file_opener(
-        &self,
-        _: Arc<dyn ObjectStore>,
-        _: &FileScanConfig,
-        _: usize,
-    ) -> Result<Arc<dyn FileOpener>> {
-        Ok(Arc::new(self.reader.clone()))
-    }
+/// The rows of a scan of Parquet files, any of which can be had without those before.
+pub(crate) struct PageRows {
+    parts: Vec<Part>,
+    schema: SchemaRef,
+}
 
-    fn table_schema(&self) -> &TableSchema {
-        &self.table
-    }
+/// Row groups of a file.
+struct Part {
+    path: PathBuf,
+    layout: Layout,
+    /// Row groups and their rows.
+    groups: Vec<(usize, usize)>,
+}
 
-    fn with_batch_size(&self, rows: usize) -> Arc<dyn FileSource> {
-        let reader = Reader { batch_size: Some(rows), ..self.reader.clone() };
-        Arc::new(Self { reader, ..self.clone() })
-    }
-
-    fn projection(&self) -> Option<&ProjectionExprs> {
-        Some(&self.projection)
-    }
-
-    fn metrics(&self) -> &ExecutionPlanMetricsSet {
-        &self.metrics
-    }
-
-    fn file_type(&self) -> &str {
-        "parquet"
-    }
-
-    fn apply_expressions(
-        &self,
-        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        let mut recursion = TreeNodeRecursion::Continue;
-        for own in self.projection.iter() {
-            recursion = recursion.visit_sibling(|| f(&own.expr))?;
+impl PageRows {
+    /// Those of a plan that is a scan of Parquet files on a disk and nothing more.
+    pub(crate) fn of(plan: &dyn ExecutionPlan, runtime: &RuntimeEnv) -> Option<Self> {
+        let scan = scan_of(plan)?;
+        let source = plain_source(scan)?;
+        let is_local = scan.object_store_url == ObjectStoreUrl::local_filesystem();
+        if !is_local || scan.limit.is_some() {
+            return None;
         }
-        Ok(recursion)
+        let table = source.table_schema().table_schema();
+        let projection = source.projection()?;
+        let mut wanted = vec![];
+        for own in projection.iter() {
+            let column = own.expr.downcast_ref::<Column>()?.index();
+            wanted.push(table.fields().get(column)?.as_ref());
+        }
+        let mut layouts: HashMap<&Path, Layout> = HashMap::new();
+        let mut parts = vec![];
+        for file in scan.file_groups.iter().flat_map(FileGroup::iter) {
+            let location = &file.object_meta.location;
+            let layout = match layouts.get(location) {
+                Some(layout) => layout.clone(),
+                None => {
+                    layouts.entry(location).or_insert(Layout::of(file, runtime, &wanted)?).clone()
+                }
+            };
+            let path = LocalFileSystem::new().path_to_filesystem(location).ok()?;
+            let rows = |group: usize| layout.metadata.metadata().row_group(group).num_rows();
+            let groups = layout.groups(file).into_iter().map(|i| (i, rows(i) as usize)).collect();
+            parts.push(Part { path, layout, groups });
+        }
+        let schema = Arc::new(projection.project_schema(table).ok()?);
+        Some(Self { parts, schema })
+    }
+
+    /// The columns of each batch.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Number of rows.
+    pub(crate) fn len(&self) -> u64 {
+        let groups = self.parts.iter().flat_map(|part| &part.groups);
+        groups.map(|(_, rows)| *rows as u64).sum()
+    }
+
+    /// Where the rows are cut into so many parts: where a row group begins, since whoever reads a part of one
+    /// reads its dictionaries, or at a multiple of `unit` where that would make parts too unequal.
+    pub(crate) fn cuts(&self, parts: usize, unit: u64) -> Vec<u64> {
+        /// The part of its share by which one may differ.
+        const NEAR: u64 = 8;
+        let (rows, parts) = (self.len(), parts.max(1) as u64);
+        let mut begins = vec![0];
+        for (_, n) in self.parts.iter().flat_map(|part| &part.groups) {
+            begins.push(begins.last().copied().unwrap_or(0) + *n as u64);
+        }
+        let cut = |part: u64| {
+            let ideal = rows * part / parts;
+            let nearest = begins.iter().copied().min_by_key(|begin| begin.abs_diff(ideal));
+            let nearest = nearest.filter(|begin| begin.abs_diff(ideal) <= rows / parts / NEAR);
+            nearest.unwrap_or(ideal / unit * unit)
+        };
+        let mut cuts = vec![0];
+        let inner = (1..parts).map(cut).filter(|cut| *cut < rows);
+        for cut in inner.chain([rows]) {
+            if cuts.last().is_some_and(|last| *last < cut) {
+                cuts.push(cut);
+            }
+        }
+        cuts
+    }
+
+    /// Some of the rows, in batches that end where they are full, a file or the rows end.
+    pub(crate) fn batches(
+        &self,
+        rows: Range<u64>,
+        batch_rows: usize,
+    ) -> impl Iterator<Item = Result<RecordBatch>> + Send + use<> {
+        let mut begin = 0;
+        // Row groups that have any of them, and where in these they are.
+        let mut wanted = vec![];
+        for part in &self.parts {
+            let (mut groups, mut window) = (vec![], None);
+            for (group, n) in &part.groups {
+                let own = begin..begin + *n as u64;
+                begin = own.end;
+                let wanted = own.start.max(rows.start)..own.end.min(rows.end);
+                if wanted.is_empty() {
+                    continue;
+                }
+                groups.push(*group);
+                let first = (wanted.start - own.start) as usize;
+                let window = window.get_or_insert(first..first);
+                window.end += (wanted.end - wanted.start) as usize;
+            }
+            if let Some(window) = window {
+                wanted.push((part.path.clone(), part.layout.clone(), groups, window));
+            }
+        }
+        let schema = Arc::clone(&self.schema);
+        wanted.into_iter().flat_map(move |(path, layout, groups, window)| {
+            let batches = File::open(&path)
+                .map_err(Into::into)
+                .and_then(|file| layout.batches(file, groups, window, batch_rows, &schema));
+            let (batches, error) = match batches {
+                Ok(batches) => (Some(batches), None),
+                Err(error) => (None, Some(Err(error))),
+            };
+            error.into_iter().chain(batches.into_iter().flatten())
+        })
+    }
+
+    /// All rows in so many parts of about equal work, one after another.
+    pub(crate) fn streams(
+        &self,
+        parts: usize,
+        batch_rows: usize,
+    ) -> Vec<SendableRecordBatchStream> {
+        let cuts = self.cuts(parts, batch_rows as u64);
+        let stream = |cut: &[u64]| {
+            let batches = futures::stream::iter(self.batches(cut[0]..cut[1], batch_rows));
+            let schema = Arc::clone(&self.schema);
+            Box::pin(RecordBatchStreamAdapter::new(schema, batches)) as SendableRecordBatchStream
+        };
+        cuts.windows(2).map(stream).collect()
     }
 }
 
@@ -215,6 +257,7 @@ mod tests {
     use datafusion::parquet::arrow::ArrowWriter;
     use datafusion::parquet::file::properties::WriterProperties;
     use datafusion::physical_plan::collect_partitioned;
+    use datafusion::physical_plan::common::collect;
 
     use super::*;
     use crate::dictionaries::read_dictionaries;
@@ -254,16 +297,20 @@ mod tests {
         engine.training_state().create_physical_plan(&plan).await.unwrap()
     }
 
-    /// The rows of each partition.
-    async fn rows(state: &SessionState, plan: Arc<dyn ExecutionPlan>) -> Vec<RecordBatch> {
+    /// The rows of all partitions.
+    async fn rows(state: &SessionState, plan: Arc<dyn ExecutionPlan>) -> RecordBatch {
         let schema = plan.schema();
         let partitions = collect_partitioned(plan, state.task_ctx()).await.unwrap();
-        partitions.iter().map(|own| concat_batches(&schema, own).unwrap()).collect()
+        concat_batches(&schema, partitions.iter().flatten()).unwrap()
     }
 
-    fn is_paged(plan: &Arc<dyn ExecutionPlan>) -> bool {
-        scan_of(plan.as_ref())
-            .is_some_and(|scan| scan.file_source.downcast_ref::<Pages>().is_some())
+    /// Those of the pages, read in three parts.
+    async fn own_rows(pages: &PageRows) -> RecordBatch {
+        let mut batches = vec![];
+        for stream in pages.streams(3, 700) {
+            batches.extend(collect(stream).await.unwrap());
+        }
+        concat_batches(pages.schema(), &batches).unwrap()
     }
 
     #[tokio::test]
@@ -286,20 +333,49 @@ mod tests {
         ] {
             let sql = format!("SELECT {columns} FROM '{}/'", folder.path().display());
             let plain = plan(&engine, &sql).await;
-            let own = read_pages(Arc::clone(&plain), state.runtime_env());
-            assert_eq!(is_paged(&own), !columns.contains('%'), "{columns}");
-            assert_eq!(own.schema(), plain.schema());
-            let (truth, found) = (rows(&state, plain).await, rows(&state, own).await);
-            assert_eq!(truth.iter().map(RecordBatch::num_rows).sum::<usize>(), 8000);
-            assert_eq!(truth, found, "{columns}");
+            let pages = PageRows::of(plain.as_ref(), state.runtime_env());
+            assert_eq!(pages.is_none(), columns.contains('%'), "{columns}");
+            let Some(pages) = pages else { continue };
+            assert_eq!(pages.schema(), &plain.schema());
+            let truth = rows(&state, plain).await;
+            assert_eq!(truth.num_rows(), 8000);
+            assert_eq!(truth, own_rows(&pages).await, "{columns}");
         }
         let sql = format!("SELECT name, x FROM '{}/'", folder.path().display());
         let plain = plan(&engine, &sql).await;
         let texts = read_dictionaries(plain, state.runtime_env(), &["name"]);
-        let own = read_pages(Arc::clone(&texts), state.runtime_env());
-        assert!(is_paged(&own));
-        assert!(matches!(own.schema().field(0).data_type(), DataType::Dictionary(_, _)));
-        assert_eq!(rows(&state, texts).await, rows(&state, own).await);
+        let pages = PageRows::of(texts.as_ref(), state.runtime_env()).unwrap();
+        assert!(matches!(pages.schema().field(0).data_type(), DataType::Dictionary(_, _)));
+        assert_eq!(rows(&state, texts).await, own_rows(&pages).await);
+    }
+
+    #[tokio::test]
+    async fn rows_are_had_from_any_on() {
+        let folder = tempfile::tempdir().unwrap();
+        write(&folder.path().join("a.parquet"), 3, false);
+        write(&folder.path().join("b.parquet"), 5, true);
+        let engine =
+            Engine::open(EngineOptions { threads: Some(2), ..Default::default() }).unwrap();
+        let state = engine.training_state();
+        let sql = format!("SELECT id, x FROM '{}/'", folder.path().display());
+        let plain = plan(&engine, &sql).await;
+        let pages = PageRows::of(plain.as_ref(), state.runtime_env()).unwrap();
+        assert_eq!((pages.len(), pages.schema()), (8000, &plain.schema()));
+        let truth = rows(&state, plain).await;
+        for (first, end) in
+            [(0, 8000), (0, 1), (999, 1001), (1234, 1234), (300, 7999), (4000, 5000)]
+        {
+            let batches: Vec<RecordBatch> =
+                pages.batches(first..end, 700).collect::<Result<_>>().unwrap();
+            assert!(batches.iter().all(|batch| batch.num_rows() <= 700));
+            let found = concat_batches(pages.schema(), &batches).unwrap();
+            assert_eq!(found, truth.slice(first as usize, (end - first) as usize));
+        }
+        // Row groups of 1,000 rows; one that begins 333 rows beside an equal cut is near enough, not 334.
+        assert_eq!(pages.cuts(1, 64), [0, 8000]);
+        assert_eq!(pages.cuts(2, 64), [0, 4000, 8000]);
+        assert_eq!(pages.cuts(3, 64), [0, 2624, 5000, 8000]);
+        assert_eq!(pages.cuts(100, 7000), [0, 2000, 4000, 6000, 7000, 8000]);
     }
 
     #[tokio::test]
@@ -314,8 +390,8 @@ mod tests {
             format!("SELECT x FROM {table} WHERE id > 7"),
             format!("SELECT sum(x) AS x FROM {table}"),
         ] {
-            let own = read_pages(plan(&engine, &sql).await, state.runtime_env());
-            assert!(!is_paged(&own), "{sql}");
+            let plan = plan(&engine, &sql).await;
+            assert!(PageRows::of(plan.as_ref(), state.runtime_env()).is_none(), "{sql}");
         }
         // A column of another file is not in this one.
         let more: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
@@ -328,9 +404,7 @@ mod tests {
             Engine::open(EngineOptions { threads: Some(2), ..Default::default() }).unwrap();
         let sql = format!("SELECT more FROM {table}");
         let plain = plan(&engine, &sql).await;
-        let own = read_pages(Arc::clone(&plain), state.runtime_env());
-        assert!(!is_paged(&own));
-        let found = rows(&state, own).await;
-        assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), 4002);
+        assert!(PageRows::of(plain.as_ref(), state.runtime_env()).is_none());
+        assert_eq!(rows(&state, plain).await.num_rows(), 4002);
     }
 }

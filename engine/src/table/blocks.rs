@@ -58,7 +58,7 @@ impl<'a> Blocks<'a> {
         }
         match parts.as_slice() {
             [whole] => Ok(whole.clone()),
-            parts => Ok(concat_batches(&self.data.schema, parts)?),
+            parts => Ok(concat_batches(&self.data.columns.schema, parts)?),
         }
     }
 

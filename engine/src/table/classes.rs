@@ -129,6 +129,11 @@ impl Distinct {
         Ok(codes.into())
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.keys.len()
+    }
+
     /// The numbers in ascending order of what they stand for (NULL first).
     pub fn sorted(&self) -> Vec<u32> {
         let mut order: Vec<u32> = (0..self.keys.len() as u32).collect();

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::buffer::BooleanBuffer;
-use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type, UInt32Type};
+use datafusion::arrow::datatypes::{DataType, Float32Type, UInt32Type};
 use datafusion::common::{Result, internal_err};
-use gradlake_udfs::encoder::{Encoder, FeatureKind, Statistics, Values};
+use gradlake_udfs::encoder::{Encoder, FeatureKind, Interner, Statistics, Values};
 use gradlake_udfs::model::Labels;
+use gradlake_udfs::shards::Shards;
 
 use super::blocks::Blocks;
-use super::parallel::in_order;
+use super::classes::Distinct;
+use super::columns::RawColumns;
 use super::raw::{RawData, RawTable, Subset};
 use super::split::Mask;
 use super::weights::WeightSums;
@@ -55,84 +57,114 @@ fn fit(
     standardize: bool,
     standardize_target: bool,
 ) -> Result<Fitted> {
-    let inputs: Vec<_> =
-        data.inputs.iter().map(|i| (i.name.clone(), i.data_type.clone())).collect();
-    let statistics = Statistics::new(&inputs, standardize)?;
-    let mut merged = statistics.clone();
-    let target_input = [("target".to_owned(), DataType::Float64)];
-    let mut target_statistics = Statistics::new(&target_input, true)?;
-    let mut sums = WeightSums::default();
-    let empty = (statistics.clone(), target_statistics.clone());
+    let empty = Sums::new(&data.columns, standardize)?;
+    let mut sums = empty.clone();
     // Counts of categories add up in any order, so each thread has its own, as long as there are
     // categories; all else is merged block by block.
     let categories = Blocks::new(data, subset).in_order(
-        || statistics.clone(),
+        || empty.features.clone(),
         |categories, first, block| {
             let train = mask.block(first, block.num_rows());
-            let train = train.as_ref();
-            let (mut numbers, mut target) = empty.clone();
-            let values = data.values(block);
-            categories.update_categories(&values, train);
-            numbers.update_numbers(&values, train)?;
-            if data.kind == TargetKind::Number {
-                target.update(&[Values::Array(data.target(block))], train)?;
-            }
-            Ok((numbers, target, weights(data, block, train)))
+            categories.update_categories(&data.columns.values(block), train.as_ref());
+            empty.of(&data.columns, block, train.as_ref())
         },
-        |(numbers, target, weights)| {
-            merged.merge(&numbers)?;
-            target_statistics.merge(&target)?;
-            sums.merge(&weights);
-            Ok(())
-        },
+        |own| sums.merge(&own),
     )?;
-    categories.iter().try_for_each(|own| merged.merge(own))?;
-    let statistics = merged;
+    categories.iter().try_for_each(|own| sums.features.merge(own))?;
     let interners: Vec<_> = data.interners.iter().map(Option::as_ref).collect();
-    // Sorting texts is most of what is left to do.
-    in_order(
-        &data.resources,
-        interners.len(),
-        || (),
-        |(), column| Ok(interners[column].map_or(0, |interner| interner.sorted().len())),
-        |_| Ok(()),
-    )?;
-    let encoder = statistics.finish(&interners)?;
-    let mut smallest_target = f64::INFINITY;
-    let labels = match &data.classes {
-        Some(classes) => {
-            let mut present = vec![];
-            for code in classes.sorted() {
-                if sums.rows.get(code as usize).is_some_and(|rows| *rows > 0) {
+    let shards = data.resources.shards();
+    sums.finish(&interners, data.classes.as_ref(), standardize_target, shards)
+}
+
+/// Sums over training rows from which everything is fitted. They depend on the order of the rows, so they
+/// are taken block by block and merged in the order of the blocks.
+#[derive(Clone, Debug)]
+pub(super) struct Sums {
+    features: Statistics,
+    target: Statistics,
+    weights: WeightSums,
+}
+
+impl Sums {
+    /// Of no rows.
+    pub(super) fn new(columns: &RawColumns, standardize: bool) -> Result<Self> {
+        let inputs: Vec<_> =
+            columns.inputs.iter().map(|i| (i.name.clone(), i.data_type.clone())).collect();
+        Ok(Self {
+            features: Statistics::new(&inputs, standardize)?,
+            target: Statistics::new(&[("target".to_owned(), DataType::Float64)], true)?,
+            weights: WeightSums::default(),
+        })
+    }
+
+    /// Those of a block, but for its categories; `self` is of no rows.
+    pub(super) fn of(
+        &self,
+        columns: &RawColumns,
+        block: &RecordBatch,
+        train: Option<&BooleanBuffer>,
+    ) -> Result<Self> {
+        let mut own = self.clone();
+        own.features.update_numbers(&columns.values(block), train)?;
+        if columns.kind == TargetKind::Number {
+            own.target.update(&[Values::Array(columns.target(block))], train)?;
+        }
+        own.weights = weights(columns, block, train);
+        Ok(own)
+    }
+
+    /// Takes in the sums of rows that come after these.
+    pub(super) fn merge(&mut self, other: &Self) -> Result<()> {
+        self.features.merge(&other.features)?;
+        self.target.merge(&other.target)?;
+        self.weights.merge(&other.weights);
+        Ok(())
+    }
+
+    /// What they say; `interners` are those of the category columns, `classes` those of the target.
+    pub(super) fn finish(
+        self,
+        interners: &[Option<&Interner>],
+        classes: Option<&Distinct>,
+        standardize_target: bool,
+        shards: &dyn Shards,
+    ) -> Result<Fitted> {
+        let encoder = self.features.finish_on(interners, shards)?;
+        let mut smallest_target = f64::INFINITY;
+        let rows_of = |class: u32| self.weights.rows.get(class as usize).copied().unwrap_or(0);
+        let labels = match classes {
+            Some(classes) => {
+                let mut present = vec![];
+                for code in classes.sorted().into_iter().filter(|code| rows_of(*code) > 0) {
                     present.extend(classes.values(code)?);
                 }
+                Labels::Classes(present)
             }
-            Labels::Classes(present)
-        }
-        None => {
-            let encoder = target_statistics.finish(&[None])?;
-            let Some(FeatureKind::Number(scale)) = encoder.features().first().map(|f| &f.kind)
-            else {
-                return internal_err!("the target is no number");
-            };
-            if mask.training_rows() > 0 {
-                smallest_target = scale.min;
+            None => {
+                let encoder = self.target.finish(&[None])?;
+                let Some(FeatureKind::Number(scale)) = encoder.features().first().map(|f| &f.kind)
+                else {
+                    return internal_err!("the target is no number");
+                };
+                if rows_of(0) > 0 {
+                    smallest_target = scale.min;
+                }
+                if standardize_target {
+                    Labels::Numbers { mean: scale.mean, stddev: scale.stddev }
+                } else {
+                    Labels::Numbers { mean: 0.0, stddev: 1.0 }
+                }
             }
-            if standardize_target {
-                Labels::Numbers { mean: scale.mean, stddev: scale.stddev }
-            } else {
-                Labels::Numbers { mean: 0.0, stddev: 1.0 }
-            }
-        }
-    };
-    Ok(Fitted { encoder, labels, smallest_target, sums })
+        };
+        Ok(Fitted { encoder, labels, smallest_target, sums: self.weights })
+    }
 }
 
 /// Rows and weights of a block by class.
-fn weights(data: &RawData, block: &RecordBatch, train: Option<&BooleanBuffer>) -> WeightSums {
+fn weights(columns: &RawColumns, block: &RecordBatch, train: Option<&BooleanBuffer>) -> WeightSums {
     let mut sums = WeightSums::default();
-    let codes = data.target(block).as_primitive_opt::<UInt32Type>();
-    let weight = data.weight(block).map(|w| w.as_primitive::<Float32Type>());
+    let codes = columns.target(block).as_primitive_opt::<UInt32Type>();
+    let weight = columns.weight(block).map(|w| w.as_primitive::<Float32Type>());
     for row in 0..block.num_rows() {
         if train.is_none_or(|train| train.value(row)) {
             let class = codes.map_or(0, |codes| codes.value(row) as usize);
@@ -142,28 +174,18 @@ fn weights(data: &RawData, block: &RecordBatch, train: Option<&BooleanBuffer>) -
     sums
 }
 
-impl RawData {
-    /// The class of each provisional one among `labels`, and why it has none.
-    pub(super) fn class_of(&self, labels: &Labels) -> Result<Vec<Option<u32>>> {
-        let (Some(distinct), Labels::Classes(classes)) = (&self.classes, labels) else {
-            return Ok(vec![]);
-        };
-        let index: BTreeMap<String, u32> =
-            classes.iter().enumerate().map(|(i, c)| (c.to_string(), i as u32)).collect();
-        let mut class_of = vec![];
-        for code in 0..distinct.sorted().len() as u32 {
-            let value = distinct.values(code)?;
-            let value = value.first().filter(|value| !value.is_null());
-            class_of.push(value.and_then(|value| index.get(&value.to_string()).copied()));
-        }
-        Ok(class_of)
+/// The class among `labels` of each provisional one, if it is there; nothing without classes.
+pub(super) fn class_of(classes: Option<&Distinct>, labels: &Labels) -> Result<Vec<Option<u32>>> {
+    let (Some(distinct), Labels::Classes(classes)) = (classes, labels) else {
+        return Ok(vec![]);
+    };
+    let index: BTreeMap<String, u32> =
+        classes.iter().enumerate().map(|(i, c)| (c.to_string(), i as u32)).collect();
+    let mut class_of = vec![];
+    for code in 0..distinct.count() as u32 {
+        let value = distinct.values(code)?;
+        let value = value.first().filter(|value| !value.is_null());
+        class_of.push(value.and_then(|value| index.get(&value.to_string()).copied()));
     }
-
-    /// The target as numbers.
-    pub(super) fn numbers<'a>(
-        &self,
-        block: &'a RecordBatch,
-    ) -> Option<&'a datafusion::arrow::array::Float64Array> {
-        self.target(block).as_primitive_opt::<Float64Type>()
-    }
+    Ok(class_of)
 }

@@ -72,12 +72,12 @@ fn bring_together(
     let batches: Vec<RecordBatch> =
         (0..group_of.len()).map(|i| data.chunk(i)).collect::<Result<_>>()?;
     let mut chunks = Chunks::new(&data.resources, "rows of groups", 1.0);
-    match scattered(&data.schema, &data.resources, &batches, &to)? {
+    match scattered(&data.columns.schema, &data.resources, &batches, &to)? {
         Some(columns) => {
             for block in 0..to.len().div_ceil(BLOCK_ROWS) {
                 let columns = columns.iter().map(|column| column.block(block, to.len()));
                 let columns = columns.collect::<Result<Vec<_>>>()?;
-                chunks.push(RecordBatch::try_new(Arc::clone(&data.schema), columns)?)?;
+                chunks.push(RecordBatch::try_new(Arc::clone(&data.columns.schema), columns)?)?;
             }
         }
         None => {

@@ -3,7 +3,7 @@
 use datafusion::execution::memory_pool::MemoryReservation;
 
 use super::Resources;
-use super::encode::ENCODED_SHARE;
+use super::encoded::ENCODED_SHARE;
 
 /// Bytes that the metrics of two classes take for a row: its score with class and weight, twice while they
 /// are sorted.

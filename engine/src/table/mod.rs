@@ -14,8 +14,11 @@ mod chunk;
 mod chunks;
 mod classes;
 mod collect;
+mod columns;
 mod dealing;
+mod dealt;
 mod encode;
+mod encoded;
 mod fit;
 mod groups;
 mod memory;
@@ -31,6 +34,7 @@ mod selection;
 mod shuffle;
 mod spill;
 mod split;
+mod taking;
 mod weights;
 
 use datafusion::arrow::datatypes::DataType;
@@ -38,14 +42,16 @@ use datafusion::common::{Result, exec_datafusion_err};
 use gradlake_udfs::algorithm::Algorithm;
 
 pub use classes::Distinct;
-pub use collect::{check_class_type, check_number_type};
-pub use encode::{EncodedTable, Encoding, Side};
+pub use dealt::{Arrangement, Dealt};
+pub use encode::{Encoding, Side};
+pub use encoded::EncodedTable;
 pub use fit::Fitted;
 pub use order::EpochOrder;
 pub use provider::Slice;
 pub use raw::{RawTable, Subset};
 pub use resources::Resources;
 pub use split::{Mask, SplitRule};
+pub use taking::{check_class_type, check_number_type};
 
 /// Rows of the blocks that statistics are reduced over, in order. A column of float32 fills 32 KB but for
 /// what the allocator needs to align it: with 8,192 rows it would take 40.

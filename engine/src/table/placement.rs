@@ -7,12 +7,12 @@ use datafusion::arrow::buffer::ScalarBuffer;
 use datafusion::arrow::datatypes::ArrowNativeType;
 use datafusion::common::Result;
 use gradlake_udfs::batch::{Rows, RowsMut, Width};
-use gradlake_udfs::kernels::prefetch::Ahead;
+use gradlake_udfs::kernels::prefetch::{Ahead, fetch};
 
 use super::chunk::EncodedChunk;
 use super::dealing::{Dealing, Place, chunk_of, row_of};
 use super::memory::{Frozen, PageSize, Region, Span};
-use super::parallel::lock;
+use super::parallel::{lock, unlock};
 
 /// Where the columns of a chunk lie in the memory of all chunks.
 #[derive(Clone, Copy)]
@@ -33,8 +33,16 @@ pub(super) struct Placement {
 /// Chunks whose rows are put where they belong.
 pub(super) struct Filling<'a> {
     width: Width,
-    chunks: Vec<Mutex<RowsMut<'a>>>,
+    chunks: usize,
+    /// Neighbouring chunks.
+    runs: Vec<Mutex<Vec<RowsMut<'a>>>>,
+    /// Chunks of a run.
+    run: usize,
 }
+
+/// Runs at most that chunks are locked in while many threads fill them. A thread that hands on a lock waits
+/// until all that it wrote is out of its way, so it must not do so for a few rows.
+const RUNS: usize = 64;
 
 /// Chunks that are full.
 pub(super) struct Placed {
@@ -77,7 +85,7 @@ impl Layout {
 impl Placement {
     /// # Errors
     /// When the system has no memory for all rows.
-    pub(super) fn new(width: Width, dealing: &Dealing) -> Result<Self> {
+    pub(super) fn new(width: Width, dealing: &Dealing, pages: PageSize) -> Result<Self> {
         let mut end = 0;
         let chunks: Vec<Layout> = (0..dealing.chunks())
             .map(|chunk| {
@@ -86,21 +94,34 @@ impl Placement {
                 layout
             })
             .collect();
-        // Every block of rows goes to every chunk where they are dealt at random.
-        let pages = if dealing.is_random() { PageSize::Small } else { PageSize::Huge };
         Ok(Self { width, memory: Region::zeroed(end, pages)?, chunks })
     }
 
-    /// The chunks as they are filled.
+    /// The chunks as many threads fill them.
     pub(super) fn filling(&mut self) -> Filling<'_> {
+        let run = self.chunks.len().div_ceil(RUNS).max(1);
+        self.in_runs(run)
+    }
+
+    /// The chunks, each for one thread at a time.
+    pub(super) fn each(&mut self) -> Vec<Mutex<RowsMut<'_>>> {
+        let chunks = self.in_runs(1).runs.into_iter().flat_map(unlock);
+        chunks.map(Mutex::new).collect()
+    }
+
+    fn in_runs(&mut self, run: usize) -> Filling<'_> {
         let mut rest = self.memory.bytes();
-        let mut chunks = vec![];
-        for chunk in &self.chunks {
-            let (own, after) = rest.split_at_mut(chunk.weight.next() - chunk.dense.start);
-            chunks.push(Mutex::new(chunk.rows(own)));
-            rest = after;
+        let mut runs = vec![];
+        for chunks in self.chunks.chunks(run) {
+            let mut own = vec![];
+            for chunk in chunks {
+                let (memory, after) = rest.split_at_mut(chunk.weight.next() - chunk.dense.start);
+                own.push(chunk.rows(memory));
+                rest = after;
+            }
+            runs.push(Mutex::new(own));
         }
-        Filling { width: self.width, chunks }
+        Filling { width: self.width, chunks: self.chunks.len(), runs, run }
     }
 
     /// The chunks when they are full.
@@ -112,14 +133,42 @@ impl Placement {
 impl Filling<'_> {
     /// Puts each row into its place. Those that go to the same chunk follow one another there.
     pub(super) fn put(&self, rows: &Rows, places: &[Place], sorter: &mut Sorter) {
-        sorter.sort(places, self.chunks.len());
-        let (starts, order) = (&sorter.starts, &sorter.order);
-        for (chunk, (start, end)) in starts.iter().zip(&starts[1..]).enumerate() {
-            let order = &order[*start as usize..*end as usize];
-            let Some(first) = order.first() else { continue };
-            let first = row_of(places[*first as usize]);
-            let mut own = lock(&self.chunks[chunk]);
-            own.copy(first, &rows.batch(), order, self.width, Ahead::NONE);
+        let Some(first) = places.first() else { return };
+        sorter.sort(places, self.chunks);
+        // Threads begin at different runs, go round, and come back to those that another was at.
+        let begin = chunk_of(*first) / self.run;
+        let mut later = vec![];
+        for run in (begin..self.runs.len()).chain(0..begin) {
+            match self.runs[run].try_lock() {
+                Ok(mut own) => self.put_run(run, &mut own, rows, places, sorter),
+                Err(_) => later.push(run),
+            }
+        }
+        for run in later {
+            self.put_run(run, &mut lock(&self.runs[run]), rows, places, sorter);
+        }
+    }
+
+    fn put_run(
+        &self,
+        run: usize,
+        own: &mut [RowsMut<'_>],
+        rows: &Rows,
+        places: &[Place],
+        sorter: &Sorter,
+    ) {
+        for (i, chunk) in (run * self.run..).zip(0..own.len()) {
+            let first = |order: &[u32]| row_of(places[order[0] as usize]);
+            // Where the next rows go is asked for meanwhile.
+            let next = sorter.rows_of((i + 1).min(self.chunks - 1));
+            if let Some(after) = own.get(chunk + 1).filter(|_| !next.is_empty()) {
+                let d = self.width.dense;
+                fetch(&after.dense[first(next) * d..(first(next) + next.len()) * d]);
+            }
+            let order = sorter.rows_of(i);
+            if !order.is_empty() {
+                own[chunk].copy(first(order), &rows.batch(), order, self.width, Ahead::NONE);
+            }
         }
     }
 }
@@ -142,6 +191,11 @@ fn values<T: ArrowNativeType>(memory: &Frozen, span: Span) -> ScalarBuffer<T> {
 }
 
 impl Sorter {
+    /// The rows that go to a chunk.
+    fn rows_of(&self, chunk: usize) -> &[u32] {
+        &self.order[self.starts[chunk] as usize..self.starts[chunk + 1] as usize]
+    }
+
     /// Counting sort of rows by chunk.
     fn sort(&mut self, places: &[Place], chunks: usize) {
         self.starts.clear();
@@ -184,7 +238,7 @@ mod tests {
             let dealing = Dealing::new(n as u64, 8, seed);
             let mut places = vec![];
             dealing.places(0, n, &mut Hand::default(), &mut places);
-            let mut placement = Placement::new(width, &dealing).unwrap();
+            let mut placement = Placement::new(width, &dealing, PageSize::Small).unwrap();
             let mut sorter = Sorter::default();
             let filling = placement.filling();
             filling.put(&part(0..20), &places[..20], &mut sorter);

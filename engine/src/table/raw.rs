@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::array::{Array, RecordBatch, UInt32Array};
 use datafusion::common::{Result, ScalarValue, internal_datafusion_err};
-use gradlake_udfs::encoder::{Input, Interner, Values, hash_rows};
+use gradlake_udfs::encoder::{Interner, Values, hash_rows};
 
 use super::chunks::Chunks;
 use super::classes::Distinct;
+use super::columns::RawColumns;
 use super::parallel::in_order;
-use super::{Resources, SMALL_ROWS, TargetKind};
+use super::{Resources, SMALL_ROWS};
 
 /// Rows by the cause for which they were left out.
 pub type Skipped = BTreeMap<String, u64>;
@@ -75,20 +75,14 @@ impl Subset {
     }
 }
 
-/// What [`RawTable`] shares with the threads that read it.
-///
-/// A chunk has a column per input (category columns as provisional codes), then the target, then
-/// weight and split where there are such.
+/// What [`RawTable`] shares with the threads that read it: chunks of [`RawColumns`].
 #[derive(Debug)]
 pub(super) struct RawData {
-    pub inputs: Vec<Input>,
+    pub columns: RawColumns,
     /// Of category columns.
     pub interners: Vec<Option<Interner>>,
-    pub kind: TargetKind,
     /// Of a target that is a class.
     pub classes: Option<Distinct>,
-    pub has_weight: bool,
-    pub schema: SchemaRef,
     /// (chunks of a partition, number of its first chunk).
     pub partitions: Vec<(Chunks, usize)>,
     /// Rows up to the end of each chunk.
@@ -157,6 +151,12 @@ impl RawData {
         chunks.get(index - first)
     }
 
+    /// The columns that are categories, with their texts.
+    pub fn categories(&self) -> Vec<(usize, &Interner)> {
+        let interners = self.interners.iter().enumerate();
+        interners.filter_map(|(column, own)| Some((column, own.as_ref()?))).collect()
+    }
+
     /// Lets go of the chunks from number `from` on of which all rows are among the first `rows`, and gives
     /// the number of the first that is kept.
     pub fn let_go(&self, from: usize, rows: u64) -> usize {
@@ -175,38 +175,12 @@ impl RawData {
         (chunks, *first)
     }
 
-    /// The feature columns of a block as statistics take them.
-    pub fn values<'a>(&'a self, block: &'a RecordBatch) -> Vec<Values<'a>> {
-        let columns = block.columns().iter();
-        columns
-            .zip(&self.interners)
-            .map(|(column, interner)| match (interner, column.as_any().downcast_ref()) {
-                (Some(_), Some(codes)) => Values::Codes(codes),
-                _ => Values::Array(column),
-            })
-            .collect()
-    }
-
-    /// The target: float64 of numbers, provisional codes of classes.
-    pub fn target<'a>(&self, block: &'a RecordBatch) -> &'a ArrayRef {
-        block.column(self.inputs.len())
-    }
-
-    /// Row weights, float32, if there are any.
-    pub fn weight<'a>(&self, block: &'a RecordBatch) -> Option<&'a ArrayRef> {
-        self.has_weight.then(|| block.column(self.inputs.len() + 1))
-    }
-
-    /// The split column, boolean, if there is one.
-    pub fn split_column<'a>(&self, block: &'a RecordBatch) -> Option<&'a ArrayRef> {
-        block.columns().get(self.inputs.len() + 1 + usize::from(self.has_weight))
-    }
-
     /// A hash of each row's features and target.
     pub fn hash(&self, block: &RecordBatch) -> Result<Vec<u64>> {
         let mut hashes = vec![0; block.num_rows()];
-        let values = self.values(block);
+        let values = self.columns.values(block);
         let columns: Vec<_> = self
+            .columns
             .inputs
             .iter()
             .zip(values)
@@ -214,7 +188,7 @@ impl RawData {
             .map(|((input, values), interner)| (input.name.as_str(), values, interner.as_ref()))
             .collect();
         hash_rows(&columns, &mut hashes)?;
-        let target = self.target(block);
+        let target = self.columns.target(block);
         match (&self.classes, target.as_any().downcast_ref::<UInt32Array>()) {
             (Some(classes), Some(codes)) => {
                 let known: Vec<u64> = classes.hashes();

@@ -82,7 +82,7 @@ impl Selection {
 fn known(data: &RawData, subset: &Subset, class_of: &[Option<u32>]) -> Result<BooleanBuffer> {
     let mut bits = BooleanBufferBuilder::new(subset.rows() as usize);
     Blocks::new(data, subset).for_each(|_, block| {
-        for code in data.target(block).as_primitive::<UInt32Type>().values() {
+        for code in data.columns.target(block).as_primitive::<UInt32Type>().values() {
             bits.append(class_of.get(*code as usize).is_some_and(Option::is_some));
         }
         Ok(())

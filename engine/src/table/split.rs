@@ -67,7 +67,7 @@ impl Mask {
 
 /// The sides of a block's rows, which its content says.
 fn sides(data: &RawData, block: &RecordBatch, rule: SplitRule) -> Result<BooleanBuffer> {
-    match (rule, data.split_column(block)) {
+    match (rule, data.columns.split_column(block)) {
         (SplitRule::Random { fraction, seed }, _) => {
             let limit = fraction as f32;
             let hashes = data.hash(block)?;

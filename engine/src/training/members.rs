@@ -9,8 +9,9 @@ use gradlake_udfs::model::Trained;
 use tokio::runtime::Handle;
 
 use super::member::{Failure, MemberTraining, Report, Shared};
+use super::prepare::Prepared;
 use crate::event::{Event, EventSink};
-use crate::table::{RawTable, Subset};
+use crate::table::{Dealt, RawTable, Subset};
 
 /// What became of a member.
 pub struct MemberResult {
@@ -22,6 +23,14 @@ pub struct MemberResult {
     pub outcome: Result<(Trained, Report), String>,
 }
 
+/// What a training reads.
+pub enum TrainingRows {
+    /// Rows as the query gives them, in groups.
+    Raw(RawTable),
+    /// Rows of one member, which all train.
+    Dealt(Box<Dealt>),
+}
+
 /// Trains the members of all groups, in the order of their keys.
 ///
 /// A worker of the runtime does so, whoever waits for it: the steps of a round's plan are its to run, and
@@ -31,11 +40,21 @@ pub struct MemberResult {
 /// When a training breaks; of a model without groups also when its rows allow none.
 pub async fn train_all(
     shared: Shared,
-    raw: RawTable,
+    rows: TrainingRows,
     events: &EventSink,
 ) -> Result<(Shared, Vec<MemberResult>)> {
     let events = Arc::clone(events);
-    let task = SpawnedTask::spawn(async move { train_groups(shared, raw, &events).await });
+    let task = SpawnedTask::spawn(async move {
+        match rows {
+            TrainingRows::Raw(raw) => train_groups(shared, raw, &events).await,
+            TrainingRows::Dealt(dealt) => {
+                let training = member(&shared, 0, &[], Arc::clone(&events));
+                let prepared = training.prepare_dealt(*dealt).await;
+                let result = train_only(&training, prepared).await?;
+                Ok((shared, vec![result]))
+            }
+        }
+    });
     task.join().await.map_err(|e| exec_datafusion_err!("the training broke: {e}"))?
 }
 
@@ -49,7 +68,11 @@ async fn train_groups(
         let Some((key, subset)) = groups.into_iter().next() else {
             return exec_err!("the query gives no rows to train on");
         };
-        let result = train_only(&shared, &mut raw, key, subset, events).await?;
+        let training = member(&shared, 0, &key, Arc::clone(events));
+        let prepared = training.prepare(&raw, &subset, true).await;
+        // The rows are encoded.
+        raw.release();
+        let result = train_only(&training, prepared).await?;
         return Ok((shared, vec![result]));
     }
     let (shared, raw) = (Arc::new(shared), Arc::new(raw));
@@ -76,25 +99,19 @@ async fn train_groups(
     }
 }
 
-/// Trains the one member of a model without groups; the raw rows go as soon as they are encoded.
+/// Trains the one member of a model without groups.
 async fn train_only(
-    shared: &Shared,
-    raw: &mut RawTable,
-    key: Vec<ScalarValue>,
-    subset: Subset,
-    events: &EventSink,
+    training: &MemberTraining<'_>,
+    prepared: Result<Prepared, Failure>,
 ) -> Result<MemberResult> {
-    let training = member(shared, 0, &key, Arc::clone(events));
-    let outcome = match training.prepare(raw, &subset, true).await {
-        Ok(prepared) => {
-            raw.release();
-            training.train(prepared).await
-        }
+    let outcome = match prepared {
+        Ok(prepared) => training.train(prepared).await,
         Err(failure) => Err(failure),
     };
     match outcome {
         Ok((trained, report)) => {
             let skipped = trained.skipped_rows.clone();
+            let key = training.key.to_vec();
             Ok(MemberResult { key, skipped, outcome: Ok((trained, report)) })
         }
         Err(Failure::Untrainable(reason)) => exec_err!("{reason}"),

@@ -5,7 +5,8 @@ use gradlake_udfs::batch::Width;
 use gradlake_udfs::exact;
 use gradlake_udfs::learner::Loss;
 
-use crate::options::{Parallel, Solver, TrainOptions};
+use crate::options::{Parallel, Solver, Split, TrainOptions};
+use crate::table::SplitRule;
 
 /// Floating-point operations of a mini-batch above which another shard pays for its hand-over
 /// (some 10 microseconds, at 50 GFLOP/s and more a core).
@@ -19,6 +20,11 @@ const FLOPS_PER_ROUND: u64 = 400_000_000_000;
 const ROWS_PER_ROUND: u64 = 50_000_000;
 /// Rounds (merges) of an epoch with more than one replica.
 const MERGES_PER_EPOCH: u64 = 10;
+
+/// Rows below which `split = 'auto'` keeps every row for training.
+const SPLIT_MIN_ROWS: u64 = 500;
+/// Evaluation rows at most of `split = 'auto'`: more tell no more.
+const SPLIT_MAX_ROWS: f64 = 10_000.0;
 
 /// How the parameters are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +76,36 @@ pub fn method(
         (Solver::Auto, Loss::Logistic | Loss::Softmax) if exact_fits => Method::Newton,
         _ => Method::Descent,
     }
+}
+
+/// Outputs of a network by its loss and the number of classes, if the target has such.
+pub fn outputs(loss: Loss, classes: Option<usize>) -> usize {
+    match (loss, classes) {
+        (Loss::Softmax, Some(n)) => n,
+        (Loss::Hinge | Loss::SquaredHinge, Some(n)) if n > 2 => n,
+        _ => 1,
+    }
+}
+
+/// The split that the options mean for a method and number of rows.
+pub fn split_rule(options: &TrainOptions, method: Method, rows: u64) -> SplitRule {
+    let fraction = options.split_fraction;
+    match options.split {
+        Split::None => SplitRule::None,
+        Split::Random => SplitRule::Random { fraction, seed: options.seed },
+        Split::Sequential => SplitRule::Sequential { fraction },
+        Split::Column => SplitRule::Column,
+        Split::Auto if method != Method::Descent || rows < SPLIT_MIN_ROWS => SplitRule::None,
+        Split::Auto => SplitRule::Random {
+            fraction: fraction.min(SPLIT_MAX_ROWS / rows as f64),
+            seed: options.seed,
+        },
+    }
+}
+
+/// The seed of the full shuffle of the rows that a method learns from; None: they stay in their order.
+pub fn shuffle(options: &TrainOptions, method: Method) -> Option<u64> {
+    (options.shuffle && method == Method::Descent).then_some(options.seed)
 }
 
 /// Who learns from which rows, and how often they meet.

@@ -8,14 +8,8 @@ use gradlake_udfs::learner::Loss;
 use gradlake_udfs::model::{Labels, Model, NetworkSpec, Trained};
 
 use super::member::{Failure, MemberTraining};
-use super::plan::{Method, default_loss, method};
-use crate::options::{Split, TrainOptions};
-use crate::table::{EncodedTable, Encoding, RawTable, Side, SplitRule, Subset};
-
-/// Rows below which `split = 'auto'` keeps every row for training.
-const SPLIT_MIN_ROWS: u64 = 500;
-/// Evaluation rows at most of `split = 'auto'`: more tell no more.
-const SPLIT_MAX_ROWS: f64 = 10_000.0;
+use super::plan::{Method, default_loss, method, outputs, shuffle, split_rule};
+use crate::table::{Dealt, EncodedTable, Encoding, Fitted, RawTable, Side, SplitRule, Subset};
 
 /// The rows of a member as its learner takes them.
 pub struct Prepared {
@@ -43,26 +37,15 @@ impl MemberTraining<'_> {
             Some(parent) => Some(self.parent_member(parent)?),
             None => None,
         };
-        // The method decides on the split, and the width, which the split may narrow, on the
-        // method: the width of all rows is taken, and the encoder fitted again where it matters.
-        let classifier = self.shared.request.algorithm.is_classifier();
-        let standardize_target = options.standardize && !classifier;
         if subset.rows() == 0 {
             return Err(Failure::Untrainable(super::no_rows(subset.skipped())));
         }
+        // The method decides on the split, and the width, which the split may narrow, on the
+        // method: the width of all rows is taken, and the encoder fitted again where it matters.
         let mut mask = raw.split(subset, &SplitRule::None).await?;
+        let standardize_target = self.standardize_target();
         let mut fitted = raw.fit(subset, &mask, options.standardize, standardize_target).await?;
-        let network = self.network_spec(&fitted.labels)?;
-        let method = match &parent {
-            Some(_) => Method::Descent,
-            None => method(
-                options,
-                network.loss,
-                fitted.encoder.width(),
-                network.outputs,
-                subset.rows(),
-            ),
-        };
+        let method = self.method(&fitted, parent.as_ref(), subset.rows())?;
         let rule = split_rule(options, method, subset.rows());
         if !matches!(rule, SplitRule::None) {
             mask = raw.split(subset, &rule).await?;
@@ -74,32 +57,7 @@ impl MemberTraining<'_> {
                 subset.rows()
             )));
         }
-        let (encoder, labels) = match &parent {
-            Some(parent) => (parent.encoder.clone(), parent.labels.clone()),
-            None => (fitted.encoder.clone(), fitted.labels.clone()),
-        };
-        self.check_labels(&labels)?;
-        let network = match &parent {
-            Some(parent) if options.is_given("dropout") => {
-                NetworkSpec { dropout: options.dropout, ..parent.network.clone() }
-            }
-            Some(parent) => parent.network.clone(),
-            None => self.network_spec(&labels)?,
-        };
-        // Only the loss's own scale needs a raw target; see `NetworkSpec`.
-        let labels = match labels {
-            Labels::Numbers { .. } if network.loss == Loss::Poisson => {
-                Labels::Numbers { mean: 0.0, stddev: 1.0 }
-            }
-            labels => labels,
-        };
-        let shuffle = (options.shuffle && method == Method::Descent).then_some(options.seed);
-        if network.loss == Loss::Poisson && fitted.smallest_target < 0.0 {
-            return Err(Failure::Untrainable(format!(
-                "loss = 'poisson' needs a target of at least 0, but {} has {}",
-                self.shared.columns.target.0, fitted.smallest_target
-            )));
-        }
+        let (encoder, labels, network) = self.settle(&fitted, parent.as_ref())?;
         let encode = |side: Side, shuffle: Option<u64>, is_last: bool| {
             let encoding = Encoding {
                 encoder: &encoder,
@@ -115,6 +73,7 @@ impl MemberTraining<'_> {
             0 => None,
             _ => Some(encode(Side::Evaluation, None, false).await?).filter(|t| t.rows() > 0),
         };
+        let shuffle = shuffle(options, method);
         let train = Arc::new(encode(Side::Training, shuffle, is_only).await?);
         if train.rows() == 0 {
             return Err(Failure::Untrainable("no row is left to train on".to_owned()));
@@ -125,16 +84,74 @@ impl MemberTraining<'_> {
                 *skipped.entry(cause.clone()).or_default() += n;
             }
         }
-        Ok(Prepared {
-            encoder,
-            labels,
-            network,
-            method,
-            train,
-            eval: eval.map(Arc::new),
-            skipped,
-            parent,
-        })
+        let eval = eval.map(Arc::new);
+        Ok(Prepared { encoder, labels, network, method, train, eval, skipped, parent })
+    }
+
+    /// Fits and encodes rows that are dealt; all of them train.
+    pub async fn prepare_dealt(&self, dealt: Dealt) -> Result<Prepared, Failure> {
+        let options = &self.shared.request.options;
+        let fitted = dealt.fit(self.standardize_target())?;
+        let method = self.method(&fitted, None, dealt.rows())?;
+        let (encoder, labels, network) = self.settle(&fitted, None)?;
+        let train = dealt.encode(&encoder, &labels, &options.class_weights, &fitted).await?;
+        let (train, skipped) = (Arc::new(train), BTreeMap::new());
+        Ok(Prepared { encoder, labels, network, method, train, eval: None, skipped, parent: None })
+    }
+
+    fn standardize_target(&self) -> bool {
+        let request = &self.shared.request;
+        request.options.standardize && !request.algorithm.is_classifier()
+    }
+
+    /// The method for all rows.
+    fn method(
+        &self,
+        fitted: &Fitted,
+        parent: Option<&Trained>,
+        rows: u64,
+    ) -> Result<Method, Failure> {
+        let network = self.network_spec(&fitted.labels)?;
+        if parent.is_some() {
+            return Ok(Method::Descent);
+        }
+        let (options, width) = (&self.shared.request.options, fitted.encoder.width());
+        Ok(method(options, network.loss, width, network.outputs, rows))
+    }
+
+    /// The encoder, the labels and the network for training rows, or those of the model to continue.
+    fn settle(
+        &self,
+        fitted: &Fitted,
+        parent: Option<&Trained>,
+    ) -> Result<(Encoder, Labels, NetworkSpec), Failure> {
+        let options = &self.shared.request.options;
+        let (encoder, labels) = match parent {
+            Some(parent) => (parent.encoder.clone(), parent.labels.clone()),
+            None => (fitted.encoder.clone(), fitted.labels.clone()),
+        };
+        self.check_labels(&labels)?;
+        let network = match parent {
+            Some(parent) if options.is_given("dropout") => {
+                NetworkSpec { dropout: options.dropout, ..parent.network.clone() }
+            }
+            Some(parent) => parent.network.clone(),
+            None => self.network_spec(&labels)?,
+        };
+        // Only the loss's own scale needs a raw target; see `NetworkSpec`.
+        let labels = match labels {
+            Labels::Numbers { .. } if network.loss == Loss::Poisson => {
+                Labels::Numbers { mean: 0.0, stddev: 1.0 }
+            }
+            labels => labels,
+        };
+        if network.loss == Loss::Poisson && fitted.smallest_target < 0.0 {
+            return Err(Failure::Untrainable(format!(
+                "loss = 'poisson' needs a target of at least 0, but {} has {}",
+                self.shared.columns.target.0, fitted.smallest_target
+            )));
+        }
+        Ok((encoder, labels, network))
     }
 
     /// The member of the model to continue that has the same key.
@@ -187,34 +204,13 @@ impl MemberTraining<'_> {
             (Some(loss), _) => loss,
             (None, _) => default_loss(self.shared.request.algorithm, classes.unwrap_or(0)),
         };
-        let outputs = match (loss, classes) {
-            (Loss::Softmax, Some(n)) => n,
-            (Loss::Hinge | Loss::SquaredHinge, Some(n)) if n > 2 => n,
-            _ => 1,
-        };
         Ok(NetworkSpec {
             hidden: options.hidden.clone(),
             activation: options.activation,
             loss,
-            outputs,
+            outputs: outputs(loss, classes),
             intercept: options.intercept,
             dropout: options.dropout,
         })
-    }
-}
-
-/// The split that the options mean for a method and number of rows.
-fn split_rule(options: &TrainOptions, method: Method, rows: u64) -> SplitRule {
-    let fraction = options.split_fraction;
-    match options.split {
-        Split::None => SplitRule::None,
-        Split::Random => SplitRule::Random { fraction, seed: options.seed },
-        Split::Sequential => SplitRule::Sequential { fraction },
-        Split::Column => SplitRule::Column,
-        Split::Auto if method != Method::Descent || rows < SPLIT_MIN_ROWS => SplitRule::None,
-        Split::Auto => SplitRule::Random {
-            fraction: fraction.min(SPLIT_MAX_ROWS / rows as f64),
-            seed: options.seed,
-        },
     }
 }

@@ -1,0 +1,656 @@
+//! Rows of numbers that are dealt to their chunks as they are read, before anything is known of their scale,
+//! and encoded where they lie: what most trainings over Parquet files read. Nothing is kept of the columns,
+//! so memory is filled once and not given back.
+//!
+//! The bits are those of rows that are kept, fitted and encoded: statistics are of the same blocks, rows go
+//! to the same places. Where that cannot be had, for a number that float32 does not hold or a row that is to
+//! be left out, reading ends and the query is read anew as others are.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch};
+use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::datatypes::{Float32Type, SchemaRef, UInt32Type};
+use datafusion::common::{Result, exec_datafusion_err, internal_err};
+use datafusion::execution::memory_pool::MemoryReservation;
+use gradlake_udfs::batch::{Rows, RowsMut, Width};
+use gradlake_udfs::encoder::{Encoder, is_plain, is_single, plain_rows};
+use gradlake_udfs::model::Labels;
+
+use super::chunk::row_bytes;
+use super::classes::Distinct;
+use super::columns::RawColumns;
+use super::dealing::{Dealing, Hand, Place};
+use super::encode::dealing;
+use super::encoded::{Builder, ENCODED_SHARE, EncodedTable};
+use super::fit::{Sums, class_of};
+use super::memory::PageSize;
+use super::parallel::{in_order, lock, unlock};
+use super::placement::{Filling, Placement, Sorter};
+use super::raw::Skipped;
+use super::taking::Taking;
+use super::weights::{Factors, factors};
+use super::{BLOCK_ROWS, Fitted, Resources, Roles};
+use crate::options::ClassWeights;
+use crate::pages::PageRows;
+
+/// What must be known of a training before its rows can be dealt.
+#[derive(Clone)]
+pub struct Arrangement {
+    /// Seed of a full shuffle; None: in the order of the query.
+    pub shuffle: Option<u64>,
+    /// Whether features are standardised.
+    pub standardize: bool,
+    /// Whether that stays so if the target has so many classes, 2 and more.
+    pub holds: Arc<dyn Fn(usize) -> bool + Send + Sync>,
+}
+
+/// All rows of a query, dealt to chunks and not encoded.
+pub struct Dealt {
+    width: Width,
+    rows: u64,
+    columns: RawColumns,
+    classes: Option<Distinct>,
+    sums: Sums,
+    placement: Placement,
+    reservation: MemoryReservation,
+    resources: Resources,
+}
+
+impl Dealt {
+    /// Deals rows as they are read, and tells `progress` how many there are so far; None where they must be
+    /// read as others are.
+    ///
+    /// # Errors
+    /// When the rows cannot be read, a column has a type that cannot be used, or the training is
+    /// interrupted.
+    pub(crate) async fn read(
+        pages: PageRows,
+        roles: &Roles,
+        arrangement: Arrangement,
+        resources: &Resources,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<Option<Self>> {
+        let Some(reading) = Reading::new(pages, roles, arrangement, resources)? else {
+            return Ok(None);
+        };
+        let reading = Arc::new(reading);
+        let own = Arc::clone(&reading);
+        let mut task = tokio::task::spawn_blocking(move || own.run());
+        let mut told = tokio::time::interval(Duration::from_millis(200));
+        let seen = || reading.taking.seen.load(Ordering::Relaxed);
+        let read = loop {
+            tokio::select! {
+                read = &mut task => break read,
+                _ = told.tick() => progress(seen()),
+            }
+        };
+        let read = read.map_err(|e| exec_datafusion_err!("reading failed: {e}"))??;
+        let Some((placement, sums)) = read else {
+            log::debug!("after {} rows of {}, they are read anew", seen(), reading.rows);
+            return Ok(None);
+        };
+        progress(seen());
+        let Some(Reading { taking, width, rows, reservation, .. }) = Arc::into_inner(reading)
+        else {
+            return internal_err!("the rows are still being read");
+        };
+        Ok(Some(Self {
+            width,
+            rows,
+            columns: taking.columns,
+            classes: taking.classes.map(unlock),
+            sums,
+            placement,
+            reservation,
+            resources: taking.resources,
+        }))
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Fits the encoder and the labels.
+    ///
+    /// # Errors
+    /// When values are too large for a scale.
+    pub fn fit(&self, standardize_target: bool) -> Result<Fitted> {
+        let interners = vec![None; self.columns.inputs.len()];
+        let (classes, shards) = (self.classes.as_ref(), self.resources.shards());
+        self.sums.clone().finish(&interners, classes, standardize_target, shards)
+    }
+
+    /// Encodes the rows where they lie.
+    ///
+    /// # Errors
+    /// When class weights do not fit the classes, or the training is interrupted.
+    pub async fn encode(
+        self,
+        encoder: &Encoder,
+        labels: &Labels,
+        class_weights: &ClassWeights,
+        fitted: &Fitted,
+    ) -> Result<EncodedTable> {
+        let class_of = class_of(self.classes.as_ref(), labels)?;
+        let factors = factors(class_weights, labels, &fitted.sums, &class_of)?;
+        if class_of.contains(&None) {
+            return internal_err!("a class of the rows is none of the labels");
+        }
+        let classes = class_of.into_iter().flatten().collect();
+        let encoding =
+            Encoding { encoder: encoder.clone(), labels: labels.clone(), classes, factors };
+        let task = tokio::task::spawn_blocking(move || self.encode_all(encoding));
+        task.await.map_err(|e| exec_datafusion_err!("encoding failed: {e}"))?
+    }
+
+    fn encode_all(self, encoding: Encoding) -> Result<EncodedTable> {
+        let mut builder = Builder::new(self.width, &self.resources);
+        builder.take(self.placement, &self.reservation, &self.resources, |rows| {
+            encoding.encode(rows)
+        })?;
+        Ok(builder.finish(Skipped::new(), encoding.factors.class_weights))
+    }
+}
+
+/// What makes encoded rows of those that are dealt.
+struct Encoding {
+    encoder: Encoder,
+    labels: Labels,
+    /// The class of each provisional one.
+    classes: Vec<u32>,
+    factors: Factors,
+}
+
+impl Encoding {
+    fn encode(&self, rows: &mut RowsMut<'_>) -> Result<()> {
+        self.encoder.encode_plain(rows.dense)?;
+        let factors = &self.factors.by_class;
+        match &self.labels {
+            Labels::Numbers { mean, stddev } => {
+                for label in rows.label.iter_mut() {
+                    *label = ((f64::from(*label) - mean) / stddev) as f32;
+                }
+                rows.weight.iter_mut().for_each(|weight| *weight *= factors[0]);
+            }
+            Labels::Classes(_) => {
+                for (label, weight) in rows.label.iter_mut().zip(rows.weight.iter_mut()) {
+                    let class = self.classes[*label as usize];
+                    *label = class as f32;
+                    *weight *= factors[class as usize];
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The reading of all rows.
+struct Reading {
+    pages: PageRows,
+    rows: u64,
+    width: Width,
+    taking: Taking,
+    arrangement: Arrangement,
+    reservation: MemoryReservation,
+}
+
+/// Rows that a thread has read.
+enum Piece {
+    /// Sums of a block that is dealt.
+    Dealt(Sums),
+    /// A part of a block, other threads have the rest; the number of its first row.
+    Part(u64, RecordBatch),
+}
+
+/// What a thread keeps from block to block.
+#[derive(Default)]
+struct Scratch {
+    rows: Rows,
+    hand: Hand,
+    places: Vec<Place>,
+    sorter: Sorter,
+}
+
+/// Deals the rows of blocks to chunks.
+struct Dealer<'a> {
+    reading: &'a Reading,
+    dealing: &'a Dealing,
+    filling: Filling<'a>,
+    /// Sums of no rows.
+    empty: Sums,
+    /// Whether something has come that cannot be dealt.
+    is_odd: AtomicBool,
+}
+
+impl Reading {
+    /// None where the columns are not of numbers alone, or memory does not suffice.
+    fn new(
+        pages: PageRows,
+        roles: &Roles,
+        arrangement: Arrangement,
+        resources: &Resources,
+    ) -> Result<Option<Self>> {
+        let rows = pages.len();
+        if rows == 0 || !roles.partition_by.is_empty() || roles.split.is_some() {
+            return Ok(None);
+        }
+        let taking = Taking::new(roles, pages.schema(), resources)?;
+        for input in &taking.columns.inputs {
+            if !is_plain(&input.name, &input.data_type)? {
+                return Ok(None);
+            }
+        }
+        let width = Width { dense: taking.columns.inputs.len(), ..Width::default() };
+        let reservation = resources.reservation("encoding of training rows");
+        let bytes = rows as usize * row_bytes(width);
+        if width.dense == 0 || !resources.try_reserve(&reservation, bytes, ENCODED_SHARE) {
+            return Ok(None);
+        }
+        Ok(Some(Self { pages, rows, width, taking, arrangement, reservation }))
+    }
+
+    /// Deals all rows; None if that turns out to be impossible.
+    fn run(&self) -> Result<Option<(Placement, Sums)>> {
+        let resources = &self.taking.resources;
+        let dealing = dealing(self.rows, self.width, self.arrangement.shuffle);
+        let mut placement = Placement::new(self.width, &dealing, PageSize::Huge)?;
+        let empty = Sums::new(&self.taking.columns, self.arrangement.standardize)?;
+        let mut sums = empty.clone();
+        let dealer = Dealer {
+            reading: self,
+            dealing: &dealing,
+            filling: placement.filling(),
+            empty,
+            is_odd: AtomicBool::new(false),
+        };
+        // Each thread reads rows that follow one another; blocks that are cut are put together in the end.
+        let cuts = self.pages.cuts(resources.shards().threads(), BLOCK_ROWS as u64);
+        let (mut scratch, mut parts) = (Scratch::default(), vec![]);
+        in_order(
+            resources,
+            cuts.len() - 1,
+            Scratch::default,
+            |scratch, part| dealer.read(cuts[part]..cuts[part + 1], scratch),
+            |pieces| {
+                for piece in pieces {
+                    match piece {
+                        Piece::Dealt(own) => sums.merge(&own)?,
+                        Piece::Part(first, part) => {
+                            let end = first + part.num_rows() as u64;
+                            parts.push(part);
+                            if end == self.block_end(first) {
+                                let block = concat_batches(self.pages.schema(), &parts)?;
+                                parts.clear();
+                                let first = end - block.num_rows() as u64;
+                                let own = dealer.deal(first, &block, &mut scratch)?;
+                                own.map_or(Ok(()), |own| sums.merge(&own))?;
+                            }
+                        }
+                    }
+                }
+                Ok(())
+            },
+        )?;
+        let Dealer { is_odd, .. } = dealer;
+        Ok((!is_odd.into_inner()).then_some((placement, sums)))
+    }
+
+    /// Where the block of a row ends.
+    fn block_end(&self, row: u64) -> u64 {
+        const ROWS: u64 = BLOCK_ROWS as u64;
+        ((row / ROWS + 1) * ROWS).min(self.rows)
+    }
+
+    /// Whether rows are dealt as they are to be with as many classes as there are so far.
+    fn holds(&self) -> bool {
+        let classes = self.taking.classes.as_ref().map_or(0, |classes| lock(classes).count());
+        classes < 2 || (self.arrangement.holds)(classes)
+    }
+
+    /// Puts the numbers of a block together row by row; labels are provisional classes or raw numbers.
+    /// Says whether float32 holds all of them.
+    fn plain(&self, block: &RecordBatch, rows: &mut Rows) -> Result<bool> {
+        let (columns, n) = (&self.taking.columns, block.num_rows());
+        rows.dense.resize(n * self.width.dense, 0.0);
+        let names = columns.inputs.iter().map(|input| input.name.as_str());
+        let features: Vec<(&str, &ArrayRef)> = names.zip(block.columns()).collect();
+        if !plain_rows(&features, n, &mut rows.dense)? {
+            return Ok(false);
+        }
+        rows.label.clear();
+        match columns.numbers(block) {
+            Some(target) if target.values().iter().all(|y| is_single(*y)) => {
+                rows.label.extend(target.values().iter().map(|y| *y as f32));
+            }
+            Some(_) => return Ok(false),
+            None => {
+                let codes = columns.target(block).as_primitive::<UInt32Type>().values();
+                rows.label.extend(codes.iter().map(|code| *code as f32));
+            }
+        }
+        rows.weight.clear();
+        match columns.weight(block) {
+            Some(weight) => {
+                rows.weight.extend_from_slice(weight.as_primitive::<Float32Type>().values());
+            }
+            None => rows.weight.resize(n, 1.0),
+        }
+        Ok(true)
+    }
+}
+
+impl Dealer<'_> {
+    /// Reads some rows and deals the blocks that are whole.
+    fn read(&self, rows: Range<u64>, scratch: &mut Scratch) -> Result<Vec<Piece>> {
+        let (pages, mut pieces) = (&self.reading.pages, vec![]);
+        let batches = pages.batches(rows.clone(), BLOCK_ROWS);
+        let mut batches = Batches { batches, schema: pages.schema(), waiting: vec![] };
+        let mut first = rows.start;
+        while first < rows.end {
+            self.reading.taking.resources.check_interrupt()?;
+            let end = self.reading.block_end(first).min(rows.end);
+            let block = batches.take((end - first) as usize)?;
+            let is_whole =
+                first.is_multiple_of(BLOCK_ROWS as u64) && end == self.reading.block_end(first);
+            if is_whole {
+                match self.deal(first, &block, scratch)? {
+                    Some(sums) => pieces.push(Piece::Dealt(sums)),
+                    None => return Ok(vec![]),
+                }
+            } else {
+                pieces.push(Piece::Part(first, block));
+            }
+            first = end;
+        }
+        Ok(pieces)
+    }
+
+    /// Deals the rows of a block, the first of which has this number, and gives their sums; None if they
+    /// cannot be dealt, or others could not.
+    fn deal(&self, first: u64, block: &RecordBatch, scratch: &mut Scratch) -> Result<Option<Sums>> {
+        let (reading, taking) = (self.reading, &self.reading.taking);
+        let taken = taking.rows(block)?;
+        let is_dealt = taking.is_usable(&taken)
+            && reading.holds()
+            && reading.plain(&taken.rows, &mut scratch.rows)?;
+        if !is_dealt || self.is_odd.load(Ordering::Relaxed) {
+            self.is_odd.store(true, Ordering::Relaxed);
+            return Ok(None);
+        }
+        let n = taken.rows.num_rows();
+        self.dealing.places(first, n, &mut scratch.hand, &mut scratch.places);
+        self.filling.put(&scratch.rows, &scratch.places, &mut scratch.sorter);
+        taking.seen.fetch_add(n as u64, Ordering::Relaxed);
+        self.empty.of(&taking.columns, &taken.rows, None).map(Some)
+    }
+}
+
+/// As many rows as one asks for out of batches of at most [`BLOCK_ROWS`].
+struct Batches<'a, I> {
+    batches: I,
+    schema: &'a SchemaRef,
+    waiting: Vec<RecordBatch>,
+}
+
+impl<I: Iterator<Item = Result<RecordBatch>>> Batches<'_, I> {
+    fn take(&mut self, rows: usize) -> Result<RecordBatch> {
+        let mut there: usize = self.waiting.iter().map(RecordBatch::num_rows).sum();
+        while there < rows {
+            let Some(batch) = self.batches.next() else {
+                return internal_err!("{} rows of {rows} are missing", rows - there);
+            };
+            let batch = batch?;
+            there += batch.num_rows();
+            self.waiting.push(batch);
+        }
+        let mut own = std::mem::take(&mut self.waiting);
+        let more = there - rows;
+        if let Some(last) = own.last_mut().filter(|_| more > 0) {
+            let kept = last.num_rows() - more;
+            self.waiting.push(last.slice(kept, more));
+            *last = last.slice(0, kept);
+        }
+        match own.as_slice() {
+            [one] => Ok(one.clone()),
+            parts => Ok(concat_batches(self.schema, parts)?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::path::Path;
+
+    use datafusion::arrow::array::{
+        BooleanArray, Float32Array, Float64Array, Int32Array, Int64Array, StringArray,
+    };
+    use datafusion::parquet::arrow::ArrowWriter;
+    use datafusion::parquet::file::properties::WriterProperties;
+    use datafusion::physical_plan::{ExecutionPlan, execute_stream_partitioned};
+    use gradlake_udfs::algorithm::Algorithm;
+    use gradlake_udfs::kernels::rng::{mix, unit};
+
+    use super::super::{Encoding, RawTable, Side, SplitRule, TargetKind};
+    use super::*;
+    use crate::session::{Engine, EngineOptions};
+
+    /// Rows of all types that are dealt, from number `first` on.
+    fn rows(first: usize, n: usize) -> Vec<(&'static str, ArrayRef)> {
+        let draw = |what: u64, i: usize| unit(mix(7, what, i as u64)) * 9.0 - 4.0;
+        let all = first..first + n;
+        let single = all.clone().map(|i| match i % 13 {
+            3 => None,
+            4 => Some(f32::NAN),
+            5 => Some(f32::INFINITY),
+            _ => Some(draw(1, i)),
+        });
+        let double = all.clone().map(|i| (i % 17 != 2).then(|| f64::from(draw(2, i))));
+        let whole = all.clone().map(|i| (i % 11 != 2).then_some(i as i32 - 70));
+        let truth = all.clone().map(|i| (i % 7 != 2).then_some(draw(3, i) > 1.0));
+        vec![
+            ("single", Arc::new(single.collect::<Float32Array>())),
+            ("double", Arc::new(double.collect::<Float64Array>())),
+            ("whole", Arc::new(whole.collect::<Int32Array>())),
+            ("truth", Arc::new(truth.collect::<BooleanArray>())),
+            (
+                "number",
+                Arc::new(all.clone().map(|i| f64::from(draw(4, i))).collect::<Float64Array>()),
+            ),
+            ("weight", Arc::new(all.clone().map(|i| draw(5, i).abs()).collect::<Float32Array>())),
+            (
+                "class",
+                Arc::new(all.map(|i| 5 * i64::from(draw(6, i) > 0.0)).collect::<Int64Array>()),
+            ),
+        ]
+    }
+
+    fn write(path: &Path, columns: Vec<(&str, ArrayRef)>, group: usize) {
+        let columns = columns.into_iter().map(|(name, column)| (name, column, true));
+        let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+        let properties = WriterProperties::builder()
+            .set_max_row_group_row_count(Some(group))
+            .set_data_page_row_count_limit(3000)
+            .build();
+        let file = File::create(path).unwrap();
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+    }
+
+    fn roles(features: &[&str], batch: &[(&str, ArrayRef)], target: &str, weight: bool) -> Roles {
+        let data_type =
+            |name: &str| batch.iter().find(|(own, _)| *own == name).unwrap().1.data_type().clone();
+        let kind = if target == "class" { TargetKind::Class } else { TargetKind::Number };
+        Roles {
+            algorithm: match kind {
+                TargetKind::Class => Algorithm::LogisticRegression,
+                TargetKind::Number => Algorithm::LinearRegression,
+            },
+            inputs: features.iter().map(|name| ((*name).to_owned(), data_type(name))).collect(),
+            target: target.to_owned(),
+            kind,
+            weight: weight.then(|| "weight".to_owned()),
+            partition_by: vec![],
+            split: None,
+        }
+    }
+
+    async fn plan(engine: &Engine, folder: &Path) -> Arc<dyn ExecutionPlan> {
+        let sql = format!("SELECT * FROM '{}/'", folder.display());
+        let plan = engine.context().sql(&sql).await.unwrap().into_unoptimized_plan();
+        let state = engine.training_state();
+        state.create_physical_plan(&plan).await.unwrap()
+    }
+
+    fn engine(threads: usize) -> Engine {
+        Engine::open(EngineOptions { threads: Some(threads), ..Default::default() }).unwrap()
+    }
+
+    async fn dealt(
+        engine: &Engine,
+        plan: &Arc<dyn ExecutionPlan>,
+        roles: &Roles,
+        shuffle: Option<u64>,
+        classes: usize,
+    ) -> Option<Dealt> {
+        let pages = PageRows::of(plan.as_ref(), engine.training_state().runtime_env()).unwrap();
+        let holds = Arc::new(move |n| n <= classes);
+        let arrangement = Arrangement { shuffle, standardize: true, holds };
+        let resources = engine.resources(&engine.training_state()).unwrap();
+        Dealt::read(pages, roles, arrangement, &resources, &|_| {}).await.unwrap()
+    }
+
+    /// A hash and the labels and weights of all rows.
+    fn content(table: &EncodedTable) -> (u64, Vec<Vec<f32>>) {
+        let mut columns = vec![];
+        for index in 0..table.chunk_count() {
+            let chunk = table.chunk(index).unwrap();
+            columns.push(chunk.dense.values().to_vec());
+            columns.push(chunk.label.values().to_vec());
+            columns.push(chunk.weight.values().to_vec());
+        }
+        (table.data_hash(), columns)
+    }
+
+    #[tokio::test]
+    async fn dealt_rows_have_the_bits_of_those_that_are_kept_and_encoded() {
+        let folder = tempfile::tempdir().unwrap();
+        // Blocks that files, row groups and threads cut; a file within a block.
+        let all = rows(0, 60_000);
+        let mut first = 0;
+        for (i, (n, group)) in
+            [(30_001, 12_000), (999, 500), (29_000, 40_000)].into_iter().enumerate()
+        {
+            write(&folder.path().join(format!("{i}.parquet")), rows(first, n), group);
+            first += n;
+        }
+        assert_eq!(first, 60_000);
+        let features = ["single", "double", "whole", "truth"];
+        for (target, weight) in [("class", true), ("class", false), ("number", true)] {
+            let roles = roles(&features, &all, target, weight);
+            for shuffle in [None, Some(5)] {
+                let mut found = vec![];
+                for threads in [1, 2, 7] {
+                    let engine = engine(threads);
+                    let plan = plan(&engine, folder.path()).await;
+                    let own = dealt(&engine, &plan, &roles, shuffle, 2).await.unwrap();
+                    assert_eq!(own.rows(), 60_000);
+                    let fitted = own.fit(true).unwrap();
+                    let own = own
+                        .encode(&fitted.encoder, &fitted.labels, &ClassWeights::Balanced, &fitted)
+                        .await
+                        .unwrap();
+                    found.push(content(&own));
+                    if threads > 2 {
+                        continue;
+                    }
+                    let state = engine.training_state();
+                    let resources = engine.resources(&state).unwrap();
+                    let streams = execute_stream_partitioned(plan, state.task_ctx()).unwrap();
+                    let raw =
+                        RawTable::collect(streams, &roles, &resources, &|_| {}).await.unwrap();
+                    let (_, subset) = raw.groups().remove(0);
+                    let mask = raw.split(&subset, &SplitRule::None).await.unwrap();
+                    let kept = raw.fit(&subset, &mask, true, true).await.unwrap();
+                    assert!(kept.encoder == fitted.encoder && kept.labels == fitted.labels);
+                    let encoding = Encoding {
+                        encoder: &kept.encoder,
+                        labels: &kept.labels,
+                        class_weights: &ClassWeights::Balanced,
+                        fitted: &kept,
+                        shuffle,
+                        is_last: true,
+                    };
+                    let kept = EncodedTable::encode(&raw, &subset, &mask, Side::Training, encoding);
+                    found.push(content(&kept.await.unwrap()));
+                }
+                assert!(found.iter().all(|own| *own == found[0]), "{target} {weight} {shuffle:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_dealt_is_left_to_others() {
+        let engine = engine(2);
+        let n = 40_000;
+        let with = |name: &'static str, column: ArrayRef| {
+            let mut all = rows(0, n);
+            all.iter_mut().filter(|(own, _)| *own == name).for_each(|own| own.1 = column.clone());
+            all
+        };
+        let late = |odd: f64| (0..n).map(move |i| if i == n - 9 { odd } else { 1.0 });
+        let ints = |odd: Option<i64>| {
+            (0..n).map(move |i| if i == n - 9 { odd } else { Some(i as i64 % 2) })
+        };
+        let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..n).map(|_| "a")));
+        for (what, columns, classes, target) in [
+            ("as it is", rows(0, n), 2, "class"),
+            (
+                "a number that float32 lacks",
+                with("double", Arc::new(Float64Array::from_iter_values(late(0.1)))),
+                2,
+                "class",
+            ),
+            (
+                "such a target",
+                with("number", Arc::new(Float64Array::from_iter_values(late(0.1)))),
+                2,
+                "number",
+            ),
+            ("no target", with("class", Arc::new(ints(None).collect::<Int64Array>())), 2, "class"),
+            (
+                "a third class",
+                with("class", Arc::new(ints(Some(7)).collect::<Int64Array>())),
+                2,
+                "class",
+            ),
+            (
+                "three classes",
+                with("class", Arc::new(ints(Some(7)).collect::<Int64Array>())),
+                3,
+                "class",
+            ),
+            (
+                "a negative weight",
+                with("weight", Arc::new(late(-1.0).map(|w| w as f32).collect::<Float32Array>())),
+                2,
+                "class",
+            ),
+            ("texts", with("whole", texts), 2, "class"),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let roles = roles(&["single", "double", "whole"], &columns, target, true);
+            write(&folder.path().join("a.parquet"), columns, n);
+            let plan = plan(&engine, folder.path()).await;
+            let found = dealt(&engine, &plan, &roles, Some(1), classes).await;
+            let is_dealt = matches!(what, "as it is" | "three classes");
+            assert_eq!(found.is_some(), is_dealt, "{what}");
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Encoded rows in chunks, as kernels take them.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{Schema, SchemaRef, ToByteSlice};
+use datafusion::common::Result;
+use datafusion::execution::memory_pool::MemoryReservation;
+use gradlake_udfs::batch::{Rows, RowsMut, Width};
+use gradlake_udfs::kernels::rng::mix;
+use gradlake_udfs::shards::{Sequential, Shards};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::chunk::{EncodedChunk, fields, row_bytes};
+use super::chunks::Chunks;
+use super::parallel::{in_order, lock};
+use super::placement::Placement;
+use super::raw::Skipped;
+use super::{EpochOrder, Resources, SMALL_ROWS};
+
+/// Share of the memory limit up to which encoded rows stay in memory; the rest is for replicas and
+/// what runs beside them.
+pub(super) const ENCODED_SHARE: f64 = 0.875;
+/// Bytes of a chunk's features, or its categories: many mini-batches that stay in the second cache, and
+/// the next chunk with them, while they are put in the order of an epoch and learned from. The allocator
+/// has pieces of this size, less what it may need to align them.
+const CHUNK_BYTES: usize = (1 << 18) - 128;
+/// Rows of a chunk at least and at most.
+const CHUNK_ROWS: (usize, usize) = (1024, 65_536);
+/// What the hash of rows begins with. It is of rows in their chunks: whoever changes how they are ordered in
+/// an epoch raises it, so that no checkpoint goes on in another order.
+const ORDER_VERSION: u64 = 3;
+
+/// Rows as kernels take them: `features` (`FixedSizeList<Float32>[d]`), `categories`
+/// (`FixedSizeList<UInt32>[c]`), `label` and `weight` (float32).
+#[derive(Debug)]
+pub struct EncodedTable {
+    pub(super) width: Width,
+    pub(super) chunks: Chunks,
+    skipped: Skipped,
+    hash: u64,
+    class_weights: Vec<f64>,
+}
+
+impl EncodedTable {
+    /// A table without rows.
+    pub fn empty(width: Width) -> Self {
+        Self {
+            width,
+            chunks: Chunks::empty(),
+            skipped: Skipped::new(),
+            hash: 0,
+            class_weights: vec![],
+        }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> u64 {
+        self.chunks.rows()
+    }
+
+    /// Whether what is done with all rows is done quickly.
+    pub fn is_small(&self) -> bool {
+        self.rows() <= SMALL_ROWS && self.chunks.spilled_bytes() == 0
+    }
+
+    /// Width of a row.
+    pub fn width(&self) -> Width {
+        self.width
+    }
+
+    /// Rows that were left out, by cause.
+    pub fn skipped(&self) -> &Skipped {
+        &self.skipped
+    }
+
+    /// A hash of all rows in the order of their chunks: a checkpoint belongs to the rows that it saw.
+    pub fn data_hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// Weights of the classes, before they were normalised; one entry without classes.
+    pub fn class_weights(&self) -> &[f64] {
+        &self.class_weights
+    }
+
+    /// Bytes in memory.
+    pub fn memory_bytes(&self) -> u64 {
+        self.chunks.memory_bytes()
+    }
+
+    /// Bytes on disk.
+    pub fn spilled_bytes(&self) -> u64 {
+        self.chunks.spilled_bytes()
+    }
+
+    /// The order of the rows in an epoch.
+    pub fn epoch_order(&self, epoch: u64, seed: u64, shuffle: bool) -> EpochOrder {
+        let rows = (0..self.chunks.len()).map(|chunk| self.chunks.chunk_rows(chunk));
+        EpochOrder::new(rows, epoch, seed, shuffle)
+    }
+
+    /// The order of every `step`th chunk, as its rows lie.
+    pub fn part_order(&self, step: usize) -> EpochOrder {
+        EpochOrder::part((0..self.chunks.len()).map(|chunk| self.chunks.chunk_rows(chunk)), step)
+    }
+
+    /// Where what takes long runs.
+    pub fn shards(&self) -> &dyn Shards {
+        self.chunks.resources().map_or(&Sequential, Resources::shards)
+    }
+
+    /// Number of chunks.
+    pub fn chunk_count(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Calls `f` with every chunk and a state of the thread, on all cores, and `take` with what it
+    /// gives, in the order of the chunks.
+    ///
+    /// # Errors
+    /// Those of the two, or when a spilled chunk cannot be read.
+    pub fn for_each_chunk<S: Send, T: Send>(
+        &self,
+        state: impl Fn() -> S + Sync,
+        f: impl Fn(&mut S, &EncodedChunk) -> Result<T> + Sync,
+        take: impl FnMut(T) -> Result<()> + Send,
+    ) -> Result<()> {
+        let Some(resources) = self.chunks.resources() else { return Ok(()) };
+        let own = |state: &mut S, index: usize| f(state, &self.chunk(index)?);
+        in_order(resources, self.chunk_count(), state, own, take)?;
+        Ok(())
+    }
+
+    /// A chunk, read back where it was spilled.
+    pub fn chunk(&self, index: usize) -> Result<EncodedChunk> {
+        EncodedChunk::new(self.width, &self.chunks.get(index)?)
+    }
+}
+
+/// Makes a table of chunks as they become ready, in order.
+pub(super) struct Builder {
+    width: Width,
+    schema: SchemaRef,
+    chunks: Chunks,
+    /// Of the rows in the order of their chunks.
+    hash: u64,
+}
+
+impl Builder {
+    pub(super) fn new(width: Width, resources: &Resources) -> Self {
+        Self {
+            width,
+            schema: Arc::new(Schema::new(fields(width))),
+            chunks: Chunks::new(resources, "encoded training rows", ENCODED_SHARE),
+            hash: ORDER_VERSION,
+        }
+    }
+
+    /// Takes the chunks that lie in memory which is reserved, once `finish` has made encoded rows of each,
+    /// on all cores.
+    pub(super) fn take(
+        &mut self,
+        mut placement: Placement,
+        reservation: &MemoryReservation,
+        resources: &Resources,
+        finish: impl Fn(&mut RowsMut<'_>) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let chunks = placement.each();
+        let work = |(): &mut (), chunk: usize| {
+            let mut rows = lock(&chunks[chunk]);
+            finish(&mut rows)?;
+            Ok(hash(rows.dense, rows.codes, rows.label, rows.weight))
+        };
+        let take = |hash| {
+            self.note(hash);
+            Ok(())
+        };
+        in_order(resources, chunks.len(), || (), work, take)?;
+        drop(chunks);
+        for chunk in placement.placed().into_chunks() {
+            // The memory changes hands.
+            let bytes = chunk.label.len() * row_bytes(self.width);
+            reservation.shrink(bytes.min(reservation.size()));
+            self.push(chunk)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the rows of a chunk; if it is spilled, they are given back to be written over.
+    pub(super) fn take_rows(&mut self, rows: Rows) -> Result<Option<Rows>> {
+        self.note(hash(&rows.dense, &rows.codes, &rows.label, &rows.weight));
+        self.push(rows.into())
+    }
+
+    fn push(&mut self, chunk: EncodedChunk) -> Result<Option<Rows>> {
+        let columns = chunk.columns(self.width)?;
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
+        let Some(batch) = self.chunks.push(batch)? else { return Ok(None) };
+        let chunk = EncodedChunk::new(self.width, &batch)?;
+        drop(batch);
+        Ok(Some(chunk.into_rows()))
+    }
+
+    /// Takes note of the rows of a chunk, chunk after chunk.
+    fn note(&mut self, hash: u64) {
+        self.hash = mix(self.hash, 0, hash);
+    }
+
+    /// The table of the chunks.
+    pub(super) fn finish(self, skipped: Skipped, class_weights: Vec<f64>) -> EncodedTable {
+        let Self { width, chunks, hash, .. } = self;
+        EncodedTable { width, chunks, skipped, hash, class_weights }
+    }
+}
+
+/// A hash of everything that the rows hold.
+fn hash(dense: &[f32], codes: &[u32], label: &[f32], weight: &[f32]) -> u64 {
+    let columns = [dense.to_byte_slice(), codes.to_byte_slice(), label.to_byte_slice()];
+    let hash = |hash, column: &[u8]| xxh3_64_with_seed(column, hash);
+    hash(columns.into_iter().fold(0, hash), weight.to_byte_slice())
+}
+
+/// Rows of a chunk, about.
+pub(super) fn chunk_rows(width: Width) -> usize {
+    let widest = 4 * width.dense.max(width.columns).max(1);
+    (CHUNK_BYTES / widest).clamp(CHUNK_ROWS.0, CHUNK_ROWS.1)
+}

@@ -1,0 +1,332 @@
+//! From batches of the query to raw rows: categories, classes and groups become numbers, and rows that nothing
+//! can be learned from are left out.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, RecordBatch, UInt32Array,
+};
+use datafusion::arrow::compute::{cast, filter, filter_record_batch};
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Float32Type, Float64Type, Schema};
+use datafusion::common::{Result, plan_err};
+use datafusion::execution::memory_pool::MemoryReservation;
+use gradlake_udfs::encoder::{Interner, Kind, flatten_columns, flatten_fields};
+
+use super::classes::Distinct;
+use super::columns::RawColumns;
+use super::parallel::lock;
+use super::raw::Skipped;
+use super::{Resources, Roles, TargetKind};
+
+/// Classes at most; a target with more is a number or an identifier taken for a class.
+const MAX_CLASSES: usize = 10_000;
+/// Groups at most.
+const MAX_GROUPS: usize = 1_000_000;
+
+/// How columns of the query become columns of raw rows; shared by all partitions.
+pub(super) struct Taking {
+    roles: Roles,
+    pub(super) columns: RawColumns,
+    /// Of inputs that are categories.
+    pub(super) categories: Vec<Option<Mutex<Interner>>>,
+    pub(super) classes: Option<Mutex<Distinct>>,
+    pub(super) groups: Option<Mutex<Distinct>>,
+    interned: Mutex<(MemoryReservation, usize)>,
+    /// Rows so far.
+    pub(super) seen: AtomicU64,
+    pub(super) resources: Resources,
+}
+
+/// Rows as they are taken.
+pub(super) struct Taken {
+    /// By [`RawColumns`].
+    pub rows: RecordBatch,
+    /// The group of each, with PARTITION BY.
+    pub groups: Option<UInt32Array>,
+    /// The target as the query gives it.
+    target: ArrayRef,
+}
+
+impl Taking {
+    /// For the columns of a query.
+    ///
+    /// # Errors
+    /// When one has a type that it cannot be used as.
+    pub(super) fn new(roles: &Roles, schema: &Schema, resources: &Resources) -> Result<Self> {
+        let mut columns = vec![];
+        for (name, data_type) in &roles.inputs {
+            let mut field = schema.field_with_name(name)?.clone();
+            // Texts may come as dictionaries, but a model takes them as the query has them.
+            if matches!(field.data_type(), DataType::Dictionary(_, _)) {
+                field = field.with_data_type(data_type.clone());
+            }
+            columns.push(field);
+        }
+        let inputs = flatten_fields(&Fields::from(columns))?;
+        let mut is_category = vec![];
+        let mut fields = vec![];
+        for input in &inputs {
+            let own = Kind::of(&input.name, &input.data_type)? == Kind::Category;
+            is_category.push(own);
+            let data_type = if own { DataType::UInt32 } else { input.data_type.clone() };
+            fields.push(Field::new(&input.name, data_type, true));
+        }
+        let target = schema.field_with_name(&roles.target)?.data_type();
+        let classes = match roles.kind {
+            TargetKind::Class => {
+                check_class_type(roles, target)?;
+                let what = format!("the target {} of {}", roles.target, roles.algorithm);
+                let distinct = Distinct::new(std::slice::from_ref(target), what, MAX_CLASSES)?;
+                fields.push(Field::new("target", DataType::UInt32, true));
+                Some(Mutex::new(distinct))
+            }
+            TargetKind::Number => {
+                check_number_type(roles, target)?;
+                fields.push(Field::new("target", DataType::Float64, true));
+                None
+            }
+        };
+        if roles.weight.is_some() {
+            fields.push(Field::new("weight", DataType::Float32, true));
+        }
+        if roles.split.is_some() {
+            fields.push(Field::new("split", DataType::Boolean, true));
+        }
+        let groups = if roles.partition_by.is_empty() {
+            None
+        } else {
+            let mut types = vec![];
+            for name in &roles.partition_by {
+                types.push(schema.field_with_name(name)?.data_type().clone());
+            }
+            Some(Mutex::new(Distinct::new(&types, "PARTITION BY".to_owned(), MAX_GROUPS)?))
+        };
+        Ok(Self {
+            roles: roles.clone(),
+            categories: is_category.iter().map(|own| own.then(Mutex::default)).collect(),
+            columns: RawColumns {
+                inputs,
+                is_category,
+                kind: roles.kind,
+                has_weight: roles.weight.is_some(),
+                schema: Arc::new(Schema::new(fields)),
+            },
+            classes,
+            groups,
+            interned: Mutex::new((resources.reservation("categories"), 0)),
+            seen: AtomicU64::new(0),
+            resources: resources.clone(),
+        })
+    }
+
+    /// The rows of a batch, all of them.
+    pub(super) fn rows(&self, batch: &RecordBatch) -> Result<Taken> {
+        let column = |name: &str| -> Result<ArrayRef> {
+            Ok(Arc::clone(batch.column(batch.schema_ref().index_of(name)?)))
+        };
+        let features =
+            self.roles.inputs.iter().map(|(name, _)| column(name)).collect::<Result<Vec<_>>>()?;
+        let groups = match &self.groups {
+            Some(groups) => {
+                let names = self.roles.partition_by.iter();
+                let columns = names.map(|name| column(name)).collect::<Result<Vec<_>>>()?;
+                Some(lock(groups).intern(&columns)?)
+            }
+            None => None,
+        };
+        let mut columns = flatten_columns(&features, &self.columns.inputs)?;
+        self.intern(&mut columns)?;
+        let target = column(&self.roles.target)?;
+        columns.push(match &self.classes {
+            Some(classes) => {
+                let codes = lock(classes).intern(std::slice::from_ref(&target))?;
+                let nulls = target.logical_nulls();
+                Arc::new(UInt32Array::new(codes.values().clone(), nulls))
+            }
+            None => cast(&target, &DataType::Float64)?,
+        });
+        if let Some(weight) = &self.roles.weight {
+            columns.push(cast(&column(weight)?, &DataType::Float32)?);
+        }
+        if let Some(split) = &self.roles.split {
+            columns.push(column(split)?);
+        }
+        let rows = RecordBatch::try_new(Arc::clone(&self.columns.schema), columns)?;
+        self.reserve_interned()?;
+        Ok(Taken { rows, groups, target })
+    }
+
+    /// Makes codes of the columns that are categories.
+    fn intern(&self, columns: &mut [ArrayRef]) -> Result<()> {
+        // Columns that another thread is at come last: new dictionaries take long.
+        let (mut later, mut codes) = (vec![], vec![]);
+        for (column, interner) in self.categories.iter().enumerate() {
+            let Some(interner) = interner else { continue };
+            match interner.try_lock() {
+                Ok(mut interner) => {
+                    codes.push((column, own_codes(&mut interner, &columns[column])?))
+                }
+                Err(_) => later.push((column, interner)),
+            }
+        }
+        for (column, interner) in later {
+            codes.push((column, own_codes(&mut lock(interner), &columns[column])?));
+        }
+        for (column, codes) in codes {
+            let codes = match columns[column].as_any_dictionary_opt() {
+                Some(dictionary) => Interner::codes_of_keys(dictionary, &codes),
+                None => codes,
+            };
+            columns[column] = Arc::new(codes);
+        }
+        Ok(())
+    }
+
+    /// Those of the rows that can be learned from; the others are counted by group and cause.
+    pub(super) fn usable(
+        &self,
+        taken: Taken,
+        skipped: &mut BTreeMap<u32, Skipped>,
+    ) -> Result<(RecordBatch, Option<UInt32Array>)> {
+        if self.is_usable(&taken) {
+            return Ok((taken.rows, taken.groups));
+        }
+        let keep = self.keep(&taken, skipped);
+        let groups = match taken.groups {
+            Some(codes) => Some(filter(&codes, &keep)?.as_primitive().clone()),
+            None => None,
+        };
+        Ok((filter_record_batch(&taken.rows, &keep)?, groups))
+    }
+
+    /// Whether all of the rows can be learned from.
+    pub(super) fn is_usable(&self, taken: &Taken) -> bool {
+        let target = self.columns.target(&taken.rows);
+        let weight = self.columns.weight(&taken.rows);
+        target.null_count() == 0
+            && self
+                .columns
+                .numbers(&taken.rows)
+                .is_none_or(|numbers| numbers.values().iter().all(|v| v.is_finite()))
+            && is_not_finite(&taken.target).is_none()
+            && weight.is_none_or(|weight| {
+                let weight = weight.as_primitive::<Float32Type>();
+                weight.null_count() == 0
+                    && weight.values().iter().all(|v| v.is_finite() && *v >= 0.0)
+            })
+    }
+
+    /// Which rows can be learned from, counting the others by cause.
+    fn keep(&self, taken: &Taken, skipped: &mut BTreeMap<u32, Skipped>) -> BooleanArray {
+        let rows = &taken.rows;
+        let target = self.columns.target(rows);
+        let numbers = self.columns.numbers(rows);
+        let floats = is_not_finite(&taken.target);
+        let weight = self.columns.weight(rows).map(|weight| weight.as_primitive::<Float32Type>());
+        let mut keep = BooleanBufferBuilder::new(rows.num_rows());
+        for row in 0..rows.num_rows() {
+            let cause = if target.is_null(row) {
+                Some("the target is NULL")
+            } else if numbers.is_some_and(|t| !t.value(row).is_finite())
+                || floats.as_ref().is_some_and(|f| f[row])
+            {
+                Some("the target is not finite")
+            } else if let Some(weight) = weight {
+                let value = weight.value(row);
+                if weight.is_null(row) {
+                    Some("the weight is NULL")
+                } else if !value.is_finite() || value < 0.0 {
+                    Some("the weight is negative or not finite")
+                } else {
+                    None
+                }
+            } else {
+                None
+            };
+            let group = taken.groups.as_ref().map_or(0, |groups| groups.value(row));
+            let group = skipped.entry(group).or_default();
+            if let Some(cause) = cause {
+                *group.entry(cause.to_owned()).or_default() += 1;
+            }
+            keep.append(cause.is_none());
+        }
+        BooleanArray::new(keep.finish(), None)
+    }
+
+    /// Reserves the memory that category texts have grown to.
+    fn reserve_interned(&self) -> Result<()> {
+        let bytes: usize = self.categories.iter().flatten().map(|i| lock(i).memory_size()).sum();
+        let mut held = lock(&self.interned);
+        if bytes > held.1 {
+            self.resources.reserve(&held.0, bytes - held.1, "the list of categories")?;
+            held.1 = bytes;
+        }
+        Ok(())
+    }
+}
+
+/// The codes of the rows, or of the dictionary that they are keys of.
+fn own_codes(interner: &mut Interner, values: &ArrayRef) -> Result<UInt32Array> {
+    match values.as_any_dictionary_opt() {
+        Some(dictionary) => interner.dictionary_codes(dictionary.values()),
+        None => interner.intern(values),
+    }
+}
+
+/// Which values of a float column are not finite, if any is; for classes that are floats.
+fn is_not_finite(column: &ArrayRef) -> Option<Vec<bool>> {
+    if !column.data_type().is_floating() {
+        return None;
+    }
+    let values = cast(column, &DataType::Float64).ok()?;
+    let values = values.as_primitive::<Float64Type>();
+    let bad: Vec<bool> =
+        values.iter().map(|value| value.is_some_and(|value| !value.is_finite())).collect();
+    bad.contains(&true).then_some(bad)
+}
+
+/// Refuses targets that are no numbers.
+pub fn check_number_type(roles: &Roles, data_type: &DataType) -> Result<()> {
+    let plain = match data_type {
+        DataType::Dictionary(_, value) => value,
+        other => other,
+    };
+    if plain.is_numeric() || matches!(plain, DataType::Boolean | DataType::Null) {
+        return Ok(());
+    }
+    plan_err!(
+        "the target {} of {} must be a number, but is {data_type}; a classifier \
+         (logistic_regression, linear_svm, mlp_classifier) takes it as a class",
+        roles.target,
+        roles.algorithm
+    )
+}
+
+/// Refuses targets that are no classes.
+pub fn check_class_type(roles: &Roles, data_type: &DataType) -> Result<()> {
+    let plain = match data_type {
+        DataType::Dictionary(_, value) => value,
+        other => other,
+    };
+    let fits = plain.is_numeric()
+        || matches!(
+            plain,
+            DataType::Utf8
+                | DataType::LargeUtf8
+                | DataType::Utf8View
+                | DataType::Boolean
+                | DataType::Null
+                | DataType::Date32
+                | DataType::Date64
+        );
+    if fits {
+        return Ok(());
+    }
+    plan_err!(
+        "the target {} of {} must be a string, boolean, date or number, but is {data_type}",
+        roles.target,
+        roles.algorithm
+    )
+}
