@@ -4,6 +4,7 @@
 //! query ──► raw table ──► groups ──► per member: split, fit, encode ──► rounds ──► model ──► store
 //! ```
 
+mod awake;
 mod checkpoint;
 mod columns;
 mod descent;

@@ -12,11 +12,13 @@ use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::expressions::{Column, lit};
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
-use datafusion::physical_plan::{ExecutionPlan, collect};
+use datafusion::physical_plan::common::collect;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use gradlake_udfs::functions::train::{TRAIN, train_udaf};
 use gradlake_udfs::resolver::StateResolver;
 use gradlake_udfs::round::Round;
 
+use super::awake::Awake;
 use crate::registry::Registry;
 use crate::table::Slice;
 
@@ -34,13 +36,19 @@ pub struct RoundRunner {
     context: Arc<TaskContext>,
     registry: Arc<Registry>,
     train: Arc<AggregateUDF>,
+    awake: Awake,
 }
 
 impl RoundRunner {
     /// A runner of the session of `state`, whose rounds `registry` knows by reference.
     pub fn new(state: &SessionState, registry: Arc<Registry>) -> Self {
         let resolver: Arc<dyn StateResolver> = Arc::<Registry>::clone(&registry);
-        Self { context: state.task_ctx(), registry, train: Arc::new(train_udaf(resolver)) }
+        Self {
+            context: state.task_ctx(),
+            registry,
+            train: Arc::new(train_udaf(resolver)),
+            awake: Awake::default(),
+        }
     }
 
     /// The plan of a round: the one that DataFusion makes of `SELECT train('reference', ...) FROM
@@ -96,7 +104,10 @@ impl RoundRunner {
         }
         let _known = self.registry.register_round(reference, round);
         let plan = self.plan(reference, slice)?;
-        let batches = collect(plan, Arc::clone(&self.context)).await?;
+        let rows = execute_stream(plan, Arc::clone(&self.context))?;
+        self.awake.begin();
+        let batches = collect(rows).await?;
+        self.awake.wait(slice.replicas().saturating_sub(1));
         let Some(batch) = batches.iter().find(|b| b.num_rows() == 1) else {
             return internal_err!("round {reference} gave no row");
         };
