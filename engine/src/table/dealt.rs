@@ -78,6 +78,8 @@ impl Dealt {
             return Ok(None);
         };
         let reading = Arc::new(reading);
+        // Whoever does not wait any more does not want the rows either.
+        let _stop = StopOnDrop(Arc::clone(&reading.is_over));
         let own = Arc::clone(&reading);
         let mut task = tokio::task::spawn_blocking(move || own.run());
         let mut told = tokio::time::interval(Duration::from_millis(200));
@@ -189,6 +191,15 @@ impl Encoding {
     }
 }
 
+/// Ends a reading with whoever waits for it.
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// The reading of all rows.
 struct Reading {
     pages: PageRows,
@@ -197,6 +208,8 @@ struct Reading {
     taking: Taking,
     arrangement: Arrangement,
     reservation: MemoryReservation,
+    /// Whether no more rows are to be read: something has come that cannot be dealt.
+    is_over: Arc<AtomicBool>,
 }
 
 /// Rows that a thread has read.
@@ -223,8 +236,6 @@ struct Dealer<'a> {
     filling: Filling<'a>,
     /// Sums of no rows.
     empty: Sums,
-    /// Whether something has come that cannot be dealt.
-    is_odd: AtomicBool,
 }
 
 impl Reading {
@@ -251,7 +262,8 @@ impl Reading {
         if width.dense == 0 || !resources.try_reserve(&reservation, bytes, ENCODED_SHARE) {
             return Ok(None);
         }
-        Ok(Some(Self { pages, rows, width, taking, arrangement, reservation }))
+        let is_over = Arc::default();
+        Ok(Some(Self { pages, rows, width, taking, arrangement, reservation, is_over }))
     }
 
     /// Deals all rows; None if that turns out to be impossible.
@@ -261,13 +273,8 @@ impl Reading {
         let mut placement = Placement::new(self.width, &dealing, PageSize::Huge)?;
         let empty = Sums::new(&self.taking.columns, self.arrangement.standardize)?;
         let mut sums = empty.clone();
-        let dealer = Dealer {
-            reading: self,
-            dealing: &dealing,
-            filling: placement.filling(),
-            empty,
-            is_odd: AtomicBool::new(false),
-        };
+        let dealer =
+            Dealer { reading: self, dealing: &dealing, filling: placement.filling(), empty };
         // Each thread reads rows that follow one another; blocks that are cut are put together in the end.
         let cuts = self.pages.cuts(resources.shards().threads(), BLOCK_ROWS as u64);
         let (mut scratch, mut parts) = (Scratch::default(), vec![]);
@@ -296,8 +303,8 @@ impl Reading {
                 Ok(())
             },
         )?;
-        let Dealer { is_odd, .. } = dealer;
-        Ok((!is_odd.into_inner()).then_some((placement, sums)))
+        drop(dealer);
+        Ok((!self.is_over.load(Ordering::Relaxed)).then_some((placement, sums)))
     }
 
     /// Where the block of a row ends.
@@ -378,8 +385,8 @@ impl Dealer<'_> {
         let is_dealt = taking.is_usable(&taken)
             && reading.holds()
             && reading.plain(&taken.rows, &mut scratch.rows)?;
-        if !is_dealt || self.is_odd.load(Ordering::Relaxed) {
-            self.is_odd.store(true, Ordering::Relaxed);
+        if !is_dealt || reading.is_over.load(Ordering::Relaxed) {
+            reading.is_over.store(true, Ordering::Relaxed);
             return Ok(None);
         }
         let n = taken.rows.num_rows();
