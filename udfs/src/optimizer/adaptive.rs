@@ -1,6 +1,6 @@
 //! Descent with a rate per coordinate: Adagrad, RMSprop, Adam and AdamW, as in PyTorch.
 
-use super::{TensorStep, shrink, without_rests};
+use super::{TensorStep, least, shrink, without_rests};
 
 /// Duchi, Hazan and Singer 2011: `a += g^2; w -= lr g / (sqrt(a) + epsilon)`.
 #[inline(always)]
@@ -25,9 +25,10 @@ pub(super) fn rmsprop(
     a: &mut [f32],
 ) {
     let TensorStep { learning_rate, l1, l2, .. } = step;
+    let [_, least] = least(epsilon);
     for ((w, g), a) in w.iter_mut().zip(g).zip(a) {
         let g = g + l2 * *w;
-        *a = without_rests(beta2 * *a + (1.0 - beta2) * g * g);
+        *a = without_rests(beta2 * *a + (1.0 - beta2) * g * g, least);
         let rate = learning_rate / (a.sqrt() + epsilon);
         *w = shrink(*w - rate * g, rate * l1);
     }
@@ -49,10 +50,11 @@ pub(super) fn adam(
     let rate = (f64::from(learning_rate) / first) as f32;
     let root = (1.0 / second.sqrt()) as f32;
     let (coupled, decay) = if decoupled { (0.0, 1.0 - learning_rate * l2) } else { (l2, 1.0) };
+    let [least_mean, least_square] = least(epsilon);
     for (((w, g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
         let g = g + coupled * *w;
-        *m = without_rests(beta1 * *m + (1.0 - beta1) * g);
-        *v = without_rests(beta2 * *v + (1.0 - beta2) * g * g);
+        *m = without_rests(beta1 * *m + (1.0 - beta1) * g, least_mean);
+        *v = without_rests(beta2 * *v + (1.0 - beta2) * g * g, least_square);
         let scale = 1.0 / (v.sqrt() * root + epsilon);
         *w = shrink(decay * *w - rate * *m * scale, learning_rate * scale * l1);
     }

@@ -333,10 +333,18 @@ fn shrink(w: f32, threshold: f32) -> f32 {
 /// it would end among the denormal numbers and stay there, which a machine takes a hundred times as long to
 /// multiply. NaN stays NaN.
 #[inline(always)]
-fn without_rests(mean: f32) -> f32 {
-    /// Below this it changes no weight: its root is 1e-17 where 1e-8 is added to it.
-    const LEAST: f32 = 1e-34;
-    if mean.abs() < LEAST { 0.0 } else { mean }
+fn without_rests(mean: f32, least: f32) -> f32 {
+    if mean.abs() < least { 0.0 } else { mean }
+}
+
+/// Below what a mean, or its root, changes no weight.
+const LEAST: f32 = 1e-34;
+
+/// The same of means of gradients and of their squares, which are divided by no less than `epsilon`: a part
+/// of 1e-9 of it.
+fn least(epsilon: f32) -> [f32; 2] {
+    let part = 1e-9 * epsilon;
+    [part.min(LEAST), (part * part).min(LEAST)]
 }
 
 /// `1 - beta^t`, in float64: `beta2^t` is close to 1 for many steps.
@@ -394,8 +402,12 @@ mod tests {
             assert!(m.iter().chain(v.iter()).all(|v| *v == 0.0), "{optimizer:?}");
             assert!(w.iter().all(|w| w.is_finite() && *w != 0.5), "{optimizer:?}");
         }
-        assert!(without_rests(f32::NAN).is_nan());
-        assert_eq!(without_rests(-1e-33), -1e-33);
+        assert!(without_rests(f32::NAN, LEAST).is_nan());
+        assert_eq!(without_rests(-1e-33, LEAST), -1e-33);
+        assert_eq!(least(1e-8)[0], LEAST);
+        assert!((least(1e-8)[1] / LEAST - 1.0).abs() < 1e-3);
+        // A small epsilon is added to small roots.
+        assert!(least(1e-20)[1] < 1e-44 && least(1e-30)[1] == 0.0);
     }
 
     #[test]

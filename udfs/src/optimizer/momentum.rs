@@ -4,7 +4,7 @@
 //! gradient. L1 acts on the weights, so it takes that factor itself: only then do weights rest
 //! where `g = -l1 sign(w)`, the minimum of the objective.
 
-use super::{TensorStep, shrink, without_rests};
+use super::{LEAST, TensorStep, shrink, without_rests};
 
 /// `w -= lr g`.
 #[inline(always)]
@@ -28,7 +28,7 @@ pub(super) fn momentum(step: TensorStep, momentum: f32, w: &mut [f32], g: &[f32]
     let TensorStep { learning_rate, l1, l2, .. } = step;
     let threshold = learning_rate * l1 / (1.0 - momentum);
     for ((w, g), v) in w.iter_mut().zip(g).zip(v) {
-        *v = without_rests(momentum * *v + (g + l2 * *w));
+        *v = without_rests(momentum * *v + (g + l2 * *w), LEAST);
         *w = shrink(*w - learning_rate * *v, threshold);
     }
 }
@@ -40,7 +40,7 @@ pub(super) fn nesterov(step: TensorStep, momentum: f32, w: &mut [f32], g: &[f32]
     let threshold = learning_rate * l1 / (1.0 - momentum);
     for ((w, g), v) in w.iter_mut().zip(g).zip(v) {
         let g = g + l2 * *w;
-        *v = without_rests(momentum * *v + g);
+        *v = without_rests(momentum * *v + g, LEAST);
         *w = shrink(*w - learning_rate * (g + momentum * *v), threshold);
     }
 }
