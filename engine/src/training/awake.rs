@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
+
 /// How long a worker waits at most.
 const MOST: Duration = Duration::from_micros(200);
 
@@ -16,8 +18,10 @@ const MOST: Duration = Duration::from_micros(200);
 pub struct Awake(Arc<AtomicU64>);
 
 impl Awake {
-    /// Lets `workers` of the runtime wait until the next round begins; called when one has ended.
-    pub fn wait(&self, workers: usize) {
+    /// Lets those workers of the runtime that so many replicas keep busy wait until the next round begins;
+    /// called on one of them when a round has ended.
+    pub fn wait(&self, replicas: usize) {
+        let workers = Handle::current().metrics().num_workers().min(replicas).saturating_sub(1);
         let rounds = self.0.load(Ordering::Acquire);
         for _ in 0..workers {
             let own = self.clone();
@@ -40,16 +44,20 @@ impl Awake {
 mod tests {
     use super::*;
 
-    /// On the only worker there is, waiting holds nothing up for longer than it may.
-    #[tokio::test]
-    async fn waiting_ends() {
-        let awake = Awake::default();
-        let begun = Instant::now();
-        awake.wait(3);
-        awake.begin();
-        awake.wait(1);
-        tokio::task::yield_now().await;
-        tokio::task::yield_now().await;
-        assert!(begun.elapsed() < Duration::from_secs(5));
+    /// Of two workers one waits, whatever the number of replicas; of one, none.
+    #[test]
+    fn no_more_wait_than_others_there_are() {
+        for (workers, replicas, waiting) in
+            [(1, 8, 0), (2, 1, 0), (2, 2, 1), (2, 1024, 1), (3, 2, 1)]
+        {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            let runtime = builder.worker_threads(workers).build().unwrap();
+            runtime.block_on(async {
+                let awake = Awake::default();
+                awake.wait(replicas);
+                assert_eq!(Arc::strong_count(&awake.0) - 1, waiting, "{workers} {replicas}");
+                awake.begin();
+            });
+        }
     }
 }

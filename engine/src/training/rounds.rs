@@ -107,7 +107,7 @@ impl RoundRunner {
         let rows = execute_stream(plan, Arc::clone(&self.context))?;
         self.awake.begin();
         let batches = collect(rows).await?;
-        self.awake.wait(slice.replicas().saturating_sub(1));
+        self.awake.wait(slice.replicas());
         let Some(batch) = batches.iter().find(|b| b.num_rows() == 1) else {
             return internal_err!("round {reference} gave no row");
         };
