@@ -148,7 +148,12 @@ impl PageRows {
             };
             let path = LocalFileSystem::new().path_to_filesystem(location).ok()?;
             let rows = |group: usize| layout.metadata.metadata().row_group(group).num_rows();
-            let groups = layout.groups(file).into_iter().map(|i| (i, rows(i) as usize)).collect();
+            let mut groups = vec![];
+            for group in layout.groups(file) {
+                // (Of a damaged footer that says otherwise, DataFusion may say what it wants.)
+                let rows = usize::try_from(rows(group)).ok().filter(|rows| *rows < 1 << 40)?;
+                groups.push((group, rows));
+            }
             parts.push(Part { path, layout, groups });
         }
         let schema = Arc::new(projection.project_schema(table).ok()?);

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
-use datafusion::arrow::datatypes::{Float32Type, SchemaRef, UInt32Type};
+use datafusion::arrow::datatypes::{DataType, Float32Type, SchemaRef, UInt32Type};
 use datafusion::common::{Result, exec_datafusion_err, internal_err};
 use datafusion::execution::memory_pool::MemoryReservation;
 use gradlake_udfs::batch::{Rows, RowsMut, Width};
@@ -37,6 +37,11 @@ use super::{BLOCK_ROWS, Fitted, Resources, Roles};
 use crate::options::ClassWeights;
 use crate::pages::PageRows;
 
+/// Classes at most: each block has sums of all of them.
+const MAX_CLASSES: usize = 256;
+/// Bytes of the sums of a block for a column and for a class.
+const SUMS_BYTES: (usize, usize) = (64, 16);
+
 /// What must be known of a training before its rows can be dealt.
 #[derive(Clone)]
 pub struct Arrangement {
@@ -52,6 +57,7 @@ pub struct Arrangement {
 pub struct Dealt {
     width: Width,
     rows: u64,
+    shuffle: Option<u64>,
     columns: RawColumns,
     classes: Option<Distinct>,
     sums: Sums,
@@ -62,7 +68,7 @@ pub struct Dealt {
 
 impl Dealt {
     /// Deals rows as they are read, and tells `progress` how many there are so far; None where they must be
-    /// read as others are.
+    /// read as others are. `arrange` says how so many rows of so many numbers are dealt, if they can be.
     ///
     /// # Errors
     /// When the rows cannot be read, a column has a type that cannot be used, or the training is
@@ -70,11 +76,11 @@ impl Dealt {
     pub(crate) async fn read(
         pages: PageRows,
         roles: &Roles,
-        arrangement: Arrangement,
+        arrange: impl FnOnce(usize, u64) -> Option<Arrangement>,
         resources: &Resources,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Option<Self>> {
-        let Some(reading) = Reading::new(pages, roles, arrangement, resources)? else {
+        let Some(reading) = Reading::new(pages, roles, arrange, resources)? else {
             return Ok(None);
         };
         let reading = Arc::new(reading);
@@ -96,13 +102,14 @@ impl Dealt {
             return Ok(None);
         };
         progress(seen());
-        let Some(Reading { taking, width, rows, reservation, .. }) = Arc::into_inner(reading)
-        else {
+        let Some(reading) = Arc::into_inner(reading) else {
             return internal_err!("the rows are still being read");
         };
+        let Reading { taking, width, rows, arrangement, reservation, .. } = reading;
         Ok(Some(Self {
             width,
             rows,
+            shuffle: arrangement.shuffle,
             columns: taking.columns,
             classes: taking.classes.map(unlock),
             sums,
@@ -115,6 +122,11 @@ impl Dealt {
     /// Number of rows.
     pub fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// The seed of the full shuffle that they are dealt by; None: they are in the order of the query.
+    pub fn shuffle(&self) -> Option<u64> {
+        self.shuffle
     }
 
     /// Fits the encoder and the labels.
@@ -243,11 +255,16 @@ impl Reading {
     fn new(
         pages: PageRows,
         roles: &Roles,
-        arrangement: Arrangement,
+        arrange: impl FnOnce(usize, u64) -> Option<Arrangement>,
         resources: &Resources,
     ) -> Result<Option<Self>> {
         let rows = pages.len();
         if rows == 0 || !roles.partition_by.is_empty() || roles.split.is_some() {
+            return Ok(None);
+        }
+        // (A dictionary may have classes that no row is of.)
+        let target = pages.schema().field_with_name(&roles.target)?.data_type();
+        if matches!(target, DataType::Dictionary(_, _)) {
             return Ok(None);
         }
         let taking = Taking::new(roles, pages.schema(), resources)?;
@@ -257,8 +274,12 @@ impl Reading {
             }
         }
         let width = Width { dense: taking.columns.inputs.len(), ..Width::default() };
+        let Some(arrangement) = arrange(width.dense, rows) else { return Ok(None) };
         let reservation = resources.reservation("encoding of training rows");
-        let bytes = rows as usize * row_bytes(width);
+        // Sums of blocks wait for those of the blocks before.
+        let sums = width.dense * SUMS_BYTES.0 + MAX_CLASSES * SUMS_BYTES.1;
+        let blocks = (rows as usize).div_ceil(BLOCK_ROWS);
+        let bytes = (rows as usize).saturating_mul(row_bytes(width)).saturating_add(blocks * sums);
         if width.dense == 0 || !resources.try_reserve(&reservation, bytes, ENCODED_SHARE) {
             return Ok(None);
         }
@@ -316,7 +337,7 @@ impl Reading {
     /// Whether rows are dealt as they are to be with as many classes as there are so far.
     fn holds(&self) -> bool {
         let classes = self.taking.classes.as_ref().map_or(0, |classes| lock(classes).count());
-        classes < 2 || (self.arrangement.holds)(classes)
+        classes < 2 || (classes <= MAX_CLASSES && (self.arrangement.holds)(classes))
     }
 
     /// Puts the numbers of a block together row by row; labels are provisional classes or raw numbers.
@@ -437,6 +458,7 @@ mod tests {
     use datafusion::arrow::array::{
         BooleanArray, Float32Array, Float64Array, Int32Array, Int64Array, StringArray,
     };
+    use datafusion::arrow::compute::cast;
     use datafusion::parquet::arrow::ArrowWriter;
     use datafusion::parquet::file::properties::WriterProperties;
     use datafusion::physical_plan::{ExecutionPlan, execute_stream_partitioned};
@@ -530,7 +552,7 @@ mod tests {
         let holds = Arc::new(move |n| n <= classes);
         let arrangement = Arrangement { shuffle, standardize: true, holds };
         let resources = engine.resources(&engine.training_state()).unwrap();
-        Dealt::read(pages, roles, arrangement, &resources, &|_| {}).await.unwrap()
+        Dealt::read(pages, roles, |_, _| Some(arrangement), &resources, &|_| {}).await.unwrap()
     }
 
     /// A hash and the labels and weights of all rows.
@@ -615,6 +637,9 @@ mod tests {
         let ints = |odd: Option<i64>| {
             (0..n).map(move |i| if i == n - 9 { odd } else { Some(i as i64 % 2) })
         };
+        let packed = DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8));
+        let names = (0..n).map(|i| ["a", "b"][i % 2]);
+        let packed = cast(&StringArray::from_iter_values(names), &packed).unwrap();
         let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..n).map(|_| "a")));
         for (what, columns, classes, target) in [
             ("as it is", rows(0, n), 2, "class"),
@@ -650,6 +675,7 @@ mod tests {
                 "class",
             ),
             ("texts", with("whole", texts), 2, "class"),
+            ("a dictionary of classes", with("class", packed), 2, "class"),
         ] {
             let folder = tempfile::tempdir().unwrap();
             let roles = roles(&["single", "double", "whole"], &columns, target, true);

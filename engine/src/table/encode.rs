@@ -219,19 +219,19 @@ impl Job {
         let (mut rows, mut gone) = (0, 0);
         let mut maps: Vec<Option<CodeMap>> = vec![None; data.interners.len()];
         let categories = data.categories();
-        in_order(
-            &data.resources,
-            categories.len(),
-            || (),
-            |(), i| {
-                let (column, interner) = categories[i];
-                Ok((column, self.encoder.code_map(column, interner)?))
-            },
-            |(column, map)| {
-                maps[column] = Some(map);
-                Ok(())
-            },
-        )?;
+        let map_of = |i: usize| {
+            let (column, interner) = categories[i];
+            Ok((column, self.encoder.code_map(column, interner)?))
+        };
+        let mut keep = |(column, map): (usize, CodeMap)| {
+            maps[column] = Some(map);
+            Ok(())
+        };
+        if self.subset.is_small() {
+            (0..categories.len()).try_for_each(|i| keep(map_of(i)?))?;
+        } else {
+            in_order(&data.resources, categories.len(), || (), |(), i| map_of(i), keep)?;
+        }
         Blocks::new(data, &self.subset).in_order(
             || (Rows::default(), Hand::default(), vec![], Sorter::default()),
             |(rows, hand, places, sorter), first, block| {

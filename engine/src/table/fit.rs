@@ -8,7 +8,7 @@ use datafusion::arrow::datatypes::{DataType, Float32Type, UInt32Type};
 use datafusion::common::{Result, internal_err};
 use gradlake_udfs::encoder::{Encoder, FeatureKind, Interner, Statistics, Values};
 use gradlake_udfs::model::Labels;
-use gradlake_udfs::shards::Shards;
+use gradlake_udfs::shards::{Sequential, Shards};
 
 use super::blocks::Blocks;
 use super::classes::Distinct;
@@ -72,7 +72,8 @@ fn fit(
     )?;
     categories.iter().try_for_each(|own| sums.features.merge(own))?;
     let interners: Vec<_> = data.interners.iter().map(Option::as_ref).collect();
-    let shards = data.resources.shards();
+    // (Small groups are on cores of their own already.)
+    let shards = if subset.is_small() { &Sequential } else { data.resources.shards() };
     sums.finish(&interners, data.classes.as_ref(), standardize_target, shards)
 }
 

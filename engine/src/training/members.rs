@@ -10,8 +10,9 @@ use tokio::runtime::Handle;
 
 use super::member::{Failure, MemberTraining, Report, Shared};
 use super::prepare::Prepared;
+use super::reading::TrainingRows;
 use crate::event::{Event, EventSink};
-use crate::table::{Dealt, RawTable, Subset};
+use crate::table::{RawTable, Subset};
 
 /// What became of a member.
 pub struct MemberResult {
@@ -21,14 +22,6 @@ pub struct MemberResult {
     pub skipped: BTreeMap<String, u64>,
     /// Its model, or why it has none.
     pub outcome: Result<(Trained, Report), String>,
-}
-
-/// What a training reads.
-pub enum TrainingRows {
-    /// Rows as the query gives them, in groups.
-    Raw(RawTable),
-    /// Rows of one member, which all train.
-    Dealt(Box<Dealt>),
 }
 
 /// Trains the members of all groups, in the order of their keys.

@@ -19,6 +19,7 @@ mod plain_sql;
 mod plan;
 mod prepare;
 mod progress;
+mod reading;
 mod rounds;
 mod saver;
 pub mod shards;
@@ -30,11 +31,6 @@ use std::time::{Duration, Instant};
 use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, exec_err, plan_err};
-use datafusion::execution::SessionState;
-use datafusion::physical_plan::{
-    ExecutionPlan, ExecutionPlanProperties, execute_stream_partitioned,
-};
-use gradlake_udfs::batch::Width;
 use gradlake_udfs::model::{Member, Model, Target, Trained};
 
 pub use explain::explain;
@@ -45,19 +41,17 @@ pub(crate) use self::plan::{default_loss, layout};
 
 use self::checkpoint::TrainingProgress;
 use self::member::Shared;
-use self::members::{MemberResult, TrainingRows, train_all};
-use self::plan::{method, outputs, shuffle, split_rule};
+use self::members::{MemberResult, train_all};
+use self::reading::read_rows;
 use self::rounds::RoundRunner;
 use self::saver::Saver;
 use crate::dictionaries::read_dictionaries;
 use crate::event::{Event, EventSink, Position};
 use crate::online::OnlineTraining;
 use crate::options::Statistics;
-use crate::pages::PageRows;
 use crate::request::TrainRequest;
 use crate::session::Engine;
 use crate::store::{Publish, validate_name};
-use crate::table::{Arrangement, BLOCK_ROWS, Dealt, RawTable, Resources, SplitRule};
 
 /// How long a training holds its model's lease without renewing it.
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
@@ -264,8 +258,6 @@ impl Engine {
         let inputs: Vec<&str> =
             columns.roles.inputs.iter().map(|(name, _)| name.as_str()).collect();
         let physical = read_dictionaries(physical, state.runtime_env(), &inputs);
-        let partitions = physical.output_partitioning().partition_count();
-        log::debug!("reading {partitions} partitions");
         let resources = self.resources(&state)?;
         let rows = read_rows(physical, &state, request, &columns, &resources, events).await?;
         let shared = Shared {
@@ -315,61 +307,6 @@ impl Engine {
         };
         Ok(Finished { model, report, duration: begun.elapsed() })
     }
-}
-
-/// Reads the rows of a query: dealt at once where all of them train one member, and can be.
-async fn read_rows(
-    physical: Arc<dyn ExecutionPlan>,
-    state: &SessionState,
-    request: &TrainRequest,
-    columns: &TrainingColumns,
-    resources: &Resources,
-    events: &EventSink,
-) -> Result<TrainingRows> {
-    let sink = Arc::clone(events);
-    let progress = move |rows| sink(Event::Reading { rows });
-    let pages =
-        PageRows::of(physical.as_ref(), state.runtime_env()).filter(|pages| pages.len() > 0);
-    let streams = match pages {
-        Some(pages) => {
-            let streams = pages.streams(resources.shards().threads(), BLOCK_ROWS);
-            if let Some(arrangement) = arrangement(request, columns.roles.inputs.len(), pages.len())
-                && let Some(dealt) =
-                    Dealt::read(pages, &columns.roles, arrangement, resources, &progress).await?
-            {
-                return Ok(TrainingRows::Dealt(Box::new(dealt)));
-            }
-            streams
-        }
-        None => execute_stream_partitioned(physical, state.task_ctx())?,
-    };
-    let raw = RawTable::collect(streams, &columns.roles, resources, &progress).await?;
-    if raw.rows() == 0 {
-        return exec_err!("{}", no_rows(&raw.skipped()));
-    }
-    Ok(TrainingRows::Raw(raw))
-}
-
-/// How rows of `d` numbers are dealt, with two classes if the target has such; None where some do not train
-/// or belong to another model.
-fn arrangement(request: &TrainRequest, d: usize, rows: u64) -> Option<Arrangement> {
-    if request.continue_from.is_some() || !request.partition_by.is_empty() {
-        return None;
-    }
-    let (options, algorithm) = (request.options.clone(), request.algorithm);
-    let standardize = options.standardize;
-    let width = Width { dense: d, ..Width::default() };
-    // The shuffle, if all rows train.
-    let shuffle_of = move |classes: usize| {
-        let classes = algorithm.is_classifier().then_some(classes);
-        let loss = options.loss.unwrap_or_else(|| default_loss(algorithm, classes.unwrap_or(0)));
-        let method = method(&options, loss, width, outputs(loss, classes), rows);
-        let rule = split_rule(&options, method, rows);
-        (rule == SplitRule::None).then(|| shuffle(&options, method))
-    };
-    let shuffle = shuffle_of(2)?;
-    let holds = move |classes| shuffle_of(classes) == Some(shuffle);
-    Some(Arrangement { shuffle, standardize, holds: Arc::new(holds) })
 }
 
 /// Where another statement differs first, in words of both: `which has l2 = 1 where this one has

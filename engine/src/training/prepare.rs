@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use datafusion::common::internal_datafusion_err;
 use gradlake_udfs::encoder::Encoder;
 use gradlake_udfs::learner::Loss;
 use gradlake_udfs::model::{Labels, Model, NetworkSpec, Trained};
@@ -93,6 +94,11 @@ impl MemberTraining<'_> {
         let options = &self.shared.request.options;
         let fitted = dealt.fit(self.standardize_target())?;
         let method = self.method(&fitted, None, dealt.rows())?;
+        let rule = split_rule(options, method, dealt.rows());
+        if rule != SplitRule::None || shuffle(options, method) != dealt.shuffle() {
+            let message = format!("rows are dealt otherwise than {} wants them", method.name());
+            return Err(Failure::Failed(internal_datafusion_err!("{message}")));
+        }
         let (encoder, labels, network) = self.settle(&fitted, None)?;
         let train = dealt.encode(&encoder, &labels, &options.class_weights, &fitted).await?;
         let (train, skipped) = (Arc::new(train), BTreeMap::new());

@@ -15,12 +15,13 @@ const AS_IT_IS: Scale =
 /// Values that are encoded side by side.
 const LANES: usize = 16;
 
-/// Whether columns of a type can be written into rows by [`plain_rows`].
+/// Whether columns of a type can be written into rows by [`plain_rows`]; dictionaries are left to others, as
+/// their keys may be too narrow for batches that are put together.
 ///
 /// # Errors
 /// When the type cannot be a feature.
 pub fn is_plain(name: &str, data_type: &DataType) -> Result<bool> {
-    Ok(*data_type != DataType::Null
+    Ok(!matches!(data_type, DataType::Null | DataType::Dictionary(_, _))
         && matches!(Kind::of(name, data_type)?, Kind::Number | Kind::Boolean))
 }
 
@@ -163,6 +164,8 @@ mod tests {
         assert!(told(Arc::new(Int64Array::from(vec![1 << 24, -5]))));
         assert!(!told(Arc::new(Int64Array::from(vec![0, (1 << 24) + 1]))));
         assert!(is_plain("x", &DataType::Boolean).unwrap());
+        let packed = DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Float32));
+        assert!(!is_plain("x", &packed).unwrap());
         assert!(
             !is_plain("x", &DataType::Utf8).unwrap() && !is_plain("x", &DataType::Null).unwrap()
         );

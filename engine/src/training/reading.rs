@@ -1,0 +1,249 @@
+//! Reads the rows of a training: dealt as they come, or kept until all of them are known.
+
+use std::sync::Arc;
+
+use datafusion::common::{Result, exec_err};
+use datafusion::execution::SessionState;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream_partitioned};
+use gradlake_udfs::batch::Width;
+
+use super::columns::TrainingColumns;
+use super::plan::{default_loss, method, outputs, shuffle, split_rule};
+use crate::event::{Event, EventSink};
+use crate::pages::PageRows;
+use crate::request::TrainRequest;
+use crate::table::{Arrangement, BLOCK_ROWS, Dealt, RawTable, Resources, SplitRule};
+
+/// What a training reads.
+pub enum TrainingRows {
+    /// Rows as the query gives them, in groups.
+    Raw(RawTable),
+    /// Rows of one member, which all train.
+    Dealt(Box<Dealt>),
+}
+
+/// Reads the rows of a query: dealt at once where all of them train one member, and can be.
+pub async fn read_rows(
+    physical: Arc<dyn ExecutionPlan>,
+    state: &SessionState,
+    request: &TrainRequest,
+    columns: &TrainingColumns,
+    resources: &Resources,
+    events: &EventSink,
+) -> Result<TrainingRows> {
+    let sink = Arc::clone(events);
+    let progress = move |rows| sink(Event::Reading { rows });
+    let pages =
+        PageRows::of(physical.as_ref(), state.runtime_env()).filter(|pages| pages.len() > 0);
+    let streams = match pages {
+        Some(pages) => {
+            let streams = pages.streams(resources.shards().threads(), BLOCK_ROWS);
+            let arrange = |d, rows| arrangement(request, d, rows);
+            let dealt = Dealt::read(pages, &columns.roles, arrange, resources, &progress).await?;
+            if let Some(dealt) = dealt {
+                return Ok(TrainingRows::Dealt(Box::new(dealt)));
+            }
+            streams
+        }
+        None => execute_stream_partitioned(physical, state.task_ctx())?,
+    };
+    let raw = RawTable::collect(streams, &columns.roles, resources, &progress).await?;
+    if raw.rows() == 0 {
+        return exec_err!("{}", super::no_rows(&raw.skipped()));
+    }
+    Ok(TrainingRows::Raw(raw))
+}
+
+/// How rows of `d` numbers are dealt, with two classes if the target has such; None where some do not train
+/// or belong to another model.
+fn arrangement(request: &TrainRequest, d: usize, rows: u64) -> Option<Arrangement> {
+    if request.continue_from.is_some() || !request.partition_by.is_empty() {
+        return None;
+    }
+    let (options, algorithm) = (request.options.clone(), request.algorithm);
+    let standardize = options.standardize;
+    let width = Width { dense: d, ..Width::default() };
+    // The shuffle, if all rows train.
+    let shuffle_of = move |classes: usize| {
+        let classes = algorithm.is_classifier().then_some(classes);
+        let loss = options.loss.unwrap_or_else(|| default_loss(algorithm, classes.unwrap_or(0)));
+        let method = method(&options, loss, width, outputs(loss, classes), rows);
+        let rule = split_rule(&options, method, rows);
+        (rule == SplitRule::None).then(|| shuffle(&options, method))
+    };
+    let shuffle = shuffle_of(2)?;
+    let holds = move |classes| shuffle_of(classes) == Some(shuffle);
+    Some(Arrangement { shuffle, standardize, holds: Arc::new(holds) })
+}
+
+#[cfg(test)]
+mod tests {
+    use gradlake_udfs::algorithm::Algorithm;
+
+    use super::*;
+    use crate::options::{OptionValue, TrainOptions};
+    use crate::session::{Engine, EngineOptions};
+
+    /// 20,000 rows of numbers that float32 holds (but for `d`), some of them NULL or in a struct.
+    const ROWS: &str = "SELECT CAST(a AS REAL) AS a, CAST(NULLIF(b, 0.5) AS REAL) AS b, value % 97 AS n, \
+        struct(CAST(a * b AS REAL), CAST(b - a AS REAL)) AS s, a / 3 AS d, \
+        CAST(value % 5 AS REAL) AS w, 2 * a + b > 1.4 AS y, value % 3 AS k, \
+        CAST(3 * a - b AS REAL) AS z, CAST(value % 4 AS REAL) AS p \
+        FROM (SELECT value, ((value * 7919) % 1024) / 1024.0 AS a, \
+                     ((value * 104729) % 512) / 512.0 AS b FROM generate_series(1, 20000) ORDER BY value)";
+
+    fn engine(folder: &tempfile::TempDir, threads: usize) -> Engine {
+        let warehouse = Some(folder.path().join("warehouse").display().to_string());
+        let options =
+            EngineOptions { warehouse, threads: Some(threads), ..EngineOptions::default() };
+        Engine::open(options).unwrap()
+    }
+
+    async fn request(
+        engine: &Engine,
+        algorithm: Algorithm,
+        (target, weight): (&str, bool),
+        options: &[(&str, &str)],
+        query: &str,
+    ) -> TrainRequest {
+        let value = |text: &str| match text.parse::<f64>() {
+            Ok(_) => OptionValue::Number(text.to_owned()),
+            Err(_) if text.starts_with('[') => {
+                OptionValue::List(vec![OptionValue::Number(text.replace(['[', ']'], ""))])
+            }
+            Err(_) => OptionValue::Word(text.to_owned()),
+        };
+        let given: Vec<_> =
+            options.iter().map(|(name, text)| ((*name).to_owned(), value(text))).collect();
+        TrainRequest {
+            name: "m".to_owned(),
+            or_replace: true,
+            if_not_exists: false,
+            algorithm,
+            transform: vec![],
+            target: Some(target.to_owned()),
+            features: None,
+            weight: weight.then(|| "w".to_owned()),
+            partition_by: vec![],
+            continue_from: None,
+            options: TrainOptions::check(algorithm, &given).unwrap(),
+            query: engine.context().sql(query).await.unwrap().into_unoptimized_plan(),
+            statement: "TRAIN MODEL m".to_owned(),
+        }
+    }
+
+    async fn is_dealt(engine: &Engine, request: &TrainRequest) -> bool {
+        let state = engine.training_state();
+        let columns = TrainingColumns::resolve(&state, request, None).unwrap();
+        let plan = state.create_physical_plan(&columns.plan).await.unwrap();
+        let resources = engine.resources(&state).unwrap();
+        let events: EventSink = Arc::new(|_| {});
+        let rows = read_rows(plan, &state, request, &columns, &resources, &events).await.unwrap();
+        matches!(rows, TrainingRows::Dealt(_))
+    }
+
+    /// Whether rows are dealt, which columns there are, what is trained, the target and whether there are
+    /// weights, the options.
+    type Case<'a> = (bool, &'a str, Algorithm, (&'a str, bool), &'a [(&'a str, &'a str)]);
+
+    /// What a training finds: all parameters by their bits, the encoder, the losses.
+    async fn trained(engine: &Engine, request: &TrainRequest) -> (Vec<u32>, String) {
+        let events: EventSink = Arc::new(|_| {});
+        engine.train(request, &events).await.unwrap();
+        let model = engine.store.load("m", None).await.unwrap();
+        let member = model.members[0].outcome.as_ref().unwrap();
+        let parameters = member.parameters.iter().map(|value| value.to_bits()).collect();
+        let rest = format!(
+            "{:?} {:?} {:?} {:?} {} {:?}",
+            member.encoder.features(),
+            member.labels,
+            member.loss,
+            member.eval_loss,
+            member.rows,
+            member.metrics
+        );
+        (parameters, rest)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_dealt_trains_as_what_is_kept() {
+        use Algorithm::{
+            LinearRegression, LinearSvm, LogisticRegression, MlpClassifier, MlpRegressor,
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let (one, two) = (engine(&folder, 1), engine(&folder, 2));
+        let file = folder.path().join("rows.parquet").display().to_string();
+        let copy = format!("COPY ({ROWS}) TO '{file}' STORED AS PARQUET");
+        two.context().sql(&copy).await.unwrap().collect().await.unwrap();
+        let all = [("split", "none"), ("epochs", "2")];
+        let sgd = [("split", "none"), ("epochs", "2"), ("solver", "sgd")];
+        let net = [("split", "none"), ("epochs", "1"), ("hidden", "[5]")];
+        let cases: [Case<'_>; 18] = [
+            (true, "a, b, n, y", LogisticRegression, ("y", false), &[]),
+            (true, "a, b, n, w, y", LogisticRegression, ("y", true), &sgd),
+            (true, "a, b, n, k", LogisticRegression, ("k", false), &sgd),
+            (true, "a, b, n, k", LogisticRegression, ("k", false), &[]),
+            (true, "a, b, y, z", LinearRegression, ("z", false), &[]),
+            (true, "a, b, y, z", LinearRegression, ("z", false), &sgd),
+            (
+                true,
+                "a, b, p",
+                LinearRegression,
+                ("p", false),
+                &[("loss", "poisson"), ("split", "none")],
+            ),
+            (true, "a, b, w, y", LinearSvm, ("y", true), &all),
+            (true, "a, b, n, k", MlpClassifier, ("k", false), &net),
+            (true, "a, b, n, z", MlpRegressor, ("z", false), &net),
+            (true, "b, s, a, k", LogisticRegression, ("k", false), &sgd),
+            (true, "a, a AS again, n, y", LinearSvm, ("y", false), &all),
+            // Some rows are to evaluate on.
+            (false, "a, b, n, y", LinearSvm, ("y", false), &[("epochs", "1")]),
+            (false, "a, b, n, k", MlpClassifier, ("k", false), &[("epochs", "1")]),
+            // Numbers that float32 lacks, texts, something computed.
+            (false, "a, d, y", LinearSvm, ("y", false), &all),
+            (false, "a, b, d", LinearRegression, ("d", false), &[]),
+            (false, "a, CAST(n AS VARCHAR) AS n, y", LinearSvm, ("y", false), &all),
+            (false, "a, b + 1 AS b, y", LinearSvm, ("y", false), &all),
+        ];
+        for (dealt, columns, algorithm, target, options) in cases {
+            let plain = format!("SELECT {columns} FROM '{file}'");
+            let what = format!("{algorithm} {columns} {options:?}");
+            let own = request(&two, algorithm, target, options, &plain).await;
+            assert_eq!(is_dealt(&two, &own).await, dealt, "{what}");
+            let found = trained(&two, &own).await;
+            assert!(found.0.iter().any(|bits| *bits != 0), "{what}");
+            let own = request(&one, algorithm, target, options, &plain).await;
+            assert_eq!(found, trained(&one, &own).await, "one thread and two differ: {what}");
+            // A filter, which lets all rows pass, is no plain scan.
+            let filtered = format!("{plain} WHERE w < 100");
+            let own = request(&two, algorithm, target, options, &filtered).await;
+            assert!(!is_dealt(&two, &own).await, "{what}");
+            assert_eq!(found, trained(&two, &own).await, "{what}");
+        }
+    }
+
+    /// Many classes of many numbers are too much for Newton's method: what a struct has counts.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn numbers_of_a_struct_decide_on_the_method() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = engine(&folder, 2);
+        let file = folder.path().join("rows.parquet").display().to_string();
+        let fields: Vec<_> = (0..200).map(|i| format!("CAST(value % {} AS REAL)", i + 2)).collect();
+        let copy = format!(
+            "COPY (SELECT struct({}) AS s, value % 10 AS k FROM generate_series(1, 3000)) TO '{file}' \
+             STORED AS PARQUET",
+            fields.join(", ")
+        );
+        engine.context().sql(&copy).await.unwrap().collect().await.unwrap();
+        let query = format!("SELECT s, k FROM '{file}'");
+        let options = [("epochs", "1")];
+        let algorithm = Algorithm::LogisticRegression;
+        let own = request(&engine, algorithm, ("k", false), &options, &query).await;
+        assert!(!is_dealt(&engine, &own).await);
+        let events: EventSink = Arc::new(|_| {});
+        engine.train(&own, &events).await.unwrap();
+        let model = engine.store.load("m", None).await.unwrap();
+        assert!(model.members[0].outcome.as_ref().unwrap().rows < 3000, "no rows to evaluate on");
+    }
+}
