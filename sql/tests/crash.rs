@@ -120,6 +120,35 @@ async fn fifty_kills_at_random_moments_change_nothing() {
     println!("{kills} kills, {} versions", published + 1);
 }
 
+/// Numbers that float32 holds and that all train are dealt as they are read.
+#[tokio::test]
+async fn a_training_on_rows_that_are_dealt_resumes_bit_for_bit() {
+    let (folder, _) = prepared().await;
+    let folder = folder.path();
+    let numbers = "SELECT CAST(a AS REAL) AS a, CAST(b AS REAL) AS b, k FROM 'rows.parquet'";
+    succeed(folder, &format!("COPY ({numbers}) TO 'numbers.parquet'"));
+    let train =
+        TRAIN.replace("patience = 25", "split = 'none'").replace("rows.parquet", "numbers.parquet");
+    let begun = Instant::now();
+    succeed(folder, &train.replace("MODEL m ", "MODEL whole "));
+    let took = begun.elapsed();
+    let expected = state(folder, "whole");
+    let mut draws = Draws(5);
+    let mut resumed = 0;
+    for _ in 0..6 {
+        let mut child = spawn(folder, &train);
+        std::thread::sleep(took.mul_f64(0.3) + draws.below(took.mul_f64(0.5)));
+        // (It may have ended.)
+        let _ = child.kill();
+        child.wait().unwrap();
+        let output = run(folder, &train);
+        assert!(output.status.success(), "{}", stderr(&output));
+        resumed += usize::from(stderr(&output).contains("resum"));
+        assert_eq!(state(folder, "m"), expected);
+    }
+    assert!(resumed > 0, "no run was killed behind a checkpoint");
+}
+
 /// Lets the process die at a place, and says whether it passed there.
 fn dies_at(folder: &Path, place: &str, sql: &str) -> bool {
     let output =
