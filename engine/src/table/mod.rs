@@ -3,6 +3,7 @@
 //! ```text
 //! query partitions ──► RawTable ──► Subset (a group) ──► Mask (training | evaluation)
 //!                                        └──► fit: encoder, labels ──► EncodedTable ──► rounds
+//! pages of Parquet ──► Dealt (numbers that all train) ──► fit ──► encoded where they lie ──┘
 //! ```
 //!
 //! Whatever is computed here depends on the rows, their order and the seed alone: not on how the

@@ -96,8 +96,10 @@ impl MemberTraining<'_> {
         let method = self.method(&fitted, None, dealt.rows())?;
         let rule = split_rule(options, method, dealt.rows());
         if rule != SplitRule::None || shuffle(options, method) != dealt.shuffle() {
-            let message = format!("rows are dealt otherwise than {} wants them", method.name());
-            return Err(Failure::Failed(internal_datafusion_err!("{message}")));
+            return Err(Failure::Failed(internal_datafusion_err!(
+                "rows are dealt otherwise than {} wants them",
+                method.name()
+            )));
         }
         let (encoder, labels, network) = self.settle(&fitted, None)?;
         let train = dealt.encode(&encoder, &labels, &options.class_weights, &fitted).await?;
