@@ -3,6 +3,8 @@
 //! A row is `dense` numbers followed by `columns` category indices. A one-hot column is never
 //! materialised: its product with a weight matrix is the gather of one row of the weight table.
 
+use std::ops::Range;
+
 use crate::kernels::math::vectorized;
 use crate::kernels::prefetch::Ahead;
 
@@ -78,6 +80,51 @@ impl<'a> MiniBatch<'a> {
         let mut rows = Rows::zeros(width, order.len());
         rows.as_mut().copy(0, self, order, width, Ahead::NONE);
         rows
+    }
+}
+
+/// A mini-batch whose rows lie in two places: the first of them together, the others all over a chunk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scattered<'a> {
+    /// The rows that are together.
+    pub together: MiniBatch<'a>,
+    /// Where the others lie.
+    pub chunk: MiniBatch<'a>,
+    /// Which of the chunk they are, in their order.
+    pub order: &'a [u32],
+    /// What is read after these rows.
+    pub ahead: Ahead<'a>,
+}
+
+impl<'a> From<MiniBatch<'a>> for Scattered<'a> {
+    fn from(together: MiniBatch<'a>) -> Self {
+        Self { together, ..Self::default() }
+    }
+}
+
+impl<'a> Scattered<'a> {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.together.rows + self.order.len()
+    }
+
+    /// The rows of a range, if they are together.
+    pub fn slice(&self, range: &Range<usize>, width: Width) -> Option<MiniBatch<'a>> {
+        (range.end <= self.together.rows)
+            .then(|| self.together.slice(range.start, range.end, width))
+    }
+
+    /// Copies the rows of a range to the beginning of `to`, and asks for as large a part of what is read
+    /// ahead.
+    pub fn bring(&self, range: &Range<usize>, width: Width, to: &mut Rows) {
+        to.reach(range.len(), width);
+        let mut to = to.as_mut();
+        let n = self.together.rows;
+        let (start, end) = (range.start.min(n), range.end.min(n));
+        to.put(0, &self.together.slice(start, end, width), width);
+        let order = &self.order[range.start.max(n) - n..range.end.max(n) - n];
+        let ahead = self.ahead.of(range, self.rows());
+        to.copy(end - start, &self.chunk, order, width, ahead);
     }
 }
 
@@ -196,7 +243,7 @@ pub struct RowsMut<'a> {
 
 impl RowsMut<'_> {
     /// Puts copies of the rows of `from` that `order` counts up in the place of its own, `first` and
-    /// those that follow. While rows of 16 to 64 numbers are copied, what is read next is asked for.
+    /// those that follow. While rows of 16 numbers or more are copied, what is read next is asked for.
     #[inline(always)]
     pub fn copy(
         &mut self,
@@ -219,6 +266,17 @@ impl RowsMut<'_> {
                 gather(weight, from.weight, 1, order, Ahead::NONE);
             },
         );
+    }
+}
+
+impl RowsMut<'_> {
+    /// Puts copies of all rows of `from` in the place of its own, `first` and those that follow.
+    pub fn put(&mut self, first: usize, from: &MiniBatch<'_>, width: Width) {
+        let end = first + from.rows;
+        self.dense[first * width.dense..end * width.dense].copy_from_slice(from.dense);
+        self.codes[first * width.columns..end * width.columns].copy_from_slice(from.codes);
+        self.label[first..end].copy_from_slice(from.label);
+        self.weight[first..end].copy_from_slice(from.weight);
     }
 }
 
@@ -246,9 +304,11 @@ fn gather<T: Copy>(to: &mut [T], from: &[T], n: usize, rows: &[u32], ahead: Ahea
         n if n > WINDOW && n <= 3 * WINDOW => gather_windows::<T, 3>(to, from, n, rows, ahead),
         n if n > WINDOW && n <= 4 * WINDOW => gather_windows::<T, 4>(to, from, n, rows, ahead),
         n => {
-            for (to, row) in to.chunks_exact_mut(n).zip(rows) {
+            let stride = ahead.stride(rows.len().max(1));
+            for (i, (to, row)) in to.chunks_exact_mut(n).zip(rows).enumerate() {
                 let start = *row as usize * n;
                 copy_row(to, &from[start..start + n]);
+                ahead.fetch(i, stride);
             }
         }
     }

@@ -13,7 +13,8 @@ pub trait Shards: Debug + Send + Sync {
         1
     }
 
-    /// Calls `work`, which calls [`Shards::run`] many times, from where that costs least.
+    /// Calls `work`, which calls [`Shards::run`] many times, from where that costs least: meanwhile threads
+    /// may wait without sleeping.
     fn enter(&self, work: &mut (dyn FnMut() + Send)) {
         work();
     }

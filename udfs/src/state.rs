@@ -65,14 +65,8 @@ impl State {
     /// # Errors
     /// When the bytes are not a state, or one of other dimensions.
     pub fn from_bytes(bytes: &[u8], parameters: usize, moments: usize) -> Result<Self> {
-        if bytes.len() < HEADER || &bytes[..8] != MAGIC {
-            return exec_err!("the training state is damaged: it does not begin with GLSTATE1");
-        }
-        let word = |i: usize| -> [u8; 8] {
-            let mut word = [0; 8];
-            word.copy_from_slice(&bytes[8 + 8 * i..16 + 8 * i]);
-            word
-        };
+        let words = words(bytes)?;
+        let word = |i: usize| words[i];
         let (p, m) = (u64::from_le_bytes(word(0)) as usize, u64::from_le_bytes(word(1)) as usize);
         if (p, m) != (parameters, moments) || bytes.len() != HEADER + 4 * (p + m) {
             return exec_err!(
@@ -97,10 +91,27 @@ impl State {
         })
     }
 
+    /// Steps and rows of what [`State::to_bytes`] wrote.
+    ///
+    /// # Errors
+    /// When the bytes do not begin like a state.
+    pub fn counters(bytes: &[u8]) -> Result<(u64, u64)> {
+        let words = words(bytes)?;
+        Ok((u64::from_le_bytes(words[2]), u64::from_le_bytes(words[3])))
+    }
+
     /// Whether every parameter is finite.
     pub fn is_finite(&self) -> bool {
         self.parameters.iter().all(|p| p.is_finite())
     }
+}
+
+/// The words behind the magic number.
+fn words(bytes: &[u8]) -> Result<&[[u8; 8]]> {
+    if bytes.len() < HEADER || &bytes[..8] != MAGIC {
+        return exec_err!("the training state is damaged: it does not begin with GLSTATE1");
+    }
+    Ok(bytes[8..HEADER].as_chunks().0)
 }
 
 #[cfg(test)]
@@ -118,6 +129,7 @@ mod tests {
         };
         let bytes = state.to_bytes();
         assert_eq!(State::from_bytes(&bytes, 3, 6).unwrap(), state);
+        assert_eq!(State::counters(&bytes).unwrap(), (7, u64::MAX));
         let error = State::from_bytes(&bytes, 3, 3).unwrap_err().to_string();
         assert!(error.contains("3 parameters and 6 moments"), "{error}");
         assert!(State::from_bytes(&bytes[..70], 3, 6).is_err());

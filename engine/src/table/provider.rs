@@ -113,7 +113,7 @@ impl Slice {
             }
             partials.push(Partial { replica: share.replica, bytes: replica.finish()? });
         }
-        round.merge(&partials)
+        round.merge(partials)
     }
 }
 

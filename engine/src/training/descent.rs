@@ -71,7 +71,7 @@ impl DescentPlan {
         events: &EventSink,
     ) -> Result<Descended> {
         let resumed = !progress.state.is_empty();
-        let mut state = if resumed { self.state(&progress.state)? } else { start };
+        let mut state = Arc::new(if resumed { self.state(&progress.state)? } else { start });
         let rows = self.train.rows();
         let mut warning = None;
         let begun = Instant::now();
@@ -98,8 +98,7 @@ impl DescentPlan {
                 let end = rows.min(progress.row + self.round_rows);
                 let reference = format!("{}/{}/{}", self.reference, epoch, progress.row);
                 let slice = self.train.slice(&order, progress.row, end, self.replicas);
-                let round =
-                    Arc::new(SgdRound::new(Arc::clone(&self.descent), Arc::new(state.clone()))?);
+                let round = Arc::new(SgdRound::new(Arc::clone(&self.descent), Arc::clone(&state))?);
                 let bytes = match runner.run(&reference, Arc::clone(&round) as _, &slice).await {
                     Ok(bytes) => bytes,
                     Err(error) if is_interrupt(&error) => {
@@ -119,9 +118,9 @@ impl DescentPlan {
                 }
                 progress.epoch_loss.add(next.round);
                 progress.row = end;
-                state = next;
+                state = Arc::new(next);
+                progress.state = bytes;
                 if progress.row < rows {
-                    progress.state = bytes;
                     progress.elapsed_ms = before_ms + begun.elapsed().as_millis() as u64;
                     saver.after_round(&progress).await?;
                 }
@@ -153,7 +152,7 @@ impl DescentPlan {
         let best_epoch = progress.best.map_or(progress.epoch, |(_, epoch)| epoch);
         let state = match progress.best_state {
             Some(best) => self.state(&best)?,
-            None => state,
+            None => Arc::unwrap_or_clone(state),
         };
         Ok(Descended { state, history: progress.history, best_epoch, warning })
     }
@@ -212,7 +211,6 @@ impl DescentPlan {
         progress.history.push(entry);
         progress.row = 0;
         progress.epoch_loss = LossSum::default();
-        progress.state = state.to_bytes();
         if let Some(eval_loss) = eval_loss {
             let improved = progress.best.is_none_or(|(best, _)| eval_loss < best - self.min_delta);
             if improved {

@@ -361,7 +361,7 @@ impl Accumulator for TrainAccumulator {
                 self.reference
             );
         }
-        Ok(ScalarValue::LargeBinary(Some(self.round.merge(&self.partials)?)))
+        Ok(ScalarValue::LargeBinary(Some(self.round.merge(std::mem::take(&mut self.partials))?)))
     }
 
     fn size(&self) -> usize {

@@ -34,6 +34,11 @@ impl Panels {
         Self { values, start, rows, columns }
     }
 
+    /// Columns of the matrix.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
     /// Number of panels.
     pub fn panels(&self) -> usize {
         self.columns.div_ceil(PANEL)

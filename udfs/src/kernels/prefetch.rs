@@ -1,5 +1,7 @@
 //! Memory that will be read soon, and is asked for while something else is computed.
 
+use std::ops::Range;
+
 /// Bytes of a cache line.
 const LINE_BYTES: usize = 64;
 /// Numbers of a line.
@@ -21,8 +23,13 @@ impl<'a> Ahead<'a> {
 
     /// Part `i` of `n` of nearly equal length.
     pub fn part(self, i: usize, n: usize) -> Self {
+        self.of(&(i..i + 1), n)
+    }
+
+    /// What a range of `n` parts of nearly equal length has.
+    pub fn of(self, parts: &Range<usize>, n: usize) -> Self {
         let cut = |i: usize| self.0.len() * i / n;
-        Self(&self.0[cut(i)..cut(i + 1)])
+        Self(&self.0[cut(parts.start)..cut(parts.end)])
     }
 
     /// Values of each of `steps` steps, in whole lines.

@@ -208,32 +208,80 @@ impl<L: Left> Product<'_, L> {
 
     #[inline(always)]
     fn tile<S: Simd, const M: usize, const V: usize>(&mut self, simd: S, i: usize, from: usize) {
-        let mut sums = self.begin::<S, M, V>(simd, i, from);
-        for segment in self.segments.iter().flatten() {
-            sums = add_segment::<S, L, M, V>(simd, segment, i, from, sums);
-        }
-        let columns = from..self.width.min(from + V * S::F32_LANES);
-        for (j, sums) in sums.iter().enumerate() {
-            let row = &mut self.out[(i + j) * self.stride..][columns.clone()];
-            store(simd, row, sums);
+        match from + V * S::F32_LANES <= self.width {
+            true => self.whole_tile::<S, M, V>(simd, i, from),
+            false => self.last_tile::<S, M, V>(simd, i, from),
         }
     }
 
+    /// A tile of whole vectors. (Loops over arrays alone, so that its sums never lie in memory.)
     #[inline(always)]
-    fn begin<S: Simd, const M: usize, const V: usize>(
-        &self,
+    fn whole_tile<S: Simd, const M: usize, const V: usize>(
+        &mut self,
         simd: S,
         i: usize,
         from: usize,
-    ) -> [[S::f32s; V]; M] {
-        let columns = from..self.width.min(from + V * S::F32_LANES);
+    ) {
+        let columns = from..from + V * S::F32_LANES;
+        let mut sums = [[simd.splat_f32s(0.0); V]; M];
+        let mut rest = &mut self.out[i * self.stride..];
+        let rows: [&mut [S::f32s; V]; M] = std::array::from_fn(
+            #[inline(always)]
+            |_| {
+                let (row, others) = std::mem::take(&mut rest).split_at_mut(columns.end);
+                let to_next = others.len().min(self.stride - columns.end);
+                rest = &mut others[to_next..];
+                let (row, _) = S::as_mut_simd_f32s(&mut row[columns.start..]);
+                &mut row.as_chunks_mut::<V>().0[0]
+            },
+        );
         match self.start {
+            Start::Zero => {}
+            Start::Row(row) => {
+                let (row, _) = S::as_simd_f32s(&row[columns.clone()]);
+                let row = &row.as_chunks::<V>().0[0];
+                sums = [*row; M];
+            }
+            Start::Kept => {
+                for j in 0..M {
+                    for v in 0..V {
+                        sums[j][v] = rows[j][v];
+                    }
+                }
+            }
+        }
+        for segment in self.segments.iter().flatten() {
+            sums = add_segment::<S, L, M, V>(simd, segment, i, from, sums);
+        }
+        for j in 0..M {
+            for v in 0..V {
+                rows[j][v] = sums[j][v];
+            }
+        }
+    }
+
+    /// A tile whose last vectors lie, in part, behind the last column.
+    #[inline(always)]
+    fn last_tile<S: Simd, const M: usize, const V: usize>(
+        &mut self,
+        simd: S,
+        i: usize,
+        from: usize,
+    ) {
+        let columns = from..self.width;
+        let mut sums: [[S::f32s; V]; M] = match self.start {
             Start::Zero => [[simd.splat_f32s(0.0); V]; M],
-            Start::Row(row) => [load(simd, &row[columns]); M],
+            Start::Row(row) => [load(simd, &row[columns.clone()]); M],
             Start::Kept => std::array::from_fn(
                 #[inline(always)]
                 |j| load(simd, &self.out[(i + j) * self.stride..][columns.clone()]),
             ),
+        };
+        for segment in self.segments.iter().flatten() {
+            sums = add_segment::<S, L, M, V>(simd, segment, i, from, sums);
+        }
+        for (j, sums) in sums.iter().enumerate() {
+            store(simd, &mut self.out[(i + j) * self.stride..][columns.clone()], sums);
         }
     }
 }

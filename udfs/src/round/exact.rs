@@ -40,10 +40,10 @@ impl Round for GramRound {
         Ok(Box::new(GramReplica { sum, interrupt: Arc::clone(&self.interrupt) }))
     }
 
-    fn merge(&self, partials: &[Partial]) -> Result<Vec<u8>> {
+    fn merge(&self, mut partials: Vec<Partial>) -> Result<Vec<u8>> {
         // (The sum of nothing and one is that one.)
-        if let [one] = partials {
-            return Ok(one.bytes.clone());
+        if let [one] = partials.as_mut_slice() {
+            return Ok(std::mem::take(&mut one.bytes));
         }
         let mut total = GramSum::new(self.width);
         for partial in partials {
@@ -134,9 +134,9 @@ impl Round for NewtonRound {
         }))
     }
 
-    fn merge(&self, partials: &[Partial]) -> Result<Vec<u8>> {
-        if let [one] = partials {
-            return Ok(one.bytes.clone());
+    fn merge(&self, mut partials: Vec<Partial>) -> Result<Vec<u8>> {
+        if let [one] = partials.as_mut_slice() {
+            return Ok(std::mem::take(&mut one.bytes));
         }
         let mut total = NewtonSum::new(self.width, self.outputs, self.intercept)?;
         for partial in partials {

@@ -65,7 +65,7 @@ impl Round for LossRound {
         }))
     }
 
-    fn merge(&self, partials: &[Partial]) -> Result<Vec<u8>> {
+    fn merge(&self, partials: Vec<Partial>) -> Result<Vec<u8>> {
         let mut total = LossSum::default();
         for partial in partials {
             total.add(Self::sum(&partial.bytes)?);

@@ -58,7 +58,7 @@ pub trait Round: Debug + Send + Sync {
 
     /// Folds partial results, ascending and distinct by replica, into the result of the round.
     /// Without any, the result is that of no rows.
-    fn merge(&self, partials: &[Partial]) -> Result<Vec<u8>>;
+    fn merge(&self, partials: Vec<Partial>) -> Result<Vec<u8>>;
 
     /// Bytes that one replica holds, for the memory pool.
     fn replica_bytes(&self) -> usize;

@@ -106,7 +106,7 @@ fn mean_loss(learner: &Arc<dyn Learner>, parameters: &[f32], rows: &Rows) -> f64
     let mut replica = round.replica(0).unwrap();
     replica.update(&rows.batch()).unwrap();
     let partial = Partial { replica: 0, bytes: replica.finish().unwrap() };
-    LossRound::sum(&round.merge(&[partial]).unwrap()).unwrap().mean()
+    LossRound::sum(&round.merge(vec![partial]).unwrap()).unwrap().mean()
 }
 
 /// Relative to the value of the oracle.
@@ -143,7 +143,7 @@ fn run(oracle: &Oracle, case: &Case, shards: usize) {
             from = to;
         }
         let partial = Partial { replica: 0, bytes: replica.finish().unwrap() };
-        state = round.state(&round.merge(&[partial]).unwrap()).unwrap();
+        state = round.state(&round.merge(vec![partial]).unwrap()).unwrap();
         learned.add(state.round);
         let step = end.div_ceil(BATCH) as u64;
         assert_eq!((state.steps, state.rows), (step, end as u64), "{name}");
@@ -284,7 +284,7 @@ fn schedules_do_not_move_weights_of_ftrl_by_themselves() {
                 }
                 Partial { replica: index, bytes: replica.finish().unwrap() }
             });
-            state = round.state(&round.merge(&replicas).unwrap()).unwrap();
+            state = round.state(&round.merge(replicas.into()).unwrap()).unwrap();
             assert!(state.is_finite(), "{decay:?}: {:?}", state.parameters);
             if rows.weight[0] == 0.0 {
                 for (before, after) in before.iter().zip(&state.parameters) {

@@ -7,7 +7,7 @@ use datafusion_common::{Result, exec_err, internal_err};
 
 use super::stepper::is_wide;
 use super::{Partial, Replica, Round, Stepper};
-use crate::batch::{MiniBatch, Rows, Width};
+use crate::batch::{MiniBatch, Rows, Scattered, Width};
 use crate::kernels::prefetch::{Ahead, fetch};
 use crate::learner::{Learner, LossSum, Network, Passes};
 use crate::optimizer::invariant;
@@ -217,24 +217,26 @@ impl Round for SgdRound {
     /// `invariant::merge`); rows and losses add as deltas. The step count is the ancestor's plus the
     /// most steps that a replica made, for every optimizer: the averaged moments have decayed that
     /// often, which is what Adam's bias correction and the schedules want to know.
-    fn merge(&self, partials: &[Partial]) -> Result<Vec<u8>> {
+    fn merge(&self, mut partials: Vec<Partial>) -> Result<Vec<u8>> {
         let base = self.start.as_ref();
-        let mut states = Vec::with_capacity(partials.len());
-        for partial in partials {
-            let state = self.state(&partial.bytes)?;
-            if state.steps < base.steps || state.rows < base.rows {
+        let mut has_learned = Vec::with_capacity(partials.len());
+        for partial in &partials {
+            let (steps, rows) = State::counters(&partial.bytes)?;
+            if steps < base.steps || rows < base.rows {
                 return internal_err!("a replica's state is older than the round's ancestor");
             }
-            if state.rows > base.rows {
-                states.push(state);
-            }
+            has_learned.push(rows > base.rows);
         }
+        let mut has_learned = has_learned.into_iter();
+        partials.retain(|_| has_learned.next() == Some(true));
+        if let [one] = partials.as_mut_slice() {
+            // The average of one is itself, and bit for bit so.
+            return Ok(std::mem::take(&mut one.bytes));
+        }
+        let states = partials.iter().map(|partial| self.state(&partial.bytes));
+        let states = states.collect::<Result<Vec<_>>>()?;
         let round_rows: u64 = states.iter().map(|s| s.rows - base.rows).sum();
         let mut merged = State { round: LossSum::default(), ..base.clone() };
-        if let [one] = states.as_slice() {
-            // The average of one is itself, and bit for bit so.
-            return Ok(one.to_bytes());
-        }
         if self.descent.optimizer.takes_rows() && !states.is_empty() {
             invariant::merge(self.descent.learner.layout(), base, &states, &mut merged);
         } else if !states.is_empty() {
@@ -261,9 +263,10 @@ impl Round for SgdRound {
 
     fn replica_bytes(&self) -> usize {
         let taken = if self.descent.is_lazy() { self.width().categories } else { 0 };
-        let gradients =
-            if self.descent.network_in_passes().is_some() { 1 } else { self.descent.shards };
-        let copies = 1 + gradients;
+        // (Of a network in passes the weights in panels, and their transposes.)
+        let others =
+            if self.descent.network_in_passes().is_some() { 2 } else { self.descent.shards };
+        let copies = 1 + others;
         4 * (self.start.moments.len() + self.start.parameters.len() * copies + taken)
     }
 }
@@ -308,11 +311,13 @@ impl Pending {
     fn push(&mut self, from: &MiniBatch<'_>, width: Width) {
         let len = self.len + from.rows;
         self.rows.reach(len, width);
-        self.rows.dense[self.len * width.dense..len * width.dense].copy_from_slice(from.dense);
-        self.rows.codes[self.len * width.columns..len * width.columns].copy_from_slice(from.codes);
-        self.rows.label[self.len..len].copy_from_slice(from.label);
-        self.rows.weight[self.len..len].copy_from_slice(from.weight);
+        self.rows.as_mut().put(self.len, from, width);
         self.len = len;
+    }
+
+    /// The rows.
+    fn batch(&self, width: Width) -> MiniBatch<'_> {
+        self.rows.batch().slice(0, self.len, width)
     }
 }
 
@@ -373,11 +378,20 @@ impl SgdReplica {
             // brought together, the others in their step.
             let part = |rows: usize| next.len().min(rows * width.dense);
             let own = &next[part(done)..part(done + n)];
-            let (now, later) = own.split_at(own.len() / 3);
             for few in [label, weight] {
                 let end = few.len().min(done + n);
                 fetch(&few[done.min(end)..end]);
             }
+            if self.pending.len + n == size && self.stepper.takes_scattered() {
+                let together = self.pending.batch(width);
+                let order = &order[done..done + n];
+                let ahead = Ahead::new(own);
+                self.stepper.step_scattered(&Scattered { together, chunk: *rows, order, ahead })?;
+                self.pending.len = 0;
+                done += n;
+                continue;
+            }
+            let (now, later) = own.split_at(own.len() / 3);
             self.pending.take(rows, &order[done..done + n], width, Ahead::new(now));
             done += n;
             if self.pending.len == size {
@@ -389,9 +403,8 @@ impl SgdReplica {
 
     fn flush(&mut self, ahead: Ahead<'_>) -> Result<()> {
         if self.pending.len > 0 {
-            let Pending { len, rows } = &self.pending;
             let width = self.stepper.descent().learner.width();
-            self.stepper.step(&MiniBatch { ahead, ..rows.batch().slice(0, *len, width) })?;
+            self.stepper.step(&MiniBatch { ahead, ..self.pending.batch(width) })?;
             self.pending.len = 0;
         }
         Ok(())

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use datafusion_common::{Result, internal_err};
 
 use super::sgd::Descent;
-use crate::batch::{MiniBatch, NO_CATEGORY};
+use crate::batch::{MiniBatch, NO_CATEGORY, Scattered};
 use crate::learner::{LossSum, Passes, Scratch, Step, StepKey, Table};
-use crate::optimizer::LazySgd;
+use crate::optimizer::{LazySgd, StepSize};
 use crate::optimizer::invariant::{self, RowScratch};
 use crate::state::State;
 
@@ -102,15 +102,28 @@ impl Stepper {
     /// # Errors
     /// When a stop was asked for.
     pub fn step(&mut self, batch: &MiniBatch<'_>) -> Result<()> {
+        self.step_scattered(&(*batch).into())
+    }
+
+    /// Whether steps bring rows together themselves, on all threads.
+    pub(super) fn takes_scattered(&self) -> bool {
+        self.passes.is_some()
+    }
+
+    /// The same with rows that need not be together if [`Stepper::takes_scattered`].
+    pub(super) fn step_scattered(&mut self, rows: &Scattered<'_>) -> Result<()> {
         self.descent.interrupt.check()?;
+        debug_assert!(rows.order.is_empty() || self.takes_scattered(), "rows are not together");
         if self.descent.optimizer.takes_rows() {
-            self.step_by_rows(batch)?;
+            self.step_by_rows(&rows.together)?;
+        } else if self.passes.is_some() {
+            self.step_in_passes(rows);
         } else {
-            self.step_by_gradient(batch)?;
+            self.step_by_gradient(&rows.together)?;
         }
         self.state.steps += 1;
-        self.state.rows += batch.rows as u64;
-        self.untold += batch.rows as u64;
+        self.state.rows += rows.rows() as u64;
+        self.untold += rows.rows() as u64;
         if self.untold >= TELL_ROWS {
             self.descent.progress.add(std::mem::take(&mut self.untold));
         }
@@ -139,17 +152,26 @@ impl Stepper {
         Ok(())
     }
 
-    fn step_by_gradient(&mut self, batch: &MiniBatch<'_>) -> Result<()> {
-        let Self { descent, index, state, shards, passes, is_clean, lazy, .. } = self;
-        let step = state.steps + 1;
-        let size = descent.step_size(step);
-        let key = StepKey { seed: descent.seed, step: step | (u64::from(*index) << 48) };
+    /// What the next step takes, and what its random draws depend on.
+    fn next_step(&self) -> (StepSize, StepKey) {
+        let step = self.state.steps + 1;
+        let key =
+            StepKey { seed: self.descent.seed, step: step | (u64::from(self.index) << 48) };
+        (self.descent.step_size(step), key)
+    }
+
+    fn step_in_passes(&mut self, rows: &Scattered<'_>) {
+        let (size, key) = self.next_step();
+        let Self { descent, state, passes, .. } = self;
         if let Some(passes) = passes {
-            let optimizer = &descent.optimizer;
-            let step = Step { batch, key, optimizer, size: &size };
+            let step = Step { rows: *rows, key, optimizer: &descent.optimizer, size: &size };
             passes.step(&step, state, descent.runner.as_ref());
-            return Ok(());
         }
+    }
+
+    fn step_by_gradient(&mut self, batch: &MiniBatch<'_>) -> Result<()> {
+        let (size, key) = self.next_step();
+        let Self { descent, state, shards, is_clean, lazy, .. } = self;
         let scale = 1.0 / batch.rows as f32;
         let learner = descent.learner.as_ref();
         let (n, table, codes) = (shards.len(), learner.table(), batch.codes);

@@ -15,9 +15,9 @@ use std::sync::{Mutex, PoisonError};
 
 use super::network::Network;
 use super::{Learner, LossSum, StepKey};
-use crate::batch::MiniBatch;
+use crate::batch::{MiniBatch, Rows, Scattered, Width};
 use crate::kernels::math::{axpy, vectorized};
-use crate::kernels::panels::{PANEL, Panels};
+use crate::kernels::panels::Panels;
 use crate::optimizer::{Optimizer, StepSize};
 use crate::shards::Shards;
 use crate::state::State;
@@ -53,13 +53,13 @@ pub struct Passes {
 struct Share {
     /// Which rows of the mini-batch.
     rows: Range<usize>,
+    /// They, where they had to be brought together.
+    own: Rows,
     hidden: Vec<Hidden>,
     /// `[rows, outputs]`: raw outputs, then the derivatives of the loss by them.
     z: Vec<f32>,
     /// The latter in panels, unless it is one output.
     dz: Panels,
-    /// The weights of a layer from the inputs of one panel, `[units, 64]`.
-    transposed: Panels,
     sums: Vec<LossSum>,
 }
 
@@ -78,7 +78,7 @@ struct Hidden {
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
     /// The rows.
-    pub batch: &'a MiniBatch<'a>,
+    pub rows: Scattered<'a>,
     /// What random draws depend on.
     pub key: StepKey,
     /// Which optimizer.
@@ -97,7 +97,8 @@ impl Passes {
         let mut parts = parts::parts(network);
         for part in &mut parts {
             if let Kind::Rows(block) = &mut part.kind {
-                block.weights.copy_from(&parameters[part.range.clone()]);
+                block.make_transposed(part.layer);
+                block.set(&parameters[part.range.clone()]);
             }
         }
         let mut order: Vec<usize> = (0..parts.len()).collect();
@@ -119,16 +120,9 @@ impl Passes {
 
     /// One step on a mini-batch.
     pub fn step(&mut self, step: &Step<'_>, state: &mut State, runner: &dyn Shards) {
-        match self.threads() {
-            1 => self.pass(step, state, runner),
-            _ => runner.enter(&mut || self.pass(step, state, runner)),
-        }
-    }
-
-    fn pass(&mut self, step: &Step<'_>, state: &mut State, runner: &dyn Shards) {
-        let chunks = step.batch.rows.div_ceil(LOSS_ROWS);
-        let n = self.shares.len();
-        let cut = |i: usize| (chunks * i / n * LOSS_ROWS).min(step.batch.rows);
+        let (rows, n) = (step.rows.rows(), self.shares.len());
+        let chunks = rows.div_ceil(LOSS_ROWS);
+        let cut = |i: usize| (chunks * i / n * LOSS_ROWS).min(rows);
         for (i, share) in self.shares.iter_mut().enumerate() {
             share.rows = cut(i)..cut(i + 1);
         }
@@ -142,12 +136,11 @@ impl Passes {
     fn over_rows(&mut self, step: &Step<'_>, parameters: &[f32], runner: &dyn Shards) {
         let Self { network, shares, parts, .. } = self;
         let rows = RowPass { network, parts, parameters, key: step.key };
-        let scale = 1.0 / step.batch.rows as f32;
+        let scale = 1.0 / step.rows.rows() as f32;
         let shares: Vec<Mutex<&mut Share>> = shares.iter_mut().map(Mutex::new).collect();
         run(runner, shares.len(), &|i| {
             let share = &mut *shares[i].lock().unwrap_or_else(PoisonError::into_inner);
-            let batch = step.batch.slice(share.rows.start, share.rows.end, network.width());
-            rows.run(share, &batch, scale);
+            rows.run(share, &step.rows, scale);
         });
     }
 
@@ -178,10 +171,10 @@ impl Passes {
                 let task = tasks[*i].lock().unwrap_or_else(PoisonError::into_inner).take();
                 let Some((part, [w, m, v])) = task else { continue };
                 let gradient = &mut gradient[..w.len()];
-                part.gradient(network, shares, step.batch, gradient);
+                part.gradient(network, shares, &step.rows, gradient);
                 step.optimizer.step_part(part.role, step.size, (w, gradient), (m, v));
                 if let Kind::Rows(block) = &mut part.kind {
-                    block.weights.copy_from(w);
+                    block.set(w);
                 }
             }
         });
@@ -209,10 +202,10 @@ impl Share {
         let outputs = network.outputs();
         let hidden = network.layers.iter().rev().skip(1).rev();
         let is_dropped = network.dropout > 0.0;
-        let widest = network.layers.iter().skip(1).map(|layer| layer.units).max().unwrap_or(0);
         let keeps_z = is_dropped || network.activation.needs_z();
         Self {
             rows: 0..0,
+            own: Rows::default(),
             hidden: hidden
                 .map(|layer| Hidden {
                     z: keeps_z.then(|| Panels::new(rows, layer.units)),
@@ -223,9 +216,17 @@ impl Share {
                 .collect(),
             z: vec![0.0; rows * outputs],
             dz: if outputs > 1 { Panels::new(rows, outputs) } else { Panels::default() },
-            transposed: Panels::new(widest, PANEL),
             sums: Vec::with_capacity(rows.div_ceil(LOSS_ROWS)),
         }
+    }
+
+    /// Its rows.
+    fn batch<'a>(&'a self, rows: &Scattered<'a>, width: Width) -> MiniBatch<'a> {
+        let n = self.rows.len();
+        rows.slice(&self.rows, width).unwrap_or_else(|| MiniBatch {
+            first_row: self.rows.start,
+            ..self.own.batch().slice(0, n, width)
+        })
     }
 
     /// The derivatives by the outputs of a layer before its activation.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{Share, add};
-use crate::batch::MiniBatch;
+use crate::batch::Scattered;
 use crate::kernels::panels::{PANEL, Panels};
 use crate::kernels::tiles::{self, ByColumns, ByRows, Out, Segment, Start};
 use crate::learner::network::Network;
@@ -37,6 +37,27 @@ pub(super) struct Block {
     pub(super) to: usize,
     /// `[to - from, units]`
     pub(super) weights: Panels,
+    /// `[units, to - from]`, where the pass over rows goes backward through it.
+    pub(super) transposed: Option<Panels>,
+}
+
+impl Block {
+    /// Has room for the transpose, but of the first layer, whose inputs have no derivatives, and of what
+    /// is not in panels.
+    pub(super) fn make_transposed(&mut self, layer: usize) {
+        let units = self.weights.columns();
+        if layer > 0 && units > 0 {
+            self.transposed = Some(Panels::new(units, self.to - self.from));
+        }
+    }
+
+    /// Takes weights `[to - from, units]`, row-major.
+    pub(super) fn set(&mut self, weights: &[f32]) {
+        self.weights.copy_from(weights);
+        if let Some(transposed) = &mut self.transposed {
+            transposed.transpose_from(&self.weights);
+        }
+    }
 }
 
 /// The parts of the flat parameters, in their order and without gaps.
@@ -54,7 +75,7 @@ pub(super) fn parts(network: &Network) -> Vec<Part> {
             let to = dense.min(from + rows);
             let is_packed = i < last || u > 1;
             let weights = if is_packed { Panels::new(to - from, u) } else { Panels::default() };
-            let block = Block { from, to, weights };
+            let block = Block { from, to, weights, transposed: None };
             let range = start + from * u..start + to * u;
             parts.push(Part { layer: i, range, role: Role::Weight, kind: Kind::Rows(block) });
         }
@@ -82,15 +103,15 @@ impl Part {
         &self,
         network: &Network,
         shares: &[Share],
-        batch: &MiniBatch<'_>,
+        rows: &Scattered<'_>,
         out: &mut [f32],
     ) {
         let units = network.layers[self.layer].units;
         let is_single = units == 1 && self.layer == network.layers.len() - 1;
         match &self.kind {
             Kind::Rows(block) if is_single => self.single(block, shares, out),
-            Kind::Rows(block) => self.rows(block, network, shares, batch, out),
-            Kind::Categories(range) => self.categories(range, network, shares, batch, out),
+            Kind::Rows(block) => self.rows(block, network, shares, rows, out),
+            Kind::Categories(range) => self.categories(range, network, shares, rows, out),
             Kind::Bias if is_single => {
                 let rows = shares.iter().flat_map(|share| &share.z[..share.rows.len()]);
                 out[0] = rows.sum();
@@ -104,17 +125,17 @@ impl Part {
         block: &Block,
         network: &Network,
         shares: &[Share],
-        batch: &MiniBatch<'_>,
+        rows: &Scattered<'_>,
         out: &mut [f32],
     ) {
-        let (d, u) = (network.width().dense, network.layers[self.layer].units);
+        let (width, u) = (network.width(), network.layers[self.layer].units);
         for j in 0..u.div_ceil(PANEL) {
             let segments = shares.iter().map(|share| {
                 let dz = share.dz(self.layer);
                 let left = match self.layer.checked_sub(1) {
                     None => {
-                        let values = &batch.dense[share.rows.start * d..share.rows.end * d];
-                        ByColumns { values, stride: d, first: block.from }
+                        let values = share.batch(rows, width).dense;
+                        ByColumns { values, stride: width.dense, first: block.from }
                     }
                     Some(before) => {
                         let (a, panel) = (&share.hidden[before].a, block.from / PANEL);
@@ -125,8 +146,8 @@ impl Part {
                 Segment { left, from: 0, to: share.rows.len(), right, stride }
             });
             let (values, width) = (&mut out[j * PANEL..], (u - j * PANEL).min(PANEL));
-            let rows = block.to - block.from;
-            tiles::sum(segments, Start::Zero, Out { values, stride: u, rows, width });
+            let out = Out { values, stride: u, rows: block.to - block.from, width };
+            tiles::sum(segments, Start::Zero, out);
         }
     }
 
@@ -151,15 +172,16 @@ impl Part {
         range: &Range<usize>,
         network: &Network,
         shares: &[Share],
-        batch: &MiniBatch<'_>,
+        rows: &Scattered<'_>,
         out: &mut [f32],
     ) {
         out.fill(0.0);
-        let (c, u) = (network.width().columns, network.layers[0].units);
+        let (width, u) = (network.width(), network.layers[0].units);
         for share in shares {
             let dz = share.dz(0);
-            for (i, row) in share.rows.clone().enumerate() {
-                for code in &batch.codes[row * c..(row + 1) * c] {
+            let codes = share.batch(rows, width).codes.chunks_exact(width.columns.max(1));
+            for (i, codes) in codes.enumerate() {
+                for code in codes {
                     let code = *code as usize;
                     if !range.contains(&code) {
                         continue;

@@ -1,7 +1,7 @@
 //! The pass over rows: forward, the loss, and backward to the derivatives of every layer.
 
 use super::{Block, Hidden, Kind, LOSS_ROWS, Part, Share, add};
-use crate::batch::{MiniBatch, NO_CATEGORY};
+use crate::batch::{MiniBatch, NO_CATEGORY, Scattered};
 use crate::kernels::activation;
 use crate::kernels::math::{dot, vectorized};
 use crate::kernels::panels::{PANEL, Panels};
@@ -19,11 +19,24 @@ pub(super) struct RowPass<'a> {
 }
 
 impl RowPass<'_> {
-    pub(super) fn run(&self, share: &mut Share, batch: &MiniBatch<'_>, scale: f32) {
+    pub(super) fn run(&self, share: &mut Share, rows: &Scattered<'_>, scale: f32) {
         share.sums.clear();
-        if batch.rows == 0 {
+        if share.rows.is_empty() {
             return;
         }
+        let width = self.network.width();
+        if let Some(batch) = rows.slice(&share.rows, width) {
+            return self.run_together(share, &batch, scale);
+        }
+        let mut own = std::mem::take(&mut share.own);
+        rows.bring(&share.rows, width, &mut own);
+        let batch = own.batch().slice(0, share.rows.len(), width);
+        let batch = MiniBatch { first_row: share.rows.start, ..batch };
+        self.run_together(share, &batch, scale);
+        share.own = own;
+    }
+
+    fn run_together(&self, share: &mut Share, batch: &MiniBatch<'_>, scale: f32) {
         self.scores(share, batch);
         self.differentiate(share, batch, scale);
         for i in (1..self.network.layers.len()).rev() {
@@ -173,7 +186,6 @@ impl RowPass<'_> {
         let (before, after) = share.hidden.split_at_mut(i);
         let Some(Hidden { z, a, undropped, dz: below }) = before.last_mut() else { return };
         let above = after.first().map_or(&share.dz, |hidden| &hidden.dz);
-        let transposed = &mut share.transposed;
         let f = self.network.activation;
         for block in self.blocks(i) {
             let j = block.from / PANEL;
@@ -183,14 +195,14 @@ impl RowPass<'_> {
             if layer.units == 1 && after.is_empty() {
                 let weights = &self.parameters[layer.weight.clone()][block.from..block.to];
                 outer(&share.z[..rows], weights, d, stride);
-            } else {
-                transposed.transpose_from(&block.weights);
+            } else if let Some(transposed) = &block.transposed {
+                let right_stride = transposed.stride(0);
                 let panels = (0..above.panels()).map(|k| Segment {
                     left: ByRows { values: above.panel(k), stride: above.stride(k) },
                     from: 0,
                     to: above.width(k),
-                    right: &transposed.panel(0)[k * PANEL * PANEL..],
-                    stride: PANEL,
+                    right: &transposed.panel(0)[k * PANEL * right_stride..],
+                    stride: right_stride,
                 });
                 tiles::sum(panels, Start::Zero, Out { values: d, stride, rows, width });
             }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::batch::{NO_CATEGORY, Rows, Width};
+use crate::kernels::prefetch::Ahead;
 use crate::kernels::rng::{mix, unit};
 use crate::learner::{Activation, Loss};
 use crate::model::NetworkSpec;
@@ -102,7 +103,7 @@ fn train(case: &Case, mut step: impl FnMut(&MiniBatch<'_>, StepKey, StepSize)) {
     }
 }
 
-fn by_passes(case: &Case, threads: usize) -> State {
+fn by_passes(case: &Case, threads: usize, first_together: Option<usize>) -> State {
     let network = case.spec.network(case.width);
     let mut state = start(&network);
     let mut passes = Passes::new(&network, case.batch, 1, &state.parameters);
@@ -111,8 +112,14 @@ fn by_passes(case: &Case, threads: usize) -> State {
     passes.gradients = (0..threads).map(|_| Mutex::new(vec![0.0; 1 << 17])).collect();
     let runner = Threads(threads);
     train(case, |batch, key, size| {
-        let step = Step { batch, key, optimizer: &OPTIMIZER, size: &size };
-        passes.step(&step, &mut state, &runner);
+        // From the last to the first, as a chunk has them where rows are not together.
+        let back: Vec<u32> = (0..batch.rows as u32).rev().collect();
+        let chunk = batch.taken(&back);
+        let n = first_together.map_or(batch.rows, |n| n.min(batch.rows));
+        let together = batch.slice(0, n, case.width);
+        let rows =
+            Scattered { together, chunk: chunk.batch(), order: &back[n..], ahead: Ahead::NONE };
+        passes.step(&Step { rows, key, optimizer: &OPTIMIZER, size: &size }, &mut state, &runner);
     });
     state
 }
@@ -134,7 +141,7 @@ fn by_gradients(case: &Case) -> State {
 #[test]
 fn passes_are_gradients_and_steps() {
     for case in cases() {
-        let (found, truth) = (by_passes(&case, 1), by_gradients(&case));
+        let (found, truth) = (by_passes(&case, 1, None), by_gradients(&case));
         let name = format!("{:?} {}", case.spec, case.batch);
         for (found, truth) in
             [(&found.parameters, &truth.parameters), (&found.moments, &truth.moments)]
@@ -153,11 +160,22 @@ fn passes_are_gradients_and_steps() {
 #[test]
 fn the_number_of_threads_changes_no_bit() {
     for case in cases() {
-        let one = by_passes(&case, 1);
+        let one = by_passes(&case, 1, None);
         for threads in [2, 3, 8] {
             let name = format!("{:?} {} on {threads}", case.spec, case.batch);
-            let many = by_passes(&case, threads);
+            let many = by_passes(&case, threads, None);
             assert!(one == many && one.is_finite(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn rows_all_over_a_chunk_are_the_same_as_together() {
+    for case in cases() {
+        let together = by_passes(&case, 1, None);
+        for (threads, first) in [(1, 0), (2, 0), (2, 40), (3, 31)] {
+            let name = format!("{:?} {} on {threads}, {first}", case.spec, case.batch);
+            assert!(together == by_passes(&case, threads, Some(first)), "{name}");
         }
     }
 }

@@ -220,7 +220,7 @@ fn merged(descent: &Arc<Descent>, base: &State, replicas: &[&State]) -> State {
     let partial =
         |(i, state): (usize, &&State)| Partial { replica: i as u32, bytes: state.to_bytes() };
     let partials: Vec<Partial> = replicas.iter().enumerate().map(partial).collect();
-    round.state(&round.merge(&partials).unwrap()).unwrap()
+    round.state(&round.merge(partials).unwrap()).unwrap()
 }
 
 #[test]
