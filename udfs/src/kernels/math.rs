@@ -41,6 +41,18 @@ pub fn exp(x: f32) -> f32 {
     if x.is_nan() { x } else { result }
 }
 
+/// `1 / x` of a positive `x` from 1e-37 to 1e37, within 2 units in the last place.
+///
+/// The root that stands before it keeps the unit that divides busy, so this takes Newton's steps from a
+/// guess by the exponent (after Blinn 1997, "Floating-point tricks"), each of which doubles the bits.
+#[inline(always)]
+pub fn reciprocal(x: f32) -> f32 {
+    let mut y = f32::from_bits(0x7ef3_11c7u32.wrapping_sub(x.to_bits()));
+    y *= 2.0 - x * y;
+    y *= 2.0 - x * y;
+    y * (2.0 - x * y)
+}
+
 /// `1 / (1 + e^-x)`.
 #[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {
@@ -200,6 +212,16 @@ mod tests {
         assert_eq!(exp(f32::INFINITY), f32::INFINITY);
         assert_eq!(exp(0.0), 1.0);
         assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn reciprocals_are_within_two_units_in_the_last_place() {
+        for i in 0..200_000 {
+            let x = (1e-37 * 10f64.powf(74.0 * f64::from(i) / 200_000.0)) as f32;
+            let error = (f64::from(reciprocal(x)) * f64::from(x) - 1.0).abs();
+            assert!(error < 2.4e-7, "1 / {x}: {error}");
+        }
+        assert!(reciprocal(f32::NAN).is_nan());
     }
 
     #[test]

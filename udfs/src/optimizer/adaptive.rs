@@ -1,6 +1,7 @@
 //! Descent with a rate per coordinate: Adagrad, RMSprop, Adam and AdamW, as in PyTorch.
 
 use super::{TensorStep, least, shrink, without_rests};
+use crate::kernels::math::reciprocal;
 
 /// Duchi, Hazan and Singer 2011: `a += g^2; w -= lr g / (sqrt(a) + epsilon)`.
 #[inline(always)]
@@ -9,9 +10,16 @@ pub(super) fn adagrad(step: TensorStep, epsilon: f32, w: &mut [f32], g: &[f32], 
     for ((w, g), a) in w.iter_mut().zip(g).zip(a) {
         let g = g + l2 * *w;
         *a += g * g;
-        let rate = learning_rate / (a.sqrt() + epsilon);
+        let rate = learning_rate * reciprocal(a.sqrt() + epsilon);
         *w = shrink(*w - rate * g, rate * l1);
     }
+}
+
+/// The same of one value, without L1 and L2.
+#[inline(always)]
+pub(super) fn free_adagrad(step: TensorStep, epsilon: f32, w: &mut f32, g: f32, a: &mut f32) {
+    *a += g * g;
+    *w -= step.learning_rate * reciprocal(a.sqrt() + epsilon) * g;
 }
 
 /// Hinton 2012: `a = beta2 a + (1 - beta2) g^2; w -= lr g / (sqrt(a) + epsilon)`.
@@ -29,7 +37,7 @@ pub(super) fn rmsprop(
     for ((w, g), a) in w.iter_mut().zip(g).zip(a) {
         let g = g + l2 * *w;
         *a = without_rests(beta2 * *a + (1.0 - beta2) * g * g, least);
-        let rate = learning_rate / (a.sqrt() + epsilon);
+        let rate = learning_rate * reciprocal(a.sqrt() + epsilon);
         *w = shrink(*w - rate * g, rate * l1);
     }
 }
@@ -55,7 +63,7 @@ pub(super) fn adam(
         let g = g + coupled * *w;
         *m = without_rests(beta1 * *m + (1.0 - beta1) * g, least_mean);
         *v = without_rests(beta2 * *v + (1.0 - beta2) * g * g, least_square);
-        let scale = 1.0 / (v.sqrt() * root + epsilon);
+        let scale = reciprocal(v.sqrt() * root + epsilon);
         *w = shrink(decay * *w - rate * *m * scale, learning_rate * scale * l1);
     }
 }

@@ -17,6 +17,7 @@ mod touched;
 
 pub use lazy::LazySgd;
 pub use schedule::{Decay, Schedule};
+pub(crate) use touched::Numbers;
 
 /// An optimizer and its hyper-parameters, named as in PyTorch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -17,6 +17,17 @@ use crate::batch::NO_CATEGORY;
 use crate::kernels::math::vectorized;
 use crate::learner::{Layout, Role, Table};
 
+/// The numbers of a category of one weight, side by side.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Numbers {
+    /// Its weight.
+    pub weight: f32,
+    /// The gradient so far of the step in hand.
+    pub gradient: f32,
+    /// What the optimizer keeps of it.
+    pub moments: [f32; 2],
+}
+
 impl Optimizer {
     /// Whether there are sizes of which [`Optimizer::is_local`] is true, or steps that are made up for.
     pub fn may_be_local(&self) -> bool {
@@ -96,8 +107,41 @@ impl Optimizer {
         );
     }
 
+    /// The same of one weight each, whose numbers lie side by side: of the categories from `first` on, whose
+    /// numbers are given, those in `codes`.
+    pub(crate) fn step_numbers(
+        &self,
+        size: &StepSize,
+        numbers: &mut [Numbers],
+        first: usize,
+        codes: &[u32],
+    ) {
+        let step = tensor_step(Role::Weight, size);
+        vectorized(
+            #[inline(always)]
+            || match *self {
+                Optimizer::Adagrad { epsilon } => visit_numbers(
+                    (numbers, first, codes),
+                    #[inline(always)]
+                    |w, g, [m, _]| adaptive::free_adagrad(step, epsilon, w, g, m),
+                ),
+                Optimizer::Ftrl { beta } => visit_numbers(
+                    (numbers, first, codes),
+                    #[inline(always)]
+                    |w, g, [z, n]| ftrl::ftrl(step, beta, one(w), &[g], one(z), one(n)),
+                ),
+                // (The last of those that may be local.)
+                _ => visit_numbers(
+                    (numbers, first, codes),
+                    #[inline(always)]
+                    |w, g, _| momentum::sgd(step, one(w), &[g]),
+                ),
+            },
+        );
+    }
+
     /// A step of all but the table, which is the end of the first weight.
-    pub(super) fn step_beside(
+    pub(crate) fn step_beside(
         &self,
         layout: &Layout,
         size: &StepSize,
@@ -109,6 +153,27 @@ impl Optimizer {
             false => range,
         });
     }
+}
+
+/// Calls `f` with weight, gradient and moments of each category that is met; the gradient is 0 afterwards.
+/// (What is no category is behind the last one.)
+#[inline(always)]
+fn visit_numbers(
+    (numbers, first, codes): (&mut [Numbers], usize, &[u32]),
+    mut f: impl FnMut(&mut f32, f32, &mut [f32; 2]),
+) {
+    for code in codes {
+        if let Some(own) = numbers.get_mut((*code as usize).wrapping_sub(first)) {
+            f(&mut own.weight, own.gradient, &mut own.moments);
+            own.gradient = 0.0;
+        }
+    }
+}
+
+/// One number as some.
+#[inline(always)]
+fn one(value: &mut f32) -> &mut [f32] {
+    std::slice::from_mut(value)
 }
 
 /// Calls `f` with the place of each category's row.

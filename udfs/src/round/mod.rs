@@ -27,6 +27,7 @@ mod oracle;
 #[cfg(test)]
 mod ordered;
 mod sgd;
+mod sparse;
 mod stepper;
 #[cfg(test)]
 mod touched;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use datafusion_common::{Result, exec_err, internal_err};
 
+use super::sparse::SparseSteps;
 use super::stepper::is_wide;
 use super::{Partial, Replica, Round, Stepper};
 use crate::batch::{MiniBatch, Rows, Scattered, Width};
@@ -267,7 +268,8 @@ impl Round for SgdRound {
         let others =
             if self.descent.network_in_passes().is_some() { 2 } else { self.descent.shards };
         let copies = 1 + others;
-        4 * (self.start.moments.len() + self.start.parameters.len() * copies + taken)
+        let side_by_side = SparseSteps::new(&self.descent).map_or(0, |steps| steps.bytes());
+        4 * (self.start.moments.len() + self.start.parameters.len() * copies + taken) + side_by_side
     }
 }
 
@@ -350,7 +352,7 @@ impl SgdReplica {
         while rows.rows - start >= size {
             let mut batch = rows.slice(start, start + size, width);
             batch.first_row = 0;
-            self.stepper.step(&batch)?;
+            self.stepper.step_scattered(&batch.into())?;
             start += size;
         }
         if start < rows.rows {
@@ -404,7 +406,8 @@ impl SgdReplica {
     fn flush(&mut self, ahead: Ahead<'_>) -> Result<()> {
         if self.pending.len > 0 {
             let width = self.stepper.descent().learner.width();
-            self.stepper.step(&MiniBatch { ahead, ..self.pending.batch(width) })?;
+            let batch = MiniBatch { ahead, ..self.pending.batch(width) };
+            self.stepper.step_scattered(&batch.into())?;
             self.pending.len = 0;
         }
         Ok(())

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use datafusion_common::{Result, internal_err};
 
 use super::sgd::Descent;
+use super::sparse::SparseSteps;
 use crate::batch::{MiniBatch, NO_CATEGORY, Scattered};
 use crate::learner::{LossSum, Passes, Scratch, Step, StepKey, Table};
-use crate::optimizer::{LazySgd, StepSize};
 use crate::optimizer::invariant::{self, RowScratch};
+use crate::optimizer::{LazySgd, StepSize};
 use crate::state::State;
 
 /// The working memory of one shard.
@@ -33,6 +34,7 @@ pub struct Stepper {
     /// Whether the gradients of the table of categories are 0.
     is_clean: bool,
     lazy: Option<LazySgd>,
+    sparse: Option<SparseSteps>,
     /// Rows that [`Descent::progress`] has not been told of: to count in memory that others read takes
     /// as long as the step of a row.
     untold: u64,
@@ -57,14 +59,27 @@ impl Stepper {
             })
             .collect();
         let rows = RowScratch::new(descent.learner.width(), descent.learner.outputs());
-        Self { descent, index, state, shards, passes, rows, is_clean: true, lazy: None, untold: 0 }
+        Self {
+            descent,
+            index,
+            state,
+            shards,
+            passes,
+            rows,
+            is_clean: true,
+            lazy: None,
+            sparse: None,
+            untold: 0,
+        }
     }
 
-    /// The same with L1 and L2 acting on a weight of the table of categories when a mini-batch meets it,
-    /// if mini-batches meet few. The state is up to date after [`Stepper::settle`] alone.
+    /// The same where mini-batches meet few of the categories: L1 and L2 act on a weight when it is met, or
+    /// the numbers of each category lie side by side. The state is up to date after [`Stepper::settle`] alone.
     pub(super) fn lazily(mut self) -> Self {
         if self.descent.is_lazy() {
             self.lazy = Some(LazySgd::new(self.descent.learner.table()));
+        } else {
+            self.sparse = SparseSteps::new(&self.descent);
         }
         self
     }
@@ -75,6 +90,9 @@ impl Stepper {
         if let Some(lazy) = &mut self.lazy {
             lazy.settle_all(&mut self.state.parameters);
         }
+        if let Some(sparse) = &mut self.sparse {
+            sparse.put_back(&mut self.state);
+        }
     }
 
     /// How it steps.
@@ -84,7 +102,9 @@ impl Stepper {
 
     /// Whether steps keep more than one thread busy.
     pub(super) fn is_parallel(&self) -> bool {
-        self.shards.len() > 1 || self.passes.as_ref().is_some_and(|passes| passes.threads() > 1)
+        let passes = self.passes.as_ref().map_or(1, Passes::threads);
+        let sparse = self.sparse.as_ref().map_or(1, SparseSteps::threads);
+        self.shards.len().max(passes).max(sparse) > 1
     }
 
     /// The state after the steps so far.
@@ -102,7 +122,14 @@ impl Stepper {
     /// # Errors
     /// When a stop was asked for.
     pub fn step(&mut self, batch: &MiniBatch<'_>) -> Result<()> {
-        self.step_scattered(&(*batch).into())
+        let rows = (*batch).into();
+        if !self.is_parallel() {
+            return self.step_scattered(&rows);
+        }
+        let runner = Arc::clone(&self.descent.runner);
+        let mut result = Ok(());
+        runner.enter(&mut || result = self.step_scattered(&rows));
+        result
     }
 
     /// Whether steps bring rows together themselves, on all threads.
@@ -110,7 +137,8 @@ impl Stepper {
         self.passes.is_some()
     }
 
-    /// The same with rows that need not be together if [`Stepper::takes_scattered`].
+    /// The same from inside [`Shards::enter`](crate::shards::Shards::enter), where it is parallel, with rows
+    /// that need not be together if [`Stepper::takes_scattered`].
     pub(super) fn step_scattered(&mut self, rows: &Scattered<'_>) -> Result<()> {
         self.descent.interrupt.check()?;
         debug_assert!(rows.order.is_empty() || self.takes_scattered(), "rows are not together");
@@ -155,8 +183,7 @@ impl Stepper {
     /// What the next step takes, and what its random draws depend on.
     fn next_step(&self) -> (StepSize, StepKey) {
         let step = self.state.steps + 1;
-        let key =
-            StepKey { seed: self.descent.seed, step: step | (u64::from(self.index) << 48) };
+        let key = StepKey { seed: self.descent.seed, step: step | (u64::from(self.index) << 48) };
         (self.descent.step_size(step), key)
     }
 
@@ -171,7 +198,16 @@ impl Stepper {
 
     fn step_by_gradient(&mut self, batch: &MiniBatch<'_>) -> Result<()> {
         let (size, key) = self.next_step();
-        let Self { descent, state, shards, is_clean, lazy, .. } = self;
+        let Self { descent, state, shards, is_clean, lazy, sparse, .. } = self;
+        if let (Some(sparse), [shard]) = (sparse, shards.as_mut_slice()) {
+            if sparse.takes(descent, &size, batch) {
+                let shard = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
+                let sum = sparse.step(descent, &size, batch, state, &mut shard.gradient);
+                state.round.add(sum);
+                return Ok(());
+            }
+            sparse.put_back(state);
+        }
         let scale = 1.0 / batch.rows as f32;
         let learner = descent.learner.as_ref();
         let (n, table, codes) = (shards.len(), learner.table(), batch.codes);
