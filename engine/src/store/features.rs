@@ -3,18 +3,20 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayBuilder, ArrayRef, Float64Builder, ListBuilder, RecordBatch, StringBuilder, UInt32Builder,
-    UInt64Builder,
+    Array, ArrayBuilder, ArrayRef, AsArray, Float64Builder, ListArray, RecordBatch, StringArray,
+    StringBuilder, UInt32Builder, UInt64Builder, new_empty_array,
 };
+use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::compute::concat;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
-use datafusion::common::Result;
-use gradlake_udfs::encoder::{Feature, FeatureKind, Scale};
+use datafusion::common::{Result, exec_err};
+use gradlake_udfs::encoder::{Categories, Feature, FeatureKind, Scale};
 use gradlake_udfs::model::Model;
 use serde::Deserialize;
 
 use super::tables::{trained, with_keys};
 
-/// A row of `features`.
+/// A row of `features`, but for its categories.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct FeatureRow {
     pub feature: String,
@@ -27,7 +29,6 @@ pub(super) struct FeatureRow {
     pub min: Option<f64>,
     pub max: Option<f64>,
     pub null_count: u64,
-    pub categories: Option<Vec<Option<String>>>,
 }
 
 /// The columns of `features` as they are written. (Records that are read come one model at a time; there
@@ -41,7 +42,7 @@ struct FeatureColumns {
     /// Mean, center, standard deviation, smallest, largest.
     scale: [Float64Builder; 5],
     null_count: UInt64Builder,
-    categories: ListBuilder<StringBuilder>,
+    categories: Vec<Option<StringArray>>,
 }
 
 impl FeatureColumns {
@@ -63,12 +64,10 @@ impl FeatureColumns {
         };
         self.scale.iter_mut().zip(values).for_each(|(column, value)| column.append_option(value));
         self.null_count.append_value(feature.null_count);
-        match &feature.kind {
-            FeatureKind::Category(own) => {
-                self.categories.append_value(own.iter().map(Option::as_deref));
-            }
-            _ => self.categories.append_null(),
-        }
+        self.categories.push(match &feature.kind {
+            FeatureKind::Category(own) => Some(own.array().clone()),
+            _ => None,
+        });
     }
 
     fn finish(mut self) -> Result<RecordBatch> {
@@ -94,9 +93,39 @@ impl FeatureColumns {
         ];
         columns.extend(self.scale.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef));
         columns.push(Arc::new(self.null_count.finish()));
-        columns.push(Arc::new(self.categories.finish()));
+        columns.push(Arc::new(lists(&self.categories)?));
         Ok(RecordBatch::try_new(schema, columns)?)
     }
+}
+
+/// Arrays as the values of a column of lists, which are NULL where there is none.
+fn lists(arrays: &[Option<StringArray>]) -> Result<ListArray> {
+    let lengths = arrays.iter().map(|array| array.as_ref().map_or(0, Array::len));
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    let known: Vec<&dyn Array> = arrays.iter().flatten().map(|array| array as _).collect();
+    let values = match known.as_slice() {
+        [] => new_empty_array(&DataType::Utf8),
+        known => concat(known)?,
+    };
+    let nulls = arrays.iter().map(Option::is_some).collect();
+    let item = Arc::new(Field::new("item", DataType::Utf8, true));
+    Ok(ListArray::try_new(item, offsets, values, Some(nulls))?)
+}
+
+/// The categories of each feature, as [`lists`] wrote them.
+///
+/// # Errors
+/// When they are no lists of texts.
+pub(super) fn categories(batch: &RecordBatch) -> Result<Vec<Option<Categories>>> {
+    let column = batch.column_by_name("categories");
+    let Some(lists) = column.and_then(|column| column.as_list_opt::<i32>()) else {
+        return exec_err!("the table features has no lists of categories");
+    };
+    let of_list = |values: ArrayRef| match values.as_string_opt::<i32>() {
+        Some(texts) => Ok(Categories::from(texts.clone())),
+        None => exec_err!("the categories of the table features are no texts"),
+    };
+    lists.iter().map(|list| list.map(of_list).transpose()).collect()
 }
 
 /// The table.

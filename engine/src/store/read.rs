@@ -14,7 +14,7 @@ use gradlake_udfs::encoder::{Encoder, Feature, FeatureKind, Scale};
 use gradlake_udfs::learner::Learner;
 use gradlake_udfs::model::{HistoryEntry, Labels, Member, Model, Target, Trained};
 
-use super::features::FeatureRow;
+use super::features::{FeatureRow, categories};
 use super::files::check;
 use super::history::{HistoryRow, MetricRow};
 use super::log::VersionEntry;
@@ -269,9 +269,14 @@ fn values(batch: &RecordBatch, wanted: usize, what: &str) -> Result<Vec<f32>> {
 }
 
 fn read_features(batch: &RecordBatch) -> Result<Vec<Feature>> {
-    let rows: Vec<FeatureRow> = from_batch(batch, "the table features")?;
+    let mut batch = batch.clone();
+    let categories = categories(&batch)?;
+    if let Some((column, _)) = batch.schema().column_with_name("categories") {
+        batch.remove_column(column);
+    }
+    let rows: Vec<FeatureRow> = from_batch(&batch, "the table features")?;
     let mut features: Vec<Feature> = vec![];
-    for row in rows {
+    for (row, categories) in rows.into_iter().zip(categories) {
         let Ok(data_type) = row.data_type.parse::<DataType>() else {
             return exec_err!("feature {} has the unknown type {}", row.feature, row.data_type);
         };
@@ -293,7 +298,7 @@ fn read_features(batch: &RecordBatch) -> Result<Vec<Feature>> {
             scales.push(scale);
             continue;
         }
-        let kind = match (row.kind.as_str(), scale, row.categories) {
+        let kind = match (row.kind.as_str(), scale, categories) {
             ("number", Some(scale), _) => FeatureKind::Number(scale),
             ("boolean", Some(scale), _) => FeatureKind::Boolean(scale),
             ("timestamp", Some(scale), _) => FeatureKind::Timestamp(scale),

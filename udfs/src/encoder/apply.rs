@@ -9,7 +9,7 @@ use datafusion_common::{Result, exec_err};
 
 use super::columns::{Numbers, encode_numbers};
 use super::interner::for_each_text;
-use super::{CodeMap, Encoder, Feature, FeatureKind, Lookup, Scale};
+use super::{Categories, CodeMap, Encoder, Feature, FeatureKind, Lookup, Scale};
 use crate::batch::NO_CATEGORY;
 
 /// A column to encode.
@@ -179,7 +179,7 @@ fn month_of(days: i64) -> u32 {
 }
 
 fn encode_categories<'a>(
-    (lookup, categories): (&Lookup, &[Option<String>]),
+    (lookup, categories): (&Lookup, &Categories),
     array: &ArrayRef,
     mut out: impl Iterator<Item = &'a mut u32>,
 ) -> Result<()> {

@@ -13,6 +13,7 @@
 //! as training did.
 
 mod apply;
+mod categories;
 mod columns;
 mod input;
 mod interner;
@@ -25,7 +26,6 @@ mod running;
 mod statistics;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, OnceLock};
 
@@ -34,6 +34,7 @@ use datafusion_common::{Result, exec_err, plan_err};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 pub use apply::Column;
+pub use categories::Categories;
 pub use input::{Input, Kind, flatten_columns, flatten_fields};
 pub use interner::{CodeMap, Interner};
 pub use plain::{is_plain, is_single, plain_rows};
@@ -41,7 +42,8 @@ pub use rowhash::hash_rows;
 pub use running::{RawRows, RunningEncoder, RunningState};
 pub use statistics::{Statistics, Values};
 
-use crate::batch::Width;
+use crate::batch::{NO_CATEGORY, Width};
+use categories::Places;
 
 /// Hashing of texts that does not differ from run to run.
 pub(crate) type TextHasher = BuildHasherDefault<OneShot>;
@@ -134,7 +136,7 @@ pub enum FeatureKind {
     /// A boolean as 0/1: one dense input.
     Boolean(Scale),
     /// Strings or dates, one-hot; sorted, the NULL category (if any) first.
-    Category(Vec<Option<String>>),
+    Category(Categories),
     /// Unix seconds, then cycles: see [`TIMESTAMP_INPUTS`].
     Timestamp(Scale),
     /// A vector: one dense input per element.
@@ -176,7 +178,7 @@ struct Lookup {
     /// Whether each category comes after the one before, NULL before all.
     is_ascending: bool,
     /// Made when a text is first looked up: a training knows its categories by number.
-    codes: OnceLock<HashMap<String, u32, TextHasher>>,
+    places: OnceLock<Places>,
 }
 
 /// The frozen preprocessing from input columns to encoded rows. A clone shares what it holds.
@@ -247,7 +249,7 @@ impl Encoder {
             match &feature.kind {
                 FeatureKind::Category(categories) => {
                     places.push(width.columns);
-                    let is_ascending = is_sorted || is_ascending(categories);
+                    let is_ascending = is_sorted || categories.is_ascending();
                     let first = width.categories;
                     lookups.push(Some(Lookup::new(
                         &feature.name,
@@ -359,7 +361,7 @@ impl Encoder {
     }
 
     /// The lookup of a feature that is a category, and its categories.
-    fn lookup(&self, feature: usize) -> Option<(&Lookup, &[Option<String>])> {
+    fn lookup(&self, feature: usize) -> Option<(&Lookup, &Categories)> {
         match (self.lookups.get(feature)?, &self.features[feature].kind) {
             (Some(lookup), FeatureKind::Category(categories)) => Some((lookup, categories)),
             _ => None,
@@ -370,61 +372,49 @@ impl Encoder {
 /// The one-hot inputs of a feature that is a category; none of others.
 fn categories_of(feature: &Feature) -> impl Iterator<Item = InputName<'_>> {
     let categories = match &feature.kind {
-        FeatureKind::Category(categories) => categories.as_slice(),
-        _ => &[],
+        FeatureKind::Category(categories) => Some(categories.iter()),
+        _ => None,
     };
-    categories.iter().map(|category| InputName {
+    categories.into_iter().flatten().map(|category| InputName {
         name: Cow::Borrowed(&feature.name),
-        category: Some(category.as_deref()),
+        category: Some(category),
         center: 0.0,
         stddev: 1.0,
     })
 }
 
-/// Whether each category comes after the one before, NULL before all.
-fn is_ascending(categories: &[Option<String>]) -> bool {
-    categories.is_sorted_by(|a, b| a < b)
-}
-
 impl Lookup {
-    fn new(
-        name: &str,
-        categories: &[Option<String>],
-        offset: usize,
-        is_ascending: bool,
-    ) -> Result<Self> {
+    fn new(name: &str, categories: &Categories, offset: usize, is_ascending: bool) -> Result<Self> {
         let (Ok(offset), Ok(_)) = (u32::try_from(offset), u32::try_from(offset + categories.len()))
         else {
             return exec_err!("feature {name} has too many categories");
         };
-        let null = categories.iter().position(Option::is_none);
-        let null = null.map_or(crate::batch::NO_CATEGORY, |i| offset + i as u32);
-        let lookup = Lookup { offset, null, is_ascending, codes: OnceLock::new() };
+        let null = categories.iter().position(|category| category.is_none());
+        let null = null.map_or(NO_CATEGORY, |i| offset + i as u32);
+        let lookup = Lookup { offset, null, is_ascending, places: OnceLock::new() };
         if !is_ascending {
-            let nulls = categories.iter().filter(|category| category.is_none()).count();
-            if lookup.codes(categories).len() + nulls != categories.len() || nulls > 1 {
+            let nulls = categories.iter().filter(Option::is_none).count();
+            if lookup.places(categories).len() + nulls != categories.len() || nulls > 1 {
                 return exec_err!("feature {name} has a category twice");
             }
         }
         Ok(lookup)
     }
 
-    fn codes(&self, categories: &[Option<String>]) -> &HashMap<String, u32, TextHasher> {
-        self.codes.get_or_init(|| {
-            let texts = (self.offset..).zip(categories);
-            texts.filter_map(|(code, text)| Some((text.clone()?, code))).collect()
-        })
+    fn places(&self, categories: &Categories) -> &Places {
+        self.places.get_or_init(|| Places::new(categories))
     }
 
     #[inline]
-    fn find(&self, categories: &[Option<String>], text: &str) -> u32 {
-        self.codes(categories).get(text).copied().unwrap_or(crate::batch::NO_CATEGORY)
+    fn find(&self, categories: &Categories, text: &str) -> u32 {
+        let place = self.places(categories).find(categories, text);
+        place.map_or(NO_CATEGORY, |place| self.offset + place)
     }
 
     /// The index of each text of an interner among categories that ascend, both walked in order.
-    fn codes_of(&self, categories: &[Option<String>], interner: &Interner) -> Vec<u32> {
-        let mut codes = vec![crate::batch::NO_CATEGORY; interner.values().len()];
-        let mut known = (self.offset..).zip(categories.iter().map(Option::as_deref)).peekable();
+    fn codes_of(&self, categories: &Categories, interner: &Interner) -> Vec<u32> {
+        let mut codes = vec![NO_CATEGORY; interner.values().len()];
+        let mut known = (self.offset..).zip(categories.iter()).peekable();
         for code in interner.sorted() {
             let text = interner.value(*code);
             while known.next_if(|(_, category)| *category < text).is_some() {}

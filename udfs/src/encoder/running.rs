@@ -244,7 +244,7 @@ impl RunningEncoder {
                         .collect();
                     own.sort_unstable();
                     order.extend(own.iter().map(|(_, row)| *row));
-                    let texts = own.into_iter().map(|(text, _)| text.clone()).collect();
+                    let texts = own.into_iter().map(|(text, _)| text.as_deref()).collect();
                     (FeatureKind::Category(texts), 0)
                 }
             };

@@ -9,7 +9,7 @@ use datafusion_common::{Result, exec_err};
 
 use super::apply::{numbers, unix_seconds, vectors};
 use super::moments::{Moments, element_moments};
-use super::{Encoder, Feature, FeatureKind, Interner, Kind, Scale};
+use super::{Categories, Encoder, Feature, FeatureKind, Interner, Kind, Scale};
 use crate::shards::{Sequential, Shards};
 
 /// Categories of all columns from which on many cores write them down.
@@ -222,12 +222,16 @@ impl Statistics {
                 let Some(interner) = interner else {
                     return exec_err!("column {name} has no interner");
                 };
-                let mut texts = vec![];
-                texts.extend((*nulls > 0).then_some(None));
                 let is_met = |code: &&u32| met.get(**code as usize).is_some_and(|met| *met);
                 let codes = interner.sorted().iter().filter(is_met);
-                texts.extend(codes.map(|code| interner.value(*code).map(str::to_owned)));
-                (FeatureKind::Category(texts), *nulls)
+                let texts = codes.filter_map(|code| interner.value(*code));
+                let Some(categories) = Categories::copied(*nulls > 0, texts) else {
+                    return exec_err!(
+                        "the different texts of column {name} have more than {} bytes together",
+                        i32::MAX
+                    );
+                };
+                (FeatureKind::Category(categories), *nulls)
             }
             (ColumnStatistics::Vectors { elements, nulls, bytes }, _) => {
                 let Some(elements) = elements else {
