@@ -7,9 +7,10 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, Float64Array, RecordBatch, StringBuilder};
+use datafusion::arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, StringBuilder};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::{Result, ScalarValue};
+use gradlake_udfs::encoder::{Categories, FeatureKind};
 use gradlake_udfs::learner::Learner;
 use gradlake_udfs::model::{Labels, Model};
 
@@ -19,7 +20,6 @@ use super::tables::{trained, with_keys};
 pub const INTERCEPT: &str = "__INTERCEPT__";
 
 /// The columns of the table, as they grow.
-#[derive(Default)]
 struct Columns {
     processed_input: StringBuilder,
     category: StringBuilder,
@@ -31,16 +31,40 @@ struct Columns {
 impl Columns {
     fn push(
         &mut self,
-        (input, category): (&str, Option<&str>),
+        input: &str,
         class_label: Option<&str>,
         weight: f64,
         standardized_weight: f64,
     ) {
         self.processed_input.append_value(input);
-        self.category.append_option(category);
+        self.category.append_null();
         self.class_label.append_option(class_label);
         self.weight.push(weight);
         self.standardized_weight.push(standardized_weight);
+    }
+
+    /// The categories of a feature, whose raw and standardised weights are the same but for `scale`.
+    fn push_categories(
+        &mut self,
+        (input, categories): (&str, &Categories),
+        class_label: Option<&str>,
+        scale: f64,
+        weights: impl Iterator<Item = f64> + Clone,
+    ) -> Result<()> {
+        let n = categories.len();
+        self.processed_input.append_value_n(input, n);
+        if categories.array().null_count() == 0 {
+            self.category.append_array(categories.array())?;
+        } else {
+            categories.iter().for_each(|own| self.category.append_value(own.unwrap_or("NULL")));
+        }
+        match class_label {
+            Some(label) => self.class_label.append_value_n(label, n),
+            None => self.class_label.append_nulls(n),
+        }
+        self.weight.extend(weights.clone().map(|weight| scale * weight));
+        self.standardized_weight.extend(weights);
+        Ok(())
     }
 
     fn finish(mut self) -> Result<RecordBatch> {
@@ -63,9 +87,38 @@ impl Columns {
     }
 }
 
+/// Bytes of the name of a column, about.
+const NAME_BYTES: usize = 16;
+
+/// Columns with room for the rows of a model: to grow into fresh memory takes longer than to fill it.
+fn room(model: &Model) -> Columns {
+    let (mut rows, mut inputs, mut categories, mut labels) = (0, 0, 0, 0);
+    for (_, trained) in trained(model).filter(|(_, own)| own.network.hidden.is_empty()) {
+        let width = trained.encoder.width();
+        let outputs = trained.network.outputs;
+        let own_rows = (width.inputs() + 1) * outputs;
+        rows += own_rows;
+        inputs += (width.dense + 1) * outputs * NAME_BYTES;
+        labels += own_rows;
+        for feature in trained.encoder.features() {
+            if let FeatureKind::Category(own) = &feature.kind {
+                inputs += feature.name.len() * own.len() * outputs;
+                categories += own.array().values().len() * outputs;
+            }
+        }
+    }
+    Columns {
+        processed_input: StringBuilder::with_capacity(rows, inputs),
+        category: StringBuilder::with_capacity(rows, categories),
+        class_label: StringBuilder::with_capacity(rows, labels),
+        weight: Vec::with_capacity(rows),
+        standardized_weight: Vec::with_capacity(rows),
+    }
+}
+
 /// The table; without rows where the model has hidden layers.
 pub(super) fn weights(model: &Model) -> Result<RecordBatch> {
-    let mut rows = Columns::default();
+    let mut rows = room(model);
     let mut member = vec![];
     for (index, trained) in trained(model) {
         if !trained.network.hidden.is_empty() {
@@ -86,17 +139,23 @@ pub(super) fn weights(model: &Model) -> Result<RecordBatch> {
                 Labels::Numbers { .. } => None,
             };
             let mut shift = 0.0;
-            for (i, input) in trained.encoder.input_names().enumerate() {
-                let own = f64::from(trained.parameters[i * k + output]);
+            let weights = trained.parameters[..inputs * k].iter().skip(output).step_by(k);
+            let mut weights = weights.map(|weight| f64::from(*weight));
+            for (input, own) in trained.encoder.dense_names().iter().zip(weights.by_ref()) {
                 shift += own * input.center / input.stddev;
-                let category = input.category.map(|category| category.unwrap_or("NULL"));
-                let name = (input.name.as_ref(), category);
-                rows.push(name, class_label.as_deref(), scale * own / input.stddev, own);
+                rows.push(&input.name, class_label.as_deref(), scale * own / input.stddev, own);
+            }
+            for feature in trained.encoder.features() {
+                let FeatureKind::Category(categories) = &feature.kind else { continue };
+                let own = weights.clone().take(categories.len());
+                let name = (feature.name.as_str(), categories);
+                rows.push_categories(name, class_label.as_deref(), scale, own)?;
+                weights.by_ref().take(categories.len()).for_each(drop);
             }
             let intercept = trained.parameters.get(inputs * k + output);
             let intercept = intercept.map_or(0.0, |b| f64::from(*b));
             let raw = scale * (intercept - shift) + mean;
-            rows.push((INTERCEPT, None), class_label.as_deref(), raw, intercept);
+            rows.push(INTERCEPT, class_label.as_deref(), raw, intercept);
         }
         member.resize(rows.weight.len(), index);
     }

@@ -25,7 +25,6 @@ mod rowhash;
 mod running;
 mod statistics;
 
-use std::borrow::Cow;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, OnceLock};
 
@@ -155,15 +154,12 @@ impl FeatureKind {
     }
 }
 
-/// One input of the first layer, for people: a dense number or a category.
+/// One dense input of the first layer, for people.
 #[derive(Clone, Debug, PartialEq)]
-pub struct InputName<'a> {
-    /// `carat`, `time.hour_sin`, `image[3]`, or the column of a category.
-    pub name: Cow<'a, str>,
-    /// The category (`None` inside for NULL) of a one-hot input.
-    pub category: Option<Option<&'a str>>,
-    /// From the standardised scale to the raw one: `(value - center) / stddev`; 0 and 1 of
-    /// categories and cycles.
+pub struct InputName {
+    /// `carat`, `time.hour_sin` or `image[3]`.
+    pub name: String,
+    /// From the standardised scale to the raw one: `(value - center) / stddev`; 0 and 1 of cycles.
     pub center: f64,
     /// See `center`.
     pub stddev: f64,
@@ -285,34 +281,34 @@ impl Encoder {
         self.width
     }
 
-    /// The inputs of the first layer in order: dense ones, then categories.
-    pub fn input_names(&self) -> impl Iterator<Item = InputName<'_>> {
+    /// The dense inputs of the first layer in order; those of the categories of all features follow.
+    pub fn dense_names(&self) -> Vec<InputName> {
         let mut dense = vec![];
         for feature in self.features.iter() {
             let name = feature.name.as_str();
-            let mut push = |name: Cow<'static, str>, center: f64, stddev: f64| {
-                dense.push(InputName { name, category: None, center, stddev });
+            let mut push = |name: String, center: f64, stddev: f64| {
+                dense.push(InputName { name, center, stddev });
             };
             match &feature.kind {
                 FeatureKind::Number(s) | FeatureKind::Boolean(s) => {
-                    push(name.to_owned().into(), s.center, s.stddev);
+                    push(name.to_owned(), s.center, s.stddev);
                 }
                 FeatureKind::Timestamp(s) => {
                     for (i, suffix) in TIMESTAMP_INPUTS.iter().enumerate() {
                         let (center, stddev) =
                             if i == 0 { (s.center, s.stddev) } else { (0.0, 1.0) };
-                        push(format!("{name}{suffix}").into(), center, stddev);
+                        push(format!("{name}{suffix}"), center, stddev);
                     }
                 }
                 FeatureKind::Vector(scales) => {
                     for (i, s) in scales.iter().enumerate() {
-                        push(format!("{name}[{i}]").into(), s.center, s.stddev);
+                        push(format!("{name}[{i}]"), s.center, s.stddev);
                     }
                 }
                 FeatureKind::Category(_) => {}
             }
         }
-        dense.into_iter().chain(self.features.iter().flat_map(categories_of))
+        dense
     }
 
     /// Refuses columns that it cannot encode: `given` are the (flattened) columns by name.
@@ -367,20 +363,6 @@ impl Encoder {
             _ => None,
         }
     }
-}
-
-/// The one-hot inputs of a feature that is a category; none of others.
-fn categories_of(feature: &Feature) -> impl Iterator<Item = InputName<'_>> {
-    let categories = match &feature.kind {
-        FeatureKind::Category(categories) => Some(categories.iter()),
-        _ => None,
-    };
-    categories.into_iter().flatten().map(|category| InputName {
-        name: Cow::Borrowed(&feature.name),
-        category: Some(category),
-        center: 0.0,
-        stddev: 1.0,
-    })
 }
 
 impl Lookup {

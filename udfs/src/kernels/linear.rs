@@ -352,10 +352,15 @@ pub fn gather(codes: &[u32], table: &[f32], z: &mut [f32], c: usize) {
     if c == 0 {
         return;
     }
+    // (What is no category is behind the last one. A sum that lies in memory would wait for itself.)
     for (z, codes) in z.iter_mut().zip(codes.chunks_exact(c)) {
-        for code in codes.iter().filter(|code| **code != NO_CATEGORY) {
-            *z += table[*code as usize];
+        let mut sum = *z;
+        for code in codes {
+            if let Some(weight) = table.get(*code as usize) {
+                sum += weight;
+            }
         }
+        *z = sum;
     }
 }
 
