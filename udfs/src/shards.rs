@@ -29,3 +29,19 @@ impl Shards for Sequential {
         (0..n).for_each(task);
     }
 }
+
+/// For tests: so many threads, which are none, from the last to the first.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Threads(pub(crate) usize);
+
+#[cfg(test)]
+impl Shards for Threads {
+    fn run(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
+        (0..n).rev().for_each(task);
+    }
+
+    fn threads(&self) -> usize {
+        self.0
+    }
+}

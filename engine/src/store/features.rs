@@ -7,9 +7,9 @@ use datafusion::arrow::array::{
     StringBuilder, UInt32Builder, UInt64Builder, new_empty_array,
 };
 use datafusion::arrow::buffer::OffsetBuffer;
-use datafusion::arrow::compute::concat;
+use datafusion::arrow::compute::{cast, concat};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
-use datafusion::common::{Result, exec_err};
+use datafusion::common::{Result, exec_datafusion_err, exec_err};
 use gradlake_udfs::encoder::{Categories, Feature, FeatureKind, Scale};
 use gradlake_udfs::model::Model;
 use serde::Deserialize;
@@ -117,15 +117,15 @@ fn lists(arrays: &[Option<StringArray>]) -> Result<ListArray> {
 /// # Errors
 /// When they are no lists of texts.
 pub(super) fn categories(batch: &RecordBatch) -> Result<Vec<Option<Categories>>> {
-    let column = batch.column_by_name("categories");
-    let Some(lists) = column.and_then(|column| column.as_list_opt::<i32>()) else {
-        return exec_err!("the table features has no lists of categories");
+    let Some(column) = batch.column_by_name("categories") else {
+        return exec_err!("the table features has no column categories");
     };
-    let of_list = |values: ArrayRef| match values.as_string_opt::<i32>() {
-        Some(texts) => Ok(Categories::from(texts.clone())),
-        None => exec_err!("the categories of the table features are no texts"),
-    };
-    lists.iter().map(|list| list.map(of_list).transpose()).collect()
+    let lists = cast(column, &DataType::new_list(DataType::Utf8, true)).map_err(|_| {
+        let found = column.data_type();
+        exec_datafusion_err!("the categories of the table features are {found}, not lists of texts")
+    })?;
+    let texts = |list: ArrayRef| Categories::from(list.as_string::<i32>().clone());
+    Ok(lists.as_list::<i32>().iter().map(|list| list.map(texts)).collect())
 }
 
 /// The table.

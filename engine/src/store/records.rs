@@ -92,7 +92,7 @@ fn file(
     batch: &RecordBatch,
 ) -> Result<(SerializedFileWriter<Vec<u8>>, ArrowRowGroupWriterFactory)> {
     // To set up a compressor takes longer than to write what it would save of a few rows.
-    let compression = match batch.get_array_memory_size() {
+    let compression = match bytes(batch) {
         ..SMALL_BYTES => Compression::UNCOMPRESSED,
         _ => Compression::ZSTD(ZstdLevel::try_new(1)?),
     };
@@ -123,10 +123,19 @@ const SMALL_BYTES: usize = 64 << 10;
 /// Bytes of a row group, about.
 const GROUP_BYTES: usize = 4 << 20;
 
+/// Bytes of the rows, whatever room there is behind them.
+fn bytes(batch: &RecordBatch) -> usize {
+    let of_column = |column: &ArrayRef| {
+        let all = column.get_array_memory_size();
+        column.to_data().get_slice_memory_size().unwrap_or(all)
+    };
+    batch.columns().iter().map(of_column).sum()
+}
+
 /// The rows of each row group. Where they are cut follows from the batch alone.
 fn parts(batch: &RecordBatch) -> Vec<RecordBatch> {
     let rows = batch.num_rows();
-    let groups = (batch.get_array_memory_size() / GROUP_BYTES).max(1).min(rows);
+    let groups = (bytes(batch) / GROUP_BYTES).max(1).min(rows);
     let cut = |i: usize| rows * i / groups;
     (0..groups).map(|i| batch.slice(cut(i), cut(i + 1) - cut(i))).collect()
 }

@@ -103,7 +103,7 @@ fn room(model: &Model) -> Columns {
         for feature in trained.encoder.features() {
             if let FeatureKind::Category(own) = &feature.kind {
                 inputs += feature.name.len() * own.len() * outputs;
-                categories += own.array().values().len() * outputs;
+                categories += own.bytes() * outputs;
             }
         }
     }

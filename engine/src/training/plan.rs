@@ -15,7 +15,7 @@ const FLOPS_PER_SHARD: u64 = 8_000_000;
 const MAX_SHARDS: usize = 8;
 /// Floating-point operations of a round where nothing else decides: some seconds on one core, so
 /// that checkpoints and `max_seconds` find an end of a round soon.
-const FLOPS_PER_ROUND: u64 = 800_000_000_000;
+const FLOPS_PER_ROUND: u64 = 400_000_000_000;
 /// Rows of such a round at most: those of few operations wait for memory, up to 100 ns each.
 const ROWS_PER_ROUND: u64 = 50_000_000;
 /// Rounds (merges) of an epoch with more than one replica.

@@ -1,7 +1,7 @@
 //! The cores for the shards of a mini-batch: one small pool for all trainings of a session.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use datafusion::common::{Result, exec_datafusion_err};
 use gradlake_udfs::shards::Shards;
@@ -13,6 +13,8 @@ use rayon::{ThreadPool, Yield};
 #[derive(Debug)]
 pub struct Pool {
     pool: ThreadPool,
+    /// Trainings that are inside [`Shards::enter`].
+    entered: AtomicUsize,
 }
 
 impl Pool {
@@ -23,7 +25,7 @@ impl Pool {
             .thread_name(|i| format!("gradlake-shard-{i}"))
             .build()
             .map_err(|e| exec_datafusion_err!("cannot start {threads} threads: {e}"))?;
-        Ok(Arc::new(Self { pool }))
+        Ok(Arc::new(Self { pool, entered: AtomicUsize::new(0) }))
     }
 }
 
@@ -38,12 +40,30 @@ impl Shards for Pool {
 
     /// On a thread of the pool, while the others look for shards without going to sleep: a step hands
     /// some over every hundred microseconds, and to wake a thread takes ten.
+    ///
+    /// They help one training alone. Of two they would take shards that last as long as a chunk of the
+    /// other, so that beside another training threads sleep as they would.
     fn enter(&self, work: &mut (dyn FnMut() + Send)) {
-        let others = self.threads() - 1;
+        // The trainings of small groups run on the pool itself, and keep it busy.
+        if self.pool.current_thread_index().is_some() {
+            return work();
+        }
+        let entry = Entry::new(&self.entered);
+        if !entry.is_alone() {
+            return self.pool.install(work);
+        }
         let has_ended = AtomicBool::new(false);
         self.pool.scope(|scope| {
-            for _ in 0..others {
-                scope.spawn(|_| help_until(&has_ended));
+            // (Before any shard: who waits for a shard takes what came last, so that helpers that nobody
+            // has taken yet are not in the way.)
+            for _ in 1..self.threads() {
+                scope.spawn(|_| {
+                    while !has_ended.load(Ordering::Acquire) && entry.is_alone() {
+                        if rayon::yield_now() != Some(Yield::Executed) {
+                            std::hint::spin_loop();
+                        }
+                    }
+                });
             }
             let _end = End(&has_ended);
             work();
@@ -51,12 +71,24 @@ impl Shards for Pool {
     }
 }
 
-/// Takes shards of others until there are no more.
-fn help_until(has_ended: &AtomicBool) {
-    while !has_ended.load(Ordering::Acquire) {
-        if rayon::yield_now() != Some(Yield::Executed) {
-            std::hint::spin_loop();
-        }
+/// Counts a training while it is inside.
+struct Entry<'a>(&'a AtomicUsize);
+
+impl<'a> Entry<'a> {
+    fn new(entered: &'a AtomicUsize) -> Self {
+        entered.fetch_add(1, Ordering::AcqRel);
+        Self(entered)
+    }
+
+    /// Whether there is no other.
+    fn is_alone(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 1
+    }
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -71,36 +103,37 @@ impl Drop for End<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
-
     use super::*;
 
-    /// Shards from inside and from outside, several trainings at once on few threads, and a panic.
+    /// Trainings beside each other, from outside and from inside the pool, and one that panics.
     #[test]
     fn every_shard_runs_once_and_threads_go_back_to_others() {
-        let pool = Pool::new(2).unwrap();
-        let done = AtomicUsize::new(0);
-        let train = || {
-            pool.enter(&mut || {
-                for _ in 0..50 {
-                    pool.run(3, &|_| {
-                        done.fetch_add(1, Ordering::Relaxed);
-                    });
+        for threads in [1, 2, 3] {
+            let pool = Pool::new(threads).unwrap();
+            let done = AtomicUsize::new(0);
+            let count = |_: usize| {
+                done.fetch_add(1, Ordering::Relaxed);
+            };
+            let train = || {
+                pool.enter(&mut || {
+                    for _ in 0..50 {
+                        pool.run(3, &count);
+                    }
+                });
+            };
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(train);
                 }
             });
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(train);
-            }
-        });
-        assert_eq!(done.swap(0, Ordering::Relaxed), 4 * 50 * 3);
-        let failing = || pool.enter(&mut || panic!("a step failed"));
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(failing)).unwrap_err();
-        train();
-        pool.run(5, &|_| {
-            done.fetch_add(1, Ordering::Relaxed);
-        });
-        assert_eq!(done.into_inner(), 50 * 3 + 5);
+            assert_eq!(done.swap(0, Ordering::Relaxed), 4 * 50 * 3);
+            pool.run(5, &|_| train());
+            assert_eq!(done.swap(0, Ordering::Relaxed), 5 * 50 * 3);
+            let failing = || pool.enter(&mut || panic!("a step failed"));
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(failing)).unwrap_err();
+            assert_eq!(pool.entered.load(Ordering::Relaxed), 0);
+            train();
+            assert_eq!(done.into_inner(), 50 * 3);
+        }
     }
 }

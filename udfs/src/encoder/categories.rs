@@ -44,6 +44,16 @@ impl Categories {
         self.0.iter()
     }
 
+    /// Bytes of all texts.
+    pub fn bytes(&self) -> usize {
+        // (An array that was read is a part of one that holds more.)
+        let offsets = self.0.value_offsets();
+        match (offsets.first(), offsets.last()) {
+            (Some(first), Some(last)) => (last - first) as usize,
+            _ => 0,
+        }
+    }
+
     /// The same as an array.
     pub fn array(&self) -> &StringArray {
         &self.0
@@ -117,5 +127,9 @@ mod tests {
         let sorted = Categories::copied(true, ["a", "b"].into_iter()).unwrap();
         assert_eq!(sorted, [None, Some("a"), Some("b")].into_iter().collect());
         assert!(sorted.is_ascending() && !sorted.is_empty());
+        let part = Categories::from(categories.array().slice(1, 3));
+        assert_eq!((part.len(), part.bytes(), categories.bytes()), (3, 1, 3));
+        assert_eq!(part, [None, Some(""), Some("a")].into_iter().collect());
+        assert_eq!(Places::new(&part).find(&part, "a"), Some(2));
     }
 }

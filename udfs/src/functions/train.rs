@@ -366,7 +366,7 @@ impl Accumulator for TrainAccumulator {
 
     fn size(&self) -> usize {
         let own = if self.replica.is_some() { self.round.replica_bytes() } else { 0 };
-        size_of_val(self) + own + self.partials.len() * self.round.replica_bytes()
+        size_of_val(self) + own + self.partials.iter().map(|p| p.bytes.capacity()).sum::<usize>()
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {

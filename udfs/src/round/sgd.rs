@@ -268,7 +268,7 @@ impl Round for SgdRound {
         let others =
             if self.descent.network_in_passes().is_some() { 2 } else { self.descent.shards };
         let copies = 1 + others;
-        let side_by_side = SparseSteps::new(&self.descent).map_or(0, |steps| steps.bytes());
+        let side_by_side = SparseSteps::bytes(&self.descent);
         4 * (self.start.moments.len() + self.start.parameters.len() * copies + taken) + side_by_side
     }
 }
@@ -440,7 +440,7 @@ impl Replica for SgdReplica {
     }
 
     fn finish(&mut self) -> Result<Vec<u8>> {
-        self.flush(Ahead::NONE)?;
+        self.work(|own| own.flush(Ahead::NONE))?;
         self.stepper.settle();
         Ok(self.stepper.state().to_bytes())
     }

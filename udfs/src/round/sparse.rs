@@ -44,19 +44,11 @@ pub(super) struct SparseSteps {
 impl SparseSteps {
     /// For a descent whose steps are of this kind.
     pub(super) fn new(descent: &Descent) -> Option<Self> {
-        let learner = descent.learner.as_ref();
-        let (loss, table) = (learner.linear_loss()?, learner.table());
-        let codes = descent.batch_size.saturating_mul(learner.width().columns);
-        let fits = table.units == 1
-            && descent.optimizer.may_be_local()
-            && descent.shards <= 1
-            && !descent.is_lazy()
-            && descent.batch_size > 1
-            && is_wide(&table, codes);
+        let (learner, codes) = (descent.learner.as_ref(), fits(descent)?);
         let threads = descent.runner.threads().min(codes / CODES_PER_THREAD).max(1);
-        fits.then(|| Self {
-            loss,
-            table,
+        Some(Self {
+            loss: learner.linear_loss()?,
+            table: learner.table(),
             threads,
             numbers: vec![],
             is_here: false,
@@ -65,9 +57,10 @@ impl SparseSteps {
         })
     }
 
-    /// Bytes that it holds.
-    pub(super) fn bytes(&self) -> usize {
-        self.table.categories * size_of::<Numbers>()
+    /// Bytes that it holds at most for a descent; 0 of one whose steps are not of this kind.
+    pub(super) fn bytes(descent: &Descent) -> usize {
+        let numbers = descent.learner.table().categories * size_of::<Numbers>();
+        fits(descent).map_or(0, |codes| numbers + 4 * (descent.batch_size + codes))
     }
 
     /// Threads that a step keeps busy.
@@ -77,7 +70,9 @@ impl SparseSteps {
 
     /// Whether a step on such a mini-batch is of this kind.
     pub(super) fn takes(&self, descent: &Descent, size: &StepSize, batch: &MiniBatch<'_>) -> bool {
-        is_wide(&self.table, batch.codes.len()) && descent.optimizer.is_local(size)
+        batch.rows > 0
+            && is_wide(&self.table, batch.codes.len())
+            && descent.optimizer.is_local(size)
     }
 
     /// One step. The state is up to date after [`SparseSteps::put_back`]; `gradient` `[parameters]` is
@@ -173,6 +168,21 @@ impl SparseSteps {
     }
 }
 
+/// The codes of a mini-batch of a descent whose steps are of this kind.
+fn fits(descent: &Descent) -> Option<usize> {
+    let learner = descent.learner.as_ref();
+    let codes = descent.batch_size.saturating_mul(learner.width().columns);
+    let table = learner.table();
+    let fits = learner.linear_loss().is_some()
+        && table.units == 1
+        && descent.optimizer.may_be_local()
+        && descent.shards <= 1
+        && !descent.is_lazy()
+        && descent.batch_size > 1
+        && is_wide(&table, codes);
+    fits.then_some(codes)
+}
+
 /// `z[r] += sum_j weight[codes[r, j]]`. (What is no category is behind the last one.)
 fn gather(numbers: &[Numbers], codes: &[u32], z: &mut [f32], columns: usize) {
     for (z, codes) in z.iter_mut().zip(codes.chunks_exact(columns)) {
@@ -208,5 +218,74 @@ fn scatter(numbers: &mut [Numbers], first: usize, codes: &[u32], dz: &[f32], col
                 own.gradient += dz;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::optimizer::Optimizer;
+    use crate::round::touched::{bits, descent, rows_of};
+    use crate::shards::Threads;
+
+    const OPTIMIZERS: [Optimizer; 3] =
+        [Optimizer::Sgd, Optimizer::Adagrad { epsilon: 1e-8 }, Optimizer::Ftrl { beta: 1.0 }];
+
+    /// The state after mini-batches of 6 rows and one of 1, on so many threads.
+    fn by_steps(optimizer: Optimizer, threads: usize) -> State {
+        let mut descent = descent(&[], optimizer, 1);
+        descent.runner = Arc::new(Threads(threads));
+        let (width, size) = (descent.learner.width(), descent.batch_size);
+        let mut state = descent.initial_state();
+        let mut steps = SparseSteps::new(&descent).unwrap();
+        // (So few categories would not be worth other threads.)
+        steps.threads = threads;
+        steps.found = (0..size * width.columns).map(|_| AtomicU32::new(7)).collect();
+        let mut gradient = vec![f32::NAN; state.parameters.len()];
+        let rows = rows_of(20 * size + 1);
+        for start in (0..rows.len()).step_by(size) {
+            let batch = rows.batch().slice(start, rows.len().min(start + size), width);
+            state.steps += 1;
+            let step = StepSize { previous: Some(1.0), ..descent.step_size(state.steps) };
+            assert!(steps.takes(&descent, &step, &batch));
+            let sum = steps.step(&descent, &step, &batch, &mut state, &mut gradient);
+            state.round.add(sum);
+            if start % 5 == 0 {
+                steps.put_back(&mut state);
+            }
+        }
+        steps.put_back(&mut state);
+        state
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_no_bit() {
+        for optimizer in OPTIMIZERS {
+            let one = by_steps(optimizer, 1);
+            assert!(one.is_finite() && one.parameters.iter().any(|w| *w != 0.0));
+            for threads in [2, 3, 7] {
+                let many = by_steps(optimizer, threads);
+                assert_eq!(
+                    bits(&one.parameters),
+                    bits(&many.parameters),
+                    "{optimizer:?} {threads}"
+                );
+                assert_eq!(bits(&one.moments), bits(&many.moments), "{optimizer:?} {threads}");
+                assert_eq!(one.round, many.round, "{optimizer:?} {threads}");
+            }
+        }
+    }
+
+    /// Steps whose learning rate falls move weights that no row meets, if the optimizer is FTRL.
+    #[test]
+    fn other_steps_are_not_taken() {
+        let descent = descent(&[], Optimizer::Ftrl { beta: 1.0 }, 1);
+        let steps = SparseSteps::new(&descent).unwrap();
+        let rows = rows_of(6);
+        let size = StepSize { previous: Some(1.5), ..descent.step_size(2) };
+        assert!(!steps.takes(&descent, &size, &rows.batch()));
+        assert!(!steps.takes(&descent, &descent.step_size(2), &rows_of(60).batch()));
     }
 }

@@ -6,22 +6,9 @@ use crate::kernels::prefetch::Ahead;
 use crate::kernels::rng::{mix, unit};
 use crate::learner::{Activation, Loss};
 use crate::model::NetworkSpec;
+use crate::shards::Threads;
 
 const OPTIMIZER: Optimizer = Optimizer::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-3 };
-
-/// So many threads, which are none, from the last to the first.
-#[derive(Debug)]
-struct Threads(usize);
-
-impl Shards for Threads {
-    fn run(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
-        (0..n).rev().for_each(task);
-    }
-
-    fn threads(&self) -> usize {
-        self.0
-    }
-}
 
 struct Case {
     spec: NetworkSpec,
