@@ -13,9 +13,10 @@ pub trait Shards: Debug + Send + Sync {
         1
     }
 
-    /// Calls `work`, which calls [`Shards::run`] many times, from where that costs least: meanwhile threads
-    /// may wait without sleeping.
-    fn enter(&self, work: &mut (dyn FnMut() + Send)) {
+    /// Calls `work`, which calls [`Shards::run`] many times for up to so many threads, from where that costs
+    /// least: meanwhile as many may wait without sleeping.
+    fn enter(&self, threads: usize, work: &mut (dyn FnMut() + Send)) {
+        let _ = threads;
         work();
     }
 }

@@ -43,7 +43,7 @@ impl Shards for Pool {
     ///
     /// They help one training alone. Of two they would take shards that last as long as a chunk of the
     /// other, so that beside another training threads sleep as they would.
-    fn enter(&self, work: &mut (dyn FnMut() + Send)) {
+    fn enter(&self, threads: usize, work: &mut (dyn FnMut() + Send)) {
         // The trainings of small groups run on the pool itself, and keep it busy.
         if self.pool.current_thread_index().is_some() {
             return work();
@@ -56,7 +56,7 @@ impl Shards for Pool {
         self.pool.scope(|scope| {
             // (Before any shard: who waits for a shard takes what came last, so that helpers that nobody
             // has taken yet are not in the way.)
-            for _ in 1..self.threads() {
+            for _ in 1..threads.min(self.threads()) {
                 scope.spawn(|_| {
                     while !has_ended.load(Ordering::Acquire) && entry.is_alone() {
                         if rayon::yield_now() != Some(Yield::Executed) {
@@ -115,7 +115,7 @@ mod tests {
                 done.fetch_add(1, Ordering::Relaxed);
             };
             let train = || {
-                pool.enter(&mut || {
+                pool.enter(3, &mut || {
                     for _ in 0..50 {
                         pool.run(3, &count);
                     }
@@ -129,7 +129,7 @@ mod tests {
             assert_eq!(done.swap(0, Ordering::Relaxed), 4 * 50 * 3);
             pool.run(5, &|_| train());
             assert_eq!(done.swap(0, Ordering::Relaxed), 5 * 50 * 3);
-            let failing = || pool.enter(&mut || panic!("a step failed"));
+            let failing = || pool.enter(3, &mut || panic!("a step failed"));
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(failing)).unwrap_err();
             assert_eq!(pool.entered.load(Ordering::Relaxed), 0);
             train();

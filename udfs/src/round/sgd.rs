@@ -415,12 +415,13 @@ impl SgdReplica {
 
     /// Works where shards are at hand, if there are any.
     fn work(&mut self, mut learn: impl FnMut(&mut Self) -> Result<()> + Send) -> Result<()> {
-        if !self.stepper.is_parallel() {
+        let threads = self.stepper.threads();
+        if threads == 1 {
             return learn(self);
         }
         let runner = Arc::clone(&self.stepper.descent().runner);
         let mut result = Ok(());
-        runner.enter(&mut || result = learn(self));
+        runner.enter(threads, &mut || result = learn(self));
         result
     }
 }

@@ -100,11 +100,11 @@ impl Stepper {
         &self.descent
     }
 
-    /// Whether steps keep more than one thread busy.
-    pub(super) fn is_parallel(&self) -> bool {
+    /// Threads that a step keeps busy.
+    pub(super) fn threads(&self) -> usize {
         let passes = self.passes.as_ref().map_or(1, Passes::threads);
         let sparse = self.sparse.as_ref().map_or(1, SparseSteps::threads);
-        self.shards.len().max(passes).max(sparse) > 1
+        self.shards.len().max(passes).max(sparse)
     }
 
     /// The state after the steps so far.
@@ -123,12 +123,13 @@ impl Stepper {
     /// When a stop was asked for.
     pub fn step(&mut self, batch: &MiniBatch<'_>) -> Result<()> {
         let rows = (*batch).into();
-        if !self.is_parallel() {
+        let threads = self.threads();
+        if threads == 1 {
             return self.step_scattered(&rows);
         }
         let runner = Arc::clone(&self.descent.runner);
         let mut result = Ok(());
-        runner.enter(&mut || result = self.step_scattered(&rows));
+        runner.enter(threads, &mut || result = self.step_scattered(&rows));
         result
     }
 
@@ -137,8 +138,8 @@ impl Stepper {
         self.passes.is_some()
     }
 
-    /// The same from inside [`Shards::enter`](crate::shards::Shards::enter), where it is parallel, with rows
-    /// that need not be together if [`Stepper::takes_scattered`].
+    /// The same from inside [`Shards::enter`](crate::shards::Shards::enter), where it keeps several threads
+    /// busy, with rows that need not be together if [`Stepper::takes_scattered`].
     pub(super) fn step_scattered(&mut self, rows: &Scattered<'_>) -> Result<()> {
         self.descent.interrupt.check()?;
         debug_assert!(rows.order.is_empty() || self.takes_scattered(), "rows are not together");
