@@ -10,7 +10,6 @@ use pulp::Simd;
 use super::lanes::{self, BLOCK, Kernel, LANES, Lanes, Mask, fold_block, fold_row};
 use super::math::vectorized;
 use super::prefetch::Ahead;
-use crate::batch::NO_CATEGORY;
 
 /// Rows that read the weights together: each sum waits for the addition before.
 const SIDE_BY_SIDE: usize = 4;
@@ -347,35 +346,6 @@ fn add_row<S: Simd, const V: usize, const K: usize>(
     }
 }
 
-/// `z[r] += sum_j table[codes[r, j]]`.
-pub fn gather(codes: &[u32], table: &[f32], z: &mut [f32], c: usize) {
-    if c == 0 {
-        return;
-    }
-    // (What is no category is behind the last one. A sum that lies in memory would wait for itself.)
-    for (z, codes) in z.iter_mut().zip(codes.chunks_exact(c)) {
-        let mut sum = *z;
-        for code in codes {
-            if let Some(weight) = table.get(*code as usize) {
-                sum += weight;
-            }
-        }
-        *z = sum;
-    }
-}
-
-/// `gradient[codes[r, j]] += dz[r]` for every row and column.
-pub fn scatter(codes: &[u32], dz: &[f32], gradient: &mut [f32], c: usize) {
-    if c == 0 {
-        return;
-    }
-    for (codes, dz) in codes.chunks_exact(c).zip(dz) {
-        for code in codes.iter().filter(|code| **code != NO_CATEGORY) {
-            gradient[*code as usize] += dz;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -505,16 +475,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn gathers_and_scatters_equal_the_loop() {
-        let codes = [0, 3, NO_CATEGORY, 2, 3, 3];
-        let mut z = [0.5, 0.5, 0.5];
-        gather(&codes, &[1.0, 2.0, 4.0, 8.0], &mut z, 2);
-        assert_eq!(z, [9.5, 4.5, 16.5]);
-        let mut gradient = [0.0; 4];
-        scatter(&codes, &[1.0, 2.0, 4.0], &mut gradient, 2);
-        assert_eq!(gradient, [1.0, 0.0, 2.0, 9.0]);
     }
 }

@@ -3,8 +3,9 @@
 
 use pulp::Simd;
 
+use super::gather::{single_backward, single_forward};
 use super::lanes::{self, Kernel};
-use super::linear::{Scores, gather, row_gradient, scatter};
+use super::linear::{Scores, row_gradient};
 use super::loss::of_row;
 use super::prefetch::Ahead;
 use crate::batch::MiniBatch;
@@ -57,10 +58,10 @@ impl Kernel for Gradient<'_> {
         let mut z = [0.0];
         Scores { x: batch.dense, w: row.w, bias: row.bias, z: &mut z, ahead: Ahead::NONE }
             .run::<S, V>(simd);
-        gather(batch.codes, row.table, &mut z, batch.codes.len());
+        single_forward(batch.codes, row.table, &mut z, batch.codes.len());
         let (dz, sum) = of_row(row.loss, z[0], *label, *weight, row.scale);
         row_gradient(batch.dense, dz, gradient);
-        scatter(batch.codes, &[dz], table, batch.codes.len());
+        single_backward(batch.codes, &[dz], table, batch.codes.len());
         (dz, sum)
     }
 }
@@ -86,11 +87,11 @@ mod tests {
                 let (label, weight) = (&[1.0f32][..], &[0.75f32][..]);
                 let mut z = [0.0];
                 linear::scores(&x, &w, 0.5, &mut z, Ahead::NONE);
-                linear::gather(codes, &categories, &mut z, c);
+                single_forward(codes, &categories, &mut z, c);
                 let sum = loss.differentiate(&mut z, 1, label, weight, 0.125);
                 let (mut dense, mut table) = (vec![f32::NAN; d], [0.0; 3]);
                 linear::weight_gradient(&x, &z, &mut dense, Ahead::NONE);
-                linear::scatter(codes, &z, &mut table, c);
+                single_backward(codes, &z, &mut table, c);
 
                 let row = Row { loss, scale: 0.125, w: &w, table: &categories, bias: 0.5 };
                 let batch =

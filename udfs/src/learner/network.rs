@@ -211,7 +211,7 @@ impl Network {
             self.single_linear_scores(parameters, batch, z);
             let sum = self.loss.differentiate(z, 1, batch.label, batch.weight, scale);
             linear::weight_gradient(batch.dense, z, dense, batch.ahead.part(1, 2));
-            linear::scatter(batch.codes, z, table, c);
+            gather::single_backward(batch.codes, z, table, c);
             (linear::bias_gradient(z), sum)
         };
         if let Some(of_bias) = of_bias.first_mut() {
@@ -231,7 +231,7 @@ impl Network {
     fn single_linear_scores(&self, parameters: &[f32], batch: &MiniBatch<'_>, z: &mut [f32]) {
         let (dense, table, bias) = self.single_linear_parameters(parameters);
         linear::scores(batch.dense, dense, bias, z, batch.ahead.part(0, 2));
-        linear::gather(batch.codes, table, z, self.width.columns);
+        gather::single_forward(batch.codes, table, z, self.width.columns);
     }
 }
 

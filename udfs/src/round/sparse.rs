@@ -97,9 +97,9 @@ impl SparseSteps {
         } else {
             let found = &self.found[..batch.rows * columns];
             let share = numbers.len().div_ceil(threads);
-            let shares: Vec<_> = numbers.chunks(share).collect();
-            runner.run(shares.len(), &|i| {
-                look_up(shares[i], i * share, batch.codes, found, columns);
+            runner.run(threads, &|i| {
+                let own = numbers.chunks(share).nth(i).unwrap_or_default();
+                look_up(own, i * share, batch.codes, found, columns);
             });
             for found in found.chunks_exact(batch.rows) {
                 for (z, found) in z.iter_mut().zip(found) {
