@@ -3,8 +3,9 @@
 //! Codes depend on the order in which batches arrive, so nothing that is kept may depend on them:
 //! an encoder's own codes follow the sorted categories.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, OnceLock};
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::OnceLock;
 
 use arrow::array::{
     AnyDictionaryArray, Array, ArrayData, ArrayRef, AsArray, StringViewArray, UInt32Array,
@@ -13,20 +14,28 @@ use arrow::array::{
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type};
 use datafusion_common::{Result, exec_err};
+use hashbrown::HashTable;
 
-use super::TextHasher;
+use super::{OneShot, TextHasher};
 
-/// Bytes of a text that its view holds whole.
+/// Bytes of a text that its key holds whole.
 const SHORT: usize = 12;
+
+/// What a text is known by: its length in 32 bits, then the text and zeros if it is short (as in Arrow's
+/// string views), else its hash in 64 bits and its place among the long texts in 32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Key([u8; 16]);
 
 /// Gives every distinct text of a column a code.
 #[derive(Debug, Default)]
 pub struct Interner {
-    /// Of texts of at most [`SHORT`] bytes, by what Arrow's string views hold of them.
-    short: HashMap<u128, u32, TextHasher>,
-    long: HashMap<Arc<str>, u32, TextHasher>,
-    values: Vec<Arc<str>>,
-    text_bytes: usize,
+    /// By code.
+    keys: Vec<Key>,
+    /// From a key or a long text to its code.
+    codes: HashTable<u32>,
+    /// The long texts, one behind the other, and where each ends.
+    long: String,
+    long_ends: Vec<usize>,
     /// The codes in the order of their texts, once it was asked for.
     order: OnceLock<Vec<u32>>,
     /// Dictionaries that came last, with the codes of their values: many batches share one.
@@ -63,7 +72,7 @@ impl Interner {
                 codes.finish()
             }
         };
-        if self.values.len() > u32::MAX as usize / 2 {
+        if self.count() > u32::MAX as usize / 2 {
             return exec_err!("a column has more than {} categories", u32::MAX / 2);
         }
         Ok(codes)
@@ -100,6 +109,11 @@ impl Interner {
         if let Some((_, codes)) = self.recent.iter().find(|(other, _)| other.ptr_eq(&own)) {
             return Ok(codes.clone());
         }
+        if self.keys.is_empty() {
+            // Most are new, as each comes once.
+            self.keys.reserve(values.len());
+            self.codes.reserve(values.len(), hash_of_code(&self.keys));
+        }
         let codes = self.intern(values)?;
         self.recent.truncate(RECENT - 1);
         self.recent.push_front((own, codes.clone()));
@@ -118,7 +132,7 @@ impl Interner {
             codes.push(if texts.is_null(row) {
                 0
             } else if *view as u32 as usize <= SHORT {
-                self.short_code(*view)
+                self.short_code(Key(view.to_le_bytes()))
             } else {
                 self.code(texts.value(row))
             });
@@ -127,91 +141,153 @@ impl Interner {
     }
 
     fn code(&mut self, text: &str) -> u32 {
-        if let Some(view) = short_view(text) {
-            return self.short_code(view);
+        if let Some(key) = Key::short(text) {
+            return self.short_code(key);
         }
-        if let Some(code) = self.long.get(text) {
+        let hash = TextHasher::default().hash_one(text);
+        let key = Key::long(text, hash, self.long_ends.len());
+        let is_same = |code: &u32| {
+            let other = self.keys[*code as usize];
+            // (All but the place.)
+            other.0[..12] == key.0[..12] && self.text(&other) == text
+        };
+        if let Some(code) = self.codes.find(hash, is_same) {
             return *code;
         }
-        let (value, code) = self.add(text);
-        self.long.insert(value, code);
-        code
+        self.long.push_str(text);
+        self.long_ends.push(self.long.len());
+        self.add(key, hash)
     }
 
     #[inline]
-    fn short_code(&mut self, view: u128) -> u32 {
-        if let Some(code) = self.short.get(&view) {
-            return *code;
+    fn short_code(&mut self, key: Key) -> u32 {
+        let hash = key.hash();
+        match self.codes.find(hash, |code| self.keys[*code as usize] == key) {
+            Some(code) => *code,
+            None => self.add(key, hash),
         }
-        let bytes = view.to_le_bytes();
-        let text = bytes.get(4..4 + view as u32 as usize).unwrap_or_default();
-        let (_, code) = self.add(&String::from_utf8_lossy(text));
-        self.short.insert(view, code);
+    }
+
+    fn add(&mut self, key: Key, hash: u64) -> u32 {
+        let code = self.keys.len() as u32;
+        self.order.take();
+        self.keys.push(key);
+        self.codes.insert_unique(hash, code, hash_of_code(&self.keys));
         code
     }
 
-    fn add(&mut self, text: &str) -> (Arc<str>, u32) {
-        let code = self.values.len() as u32;
-        let value: Arc<str> = text.into();
-        self.text_bytes += text.len();
-        self.order.take();
-        self.values.push(Arc::clone(&value));
-        (value, code)
+    fn text<'a>(&'a self, key: &'a Key) -> &'a str {
+        if let Some(bytes) = key.short_text() {
+            return std::str::from_utf8(bytes).unwrap_or_default();
+        }
+        let place = key.place();
+        let start = place.checked_sub(1).map_or(0, |before| self.long_ends[before]);
+        &self.long[start..self.long_ends[place]]
     }
 
     /// The codes in the order of their texts.
     pub fn sorted(&self) -> &[u32] {
         self.order.get_or_init(|| {
-            let texts = self.values.iter().zip(0..);
+            let keys = self.keys.iter().zip(0..);
             let mut order: Vec<(u128, u32)> =
-                texts.map(|(text, code)| (beginning(text), code)).collect();
+                keys.map(|(key, code)| (self.beginning(key), code)).collect();
             order.sort_unstable_by(|a, b| {
-                let text = |code: u32| &self.values[code as usize];
-                a.0.cmp(&b.0).then_with(|| text(a.1).cmp(text(b.1)))
+                let text = |code: u32| self.text(&self.keys[code as usize]);
+                // (What begins like a short text is that text.)
+                let is_long = |beginning: u128| beginning as u8 as usize > SHORT;
+                a.0.cmp(&b.0).then_with(|| match is_long(a.0) {
+                    true => text(a.1).cmp(text(b.1)),
+                    false => std::cmp::Ordering::Equal,
+                })
             });
             order.into_iter().map(|(_, code)| code).collect()
         })
     }
 
+    /// A number whose order is that of the texts as far as they are short: the first bytes, then how many
+    /// there are.
+    fn beginning(&self, key: &Key) -> u128 {
+        let mut bytes = [0; 16];
+        let (first, length) = bytes.split_at_mut(SHORT);
+        match key.short_text() {
+            Some(_) => first.copy_from_slice(&key.0[4..]),
+            None => first.copy_from_slice(&self.text(key).as_bytes()[..SHORT]),
+        }
+        length[3] = key.length().min(SHORT + 1) as u8;
+        u128::from_be_bytes(bytes)
+    }
+
     /// Number of texts.
     pub fn count(&self) -> usize {
-        self.values.len()
+        self.keys.len()
     }
 
     /// The text of a code.
     pub fn value(&self, code: u32) -> Option<&str> {
-        self.values.get(code as usize).map(AsRef::as_ref)
+        self.keys.get(code as usize).map(|key| self.text(key))
     }
 
     /// The texts in the order of their codes.
     pub fn values(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.values.iter().map(AsRef::as_ref)
+        self.keys.iter().map(|key| self.text(key))
     }
 
-    /// Bytes that it holds: texts, and about 64 bytes a value for table and pointers.
+    /// Bytes that it holds.
     pub fn memory_size(&self) -> usize {
-        self.text_bytes + 64 * self.values.len()
+        size_of::<Key>() * self.keys.capacity()
+            + (size_of::<u32>() + 1) * self.codes.capacity()
+            + self.long.capacity()
+            + size_of::<usize>() * self.long_ends.capacity()
+            + size_of_val(self.order.get().map_or(&[][..], Vec::as_slice))
     }
 }
 
-/// A number whose order is that of the texts as far as they are short: the first bytes, then how many
-/// there are.
-fn beginning(text: &str) -> u128 {
-    let mut bytes = [0; 16];
-    let (first, length) = bytes.split_at_mut(SHORT);
-    let n = text.len().min(SHORT);
-    first[..n].copy_from_slice(&text.as_bytes()[..n]);
-    length[3] = text.len().min(SHORT + 1) as u8;
-    u128::from_be_bytes(bytes)
+impl Key {
+    /// Of a short text.
+    fn short(text: &str) -> Option<Self> {
+        let mut key = [0; 16];
+        key[4..].get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+        key[..4].copy_from_slice(&(text.len() as u32).to_le_bytes());
+        Some(Self(key))
+    }
+
+    /// Of a long one.
+    fn long(text: &str, hash: u64, place: usize) -> Self {
+        let mut key = [0; 16];
+        key[..4].copy_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
+        key[4..12].copy_from_slice(&hash.to_le_bytes());
+        key[12..].copy_from_slice(&(place as u32).to_le_bytes());
+        Self(key)
+    }
+
+    fn length(&self) -> usize {
+        u128::from_le_bytes(self.0) as u32 as usize
+    }
+
+    /// The text, if it is short.
+    fn short_text(&self) -> Option<&[u8]> {
+        self.0[4..].get(..self.length())
+    }
+
+    /// Of a long text: its place.
+    fn place(&self) -> usize {
+        (u128::from_le_bytes(self.0) >> 96) as usize
+    }
+
+    fn hash(&self) -> u64 {
+        let key = u128::from_le_bytes(self.0);
+        if self.length() > SHORT {
+            return (key >> 32) as u64;
+        }
+        let mut hasher = OneShot::default();
+        hasher.write_u128(key);
+        hasher.finish()
+    }
 }
 
-/// The view of a short text: its length in 32 bits, then its bytes, then zeros.
-fn short_view(text: &str) -> Option<u128> {
-    let mut view = [0; 16];
-    let (length, bytes) = view.split_at_mut(4);
-    bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
-    length.copy_from_slice(&(text.len() as u32).to_le_bytes());
-    Some(u128::from_le_bytes(view))
+/// The hash of a code that is known, for the table that moves it.
+fn hash_of_code(keys: &[Key]) -> impl Fn(&u32) -> u64 {
+    |code| keys[*code as usize].hash()
 }
 
 /// Calls `f` with every value of a column of strings or dates (by their ISO text).
@@ -233,6 +309,8 @@ pub(super) fn for_each_text(array: &ArrayRef, mut f: impl FnMut(Option<&str>)) -
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use arrow::array::{DictionaryArray, Int32Array, StringArray};
 
     use super::*;
@@ -266,6 +344,28 @@ mod tests {
         assert_eq!(last, [3, 6, 5], "the order is that of before");
         let slice = cast(&plain, &DataType::Utf8View).unwrap().slice(3, 2);
         assert_eq!(all.intern(&slice).unwrap().values().to_vec(), [2, 0]);
+    }
+
+    #[test]
+    fn texts_keep_their_codes_as_the_table_grows() {
+        // Long ones that begin alike, short ones that are the beginning of others, one of two bytes a letter.
+        let text = |i: usize| match i % 3 {
+            0 => format!("https://example.org/{i}"),
+            1 => format!("{i}"),
+            _ => format!("ä{i}"),
+        };
+        let mut interner = Interner::default();
+        for n in [10, 3000] {
+            let texts: ArrayRef = Arc::new((0..n).map(text).map(Some).collect::<StringArray>());
+            let codes = interner.intern(&texts).unwrap();
+            assert!(codes.values().iter().copied().eq(0..n as u32));
+        }
+        assert!(interner.values().eq((0..3000).map(text)));
+        assert_eq!(interner.value(3000), None);
+        let sorted: Vec<_> = interner.sorted().iter().filter_map(|c| interner.value(*c)).collect();
+        assert!(sorted.len() == 3000 && sorted.is_sorted());
+        let bytes: usize = interner.values().map(str::len).sum();
+        assert!((bytes..60 * 3000 + bytes).contains(&interner.memory_size()));
     }
 
     /// Dictionaries in turns, with NULL among keys and values, give the codes of their texts.

@@ -25,6 +25,7 @@ mod rowhash;
 mod running;
 mod statistics;
 
+use std::cmp::Ordering;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, OnceLock};
 
@@ -281,6 +282,11 @@ impl Encoder {
         self.width
     }
 
+    /// The first category of each column.
+    pub fn first_categories(&self) -> Arc<[u32]> {
+        self.lookups.iter().flatten().map(|lookup| lookup.offset).collect()
+    }
+
     /// The dense inputs of the first layer in order; those of the categories of all features follow.
     pub fn dense_names(&self) -> Vec<InputName> {
         let mut dense = vec![];
@@ -399,9 +405,15 @@ impl Lookup {
         let mut known = (self.offset..).zip(categories.iter()).peekable();
         for code in interner.sorted() {
             let text = interner.value(*code);
-            while known.next_if(|(_, category)| *category < text).is_some() {}
-            if let Some((found, _)) = known.peek().filter(|(_, category)| *category == text) {
-                codes[*code as usize] = *found;
+            while let Some((found, category)) = known.peek() {
+                match category.cmp(&text) {
+                    Ordering::Less => known.next(),
+                    Ordering::Equal => {
+                        codes[*code as usize] = *found;
+                        break;
+                    }
+                    Ordering::Greater => break,
+                };
             }
         }
         codes
