@@ -16,7 +16,7 @@ use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
 };
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 use serde::Serialize;
@@ -100,8 +100,20 @@ fn file(
         .set_compression(compression)
         .set_created_by(format!("gradlake {}", env!("CARGO_PKG_VERSION")));
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-        for path in unique(field.name(), column) {
-            properties = properties.set_column_dictionary_enabled(ColumnPath::new(path), false);
+        for (path, data_type) in unique(field.name(), column) {
+            let path = ColumnPath::new(path);
+            properties = properties.set_column_dictionary_enabled(path.clone(), false);
+            properties = match data_type {
+                // Nobody looks for a range of names that are in no order.
+                DataType::Utf8 => {
+                    properties.set_column_statistics_enabled(path, EnabledStatistics::None)
+                }
+                // A tenth of them is all that would be saved.
+                DataType::Float32 => {
+                    properties.set_column_compression(path, Compression::UNCOMPRESSED)
+                }
+                _ => properties,
+            };
         }
     }
     let writer = ArrowWriter::try_new(vec![], batch.schema(), Some(properties.build()))?;
@@ -161,19 +173,22 @@ const SAMPLE: usize = 1000;
 
 /// The columns of a file whose values hardly repeat: weights, and the texts of many categories. To look
 /// each up in a dictionary takes longer than to write it.
-fn unique(name: &str, column: &ArrayRef) -> Vec<Vec<String>> {
+fn unique(name: &str, column: &ArrayRef) -> Vec<(Vec<String>, DataType)> {
     let own = name.to_owned();
     match column.data_type() {
         DataType::List(item) => unique(item.name(), column.as_list::<i32>().values())
             .into_iter()
-            .map(|path| [own.clone(), "list".to_owned()].into_iter().chain(path).collect())
+            .map(|(path, leaf)| {
+                ([own.clone(), "list".to_owned()].into_iter().chain(path).collect(), leaf)
+            })
             .collect(),
-        data_type if data_type.is_floating() => vec![vec![own]],
+        leaf if leaf.is_floating() => vec![(vec![own], leaf.clone())],
         DataType::Utf8 => {
             let texts = column.as_string::<i32>();
             let sample = SAMPLE.min(texts.len());
             let different: HashSet<_> = texts.iter().take(sample).collect();
-            if sample == SAMPLE && different.len() > SAMPLE / 2 { vec![vec![own]] } else { vec![] }
+            let is_unique = sample == SAMPLE && different.len() > SAMPLE / 2;
+            if is_unique { vec![(vec![own], DataType::Utf8)] } else { vec![] }
         }
         _ => vec![],
     }
