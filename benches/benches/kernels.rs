@@ -305,6 +305,11 @@ fn optimizers(criterion: &mut Criterion) -> Result<()> {
 /// Name, hidden layers, width, optimizer, L2 and rows of mini-batches.
 type Training<'a> = (&'a str, &'a [usize], Width, Optimizer, f32, &'a [usize]);
 
+/// Of columns that have as many categories each.
+fn first_categories(width: Width) -> Arc<[u32]> {
+    (0..width.columns).map(|i| (width.categories * i / width.columns) as u32).collect()
+}
+
 /// Whole steps of a training, gradient and optimizer: what a row costs within a round.
 fn steps(criterion: &mut Criterion) -> Result<()> {
     let numbers = Width { dense: 28, ..Width::default() };
@@ -337,6 +342,7 @@ fn steps(criterion: &mut Criterion) -> Result<()> {
                 batch_size: rows,
                 shards: 1,
                 runner: Arc::new(Sequential),
+                first_categories: first_categories(width),
                 progress: Arc::default(),
                 interrupt: Arc::default(),
             };

@@ -92,6 +92,8 @@ pub struct Scattered<'a> {
     pub chunk: MiniBatch<'a>,
     /// Which of the chunk they are, in their order.
     pub order: &'a [u32],
+    /// Which of it the next mini-batch is, where that is known.
+    pub next: &'a [u32],
     /// What is read after these rows.
     pub ahead: Ahead<'a>,
 }

@@ -203,6 +203,7 @@ impl MemberTraining<'_> {
             batch_size: options.batch_size,
             shards: layout.shards,
             runner: Arc::clone(&self.shared.shards),
+            first_categories: prepared.encoder.first_categories(),
             progress: Arc::new(Progress::default()),
             interrupt: Arc::clone(&self.shared.interrupt),
         };

@@ -103,6 +103,7 @@ fn descent(engine: &Engine, request: &TrainRequest, model: &Model) -> Descent {
         batch_size: options.batch_size,
         shards: 1,
         runner: engine.shards().unwrap(),
+        first_categories: trained.encoder.first_categories(),
         progress: Arc::new(Progress::default()),
         interrupt: Arc::clone(&engine.interrupt),
     }

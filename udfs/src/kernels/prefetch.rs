@@ -61,6 +61,12 @@ fn prefetch<T>(at: *const T) {
     let _ = at;
 }
 
+/// Asks for a value, if there is one at this place.
+#[inline(always)]
+pub fn fetch_one<T>(values: &[T], at: usize) {
+    prefetch(values.as_ptr().wrapping_add(at));
+}
+
 /// Asks for values which are few.
 #[inline(always)]
 pub fn fetch<T>(values: &[T]) {

@@ -15,6 +15,7 @@ use std::ops::Range;
 use super::{Optimizer, StepSize, adaptive, ftrl, momentum, tensor_step};
 use crate::batch::NO_CATEGORY;
 use crate::kernels::math::vectorized;
+use crate::kernels::prefetch::fetch_one;
 use crate::learner::{Layout, Role, Table};
 
 /// The numbers of a category of one weight, side by side.
@@ -107,32 +108,34 @@ impl Optimizer {
         );
     }
 
-    /// The same of one weight each, whose numbers lie side by side: of the categories from `first` on, whose
-    /// numbers are given, those in `codes`.
+    /// The same of one weight each, whose numbers lie side by side, of the categories in `codes`; meanwhile
+    /// asks for those in `next`.
     pub(crate) fn step_numbers(
         &self,
         size: &StepSize,
         numbers: &mut [Numbers],
-        first: usize,
-        codes: &[u32],
+        (codes, next): (&[u32], &[u32]),
     ) {
         let step = tensor_step(Role::Weight, size);
         vectorized(
             #[inline(always)]
             || match *self {
                 Optimizer::Adagrad { epsilon } => visit_numbers(
-                    (numbers, first, codes),
+                    numbers,
+                    (codes, next),
                     #[inline(always)]
                     |w, g, [m, _]| adaptive::free_adagrad(step, epsilon, w, g, m),
                 ),
                 Optimizer::Ftrl { beta } => visit_numbers(
-                    (numbers, first, codes),
+                    numbers,
+                    (codes, next),
                     #[inline(always)]
                     |w, g, [z, n]| ftrl::ftrl(step, beta, one(w), &[g], one(z), one(n)),
                 ),
                 // (The last of those that may be local.)
                 _ => visit_numbers(
-                    (numbers, first, codes),
+                    numbers,
+                    (codes, next),
                     #[inline(always)]
                     |w, g, _| momentum::sgd(step, one(w), &[g]),
                 ),
@@ -159,11 +162,15 @@ impl Optimizer {
 /// (What is no category is behind the last one.)
 #[inline(always)]
 fn visit_numbers(
-    (numbers, first, codes): (&mut [Numbers], usize, &[u32]),
+    numbers: &mut [Numbers],
+    (codes, next): (&[u32], &[u32]),
     mut f: impl FnMut(&mut f32, f32, &mut [f32; 2]),
 ) {
-    for code in codes {
-        if let Some(own) = numbers.get_mut((*code as usize).wrapping_sub(first)) {
+    for (i, code) in codes.iter().enumerate() {
+        if let Some(next) = next.get(i) {
+            fetch_one(numbers, *next as usize);
+        }
+        if let Some(own) = numbers.get_mut(*code as usize) {
             f(&mut own.weight, own.gradient, &mut own.moments);
             own.gradient = 0.0;
         }

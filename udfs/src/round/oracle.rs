@@ -96,6 +96,7 @@ fn descent(learner: Arc<dyn Learner>, case: &Case, l1: f32, l2: f32, shards: usi
         batch_size: BATCH,
         shards,
         runner: Arc::new(Sequential),
+        first_categories: Arc::from([]),
         progress: Arc::default(),
         interrupt: Arc::default(),
     }

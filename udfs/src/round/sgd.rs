@@ -93,6 +93,8 @@ pub struct Descent {
     pub shards: usize,
     /// Where shards run.
     pub runner: Arc<dyn Shards>,
+    /// The first category of each column, if none has categories of another.
+    pub first_categories: Arc<[u32]>,
     /// Counts rows as they are learned.
     pub progress: Arc<Progress>,
     /// Stops the replicas.
@@ -386,9 +388,11 @@ impl SgdReplica {
             }
             if self.pending.len + n == size && self.stepper.takes_scattered() {
                 let together = self.pending.batch(width);
-                let order = &order[done..done + n];
+                let (order, after) = order[done..].split_at(n);
+                let next = after.get(..size).unwrap_or_default();
                 let ahead = Ahead::new(own);
-                self.stepper.step_scattered(&Scattered { together, chunk: *rows, order, ahead })?;
+                let batch = Scattered { together, chunk: *rows, order, next, ahead };
+                self.stepper.step_scattered(&batch)?;
                 self.pending.len = 0;
                 done += n;
                 continue;

@@ -7,71 +7,88 @@
 //! moments     .. m0 m1 m2 .. v0 v1 v2 ..
 //! ```
 //! Of a million categories most are in no cache. A step waits once for each that it meets, where it would
-//! wait for a line of every buffer. Each thread owns some of the categories, whose lines stay in its cache:
-//! it looks their weights up and steps them. Every sum has one order, that of the columns or that of the
-//! rows, so that the bits are those of one thread and of the buffers.
+//! wait for a line of every buffer. Each thread owns some of the columns, and of their categories the numbers,
+//! whose lines stay in its cache: it brings their codes together, looks their weights up and steps them, and
+//! then looks up those of the next mini-batch, which it has asked for meanwhile. Every sum has one order, that
+//! of the columns or that of the rows, so that the bits are those of one thread and of the buffers.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::sgd::Descent;
 use super::stepper::is_wide;
-use crate::batch::{MiniBatch, NO_CATEGORY};
+use crate::batch::{Rows, Scattered, Width};
 use crate::kernels::linear;
+use crate::kernels::prefetch::{Ahead, fetch};
 use crate::learner::{Loss, LossSum, Table};
-use crate::optimizer::{Numbers, StepSize};
+use crate::optimizer::{Numbers, Optimizer, StepSize};
 use crate::state::State;
 
 /// Categories of a mini-batch for which another thread is worth the microseconds that it takes to call it.
 const CODES_PER_THREAD: usize = 1024;
+
+/// Rows that are brought together at a time, while the next ones are asked for.
+const BLOCK: usize = 16;
 
 /// The working memory of such steps.
 #[derive(Debug)]
 pub(super) struct SparseSteps {
     loss: Loss,
     table: Table,
-    threads: usize,
-    /// Of each category, while they are here and not in the state.
-    numbers: Vec<Numbers>,
+    /// Of each thread.
+    shares: Vec<Mutex<Share>>,
+    /// Whether the numbers are there, and not in the state.
     is_here: bool,
+    /// The mini-batch that has been looked up.
+    found: Option<Key>,
+    /// The mini-batch but for its categories.
+    beside: Rows,
     /// `[batch size]`: raw outputs, then the derivatives of the loss by them.
     z: Vec<f32>,
-    /// `[columns, batch size]`: the bits of the weights that several threads have looked up; of each number
-    /// one of them writes.
-    found: Vec<AtomicU32>,
 }
 
 impl SparseSteps {
     /// For a descent whose steps are of this kind.
     pub(super) fn new(descent: &Descent) -> Option<Self> {
-        let (learner, codes) = (descent.learner.as_ref(), fits(descent)?);
+        let codes = fits(descent)?;
         let threads = descent.runner.threads().min(codes / CODES_PER_THREAD).max(1);
+        Self::on(threads, descent)
+    }
+
+    /// The same on so many threads.
+    fn on(threads: usize, descent: &Descent) -> Option<Self> {
+        let learner = descent.learner.as_ref();
         Some(Self {
             loss: learner.linear_loss()?,
             table: learner.table(),
-            threads,
-            numbers: vec![],
+            shares: shares(threads, descent).map(Mutex::new).collect(),
             is_here: false,
+            found: None,
+            beside: Rows::default(),
             z: vec![0.0; descent.batch_size],
-            found: (0..if threads > 1 { codes } else { 0 }).map(|_| AtomicU32::new(0)).collect(),
         })
     }
 
     /// Bytes that it holds at most for a descent; 0 of one whose steps are not of this kind.
     pub(super) fn bytes(descent: &Descent) -> usize {
-        let numbers = descent.learner.table().categories * size_of::<Numbers>();
-        fits(descent).map_or(0, |codes| numbers + 4 * (descent.batch_size + codes))
+        let Width { dense, categories, .. } = descent.learner.width();
+        let of_rows = 4 * descent.batch_size * (dense + 3);
+        fits(descent).map_or(0, |codes| {
+            categories * size_of::<Numbers>()
+                + codes * (size_of::<u32>() + size_of::<f32>())
+                + of_rows
+        })
     }
 
     /// Threads that a step keeps busy.
     pub(super) fn threads(&self) -> usize {
-        self.threads
+        self.shares.len()
     }
 
-    /// Whether a step on such a mini-batch is of this kind.
-    pub(super) fn takes(&self, descent: &Descent, size: &StepSize, batch: &MiniBatch<'_>) -> bool {
-        batch.rows > 0
-            && is_wide(&self.table, batch.codes.len())
+    /// Whether a step on so many rows is of this kind.
+    pub(super) fn takes(&self, descent: &Descent, size: &StepSize, rows: usize) -> bool {
+        rows > 0
+            && is_wide(&self.table, rows * descent.learner.width().columns)
             && descent.optimizer.is_local(size)
     }
 
@@ -81,91 +98,210 @@ impl SparseSteps {
         &mut self,
         descent: &Descent,
         size: &StepSize,
-        batch: &MiniBatch<'_>,
+        rows: &Scattered<'_>,
         state: &mut State,
         gradient: &mut [f32],
     ) -> LossSum {
         self.take_from(state);
-        let (d, after) = (self.table.offset, self.table.range().end);
-        let z = &mut self.z[..batch.rows];
-        let bias = state.parameters.get(after).copied().unwrap_or(0.0);
-        linear::scores(batch.dense, &state.parameters[..d], bias, z, batch.ahead.part(0, 2));
-        let (columns, runner) = (descent.learner.width().columns, descent.runner.as_ref());
-        let (threads, numbers) = (self.threads, self.numbers.as_mut_slice());
-        if threads == 1 {
-            gather(numbers, batch.codes, z, columns);
-        } else {
-            let found = &self.found[..batch.rows * columns];
-            let share = numbers.len().div_ceil(threads);
-            runner.run(threads, &|i| {
-                let own = numbers.chunks(share).nth(i).unwrap_or_default();
-                look_up(own, i * share, batch.codes, found, columns);
+        let width = descent.learner.width();
+        let beside = Width { columns: 0, ..width };
+        let (d, n, after) = (width.dense, rows.rows(), self.table.range().end);
+        let (optimizer, runner) = (&descent.optimizer, descent.runner.as_ref());
+        let is_found = self.found.take().is_some_and(|found| Some(found) == Key::of(rows));
+        if !is_found {
+            runner.run(self.shares.len(), &|i| {
+                let share = &mut *lock(&self.shares[i]);
+                share.bring(rows, width.columns);
+                share.look_up();
             });
-            for found in found.chunks_exact(batch.rows) {
-                for (z, found) in z.iter_mut().zip(found) {
-                    *z += f32::from_bits(found.load(Ordering::Relaxed));
-                }
+        }
+        rows.bring(&(0..n), beside, &mut self.beside);
+        let batch = self.beside.batch().slice(0, n, beside);
+        let bias = state.parameters.get(after).copied().unwrap_or(0.0);
+        let z = &mut self.z[..n];
+        linear::scores(batch.dense, &state.parameters[..d], bias, z, Ahead::NONE);
+        for share in &mut self.shares {
+            let share = share.get_mut().unwrap_or_else(PoisonError::into_inner);
+            for found in share.found.chunks_exact(n) {
+                z.iter_mut().zip(found).for_each(|(z, found)| *z += found);
             }
         }
-        let scale = 1.0 / batch.rows as f32;
+        let scale = 1.0 / n as f32;
         let sum = self.loss.differentiate(z, 1, batch.label, batch.weight, scale);
-        linear::weight_gradient(batch.dense, z, &mut gradient[..d], batch.ahead.part(1, 2));
+        linear::weight_gradient(batch.dense, z, &mut gradient[..d], Ahead::NONE);
         if let Some(of_bias) = gradient.get_mut(after) {
             *of_bias = linear::bias_gradient(z);
         }
         let State { parameters, moments, .. } = state;
-        let (layout, optimizer) = (descent.learner.layout(), &descent.optimizer);
-        optimizer.step_beside(layout, size, &self.table, (parameters, gradient, moments));
-        if threads == 1 {
-            scatter(numbers, 0, batch.codes, z, columns);
-            optimizer.step_numbers(size, numbers, 0, batch.codes);
-        } else {
-            let share = numbers.len().div_ceil(threads);
-            let shares: Vec<_> = numbers.chunks_mut(share).map(Mutex::new).collect();
-            let z = &*z;
-            runner.run(shares.len(), &|i| {
-                let own = &mut *shares[i].lock().unwrap_or_else(PoisonError::into_inner);
-                scatter(own, i * share, batch.codes, z, columns);
-                optimizer.step_numbers(size, own, i * share, batch.codes);
-            });
-        }
+        let values = (parameters.as_mut_slice(), &*gradient, moments.as_mut_slice());
+        optimizer.step_beside(descent.learner.layout(), size, &self.table, values);
+
+        let next = Scattered { chunk: rows.chunk, order: rows.next, ..Scattered::default() };
+        let (dz, found) = (&*z, Key::of(&next));
+        runner.run(self.shares.len(), &|i| {
+            let share = &mut *lock(&self.shares[i]);
+            share.bring(&next, width.columns);
+            share.step(optimizer, size, dz);
+        });
+        self.found = found;
         sum
     }
 
     /// Takes the table's numbers out of the state.
     fn take_from(&mut self, state: &State) {
-        if self.is_here {
+        if std::mem::replace(&mut self.is_here, true) {
             return;
         }
-        let range = self.table.range();
-        let weights = &state.parameters[range.clone()];
-        self.numbers.clear();
-        self.numbers.extend(weights.iter().map(|w| Numbers { weight: *w, ..Numbers::default() }));
-        let moments = state.moments.chunks_exact(state.parameters.len());
-        for (which, moments) in moments.enumerate() {
-            for (own, moment) in self.numbers.iter_mut().zip(&moments[range.clone()]) {
-                own.moments[which] = *moment;
+        for share in &mut self.shares {
+            let Share { categories, numbers, .. } =
+                share.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let range = self.table.offset + categories.start..self.table.offset + categories.end;
+            let weights = &state.parameters[range.clone()];
+            numbers.clear();
+            numbers.extend(weights.iter().map(|w| Numbers { weight: *w, ..Numbers::default() }));
+            let moments = state.moments.chunks_exact(state.parameters.len());
+            for (which, moments) in moments.enumerate() {
+                for (own, moment) in numbers.iter_mut().zip(&moments[range.clone()]) {
+                    own.moments[which] = *moment;
+                }
             }
         }
-        self.is_here = true;
     }
 
     /// Puts them back.
     pub(super) fn put_back(&mut self, state: &mut State) {
+        self.found = None;
         if !std::mem::take(&mut self.is_here) {
             return;
         }
-        let range = self.table.range();
         let n = state.parameters.len();
-        for (weight, own) in state.parameters[range.clone()].iter_mut().zip(&self.numbers) {
-            *weight = own.weight;
-        }
-        for (which, moments) in state.moments.chunks_exact_mut(n).enumerate() {
-            for (moment, own) in moments[range.clone()].iter_mut().zip(&self.numbers) {
-                *moment = own.moments[which];
+        for share in &mut self.shares {
+            let Share { categories, numbers, .. } =
+                share.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let range = self.table.offset + categories.start..self.table.offset + categories.end;
+            for (weight, own) in state.parameters[range.clone()].iter_mut().zip(&*numbers) {
+                *weight = own.weight;
+            }
+            for (which, moments) in state.moments.chunks_exact_mut(n).enumerate() {
+                for (moment, own) in moments[range.clone()].iter_mut().zip(&*numbers) {
+                    *moment = own.moments[which];
+                }
             }
         }
     }
+}
+
+/// Which mini-batch of a chunk it is: where the codes of the chunk and the order of its rows lie, and how many
+/// they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Key(usize, usize, usize);
+
+impl Key {
+    /// None where rows are together: their place has others in the next step.
+    fn of(rows: &Scattered<'_>) -> Option<Self> {
+        let Scattered { together, chunk, order, .. } = rows;
+        (together.rows == 0 && !order.is_empty())
+            .then(|| Self(chunk.codes.as_ptr().addr(), order.as_ptr().addr(), order.len()))
+    }
+}
+
+/// What a thread owns.
+#[derive(Debug, Default)]
+struct Share {
+    columns: Range<usize>,
+    /// The categories of these columns.
+    categories: Range<usize>,
+    /// Of each category, while they are here.
+    numbers: Vec<Numbers>,
+    /// `[own columns, rows]` of the mini-batch, from the first own category on.
+    codes: Vec<u32>,
+    /// The same of the mini-batch that is looked up next.
+    next: Vec<u32>,
+    /// `[own columns, rows]`: the weights of the mini-batch's categories, 0 of what is none.
+    found: Vec<f32>,
+}
+
+impl Share {
+    /// Brings the codes of the own columns together, to be looked up next.
+    fn bring(&mut self, rows: &Scattered<'_>, columns: usize) {
+        let (own, n) = (self.columns.clone(), rows.rows());
+        self.next.resize(n * own.len(), 0);
+        let first = self.categories.start as u32;
+        let row = |row: &u32| &rows.chunk.codes[*row as usize * columns..][own.clone()];
+        let scattered = rows.order.iter().enumerate().map(|(i, at)| {
+            if let Some(later) = rows.order.get(i + BLOCK) {
+                fetch(row(later));
+            }
+            row(at)
+        });
+        let together = rows.together.codes.chunks_exact(columns).map(|codes| &codes[own.clone()]);
+        let mut all = together.chain(scattered);
+        for start in (0..n).step_by(BLOCK) {
+            let mut block: [&[u32]; BLOCK] = [&[]; BLOCK];
+            let rows = block.iter_mut().zip(all.by_ref()).map(|(to, row)| *to = row).count();
+            for j in 0..own.len() {
+                let to = &mut self.next[j * n + start..][..rows];
+                for (to, row) in to.iter_mut().zip(&block) {
+                    // (What is no category is behind the last one.)
+                    *to = row[j].wrapping_sub(first);
+                }
+            }
+        }
+    }
+
+    /// Looks the weights of what was brought up.
+    fn look_up(&mut self) {
+        std::mem::swap(&mut self.codes, &mut self.next);
+        self.found.resize(self.codes.len(), 0.0);
+        look_up(&self.numbers, &self.codes, &mut self.found);
+    }
+
+    /// Sums the gradients, `dz` `[rows]`, of the own categories up, steps them, and looks up what was brought.
+    /// (Column by column: what a column has meets in the first cache.)
+    fn step(&mut self, optimizer: &Optimizer, size: &StepSize, dz: &[f32]) {
+        let n = self.next.len() / self.columns.len().max(1);
+        self.found.resize(self.next.len(), 0.0);
+        for (j, codes) in self.codes.chunks_exact(dz.len()).enumerate() {
+            for (code, dz) in codes.iter().zip(dz) {
+                if let Some(own) = self.numbers.get_mut(*code as usize) {
+                    own.gradient += dz;
+                }
+            }
+            let next = &self.next[j * n..(j + 1) * n];
+            optimizer.step_numbers(size, &mut self.numbers, (codes, next));
+            look_up(&self.numbers, next, &mut self.found[j * n..(j + 1) * n]);
+        }
+        std::mem::swap(&mut self.codes, &mut self.next);
+    }
+}
+
+/// Of each category the weight, 0 of what is none.
+fn look_up(numbers: &[Numbers], codes: &[u32], found: &mut [f32]) {
+    for (found, code) in found.iter_mut().zip(codes) {
+        *found = numbers.get(*code as usize).map_or(0.0, |own| own.weight);
+    }
+}
+
+fn lock(share: &Mutex<Share>) -> MutexGuard<'_, Share> {
+    share.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The shares of so many threads, which have as many columns each as can be; one has all where columns share
+/// their categories.
+fn shares(threads: usize, descent: &Descent) -> impl Iterator<Item = Share> {
+    let Width { columns, categories, .. } = descent.learner.width();
+    let first = Arc::clone(&descent.first_categories);
+    let threads = if first.len() == columns { threads.min(columns) } else { 1 };
+    let column = move |i: usize| columns * i / threads;
+    let category = move |i: usize| match i {
+        0 => 0,
+        i => first.get(column(i)).map_or(categories, |first| *first as usize),
+    };
+    (0..threads).map(move |i| Share {
+        columns: column(i)..column(i + 1),
+        categories: category(i)..category(i + 1),
+        ..Share::default()
+    })
 }
 
 /// The codes of a mini-batch of a descent whose steps are of this kind.
@@ -181,44 +317,6 @@ fn fits(descent: &Descent) -> Option<usize> {
         && descent.batch_size > 1
         && is_wide(&table, codes);
     fits.then_some(codes)
-}
-
-/// `z[r] += sum_j weight[codes[r, j]]`. (What is no category is behind the last one.)
-fn gather(numbers: &[Numbers], codes: &[u32], z: &mut [f32], columns: usize) {
-    for (z, codes) in z.iter_mut().zip(codes.chunks_exact(columns)) {
-        for code in codes {
-            if let Some(own) = numbers.get(*code as usize) {
-                *z += own.weight;
-            }
-        }
-    }
-}
-
-/// `found[j, r] = weight[codes[r, j]]` of the categories from `first` on whose numbers are given; with the
-/// first of all, 0 of what is no category.
-fn look_up(numbers: &[Numbers], first: usize, codes: &[u32], found: &[AtomicU32], columns: usize) {
-    let rows = codes.len() / columns;
-    for (r, codes) in codes.chunks_exact(columns).enumerate() {
-        for (j, code) in codes.iter().enumerate() {
-            let own = match numbers.get((*code as usize).wrapping_sub(first)) {
-                Some(own) => own.weight,
-                None if first == 0 && *code == NO_CATEGORY => 0.0,
-                None => continue,
-            };
-            found[j * rows + r].store(own.to_bits(), Ordering::Relaxed);
-        }
-    }
-}
-
-/// `gradient[codes[r, j]] += dz[r]` of the categories from `first` on whose numbers are given.
-fn scatter(numbers: &mut [Numbers], first: usize, codes: &[u32], dz: &[f32], columns: usize) {
-    for (codes, dz) in codes.chunks_exact(columns).zip(dz) {
-        for code in codes {
-            if let Some(own) = numbers.get_mut((*code as usize).wrapping_sub(first)) {
-                own.gradient += dz;
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -239,18 +337,28 @@ mod tests {
         descent.runner = Arc::new(Threads(threads));
         let (width, size) = (descent.learner.width(), descent.batch_size);
         let mut state = descent.initial_state();
-        let mut steps = SparseSteps::new(&descent).unwrap();
         // (So few categories would not be worth other threads.)
-        steps.threads = threads;
-        steps.found = (0..size * width.columns).map(|_| AtomicU32::new(7)).collect();
+        let mut steps = SparseSteps::on(threads, &descent).unwrap();
         let mut gradient = vec![f32::NAN; state.parameters.len()];
         let rows = rows_of(20 * size + 1);
+        let order: Vec<u32> = (0..rows.len() as u32).collect();
         for start in (0..rows.len()).step_by(size) {
             let batch = rows.batch().slice(start, rows.len().min(start + size), width);
+            // Of some mini-batches the first rows are together, and the others lie in their places: they
+            // are not what was said to come next.
+            let together = [batch.rows, 0, 0, 2][start / size % 4].min(batch.rows);
+            let (own, after) = order[start + together..].split_at(batch.rows - together);
+            let scattered = Scattered {
+                together: batch.slice(0, together, width),
+                chunk: rows.batch(),
+                order: own,
+                next: after.get(..size).unwrap_or_default(),
+                ahead: Ahead::NONE,
+            };
             state.steps += 1;
             let step = StepSize { previous: Some(1.0), ..descent.step_size(state.steps) };
-            assert!(steps.takes(&descent, &step, &batch));
-            let sum = steps.step(&descent, &step, &batch, &mut state, &mut gradient);
+            assert!(steps.takes(&descent, &step, batch.rows));
+            let sum = steps.step(&descent, &step, &scattered, &mut state, &mut gradient);
             state.round.add(sum);
             if start % 5 == 0 {
                 steps.put_back(&mut state);
@@ -278,14 +386,27 @@ mod tests {
         }
     }
 
+    /// Threads own columns, if these are known to share no category.
+    #[test]
+    fn shares_are_of_whole_columns() {
+        let mut descent = descent(&[], Optimizer::Sgd, 1);
+        let cut = |threads, descent: &_| -> Vec<_> {
+            shares(threads, descent).map(|share| (share.columns, share.categories)).collect()
+        };
+        assert_eq!(cut(2, &descent), [(0..1, 0..60), (1..2, 60..120)]);
+        assert_eq!(cut(7, &descent), cut(2, &descent));
+        assert_eq!(cut(1, &descent), [(0..2, 0..120)]);
+        descent.first_categories = Arc::from([]);
+        assert_eq!(cut(2, &descent), [(0..2, 0..120)]);
+    }
+
     /// Steps whose learning rate falls move weights that no row meets, if the optimizer is FTRL.
     #[test]
     fn other_steps_are_not_taken() {
         let descent = descent(&[], Optimizer::Ftrl { beta: 1.0 }, 1);
         let steps = SparseSteps::new(&descent).unwrap();
-        let rows = rows_of(6);
         let size = StepSize { previous: Some(1.5), ..descent.step_size(2) };
-        assert!(!steps.takes(&descent, &size, &rows.batch()));
-        assert!(!steps.takes(&descent, &descent.step_size(2), &rows_of(60).batch()));
+        assert!(!steps.takes(&descent, &size, 6));
+        assert!(!steps.takes(&descent, &descent.step_size(2), 60));
     }
 }

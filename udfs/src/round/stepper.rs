@@ -6,7 +6,7 @@ use datafusion_common::{Result, internal_err};
 
 use super::sgd::Descent;
 use super::sparse::SparseSteps;
-use crate::batch::{MiniBatch, NO_CATEGORY, Scattered};
+use crate::batch::{MiniBatch, NO_CATEGORY, Rows, Scattered};
 use crate::learner::{LossSum, Passes, Scratch, Step, StepKey, Table};
 use crate::optimizer::invariant::{self, RowScratch};
 use crate::optimizer::{LazySgd, StepSize};
@@ -35,6 +35,8 @@ pub struct Stepper {
     is_clean: bool,
     lazy: Option<LazySgd>,
     sparse: Option<SparseSteps>,
+    /// Rows that were scattered, where a step needs them together.
+    brought: Rows,
     /// Rows that [`Descent::progress`] has not been told of: to count in memory that others read takes
     /// as long as the step of a row.
     untold: u64,
@@ -69,6 +71,7 @@ impl Stepper {
             is_clean: true,
             lazy: None,
             sparse: None,
+            brought: Rows::default(),
             untold: 0,
         }
     }
@@ -135,7 +138,7 @@ impl Stepper {
 
     /// Whether steps bring rows together themselves, on all threads.
     pub(super) fn takes_scattered(&self) -> bool {
-        self.passes.is_some()
+        self.passes.is_some() || self.sparse.is_some()
     }
 
     /// The same from inside [`Shards::enter`](crate::shards::Shards::enter), where it keeps several threads
@@ -148,7 +151,7 @@ impl Stepper {
         } else if self.passes.is_some() {
             self.step_in_passes(rows);
         } else {
-            self.step_by_gradient(&rows.together)?;
+            self.step_by_gradient(rows)?;
         }
         self.state.steps += 1;
         self.state.rows += rows.rows() as u64;
@@ -197,18 +200,26 @@ impl Stepper {
         }
     }
 
-    fn step_by_gradient(&mut self, batch: &MiniBatch<'_>) -> Result<()> {
+    fn step_by_gradient(&mut self, rows: &Scattered<'_>) -> Result<()> {
         let (size, key) = self.next_step();
-        let Self { descent, state, shards, is_clean, lazy, sparse, .. } = self;
+        let Self { descent, state, shards, is_clean, lazy, sparse, brought, .. } = self;
         if let (Some(sparse), [shard]) = (sparse, shards.as_mut_slice()) {
-            if sparse.takes(descent, &size, batch) {
+            if sparse.takes(descent, &size, rows.rows()) {
                 let shard = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
-                let sum = sparse.step(descent, &size, batch, state, &mut shard.gradient);
+                let sum = sparse.step(descent, &size, rows, state, &mut shard.gradient);
                 state.round.add(sum);
                 return Ok(());
             }
             sparse.put_back(state);
         }
+        let width = descent.learner.width();
+        let batch = match rows.order {
+            [] => rows.together,
+            _ => {
+                rows.bring(&(0..rows.rows()), width, brought);
+                brought.batch().slice(0, rows.rows(), width)
+            }
+        };
         let scale = 1.0 / batch.rows as f32;
         let learner = descent.learner.as_ref();
         let (n, table, codes) = (shards.len(), learner.table(), batch.codes);
@@ -225,7 +236,7 @@ impl Stepper {
         if let Some(lazy) = lazy {
             lazy.settle(codes, &mut state.parameters);
         }
-        let (width, parameters) = (learner.width(), state.parameters.as_slice());
+        let parameters = state.parameters.as_slice();
         // Shares are cut by position: the same rows in the same shard on any machine.
         let share = |i: usize| batch.rows * i / n;
         let run = |rows: &MiniBatch<'_>, shard: &mut Shard| {
@@ -237,7 +248,7 @@ impl Stepper {
             };
         };
         if let [only] = shards.as_mut_slice() {
-            run(batch, only.get_mut().unwrap_or_else(PoisonError::into_inner));
+            run(&batch, only.get_mut().unwrap_or_else(PoisonError::into_inner));
         } else {
             let shards: &[Mutex<Shard>] = shards;
             descent.runner.run(n, &|i| {

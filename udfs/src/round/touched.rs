@@ -36,6 +36,7 @@ pub(super) fn descent(hidden: &[usize], optimizer: Optimizer, shards: usize) -> 
         batch_size: BATCH,
         shards,
         runner: Arc::new(Sequential),
+        first_categories: Arc::from([0, 60]),
         progress: Arc::default(),
         interrupt: Arc::default(),
     }

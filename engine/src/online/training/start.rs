@@ -94,6 +94,7 @@ fn descents(engine: &Engine, options: &TrainOptions, first_step: u64) -> Result<
         batch_size: options.batch_size,
         shards: layout(&options, network.flops_per_row(), 0).shards,
         runner: Arc::clone(&runner),
+        first_categories: Arc::from([]),
         progress: Arc::new(Progress::default()),
         // The loop looks for interruptions between batches, so that every step is whole.
         interrupt: Arc::new(Interrupt::default()),

@@ -104,8 +104,8 @@ fn by_passes(case: &Case, threads: usize, first_together: Option<usize>) -> Stat
         let chunk = batch.taken(&back);
         let n = first_together.map_or(batch.rows, |n| n.min(batch.rows));
         let together = batch.slice(0, n, case.width);
-        let rows =
-            Scattered { together, chunk: chunk.batch(), order: &back[n..], ahead: Ahead::NONE };
+        let (chunk, order) = (chunk.batch(), &back[n..]);
+        let rows = Scattered { together, chunk, order, next: &[], ahead: Ahead::NONE };
         passes.step(&Step { rows, key, optimizer: &OPTIMIZER, size: &size }, &mut state, &runner);
     });
     state

@@ -39,6 +39,7 @@ fn descent(loss: Loss, outputs: usize, batch_size: usize, l1: f32, l2: f32) -> A
         batch_size,
         shards: 1,
         runner: Arc::new(Sequential),
+        first_categories: Arc::from([]),
         progress: Arc::default(),
         interrupt: Arc::default(),
     })
