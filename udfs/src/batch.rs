@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use crate::kernels::math::vectorized;
+use crate::kernels::panels::Panels;
 use crate::kernels::prefetch::Ahead;
 
 /// The index of a category that the encoder does not know: it contributes nothing.
@@ -127,6 +128,32 @@ impl<'a> Scattered<'a> {
         let order = &self.order[range.start.max(n) - n..range.end.max(n) - n];
         let ahead = self.ahead.of(range, self.rows());
         to.copy(end - start, &self.chunk, order, width, ahead);
+    }
+}
+
+/// Rows whose dense numbers are brought into panels.
+impl Scattered<'_> {
+    /// Copies the dense numbers of the rows of a range to the first rows of `to`.
+    pub fn bring_dense(&self, range: &Range<usize>, width: Width, to: &mut Panels) {
+        let d = width.dense;
+        let n = self.together.rows;
+        let (start, end) = (range.start.min(n), range.end.min(n));
+        let together = self.together.dense[start * d..end * d].chunks_exact(d);
+        let order = &self.order[range.start.max(n) - n..range.end.max(n) - n];
+        vectorized(
+            #[inline(always)]
+            || {
+                let mut to_row = 0;
+                for row in together {
+                    to.set_row(to_row, row);
+                    to_row += 1;
+                }
+                for row in order {
+                    to.set_row(to_row, &self.chunk.dense[*row as usize * d..][..d]);
+                    to_row += 1;
+                }
+            },
+        );
     }
 }
 

@@ -70,6 +70,17 @@ impl Panels {
         &mut self.values[range]
     }
 
+    /// All panels, one behind the other, with what pads their rows.
+    pub fn values_mut(&mut self) -> &mut [f32] {
+        let end = self.start + self.rows * self.columns.next_multiple_of(LANES);
+        &mut self.values[self.start..end]
+    }
+
+    /// Where a panel begins among [`Panels::values_mut`].
+    pub fn offset(&self, panel: usize) -> usize {
+        panel * PANEL * self.rows
+    }
+
     /// Becomes the rows of `from[n, columns]`, as far as there are any.
     pub fn copy_from(&mut self, from: &[f32]) {
         let columns = self.columns;
@@ -84,6 +95,31 @@ impl Panels {
                     (Some(row), Some(from)) => *row = *from,
                     _ => row[..width].copy_from_slice(from),
                 }
+            }
+        }
+    }
+
+    /// Becomes `from[columns]` in a row.
+    #[inline(always)]
+    pub fn set_row(&mut self, row: usize, from: &[f32]) {
+        for (panel, from) in from.chunks(PANEL).enumerate() {
+            let start = self.range(panel).start + row * self.stride(panel);
+            let to = &mut self.values[start..start + from.len()];
+            match (to.first_chunk_mut::<PANEL>(), from.first_chunk::<PANEL>()) {
+                (Some(to), Some(from)) => *to = *from,
+                _ => to.copy_from_slice(from),
+            }
+        }
+    }
+
+    /// The matrix as `to[rows, columns]`.
+    pub fn copy_to(&self, to: &mut [f32]) {
+        let columns = self.columns;
+        for panel in 0..self.panels() {
+            let (width, stride) = (self.width(panel), self.stride(panel));
+            let rows = to.chunks_exact_mut(columns).zip(self.panel(panel).chunks_exact(stride));
+            for (to, row) in rows {
+                to[panel * PANEL..][..width].copy_from_slice(&row[..width]);
             }
         }
     }
@@ -177,7 +213,15 @@ mod tests {
                 let panel = column / PANEL;
                 let found = copy.panel(panel)[row * copy.stride(panel) + column % PANEL];
                 assert_eq!(found, *value, "{rows} x {columns}");
+                let place = copy.offset(panel) + row * copy.stride(panel) + column % PANEL;
+                assert_eq!(copy.values_mut()[place], *value, "{rows} x {columns}");
             }
+            let mut back = vec![f32::NAN; from.len()];
+            copy.copy_to(&mut back);
+            assert_eq!(back, from, "{rows} x {columns}");
+            let mut by_rows = Panels::new(rows, columns);
+            from.chunks(columns.max(1)).enumerate().for_each(|(i, row)| by_rows.set_row(i, row));
+            assert_eq!(by_rows.values_mut(), copy.values_mut(), "{rows} x {columns}");
             if columns > 0 && rows <= PANEL {
                 let mut transposed = Panels::new(columns + 3, rows.next_multiple_of(16));
                 transposed.transpose_from(&copy);

@@ -140,9 +140,9 @@ impl Descent {
     }
 
     /// What such a network steps with.
-    pub(super) fn passes(&self, parameters: &[f32]) -> Option<Passes> {
+    pub(super) fn passes(&self, state: &State) -> Option<Passes> {
         let network = self.network_in_passes()?;
-        Some(Passes::new(network, self.batch_size, self.runner.threads(), parameters))
+        Some(Passes::new(network, self.batch_size, self.runner.threads(), state))
     }
 
     /// Whether replicas bring weights of the table of categories up to date when they are met.
@@ -266,12 +266,14 @@ impl Round for SgdRound {
 
     fn replica_bytes(&self) -> usize {
         let taken = if self.descent.is_lazy() { self.width().categories } else { 0 };
-        // (Of a network in passes the weights in panels, and their transposes.)
-        let others =
-            if self.descent.network_in_passes().is_some() { 2 } else { self.descent.shards };
-        let copies = 1 + others;
+        // (Of a network in passes weights and moments in panels, and the transposes of the weights.)
+        let (others, of_moments) = match self.descent.network_in_passes() {
+            Some(_) => (2, 2),
+            None => (self.descent.shards, 1),
+        };
+        let parameters = self.start.parameters.len() * (1 + others);
         let side_by_side = SparseSteps::bytes(&self.descent);
-        4 * (self.start.moments.len() + self.start.parameters.len() * copies + taken) + side_by_side
+        4 * (self.start.moments.len() * of_moments + parameters + taken) + side_by_side
     }
 }
 
@@ -325,6 +327,9 @@ impl Pending {
     }
 }
 
+/// Bytes of a chunk that the second cache holds beside another one.
+const CACHED_BYTES: usize = 1 << 19;
+
 /// One copy of the state, learning from rows as they come.
 #[derive(Debug)]
 struct SgdReplica {
@@ -375,6 +380,8 @@ impl SgdReplica {
         let (size, width) = (descent.batch_size, descent.learner.width());
         let (next, label, weight) =
             next.map_or((&[][..], &[][..], &[][..]), |next| (next.dense, next.label, next.weight));
+        // Of a chunk that the second cache does not hold, what is asked for is gone when it is read.
+        let next = if size_of_val(next) > CACHED_BYTES { &[] } else { next };
         let mut done = 0;
         while done < order.len() {
             let n = (order.len() - done).min(size - self.pending.len);

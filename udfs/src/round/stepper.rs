@@ -30,6 +30,8 @@ pub struct Stepper {
     /// None where steps are made in `passes`.
     shards: Vec<Mutex<Shard>>,
     passes: Option<Passes>,
+    /// Whether the state is up to date after each step.
+    is_eager: bool,
     rows: RowScratch,
     /// Whether the gradients of the table of categories are 0.
     is_clean: bool,
@@ -48,7 +50,7 @@ const TELL_ROWS: u64 = 1024;
 impl Stepper {
     /// A stepper that starts from `state`, as the replica with this index: draws depend on it.
     pub fn new(descent: Arc<Descent>, state: State, index: u32) -> Self {
-        let passes = descent.passes(&state.parameters);
+        let passes = descent.passes(&state);
         let shards = if passes.is_some() { 0 } else { descent.shards.max(1) };
         let shard_rows = descent.batch_size.div_ceil(shards.max(1));
         let shards = (0..shards)
@@ -67,6 +69,7 @@ impl Stepper {
             state,
             shards,
             passes,
+            is_eager: true,
             rows,
             is_clean: true,
             lazy: None,
@@ -76,9 +79,11 @@ impl Stepper {
         }
     }
 
-    /// The same where mini-batches meet few of the categories: L1 and L2 act on a weight when it is met, or
-    /// the numbers of each category lie side by side. The state is up to date after [`Stepper::settle`] alone.
+    /// The same whose state is up to date after [`Stepper::settle`] alone: weights of a network stay in panels.
+    /// Where mini-batches meet few of the categories L1 and L2 act on a weight when it is met, or the numbers of
+    /// each category lie side by side.
     pub(super) fn lazily(mut self) -> Self {
+        self.is_eager = false;
         if self.descent.is_lazy() {
             self.lazy = Some(LazySgd::new(self.descent.learner.table()));
         } else {
@@ -95,6 +100,9 @@ impl Stepper {
         }
         if let Some(sparse) = &mut self.sparse {
             sparse.put_back(&mut self.state);
+        }
+        if let Some(passes) = &self.passes {
+            passes.put_back(&mut self.state);
         }
     }
 
@@ -193,10 +201,13 @@ impl Stepper {
 
     fn step_in_passes(&mut self, rows: &Scattered<'_>) {
         let (size, key) = self.next_step();
-        let Self { descent, state, passes, .. } = self;
+        let Self { descent, state, passes, is_eager, .. } = self;
         if let Some(passes) = passes {
             let step = Step { rows: *rows, key, optimizer: &descent.optimizer, size: &size };
             passes.step(&step, state, descent.runner.as_ref());
+            if *is_eager {
+                passes.put_back(state);
+            }
         }
     }
 

@@ -5,7 +5,8 @@
 //! weights  a part of the parameters each:   gradient = a^T dz over all shares, step, panels
 //! ```
 //! A gradient is never written as a whole: each part of it is in the cache when the optimizer takes
-//! it, and nothing is summed afterwards. Sums over rows run in the order of the rows, over units in the
+//! it, and nothing is summed afterwards. Weights and their moments lie in panels while steps go on, as
+//! products want them, and are put back into the state afterwards. Sums over rows run in the order of the rows, over units in the
 //! order of the units ([`tiles`]), so that shares and parts may be as many as there are threads: the
 //! bits are the same.
 
@@ -17,7 +18,7 @@ use super::network::Network;
 use super::{Learner, LossSum, StepKey};
 use crate::batch::{MiniBatch, Rows, Scattered, Width};
 use crate::kernels::math::{axpy, vectorized};
-use crate::kernels::panels::Panels;
+use crate::kernels::panels::{PANEL, Panels};
 use crate::optimizer::{Optimizer, StepSize};
 use crate::shards::Shards;
 use crate::state::State;
@@ -55,6 +56,9 @@ struct Share {
     rows: Range<usize>,
     /// They, where they had to be brought together.
     own: Rows,
+    /// Their dense numbers in panels, if these are more than a panel has columns: rows that lie far from each
+    /// other take long to read by columns. Else there is nothing.
+    x: Panels,
     hidden: Vec<Hidden>,
     /// `[rows, outputs]`: raw outputs, then the derivatives of the loss by them.
     z: Vec<f32>,
@@ -88,8 +92,8 @@ pub struct Step<'a> {
 }
 
 impl Passes {
-    /// For mini-batches of up to so many rows, on so many threads, beginning with `parameters`.
-    pub fn new(network: &Network, batch_size: usize, threads: usize, parameters: &[f32]) -> Self {
+    /// For mini-batches of up to so many rows, on so many threads, beginning with a state.
+    pub fn new(network: &Network, batch_size: usize, threads: usize, state: &State) -> Self {
         let flops = network.flops_per_row() * batch_size as u64;
         let chunks = batch_size.div_ceil(LOSS_ROWS);
         let threads = threads.min((flops / FLOPS_PER_THREAD) as usize).min(chunks).max(1);
@@ -97,13 +101,15 @@ impl Passes {
         let mut parts = parts::parts(network);
         for part in &mut parts {
             if let Kind::Rows(block) = &mut part.kind {
+                let moments = state.moments.chunks_exact(network.layout().len());
+                let moments: Vec<_> = moments.map(|all| &all[part.range.clone()]).collect();
                 block.make_transposed(part.layer);
-                block.set(&parameters[part.range.clone()]);
+                block.take_from(&state.parameters[part.range.clone()], &moments);
             }
         }
         let mut order: Vec<usize> = (0..parts.len()).collect();
-        order.sort_by_key(|i| std::cmp::Reverse(parts[*i].range.len()));
-        let longest = order.first().map_or(0, |i| parts[*i].range.len());
+        order.sort_by_key(|i| std::cmp::Reverse(parts[*i].gradient_len()));
+        let longest = order.first().map_or(0, |i| parts[*i].gradient_len());
         Self {
             shares: (0..threads).map(|_| Share::new(network, rows)).collect(),
             parts,
@@ -118,7 +124,23 @@ impl Passes {
         self.shares.len()
     }
 
-    /// One step on a mini-batch.
+    /// Brings weights and moments of the state that [`Passes::step`] keeps up to date.
+    pub fn put_back(&self, state: &mut State) {
+        let n = self.network.layout().len();
+        for part in &self.parts {
+            let Kind::Rows(block) = &part.kind else { continue };
+            if !block.is_packed() {
+                continue;
+            }
+            block.weights.copy_to(&mut state.parameters[part.range.clone()]);
+            let moments = state.moments.chunks_exact_mut(n);
+            for (own, moments) in block.moments.iter().zip(moments) {
+                own.copy_to(&mut moments[part.range.clone()]);
+            }
+        }
+    }
+
+    /// One step on a mini-batch. The state is up to date after [`Passes::put_back`].
     pub fn step(&mut self, step: &Step<'_>, state: &mut State, runner: &dyn Shards) {
         let (rows, n) = (step.rows.rows(), self.shares.len());
         let chunks = rows.div_ceil(LOSS_ROWS);
@@ -170,11 +192,17 @@ impl Passes {
             while let Some(i) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let task = tasks[*i].lock().unwrap_or_else(PoisonError::into_inner).take();
                 let Some((part, [w, m, v])) = task else { continue };
-                let gradient = &mut gradient[..w.len()];
+                let gradient = &mut gradient[..part.gradient_len()];
                 part.gradient(network, shares, &step.rows, gradient);
-                step.optimizer.step_part(part.role, step.size, (w, gradient), (m, v));
-                if let Kind::Rows(block) = &mut part.kind {
-                    block.set(w);
+                let (role, size) = (part.role, step.size);
+                match &mut part.kind {
+                    Kind::Rows(block) if block.is_packed() => {
+                        let w = block.weights.values_mut();
+                        let [m, v] = block.moments.each_mut().map(Panels::values_mut);
+                        step.optimizer.step_part(role, size, (w, gradient), (m, v));
+                        block.has_stepped();
+                    }
+                    _ => step.optimizer.step_part(role, size, (w, gradient), (m, v)),
                 }
             }
         });
@@ -206,6 +234,7 @@ impl Share {
         Self {
             rows: 0..0,
             own: Rows::default(),
+            x: inputs(network, rows),
             hidden: hidden
                 .map(|layer| Hidden {
                     z: keeps_z.then(|| Panels::new(rows, layer.units)),
@@ -225,13 +254,26 @@ impl Share {
         let n = self.rows.len();
         rows.slice(&self.rows, width).unwrap_or_else(|| MiniBatch {
             first_row: self.rows.start,
-            ..self.own.batch().slice(0, n, width)
+            ..self.own.batch().slice(0, n, self.own_width(width))
         })
+    }
+
+    /// The width of rows that had to be brought together.
+    fn own_width(&self, width: Width) -> Width {
+        Width { dense: if self.x.columns() > 0 { 0 } else { width.dense }, ..width }
     }
 
     /// The derivatives by the outputs of a layer before its activation.
     fn dz(&self, layer: usize) -> &Panels {
         self.hidden.get(layer).map_or(&self.dz, |hidden| &hidden.dz)
+    }
+}
+
+/// What holds the dense numbers of rows, if it is needed.
+fn inputs(network: &Network, rows: usize) -> Panels {
+    match network.width().dense {
+        ..=PANEL => Panels::default(),
+        dense => Panels::new(rows, dense),
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Share, add};
 use crate::batch::Scattered;
-use crate::kernels::panels::{PANEL, Panels};
+use crate::kernels::panels::{LANES, PANEL, Panels};
 use crate::kernels::tiles::{self, ByColumns, ByRows, Out, Segment, Start};
 use crate::learner::network::Network;
 use crate::learner::{Learner, Role};
@@ -35,8 +35,10 @@ pub(super) enum Kind {
 pub(super) struct Block {
     pub(super) from: usize,
     pub(super) to: usize,
-    /// `[to - from, units]`
+    /// `[to - from, units]`; none where products want them as they lie in the parameters.
     pub(super) weights: Panels,
+    /// What the optimizer keeps of each of them, while they are stepped here.
+    pub(super) moments: [Panels; 2],
     /// `[units, to - from]`, where the pass over rows goes backward through it.
     pub(super) transposed: Option<Panels>,
 }
@@ -46,14 +48,28 @@ impl Block {
     /// is not in panels.
     pub(super) fn make_transposed(&mut self, layer: usize) {
         let units = self.weights.columns();
-        if layer > 0 && units > 0 {
+        if layer > 0 && self.is_packed() {
             self.transposed = Some(Panels::new(units, self.to - self.from));
         }
     }
 
-    /// Takes weights `[to - from, units]`, row-major.
-    pub(super) fn set(&mut self, weights: &[f32]) {
+    /// Whether weights and moments are here.
+    pub(super) fn is_packed(&self) -> bool {
+        self.weights.columns() > 0
+    }
+
+    /// Takes weights and moments, each `[to - from, units]`, row-major.
+    pub(super) fn take_from(&mut self, weights: &[f32], moments: &[&[f32]]) {
         self.weights.copy_from(weights);
+        for (own, moments) in self.moments.iter_mut().zip(moments) {
+            *own = Panels::new(self.to - self.from, self.weights.columns());
+            own.copy_from(moments);
+        }
+        self.has_stepped();
+    }
+
+    /// Brings what follows from the weights up to date.
+    pub(super) fn has_stepped(&mut self) {
         if let Some(transposed) = &mut self.transposed {
             transposed.transpose_from(&self.weights);
         }
@@ -75,7 +91,7 @@ pub(super) fn parts(network: &Network) -> Vec<Part> {
             let to = dense.min(from + rows);
             let is_packed = i < last || u > 1;
             let weights = if is_packed { Panels::new(to - from, u) } else { Panels::default() };
-            let block = Block { from, to, weights, transposed: None };
+            let block = Block { from, to, weights, moments: Default::default(), transposed: None };
             let range = start + from * u..start + to * u;
             parts.push(Part { layer: i, range, role: Role::Weight, kind: Kind::Rows(block) });
         }
@@ -98,6 +114,16 @@ pub(super) fn parts(network: &Network) -> Vec<Part> {
 }
 
 impl Part {
+    /// Numbers of its gradient: in panels where the weights are.
+    pub(super) fn gradient_len(&self) -> usize {
+        match &self.kind {
+            Kind::Rows(block) if block.is_packed() => {
+                (block.to - block.from) * block.weights.columns().next_multiple_of(LANES)
+            }
+            _ => self.range.len(),
+        }
+    }
+
     /// The gradient of these parameters.
     pub(super) fn gradient(
         &self,
@@ -132,21 +158,31 @@ impl Part {
         for j in 0..u.div_ceil(PANEL) {
             let segments = shares.iter().map(|share| {
                 let dz = share.dz(self.layer);
-                let left = match self.layer.checked_sub(1) {
-                    None => {
+                let input = match self.layer.checked_sub(1) {
+                    None => &share.x,
+                    Some(before) => &share.hidden[before].a,
+                };
+                let left = match input.columns() {
+                    0 => {
                         let values = share.batch(rows, width).dense;
                         ByColumns { values, stride: width.dense, first: block.from }
                     }
-                    Some(before) => {
-                        let (a, panel) = (&share.hidden[before].a, block.from / PANEL);
-                        ByColumns { values: a.panel(panel), stride: a.stride(panel), first: 0 }
+                    _ => {
+                        let panel = block.from / PANEL;
+                        let (values, stride) = (input.panel(panel), input.stride(panel));
+                        ByColumns { values, stride, first: 0 }
                     }
                 };
                 let (right, stride) = (dz.panel(j), dz.stride(j));
                 Segment { left, from: 0, to: share.rows.len(), right, stride }
             });
-            let (values, width) = (&mut out[j * PANEL..], (u - j * PANEL).min(PANEL));
-            let out = Out { values, stride: u, rows: block.to - block.from, width };
+            let (width, stride) = (block.weights.width(j), block.weights.stride(j));
+            let values = &mut out[block.weights.offset(j)..];
+            if width < stride {
+                // What pads the rows is stepped with them.
+                values.fill(0.0);
+            }
+            let out = Out { values, stride, rows: block.to - block.from, width };
             tiles::sum(segments, Start::Zero, out);
         }
     }

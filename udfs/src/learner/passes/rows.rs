@@ -26,11 +26,16 @@ impl RowPass<'_> {
         }
         let width = self.network.width();
         if let Some(batch) = rows.slice(&share.rows, width) {
+            share.x.copy_from(batch.dense);
             return self.run_together(share, &batch, scale);
         }
         let mut own = std::mem::take(&mut share.own);
-        rows.bring(&share.rows, width, &mut own);
-        let batch = own.batch().slice(0, share.rows.len(), width);
+        let own_width = share.own_width(width);
+        rows.bring(&share.rows, own_width, &mut own);
+        if own_width != width {
+            rows.bring_dense(&share.rows, width, &mut share.x);
+        }
+        let batch = own.batch().slice(0, share.rows.len(), own_width);
         let batch = MiniBatch { first_row: share.rows.start, ..batch };
         self.run_together(share, &batch, scale);
         share.own = own;
@@ -44,7 +49,8 @@ impl RowPass<'_> {
         }
     }
 
-    /// The raw outputs of some rows, and what led to them.
+    /// The raw outputs of some rows, whose dense numbers are in panels if these are wanted so, and what led to
+    /// them.
     pub(super) fn scores(&self, share: &mut Share, batch: &MiniBatch<'_>) {
         for i in 0..self.network.layers.len() - 1 {
             self.hidden(i, share, batch);
@@ -72,6 +78,7 @@ impl RowPass<'_> {
     fn hidden(&self, i: usize, share: &mut Share, batch: &MiniBatch<'_>) {
         let (layer, f) = (&self.network.layers[i], self.network.activation);
         let (before, rest) = share.hidden.split_at_mut(i);
+        let input = before.last().map_or(&share.x, |hidden| &hidden.a);
         let Hidden { z, a, .. } = &mut rest[0];
         for j in 0..a.panels() {
             let (width, stride) = (a.width(j), a.stride(j));
@@ -79,10 +86,10 @@ impl RowPass<'_> {
             let out = &mut a.panel_mut(j)[..n];
             if let Some(z) = z {
                 let z = &mut z.panel_mut(j)[..n];
-                self.before_activation((i, j), before.last(), batch, z, (width, stride));
+                self.before_activation((i, j), input, batch, z, (width, stride));
                 activation::apply(f, z, out);
             } else {
-                self.before_activation((i, j), before.last(), batch, out, (width, stride));
+                self.before_activation((i, j), input, batch, out, (width, stride));
                 activation::apply_in_place(f, out);
             }
             if self.network.dropout > 0.0 {
@@ -95,7 +102,7 @@ impl RowPass<'_> {
     fn before_activation(
         &self,
         (i, j): (usize, usize),
-        input: Option<&Hidden>,
+        input: &Panels,
         batch: &MiniBatch<'_>,
         out: &mut [f32],
         (width, stride): (usize, usize),
@@ -108,21 +115,14 @@ impl RowPass<'_> {
     }
 
     /// `input W + b`, the columns of panel `j`.
-    fn forward(
-        &self,
-        i: usize,
-        j: usize,
-        input: Option<&Hidden>,
-        batch: &MiniBatch<'_>,
-        out: Out<'_>,
-    ) {
+    fn forward(&self, i: usize, j: usize, input: &Panels, batch: &MiniBatch<'_>, out: Out<'_>) {
         let d = self.network.width().dense;
         let segments = self.blocks(i).map(|block| {
-            let (left, from) = match input {
-                None => (ByRows { values: batch.dense, stride: d }, block.from),
-                Some(Hidden { a, .. }) => {
+            let (left, from) = match input.columns() {
+                0 => (ByRows { values: batch.dense, stride: d }, block.from),
+                _ => {
                     let panel = block.from / PANEL;
-                    (ByRows { values: a.panel(panel), stride: a.stride(panel) }, 0)
+                    (ByRows { values: input.panel(panel), stride: input.stride(panel) }, 0)
                 }
             };
             let to = from + block.to - block.from;
@@ -152,8 +152,8 @@ impl RowPass<'_> {
         let last = self.network.layers.len() - 1;
         let layer = &self.network.layers[last];
         let (outputs, z) = (layer.units, &mut share.z);
-        let input = share.hidden.last();
-        if let (1, Some(input)) = (outputs, input) {
+        let Some(input) = share.hidden.last() else { return };
+        if outputs == 1 {
             let bias = self.parameters[layer.bias.clone()].first().copied().unwrap_or(0.0);
             let weights = &self.parameters[layer.weight.clone()];
             return dots(&input.a, weights, bias, &mut z[..rows]);
@@ -161,7 +161,7 @@ impl RowPass<'_> {
         for j in 0..outputs.div_ceil(PANEL) {
             let (values, width) = (&mut z[j * PANEL..], (outputs - j * PANEL).min(PANEL));
             let out = Out { values, stride: outputs, rows, width };
-            self.forward(last, j, input, &NO_ROWS, out);
+            self.forward(last, j, &input.a, &NO_ROWS, out);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::parts::{self, Kind, Part};
 use super::rows::RowPass;
-use super::{Hidden, Share};
+use super::{Hidden, Share, inputs};
 use crate::batch::MiniBatch;
 use crate::kernels::panels::Panels;
 use crate::learner::network::Network;
@@ -89,6 +89,7 @@ impl Scoring {
             // (Draws are for dropout alone.)
             let key = StepKey { seed: 0, step: 0 };
             let pass = RowPass { network: &self.network, parts: &self.parts, parameters, key };
+            scratch.share.x.copy_from(own.dense);
             pass.scores(&mut scratch.share, &own);
             out.copy_from_slice(&scratch.share.z[..n * outputs]);
         }
@@ -101,6 +102,7 @@ impl Share {
         let hidden = &network.layers[..network.layers.len() - 1];
         let keeps_z = network.activation.needs_z();
         Self {
+            x: inputs(network, rows),
             hidden: hidden
                 .iter()
                 .map(|layer| Hidden {

@@ -93,7 +93,7 @@ fn train(case: &Case, mut step: impl FnMut(&MiniBatch<'_>, StepKey, StepSize)) {
 fn by_passes(case: &Case, threads: usize, first_together: Option<usize>) -> State {
     let network = case.spec.network(case.width);
     let mut state = start(&network);
-    let mut passes = Passes::new(&network, case.batch, 1, &state.parameters);
+    let mut passes = Passes::new(&network, case.batch, 1, &state);
     // As many threads as asked for, though so small a network would not be worth them.
     passes.shares = (0..threads).map(|_| Share::new(&network, case.batch)).collect();
     passes.gradients = (0..threads).map(|_| Mutex::new(vec![0.0; 1 << 17])).collect();
@@ -108,6 +108,7 @@ fn by_passes(case: &Case, threads: usize, first_together: Option<usize>) -> Stat
         let rows = Scattered { together, chunk, order, next: &[], ahead: Ahead::NONE };
         passes.step(&Step { rows, key, optimizer: &OPTIMIZER, size: &size }, &mut state, &runner);
     });
+    passes.put_back(&mut state);
     state
 }
 
