@@ -81,13 +81,25 @@ impl Panels {
         panel * PANEL * self.rows
     }
 
+    /// The panels, each `[rows, stride]`.
+    pub fn panels_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
+        let of_panel = (PANEL * self.rows).max(1);
+        self.values_mut().chunks_mut(of_panel)
+    }
+
     /// Becomes the rows of `from[n, columns]`, as far as there are any.
     pub fn copy_from(&mut self, from: &[f32]) {
-        let columns = self.columns;
+        self.copy_rows(from, self.columns);
+    }
+
+    /// The same of rows that begin `apart` numbers from each other.
+    pub fn copy_rows(&mut self, from: &[f32], apart: usize) {
+        if apart == 0 {
+            return;
+        }
         for panel in 0..self.panels() {
             let (width, stride) = (self.width(panel), self.stride(panel));
-            let rows =
-                self.panel_mut(panel).chunks_exact_mut(stride).zip(from.chunks_exact(columns));
+            let rows = self.panel_mut(panel).chunks_exact_mut(stride).zip(from.chunks(apart));
             for (row, from) in rows {
                 let from = &from[panel * PANEL..][..width];
                 // (Of a length that is known, a copy is no call.)
@@ -112,12 +124,11 @@ impl Panels {
         }
     }
 
-    /// The matrix as `to[rows, columns]`.
-    pub fn copy_to(&self, to: &mut [f32]) {
-        let columns = self.columns;
+    /// The matrix as `to[rows, columns]`, whose rows begin `apart` numbers from each other.
+    pub fn copy_to(&self, to: &mut [f32], apart: usize) {
         for panel in 0..self.panels() {
             let (width, stride) = (self.width(panel), self.stride(panel));
-            let rows = to.chunks_exact_mut(columns).zip(self.panel(panel).chunks_exact(stride));
+            let rows = to.chunks_mut(apart).zip(self.panel(panel).chunks_exact(stride));
             for (to, row) in rows {
                 to[panel * PANEL..][..width].copy_from_slice(&row[..width]);
             }
@@ -217,8 +228,21 @@ mod tests {
                 assert_eq!(copy.values_mut()[place], *value, "{rows} x {columns}");
             }
             let mut back = vec![f32::NAN; from.len()];
-            copy.copy_to(&mut back);
+            copy.copy_to(&mut back, columns);
             assert_eq!(back, from, "{rows} x {columns}");
+            assert_eq!(copy.panels_mut().count(), columns.div_ceil(PANEL));
+            // Columns of a wider matrix.
+            let (first, own) = (columns / 3, columns - columns / 3);
+            if own > 0 {
+                let mut part = Panels::new(rows, own);
+                part.copy_rows(&from[first..], columns);
+                let mut back = vec![0.0; from.len()];
+                part.copy_to(&mut back[first..], columns);
+                for (i, back) in back.iter().enumerate() {
+                    let expected = if i % columns < first { 0.0 } else { from[i] };
+                    assert_eq!(*back, expected, "{rows} x {columns}");
+                }
+            }
             let mut by_rows = Panels::new(rows, columns);
             from.chunks(columns.max(1)).enumerate().for_each(|(i, row)| by_rows.set_row(i, row));
             assert_eq!(by_rows.values_mut(), copy.values_mut(), "{rows} x {columns}");

@@ -4,6 +4,9 @@
 //! rows     a share of the mini-batch each:  x ─► a0 ─► a1 ─► ... ─► loss ─► dz_n ─► ... ─► dz0
 //! weights  a part of the parameters each:   gradient = a^T dz over all shares, step, panels
 //! ```
+//! Where rows are wide, threads have units of the first layer in place of rows, in both passes: its weights
+//! are the most, and those of a thread stay in its cache.
+//!
 //! A gradient is never written as a whole: each part of it is in the cache when the optimizer takes
 //! it, and nothing is summed afterwards. Weights and their moments lie in panels while steps go on, as
 //! products want them, and are put back into the state afterwards. Sums over rows run in the order of the rows, over units in the
@@ -43,7 +46,11 @@ pub struct Passes {
     network: Network,
     shares: Vec<Share>,
     parts: Vec<Part>,
-    /// Parts, the longest first.
+    /// Groups of columns of the first weight, one for each thread; or 1.
+    columns_cut: usize,
+    /// Of each thread the parts that are its own: those of its columns.
+    own: Vec<Vec<usize>>,
+    /// The other parts, the longest first.
     order: Vec<usize>,
     /// A gradient of a part for each thread.
     gradients: Vec<Mutex<Vec<f32>>>,
@@ -97,22 +104,34 @@ impl Passes {
         let flops = network.flops_per_row() * batch_size as u64;
         let chunks = batch_size.div_ceil(LOSS_ROWS);
         let threads = threads.min((flops / FLOPS_PER_THREAD) as usize).min(chunks).max(1);
+        Self::on(threads, network, batch_size, state)
+    }
+
+    /// The same on so many threads.
+    fn on(threads: usize, network: &Network, batch_size: usize, state: &State) -> Self {
+        let chunks = batch_size.div_ceil(LOSS_ROWS);
         let rows = chunks.div_ceil(threads) * LOSS_ROWS;
-        let mut parts = parts::parts(network);
+        let columns_cut = parts::columns_cut(network, threads);
+        let mut parts = parts::parts(network, columns_cut);
         for part in &mut parts {
             if let Kind::Rows(block) = &mut part.kind {
+                let units = network.layers[part.layer].units;
                 let moments = state.moments.chunks_exact(network.layout().len());
                 let moments: Vec<_> = moments.map(|all| &all[part.range.clone()]).collect();
                 block.make_transposed(part.layer);
-                block.take_from(&state.parameters[part.range.clone()], &moments);
+                block.take_from(&state.parameters[part.range.clone()], &moments, units);
             }
         }
+        let own = (0..threads).map(|i| own_parts(&parts, columns_cut, i)).collect::<Vec<_>>();
         let mut order: Vec<usize> = (0..parts.len()).collect();
+        order.retain(|i| !own.iter().any(|own| own.contains(i)));
         order.sort_by_key(|i| std::cmp::Reverse(parts[*i].gradient_len()));
-        let longest = order.first().map_or(0, |i| parts[*i].gradient_len());
+        let longest = parts.iter().map(Part::gradient_len).max().unwrap_or(0);
         Self {
             shares: (0..threads).map(|_| Share::new(network, rows)).collect(),
             parts,
+            columns_cut,
+            own,
             order,
             gradients: (0..threads).map(|_| Mutex::new(vec![0.0; longest])).collect(),
             network: network.clone(),
@@ -132,11 +151,10 @@ impl Passes {
             if !block.is_packed() {
                 continue;
             }
-            block.weights.copy_to(&mut state.parameters[part.range.clone()]);
             let moments = state.moments.chunks_exact_mut(n);
-            for (own, moments) in block.moments.iter().zip(moments) {
-                own.copy_to(&mut moments[part.range.clone()]);
-            }
+            let moments = moments.map(|all| &mut all[part.range.clone()]);
+            let units = self.network.layers[part.layer].units;
+            block.put_back(&mut state.parameters[part.range.clone()], moments, units);
         }
     }
 
@@ -156,13 +174,55 @@ impl Passes {
     }
 
     fn over_rows(&mut self, step: &Step<'_>, parameters: &[f32], runner: &dyn Shards) {
-        let Self { network, shares, parts, .. } = self;
+        let Self { network, shares, parts, columns_cut, .. } = self;
         let rows = RowPass { network, parts, parameters, key: step.key };
         let scale = 1.0 / step.rows.rows() as f32;
-        let shares: Vec<Mutex<&mut Share>> = shares.iter_mut().map(Mutex::new).collect();
-        run(runner, shares.len(), &|i| {
-            let share = &mut *shares[i].lock().unwrap_or_else(PoisonError::into_inner);
-            rows.run(share, &step.rows, scale);
+        let over = |shares: &mut [Share], task: &(dyn Fn(&mut Share) + Sync)| {
+            let shares: Vec<Mutex<&mut Share>> = shares.iter_mut().map(Mutex::new).collect();
+            run(runner, shares.len(), &|i| {
+                task(&mut shares[i].lock().unwrap_or_else(PoisonError::into_inner));
+            });
+        };
+        if *columns_cut == 1 {
+            return over(shares, &|share| {
+                rows.bring(share, &step.rows);
+                rows.run(share, 0, &step.rows, scale);
+            });
+        }
+        over(shares, &|share| rows.bring(share, &step.rows));
+        Self::over_units(&rows, shares, *columns_cut, step, runner);
+        over(shares, &|share| rows.run(share, 1, &step.rows, scale));
+    }
+
+    /// The first hidden layer forward, all rows for the units of each thread.
+    fn over_units(
+        rows: &RowPass<'_>,
+        shares: &mut [Share],
+        threads: usize,
+        step: &Step<'_>,
+        runner: &dyn Shards,
+    ) {
+        let width = rows.network.width();
+        let panels = rows.network.layers[0].units.div_ceil(PANEL);
+        let mut tasks: Vec<_> = (0..threads).map(|_| vec![]).collect();
+        for share in shares {
+            let own_width = share.own_width(width);
+            let Share { rows: range, own, x, hidden, .. } = share;
+            let batch = rows_of(&step.rows, range, own, (width, own_width));
+            let Some(Hidden { z, a, .. }) = hidden.first_mut() else { continue };
+            let mut z = z.as_mut().map(Panels::panels_mut);
+            for (j, a) in a.panels_mut().enumerate() {
+                let z = z.as_mut().and_then(Iterator::next);
+                tasks[j * threads / panels].push((j, &*x, batch, z, a));
+            }
+        }
+        let tasks: Vec<_> = tasks.into_iter().map(Mutex::new).collect();
+        run(runner, threads, &|i| {
+            let tasks =
+                std::mem::take(&mut *tasks[i].lock().unwrap_or_else(PoisonError::into_inner));
+            for (j, x, batch, z, a) in tasks {
+                rows.hidden_panel((0, j), x, &batch, z, a);
+            }
         });
     }
 
@@ -173,23 +233,28 @@ impl Passes {
         moments: &mut [f32],
         runner: &dyn Shards,
     ) {
-        let Self { network, shares, parts, order, gradients } = self;
+        let Self { network, shares, parts, own, order, gradients, .. } = self;
         let kept = step.optimizer.moments();
         let n = network.layout().len();
         let (first, rest) = moments.split_at_mut(if kept > 0 { n } else { 0 });
         let second: &mut [f32] = if kept > 1 { &mut rest[..n] } else { &mut [] };
         let mut values = [parameters, first, second];
+        let mut taken = 0;
         let tasks: Vec<_> = parts
             .iter_mut()
             .map(|part| {
-                let n = part.range.len();
+                // (Those of one range of rows, in groups of columns, need nothing of the state.)
+                let n = part.range.end.saturating_sub(taken);
+                taken = taken.max(part.range.end);
                 Mutex::new(Some((part, values.each_mut().map(|rest| take(rest, n)))))
             })
             .collect();
         let next = AtomicUsize::new(0);
         run(runner, gradients.len(), &|worker| {
             let mut gradient = gradients[worker].lock().unwrap_or_else(PoisonError::into_inner);
-            while let Some(i) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let own = own.get(worker).map_or(&[][..], Vec::as_slice).iter();
+            let others = std::iter::from_fn(|| order.get(next.fetch_add(1, Ordering::Relaxed)));
+            for i in own.chain(others) {
                 let task = tasks[*i].lock().unwrap_or_else(PoisonError::into_inner).take();
                 let Some((part, [w, m, v])) = task else { continue };
                 let gradient = &mut gradient[..part.gradient_len()];
@@ -207,6 +272,35 @@ impl Passes {
             }
         });
     }
+}
+
+/// The parts of the columns of the first weight that are a thread's own, if these are cut.
+fn own_parts(parts: &[Part], columns_cut: usize, thread: usize) -> Vec<usize> {
+    let panels = parts.iter().filter_map(|part| match &part.kind {
+        Kind::Rows(block) if part.layer == 0 => Some(block.panels.end),
+        _ => None,
+    });
+    let panels = panels.max().unwrap_or(0);
+    let is_own = |part: &Part| match &part.kind {
+        Kind::Rows(block) if part.layer == 0 && columns_cut > 1 => {
+            block.panels.start == panels * thread / columns_cut
+        }
+        _ => false,
+    };
+    (0..parts.len()).filter(|i| is_own(&parts[*i])).collect()
+}
+
+/// The rows of a range of a mini-batch: they where they are together, else `own`, whose width is the second.
+fn rows_of<'a>(
+    rows: &Scattered<'a>,
+    range: &Range<usize>,
+    own: &'a Rows,
+    (width, own_width): (Width, Width),
+) -> MiniBatch<'a> {
+    rows.slice(range, width).unwrap_or_else(|| MiniBatch {
+        first_row: range.start,
+        ..own.batch().slice(0, range.len(), own_width)
+    })
 }
 
 /// Runs tasks, one of them where it is.
@@ -251,11 +345,7 @@ impl Share {
 
     /// Its rows.
     fn batch<'a>(&'a self, rows: &Scattered<'a>, width: Width) -> MiniBatch<'a> {
-        let n = self.rows.len();
-        rows.slice(&self.rows, width).unwrap_or_else(|| MiniBatch {
-            first_row: self.rows.start,
-            ..self.own.batch().slice(0, n, self.own_width(width))
-        })
+        rows_of(rows, &self.rows, &self.own, (width, self.own_width(width)))
     }
 
     /// The width of rows that had to be brought together.

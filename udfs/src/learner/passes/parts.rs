@@ -12,10 +12,11 @@ use crate::learner::{Learner, Role};
 /// Parameters of a part of the table of categories.
 const TABLE_PART: usize = 1 << 16;
 
-/// A range of the flat parameters that is stepped at once.
+/// Parameters that are stepped at once.
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) layer: usize,
+    /// Where they are among the flat ones; of a block that is packed its rows, with all columns.
     pub(super) range: Range<usize>,
     pub(super) role: Role,
     pub(super) kind: Kind,
@@ -24,18 +25,20 @@ pub(super) struct Part {
 #[derive(Debug)]
 pub(super) enum Kind {
     /// Rows of a weight, as many as the panel of its inputs has columns.
-    Rows(Block),
+    Rows(Box<Block>),
     /// Categories of the table.
     Categories(Range<usize>),
     Bias,
 }
 
-/// Rows `from..to` of a weight `[inputs, units]` as products want them.
+/// Rows `from..to` of a weight `[inputs, units]` as products want them, or some of their columns.
 #[derive(Debug)]
 pub(super) struct Block {
     pub(super) from: usize,
     pub(super) to: usize,
-    /// `[to - from, units]`; none where products want them as they lie in the parameters.
+    /// The panels of the columns.
+    pub(super) panels: Range<usize>,
+    /// `[to - from, columns]`; none where products want them as they lie in the parameters.
     pub(super) weights: Panels,
     /// What the optimizer keeps of each of them, while they are stepped here.
     pub(super) moments: [Panels; 2],
@@ -59,13 +62,34 @@ impl Block {
     }
 
     /// Takes weights and moments, each `[to - from, units]`, row-major.
-    pub(super) fn take_from(&mut self, weights: &[f32], moments: &[&[f32]]) {
-        self.weights.copy_from(weights);
+    pub(super) fn take_from(&mut self, weights: &[f32], moments: &[&[f32]], units: usize) {
+        let first = self.panels.start * PANEL;
+        self.weights.copy_rows(&weights[first..], units);
         for (own, moments) in self.moments.iter_mut().zip(moments) {
             *own = Panels::new(self.to - self.from, self.weights.columns());
-            own.copy_from(moments);
+            own.copy_rows(&moments[first..], units);
         }
         self.has_stepped();
+    }
+
+    /// Puts them back.
+    pub(super) fn put_back<'a>(
+        &self,
+        weights: &mut [f32],
+        moments: impl Iterator<Item = &'a mut [f32]>,
+        units: usize,
+    ) {
+        let first = self.panels.start * PANEL;
+        self.weights.copy_to(&mut weights[first..], units);
+        for (own, moments) in self.moments.iter().zip(moments) {
+            own.copy_to(&mut moments[first..], units);
+        }
+    }
+
+    /// The weights of a panel of the columns, and their stride.
+    pub(super) fn panel(&self, panel: usize) -> (&[f32], usize) {
+        let own = panel - self.panels.start;
+        (self.weights.panel(own), self.weights.stride(own))
     }
 
     /// Brings what follows from the weights up to date.
@@ -76,8 +100,18 @@ impl Block {
     }
 }
 
-/// The parts of the flat parameters, in their order and without gaps.
-pub(super) fn parts(network: &Network) -> Vec<Part> {
+/// Into how many groups of columns the weights of the first layer are cut for so many threads. Where rows are
+/// wide, each thread has some of the units, whose weights stay in its cache.
+pub(super) fn columns_cut(network: &Network, threads: usize) -> usize {
+    let (dense, units) = (network.width().dense, network.layers[0].units);
+    let panels = units.div_ceil(PANEL);
+    let is_even = panels.is_multiple_of(threads) && units.is_multiple_of(PANEL);
+    if dense > PANEL && is_even { threads } else { 1 }
+}
+
+/// The parts of the parameters, in the order of the flat ones. The weights of the first layer are in so many
+/// groups of columns.
+pub(super) fn parts(network: &Network, columns_cut: usize) -> Vec<Part> {
     let mut parts = vec![];
     let last = network.layers.len() - 1;
     for (i, layer) in network.layers.iter().enumerate() {
@@ -89,11 +123,24 @@ pub(super) fn parts(network: &Network) -> Vec<Part> {
         let rows = if is_cut { PANEL / 4 } else { PANEL };
         for from in (0..dense).step_by(rows) {
             let to = dense.min(from + rows);
-            let is_packed = i < last || u > 1;
-            let weights = if is_packed { Panels::new(to - from, u) } else { Panels::default() };
-            let block = Block { from, to, weights, moments: Default::default(), transposed: None };
-            let range = start + from * u..start + to * u;
-            parts.push(Part { layer: i, range, role: Role::Weight, kind: Kind::Rows(block) });
+            let groups = if i == 0 { columns_cut } else { 1 };
+            let cut = |group: usize| u.div_ceil(PANEL) * group / groups;
+            for group in 0..groups {
+                let panels = cut(group)..cut(group + 1);
+                let columns = (panels.end * PANEL).min(u) - panels.start * PANEL;
+                let is_packed = i < last || u > 1;
+                let weights =
+                    if is_packed { Panels::new(to - from, columns) } else { Panels::default() };
+                let moments = Default::default();
+                let block = Block { from, to, panels, weights, moments, transposed: None };
+                let range = start + from * u..start + to * u;
+                parts.push(Part {
+                    layer: i,
+                    range,
+                    role: Role::Weight,
+                    kind: Kind::Rows(Box::new(block)),
+                });
+            }
         }
         if i == 0 {
             let categories = network.width().categories;
@@ -154,8 +201,8 @@ impl Part {
         rows: &Scattered<'_>,
         out: &mut [f32],
     ) {
-        let (width, u) = (network.width(), network.layers[self.layer].units);
-        for j in 0..u.div_ceil(PANEL) {
+        let width = network.width();
+        for j in block.panels.clone() {
             let segments = shares.iter().map(|share| {
                 let dz = share.dz(self.layer);
                 let input = match self.layer.checked_sub(1) {
@@ -176,8 +223,9 @@ impl Part {
                 let (right, stride) = (dz.panel(j), dz.stride(j));
                 Segment { left, from: 0, to: share.rows.len(), right, stride }
             });
-            let (width, stride) = (block.weights.width(j), block.weights.stride(j));
-            let values = &mut out[block.weights.offset(j)..];
+            let own = j - block.panels.start;
+            let (width, stride) = (block.weights.width(own), block.weights.stride(own));
+            let values = &mut out[block.weights.offset(own)..];
             if width < stride {
                 // What pads the rows is stepped with them.
                 values.fill(0.0);

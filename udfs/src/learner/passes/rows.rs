@@ -1,10 +1,10 @@
 //! The pass over rows: forward, the loss, and backward to the derivatives of every layer.
 
-use super::{Block, Hidden, Kind, LOSS_ROWS, Part, Share, add};
+use super::{Block, Hidden, Kind, LOSS_ROWS, Part, Share, add, rows_of};
 use crate::batch::{MiniBatch, NO_CATEGORY, Scattered};
 use crate::kernels::activation;
 use crate::kernels::math::{dot, vectorized};
-use crate::kernels::panels::{PANEL, Panels};
+use crate::kernels::panels::{LANES, PANEL, Panels};
 use crate::kernels::prefetch::Ahead;
 use crate::kernels::tiles::{self, ByRows, Out, Segment, Start};
 use crate::learner::network::{Layer, Network};
@@ -19,40 +19,40 @@ pub(super) struct RowPass<'a> {
 }
 
 impl RowPass<'_> {
-    pub(super) fn run(&self, share: &mut Share, rows: &Scattered<'_>, scale: f32) {
+    /// Brings rows together, their dense numbers into panels if these are wanted so.
+    pub(super) fn bring(&self, share: &mut Share, rows: &Scattered<'_>) {
+        let width = self.network.width();
+        if let Some(batch) = rows.slice(&share.rows, width) {
+            return share.x.copy_from(batch.dense);
+        }
+        let own_width = share.own_width(width);
+        rows.bring(&share.rows, own_width, &mut share.own);
+        if own_width != width {
+            rows.bring_dense(&share.rows, width, &mut share.x);
+        }
+    }
+
+    /// From hidden layer `first` to the loss, and back.
+    pub(super) fn run(&self, share: &mut Share, first: usize, rows: &Scattered<'_>, scale: f32) {
         share.sums.clear();
         if share.rows.is_empty() {
             return;
         }
+        let own = std::mem::take(&mut share.own);
         let width = self.network.width();
-        if let Some(batch) = rows.slice(&share.rows, width) {
-            share.x.copy_from(batch.dense);
-            return self.run_together(share, &batch, scale);
+        let batch = rows_of(rows, &share.rows, &own, (width, share.own_width(width)));
+        self.scores(share, first, &batch);
+        self.differentiate(share, &batch, scale);
+        for i in (1..self.network.layers.len()).rev() {
+            self.backward(i, share, &batch);
         }
-        let mut own = std::mem::take(&mut share.own);
-        let own_width = share.own_width(width);
-        rows.bring(&share.rows, own_width, &mut own);
-        if own_width != width {
-            rows.bring_dense(&share.rows, width, &mut share.x);
-        }
-        let batch = own.batch().slice(0, share.rows.len(), own_width);
-        let batch = MiniBatch { first_row: share.rows.start, ..batch };
-        self.run_together(share, &batch, scale);
         share.own = own;
     }
 
-    fn run_together(&self, share: &mut Share, batch: &MiniBatch<'_>, scale: f32) {
-        self.scores(share, batch);
-        self.differentiate(share, batch, scale);
-        for i in (1..self.network.layers.len()).rev() {
-            self.backward(i, share, batch);
-        }
-    }
-
     /// The raw outputs of some rows, whose dense numbers are in panels if these are wanted so, and what led to
-    /// them.
-    pub(super) fn scores(&self, share: &mut Share, batch: &MiniBatch<'_>) {
-        for i in 0..self.network.layers.len() - 1 {
+    /// them from hidden layer `first` on.
+    pub(super) fn scores(&self, share: &mut Share, first: usize, batch: &MiniBatch<'_>) {
+        for i in first..self.network.layers.len() - 1 {
             self.hidden(i, share, batch);
         }
         self.outputs(share, batch.rows);
@@ -61,7 +61,7 @@ impl RowPass<'_> {
     fn blocks(&self, layer: usize) -> impl Iterator<Item = &Block> {
         self.parts.iter().filter(move |part| part.layer == layer).filter_map(|part| {
             match &part.kind {
-                Kind::Rows(block) => Some(block),
+                Kind::Rows(block) => Some(block.as_ref()),
                 _ => None,
             }
         })
@@ -76,25 +76,39 @@ impl RowPass<'_> {
 
     /// A hidden layer forward.
     fn hidden(&self, i: usize, share: &mut Share, batch: &MiniBatch<'_>) {
-        let (layer, f) = (&self.network.layers[i], self.network.activation);
         let (before, rest) = share.hidden.split_at_mut(i);
         let input = before.last().map_or(&share.x, |hidden| &hidden.a);
         let Hidden { z, a, .. } = &mut rest[0];
         for j in 0..a.panels() {
-            let (width, stride) = (a.width(j), a.stride(j));
-            let n = batch.rows * stride;
-            let out = &mut a.panel_mut(j)[..n];
-            if let Some(z) = z {
-                let z = &mut z.panel_mut(j)[..n];
-                self.before_activation((i, j), input, batch, z, (width, stride));
-                activation::apply(f, z, out);
-            } else {
-                self.before_activation((i, j), input, batch, out, (width, stride));
-                activation::apply_in_place(f, out);
-            }
-            if self.network.dropout > 0.0 {
-                self.drop(i, batch.first_row, layer.units, j, &mut a.panel_mut(j)[..n], stride);
-            }
+            let z = z.as_mut().map(|z| z.panel_mut(j));
+            self.hidden_panel((i, j), input, batch, z, a.panel_mut(j));
+        }
+    }
+
+    /// Panel `j` of hidden layer `i` forward.
+    pub(super) fn hidden_panel(
+        &self,
+        (i, j): (usize, usize),
+        input: &Panels,
+        batch: &MiniBatch<'_>,
+        z: Option<&mut [f32]>,
+        a: &mut [f32],
+    ) {
+        let (units, f) = (self.network.layers[i].units, self.network.activation);
+        let width = (units - j * PANEL).min(PANEL);
+        let stride = width.next_multiple_of(LANES);
+        let n = batch.rows * stride;
+        let out = &mut a[..n];
+        if let Some(z) = z {
+            let z = &mut z[..n];
+            self.before_activation((i, j), input, batch, z, (width, stride));
+            activation::apply(f, z, out);
+        } else {
+            self.before_activation((i, j), input, batch, out, (width, stride));
+            activation::apply_in_place(f, out);
+        }
+        if self.network.dropout > 0.0 {
+            self.drop(i, batch.first_row, units, j, out, stride);
         }
     }
 
@@ -117,7 +131,8 @@ impl RowPass<'_> {
     /// `input W + b`, the columns of panel `j`.
     fn forward(&self, i: usize, j: usize, input: &Panels, batch: &MiniBatch<'_>, out: Out<'_>) {
         let d = self.network.width().dense;
-        let segments = self.blocks(i).map(|block| {
+        let blocks = self.blocks(i).filter(|block| block.panels.contains(&j));
+        let segments = blocks.map(|block| {
             let (left, from) = match input.columns() {
                 0 => (ByRows { values: batch.dense, stride: d }, block.from),
                 _ => {
@@ -126,7 +141,7 @@ impl RowPass<'_> {
                 }
             };
             let to = from + block.to - block.from;
-            let (right, stride) = (block.weights.panel(j), block.weights.stride(j));
+            let (right, stride) = block.panel(j);
             Segment { left, from, to, right, stride }
         });
         tiles::sum(segments, self.bias(&self.network.layers[i], j), out);

@@ -33,7 +33,7 @@ impl Scoring {
         let mut network = network.clone();
         network.dropout = 0.0;
         let mut parts = match network.network() {
-            Some(network) => parts::parts(network),
+            Some(network) => parts::parts(network, 1),
             None => vec![],
         };
         for part in &mut parts {
@@ -90,7 +90,7 @@ impl Scoring {
             let key = StepKey { seed: 0, step: 0 };
             let pass = RowPass { network: &self.network, parts: &self.parts, parameters, key };
             scratch.share.x.copy_from(own.dense);
-            pass.scores(&mut scratch.share, &own);
+            pass.scores(&mut scratch.share, 0, &own);
             out.copy_from_slice(&scratch.share.z[..n * outputs]);
         }
     }

@@ -40,6 +40,16 @@ fn cases() -> Vec<Case> {
         case(&[1, 5], Activation::Elu, Loss::Huber, 1, 0.0, dense(3), 7),
         case(&[300], Activation::Relu, Loss::SquaredHinge, 3, 0.5, dense(129), 64),
         case(&[20], Activation::Identity, Loss::Squared, 1, 0.0, dense(1), 33),
+        // (The units of its first layer are cut for two and for three threads.)
+        case(
+            &[384, 20],
+            Activation::Gelu,
+            Loss::Softmax,
+            3,
+            0.2,
+            Width { dense: 70, ..mixed },
+            100,
+        ),
         case(&[40], Activation::Relu, Loss::Logistic, 1, 0.0, Width { dense: 0, ..mixed }, 100),
     ]
 }
@@ -93,10 +103,8 @@ fn train(case: &Case, mut step: impl FnMut(&MiniBatch<'_>, StepKey, StepSize)) {
 fn by_passes(case: &Case, threads: usize, first_together: Option<usize>) -> State {
     let network = case.spec.network(case.width);
     let mut state = start(&network);
-    let mut passes = Passes::new(&network, case.batch, 1, &state);
     // As many threads as asked for, though so small a network would not be worth them.
-    passes.shares = (0..threads).map(|_| Share::new(&network, case.batch)).collect();
-    passes.gradients = (0..threads).map(|_| Mutex::new(vec![0.0; 1 << 17])).collect();
+    let mut passes = Passes::on(threads, &network, case.batch, &state);
     let runner = Threads(threads);
     train(case, |batch, key, size| {
         // From the last to the first, as a chunk has them where rows are not together.
@@ -154,6 +162,25 @@ fn the_number_of_threads_changes_no_bit() {
             let many = by_passes(&case, threads, None);
             assert!(one == many && one.is_finite(), "{name}");
         }
+    }
+}
+
+#[test]
+fn units_are_cut_where_rows_are_wide() {
+    let cuts = |dense, units, threads| {
+        let spec = NetworkSpec { hidden: vec![units], ..cases()[0].spec.clone() };
+        let network = spec.network(Width { dense, ..Width::default() });
+        let passes = Passes::on(threads, &network, 100, &start(&network));
+        let (own, others) = (passes.own.concat(), &passes.order);
+        let mut all: Vec<_> = own.iter().chain(others).copied().collect();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..passes.parts.len()), "each part is in hand once");
+        (passes.columns_cut, own.len())
+    };
+    assert_eq!(cuts(130, 384, 3), (3, 9));
+    assert_eq!(cuts(130, 384, 2), (2, 6));
+    for (dense, units, threads) in [(64, 384, 2), (130, 320, 2), (130, 383, 2), (130, 384, 1)] {
+        assert_eq!(cuts(dense, units, threads), (1, 0), "{dense} {units} {threads}");
     }
 }
 
