@@ -347,7 +347,7 @@ fn steps(criterion: &mut Criterion) -> Result<()> {
                 interrupt: Arc::default(),
             };
             let state = descent.initial_state();
-            let mut stepper = Stepper::new(Arc::new(descent), state, 0);
+            let mut stepper = Stepper::new(Arc::new(descent), state, 0).lazily();
             // Mini-batches in turn, so that they do not meet the same categories.
             let data = Rows::new(64 * rows, width, 2);
             let mut turn = 0;

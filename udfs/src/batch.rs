@@ -133,13 +133,16 @@ impl<'a> Scattered<'a> {
 
 /// Rows whose dense numbers are brought into panels.
 impl Scattered<'_> {
-    /// Copies the dense numbers of the rows of a range to the first rows of `to`.
+    /// Copies the dense numbers of the rows of a range to the first rows of `to`, and asks for as large a part
+    /// of what is read ahead.
     pub fn bring_dense(&self, range: &Range<usize>, width: Width, to: &mut Panels) {
         let d = width.dense;
         let n = self.together.rows;
         let (start, end) = (range.start.min(n), range.end.min(n));
         let together = self.together.dense[start * d..end * d].chunks_exact(d);
         let order = &self.order[range.start.max(n) - n..range.end.max(n) - n];
+        let ahead = self.ahead.of(range, self.rows());
+        let stride = ahead.stride(order.len().max(1));
         vectorized(
             #[inline(always)]
             || {
@@ -148,8 +151,9 @@ impl Scattered<'_> {
                     to.set_row(to_row, row);
                     to_row += 1;
                 }
-                for row in order {
+                for (i, row) in order.iter().enumerate() {
                     to.set_row(to_row, &self.chunk.dense[*row as usize * d..][..d]);
+                    ahead.fetch(i, stride);
                     to_row += 1;
                 }
             },

@@ -8,6 +8,14 @@ pub trait Shards: Debug + Send + Sync {
     /// returns when all have returned.
     fn run(&self, n: usize, task: &(dyn Fn(usize) + Sync));
 
+    /// The same, where a task that is alone runs where it is asked for.
+    fn run_here_or(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
+        match n {
+            1 => task(0),
+            _ => self.run(n, task),
+        }
+    }
+
     /// How many run at the same time. Only what gives the same bits however it is cut may be cut by it.
     fn threads(&self) -> usize {
         1

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::common::{Result, exec_datafusion_err, exec_err, plan_err};
 use datafusion::error::DataFusionError;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use gradlake_udfs::model::Model;
 
 use super::files::failpoints;
@@ -92,31 +92,33 @@ impl ModelStore {
         }
     }
 
-    /// Writes the files of a version in order, while those that follow are made side by side.
+    /// Writes the files of a version one after another, while those that follow are made side by side.
     async fn write_version(&self, model: &Arc<Model>, folder: &str) -> Result<Vec<FileEntry>> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let made = stream::iter(ModelTable::FILES).map(|table| {
-            let model = Arc::clone(model);
-            async move {
-                let made = tokio::task::spawn_blocking(move || table.batch(&model)).await;
-                let batch =
-                    made.map_err(|e| exec_datafusion_err!("making tables failed: {e}"))??;
-                Ok::<_, DataFusionError>((table, to_parquet_on(cores, &batch).await?))
-            }
-        });
-        let write = |(table, bytes): (ModelTable, Vec<u8>)| async move {
+        // (A table is made by one thread before its row groups are made by all, so that there are more tables
+        // in hand than cores. Tasks go on while a file is written.)
+        let mut made = stream::iter(ModelTable::FILES)
+            .map(|table| {
+                let model = Arc::clone(model);
+                tokio::spawn(async move {
+                    let made = tokio::task::spawn_blocking(move || table.batch(&model)).await;
+                    let batch = made.map_err(|e| failed(&e))??;
+                    Ok::<_, DataFusionError>((table, to_parquet_on(cores, &batch).await?))
+                })
+            })
+            .buffered(cores + 2);
+        let mut files = vec![];
+        while let Some(made) = made.next().await {
+            let (table, bytes) = made.map_err(|e| failed(&e))??;
             failpoints::pass(&format!("publish-{}", table.name()));
-            let entry = FileEntry {
+            files.push(FileEntry {
                 name: table.file(),
                 bytes: bytes.len() as u64,
                 crc32: crc32fast::hash(&bytes),
-            };
+            });
             self.files.write(&format!("{folder}/{}", table.file()), bytes).await?;
-            Ok(entry)
-        };
-        // (A table is made by one thread before its row groups are made by all, so that there are more tables
-        // in hand than cores. While one is written, others go on.)
-        made.buffered(cores + 2).map_ok(write).try_buffered(2).try_collect().await
+        }
+        Ok(files)
     }
 
     /// Takes away what was written of a version that will not be published.
@@ -252,6 +254,10 @@ impl ModelStore {
         }
         Ok(())
     }
+}
+
+fn failed(error: &tokio::task::JoinError) -> DataFusionError {
+    exec_datafusion_err!("making tables failed: {error}")
 }
 
 /// Whether the state of the log allows to publish.

@@ -1,13 +1,14 @@
 //! Records as rows of a Parquet file, and back.
 
 use std::collections::HashSet;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use arrow::json::ReaderBuilder;
 use arrow::json::writer::{JsonArray, WriterBuilder};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::compute::{cast, concat_batches};
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Schema, SchemaRef};
 use datafusion::common::{Result, exec_datafusion_err, internal_err};
 use futures::{StreamExt, stream};
 use parquet::arrow::ArrowWriter;
@@ -16,7 +17,7 @@ use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
 };
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 use serde::Serialize;
@@ -100,21 +101,7 @@ fn file(
         .set_compression(compression)
         .set_created_by(format!("gradlake {}", env!("CARGO_PKG_VERSION")));
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-        for (path, data_type) in unique(field.name(), column) {
-            let path = ColumnPath::new(path);
-            properties = properties.set_column_dictionary_enabled(path.clone(), false);
-            properties = match data_type {
-                // Nobody looks for a range of names that are in no order.
-                DataType::Utf8 => {
-                    properties.set_column_statistics_enabled(path, EnabledStatistics::None)
-                }
-                // A tenth of them is all that would be saved.
-                DataType::Float32 => {
-                    properties.set_column_compression(path, Compression::UNCOMPRESSED)
-                }
-                _ => properties,
-            };
-        }
+        properties = tuned(properties, vec![field.name().clone()], column);
     }
     let writer = ArrowWriter::try_new(vec![], batch.schema(), Some(properties.build()))?;
     Ok(writer.into_serialized_writer()?)
@@ -168,30 +155,46 @@ fn columns(part: &RecordBatch, writers: Vec<ArrowColumnWriter>) -> Result<Vec<Ar
     Ok(chunks)
 }
 
-/// Values of a column of texts that are looked at.
+/// Properties for a column at a path. Weights, and the texts of many categories, hardly repeat: to look each up
+/// in a dictionary takes longer than to write it.
+fn tuned(
+    properties: WriterPropertiesBuilder,
+    path: Vec<String>,
+    column: &ArrayRef,
+) -> WriterPropertiesBuilder {
+    let own = ColumnPath::new(path.clone());
+    match column.data_type() {
+        DataType::List(item) => {
+            let path = [path, vec!["list".to_owned(), item.name().clone()]].concat();
+            tuned(properties, path, column.as_list::<i32>().values())
+        }
+        // (Nobody looks for a range of texts that are in no order.)
+        DataType::Utf8 if is_unique(column.as_string::<i32>().iter()) => properties
+            .set_column_dictionary_enabled(own.clone(), false)
+            .set_column_statistics_enabled(own, EnabledStatistics::None),
+        DataType::Float32 => {
+            let properties = properties.set_column_dictionary_enabled(own.clone(), false);
+            let values = column.as_primitive::<Float32Type>().values();
+            // A tenth of them is all that would be saved.
+            match is_unique(values.iter().map(|value| value.to_bits())) {
+                true => properties.set_column_compression(own, Compression::UNCOMPRESSED),
+                false => properties,
+            }
+        }
+        other if other.is_floating() => properties.set_column_dictionary_enabled(own, false),
+        _ => properties,
+    }
+}
+
+/// Values of a column that are looked at.
 const SAMPLE: usize = 1000;
 
-/// The columns of a file whose values hardly repeat: weights, and the texts of many categories. To look
-/// each up in a dictionary takes longer than to write it.
-fn unique(name: &str, column: &ArrayRef) -> Vec<(Vec<String>, DataType)> {
-    let own = name.to_owned();
-    match column.data_type() {
-        DataType::List(item) => unique(item.name(), column.as_list::<i32>().values())
-            .into_iter()
-            .map(|(path, leaf)| {
-                ([own.clone(), "list".to_owned()].into_iter().chain(path).collect(), leaf)
-            })
-            .collect(),
-        leaf if leaf.is_floating() => vec![(vec![own], leaf.clone())],
-        DataType::Utf8 => {
-            let texts = column.as_string::<i32>();
-            let sample = SAMPLE.min(texts.len());
-            let different: HashSet<_> = texts.iter().take(sample).collect();
-            let is_unique = sample == SAMPLE && different.len() > SAMPLE / 2;
-            if is_unique { vec![(vec![own], DataType::Utf8)] } else { vec![] }
-        }
-        _ => vec![],
-    }
+/// Whether most of many values differ.
+fn is_unique<T: Eq + Hash>(values: impl ExactSizeIterator<Item = T>) -> bool {
+    let step = (values.len() / SAMPLE).max(1);
+    let sample: Vec<T> = values.step_by(step).collect();
+    let different: HashSet<&T> = sample.iter().collect();
+    sample.len() >= SAMPLE && different.len() > sample.len() / 2
 }
 
 /// The batch of a Parquet file.
@@ -214,8 +217,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dictionaries_are_of_what_repeats() {
-        let n = 2000;
+    fn dictionaries_statistics_and_compressors_are_where_they_pay() {
+        let n = 20_000;
         let text = |modulus: usize| -> ArrayRef {
             Arc::new((0..n).map(|i| Some(format!("{}", i % modulus))).collect::<StringArray>())
         };
@@ -227,14 +230,20 @@ mod tests {
         let floats: ArrayRef = Arc::new(Float32Array::from_iter_values((0..n).map(|i| i as f32)));
         let numbers: ArrayRef =
             Arc::new(UInt64Array::from_iter_values((0..n).map(|i| i as u64 % 3)));
+        let zeros: ArrayRef = Arc::new(Float32Array::from(vec![0.0; n]));
+        let doubles = cast(&floats, &DataType::Float64).unwrap();
+        // (Name, whether there are a dictionary, statistics and a compressor.)
         let columns = [
-            ("feature", text(7), true),
-            ("category", text(n), false),
-            ("weight", Arc::clone(&floats), false),
-            ("rows", numbers, true),
-            ("values", list(floats), false),
-            ("categories", list(text(n)), false),
-            ("names", list(text(7)), true),
+            ("feature", text(7), (true, true, true)),
+            ("category", text(n), (false, false, true)),
+            ("weight", Arc::clone(&floats), (false, true, false)),
+            ("double", doubles, (false, true, true)),
+            ("sparse", Arc::clone(&zeros), (false, true, true)),
+            ("rows", numbers, (true, true, true)),
+            ("values", list(floats), (false, true, false)),
+            ("sparse_values", list(zeros), (false, true, true)),
+            ("categories", list(text(n)), (false, false, true)),
+            ("names", list(text(7)), (true, true, true)),
         ];
         let own = columns.iter().map(|(name, column, _)| (*name, Arc::clone(column)));
         let batch = RecordBatch::try_from_iter(own).unwrap();
@@ -242,7 +251,12 @@ mod tests {
         let reader = SerializedFileReader::new(bytes::Bytes::from(bytes.clone())).unwrap();
         let group = reader.metadata().row_group(0);
         for (column, (name, _, expected)) in group.columns().iter().zip(&columns) {
-            assert_eq!(column.dictionary_page_offset().is_some(), *expected, "{name}");
+            let found = (
+                column.dictionary_page_offset().is_some(),
+                column.statistics().is_some(),
+                column.compression() != Compression::UNCOMPRESSED,
+            );
+            assert_eq!(found, *expected, "{name}");
         }
         assert_eq!(from_parquet(bytes, "a table").unwrap().columns(), batch.columns());
     }

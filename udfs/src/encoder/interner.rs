@@ -235,7 +235,7 @@ impl Interner {
     /// Bytes that it holds.
     pub fn memory_size(&self) -> usize {
         size_of::<Key>() * self.keys.capacity()
-            + (size_of::<u32>() + 1) * self.codes.capacity()
+            + self.codes.allocation_size()
             + self.long.capacity()
             + size_of::<usize>() * self.long_ends.capacity()
             + size_of_val(self.order.get().map_or(&[][..], Vec::as_slice))
@@ -348,11 +348,15 @@ mod tests {
 
     #[test]
     fn texts_keep_their_codes_as_the_table_grows() {
-        // Long ones that begin alike, short ones that are the beginning of others, one of two bytes a letter.
-        let text = |i: usize| match i % 3 {
+        // Long ones that begin alike, short ones that are the beginning of others, letters of two bytes; of 12
+        // bytes, 13 that begin with them, and a letter across the twelfth.
+        let text = |i: usize| match i % 6 {
             0 => format!("https://example.org/{i}"),
             1 => format!("{i}"),
-            _ => format!("ä{i}"),
+            2 => format!("ä{i}"),
+            3 => format!("{i:012}"),
+            4 => format!("{:012}!", i - 1),
+            _ => format!("{:011}ä", i - 2),
         };
         let mut interner = Interner::default();
         for n in [10, 3000] {

@@ -18,8 +18,16 @@ fn rows_in_an_order_are_learned_as_if_they_lay_in_it() {
     let (rows, next) = (rows_of(100), rows_of(70));
     let order = order(100);
     let ordered = rows.batch().taken(&order);
-    for hidden in [&[][..], &[5]] {
-        let optimizer = Optimizer::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+    let adam = Optimizer::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+    let cases: [(&[usize], _); 5] = [
+        (&[], adam),
+        (&[5], adam),
+        // (Steps by the categories of mini-batches, which are looked up ahead.)
+        (&[], Optimizer::Sgd),
+        (&[], Optimizer::Adagrad { epsilon: 1e-8 }),
+        (&[], Optimizer::Ftrl { beta: 1.0 }),
+    ];
+    for (hidden, optimizer) in cases {
         let descent = Arc::new(descent(hidden, optimizer, 1));
         let start = descent.initial_state();
         let learner: Arc<dyn Learner> = Arc::clone(&descent.learner);
@@ -37,7 +45,11 @@ fn rows_in_an_order_are_learned_as_if_they_lay_in_it() {
                 let (first, second) = order.split_at(cut);
                 replica.update_in_order(&rows.batch(), first, Some(&next.batch())).unwrap();
                 replica.update_in_order(&rows.batch(), second, None).unwrap();
-                assert!(replica.finish().unwrap() == truth, "{} {hidden:?} {cut}", round.kind());
+                assert!(
+                    replica.finish().unwrap() == truth,
+                    "{} {hidden:?} {optimizer:?} {cut}",
+                    round.kind()
+                );
             }
         }
         // (And the order is seen.)

@@ -272,8 +272,11 @@ impl Round for SgdRound {
             None => (self.descent.shards, 1),
         };
         let parameters = self.start.parameters.len() * (1 + others);
+        // (Rows that wait, and those that are brought together.)
+        let Width { dense, columns, .. } = self.width();
+        let rows = 2 * self.descent.batch_size * (dense + columns + 2);
         let side_by_side = SparseSteps::bytes(&self.descent);
-        4 * (self.start.moments.len() * of_moments + parameters + taken) + side_by_side
+        4 * (self.start.moments.len() * of_moments + parameters + taken + rows) + side_by_side
     }
 }
 

@@ -72,11 +72,10 @@ impl SparseSteps {
     /// Bytes that it holds at most for a descent; 0 of one whose steps are not of this kind.
     pub(super) fn bytes(descent: &Descent) -> usize {
         let Width { dense, categories, .. } = descent.learner.width();
-        let of_rows = 4 * descent.batch_size * (dense + 3);
         fits(descent).map_or(0, |codes| {
-            categories * size_of::<Numbers>()
-                + codes * (size_of::<u32>() + size_of::<f32>())
-                + of_rows
+            let of_codes = codes * (2 * size_of::<u32>() + size_of::<f32>());
+            let beside = descent.batch_size * (dense + 3) * size_of::<f32>();
+            categories * size_of::<Numbers>() + of_codes + beside
         })
     }
 
@@ -109,7 +108,7 @@ impl SparseSteps {
         let (optimizer, runner) = (&descent.optimizer, descent.runner.as_ref());
         let is_found = self.found.take().is_some_and(|found| Some(found) == Key::of(rows));
         if !is_found {
-            runner.run(self.shares.len(), &|i| {
+            runner.run_here_or(self.shares.len(), &|i| {
                 let share = &mut *lock(&self.shares[i]);
                 share.bring(rows, width.columns);
                 share.look_up();
@@ -138,7 +137,7 @@ impl SparseSteps {
 
         let next = Scattered { chunk: rows.chunk, order: rows.next, ..Scattered::default() };
         let (dz, found) = (&*z, Key::of(&next));
-        runner.run(self.shares.len(), &|i| {
+        runner.run_here_or(self.shares.len(), &|i| {
             let share = &mut *lock(&self.shares[i]);
             share.bring(&next, width.columns);
             share.step(optimizer, size, dz);
@@ -286,12 +285,10 @@ fn lock(share: &Mutex<Share>) -> MutexGuard<'_, Share> {
     share.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The shares of so many threads, which have as many columns each as can be; one has all where columns share
-/// their categories.
+/// The shares of so many threads, which have as many columns each as can be.
 fn shares(threads: usize, descent: &Descent) -> impl Iterator<Item = Share> {
     let Width { columns, categories, .. } = descent.learner.width();
-    let first = Arc::clone(&descent.first_categories);
-    let threads = if first.len() == columns { threads.min(columns) } else { 1 };
+    let (first, threads) = (Arc::clone(&descent.first_categories), threads.min(columns));
     let column = move |i: usize| columns * i / threads;
     let category = move |i: usize| match i {
         0 => 0,
@@ -315,6 +312,7 @@ fn fits(descent: &Descent) -> Option<usize> {
         && descent.shards <= 1
         && !descent.is_lazy()
         && descent.batch_size > 1
+        && descent.first_categories.len() == learner.width().columns
         && is_wide(&table, codes);
     fits.then_some(codes)
 }
@@ -331,8 +329,9 @@ mod tests {
     const OPTIMIZERS: [Optimizer; 3] =
         [Optimizer::Sgd, Optimizer::Adagrad { epsilon: 1e-8 }, Optimizer::Ftrl { beta: 1.0 }];
 
-    /// The state after mini-batches of 6 rows and one of 1, on so many threads.
-    fn by_steps(optimizer: Optimizer, threads: usize) -> State {
+    /// The state after mini-batches of 6 rows and one of 1, on so many threads. What is said to come next is often
+    /// so, if it is said.
+    fn by_steps(optimizer: Optimizer, threads: usize, foresight: bool) -> State {
         let mut descent = descent(&[], optimizer, 1);
         descent.runner = Arc::new(Threads(threads));
         let (width, size) = (descent.learner.width(), descent.batch_size);
@@ -345,14 +344,20 @@ mod tests {
         for start in (0..rows.len()).step_by(size) {
             let batch = rows.batch().slice(start, rows.len().min(start + size), width);
             // Of some mini-batches the first rows are together, and the others lie in their places: they
-            // are not what was said to come next.
-            let together = [batch.rows, 0, 0, 2][start / size % 4].min(batch.rows);
+            // are not what was said to come next. Nor is what comes after one whose rows do.
+            let kind = start / size % 5;
+            let together = [batch.rows, 0, 0, 0, 2][kind].min(batch.rows);
             let (own, after) = order[start + together..].split_at(batch.rows - together);
+            let next = match (foresight, kind) {
+                (false, _) => None,
+                (true, 2) => order.get(..size),
+                (true, _) => after.get(..size),
+            };
             let scattered = Scattered {
                 together: batch.slice(0, together, width),
                 chunk: rows.batch(),
                 order: own,
-                next: after.get(..size).unwrap_or_default(),
+                next: next.unwrap_or_default(),
                 ahead: Ahead::NONE,
             };
             state.steps += 1;
@@ -369,12 +374,12 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_threads_changes_no_bit() {
+    fn neither_threads_nor_foresight_change_a_bit() {
         for optimizer in OPTIMIZERS {
-            let one = by_steps(optimizer, 1);
+            let one = by_steps(optimizer, 1, false);
             assert!(one.is_finite() && one.parameters.iter().any(|w| *w != 0.0));
-            for threads in [2, 3, 7] {
-                let many = by_steps(optimizer, threads);
+            for threads in [1, 2, 3] {
+                let many = by_steps(optimizer, threads, true);
                 assert_eq!(
                     bits(&one.parameters),
                     bits(&many.parameters),
@@ -386,7 +391,7 @@ mod tests {
         }
     }
 
-    /// Threads own columns, if these are known to share no category.
+    /// Threads own columns, and only where none is known to have categories of another are steps of this kind.
     #[test]
     fn shares_are_of_whole_columns() {
         let mut descent = descent(&[], Optimizer::Sgd, 1);
@@ -396,8 +401,9 @@ mod tests {
         assert_eq!(cut(2, &descent), [(0..1, 0..60), (1..2, 60..120)]);
         assert_eq!(cut(7, &descent), cut(2, &descent));
         assert_eq!(cut(1, &descent), [(0..2, 0..120)]);
+        assert!(SparseSteps::new(&descent).is_some());
         descent.first_categories = Arc::from([]);
-        assert_eq!(cut(2, &descent), [(0..2, 0..120)]);
+        assert!(SparseSteps::new(&descent).is_none());
     }
 
     /// Steps whose learning rate falls move weights that no row meets, if the optimizer is FTRL.

@@ -82,7 +82,7 @@ impl Stepper {
     /// The same whose state is up to date after [`Stepper::settle`] alone: weights of a network stay in panels.
     /// Where mini-batches meet few of the categories L1 and L2 act on a weight when it is met, or the numbers of
     /// each category lie side by side.
-    pub(super) fn lazily(mut self) -> Self {
+    pub fn lazily(mut self) -> Self {
         self.is_eager = false;
         if self.descent.is_lazy() {
             self.lazy = Some(LazySgd::new(self.descent.learner.table()));
@@ -93,7 +93,7 @@ impl Stepper {
     }
 
     /// Brings the state and the progress up to date.
-    pub(super) fn settle(&mut self) {
+    pub fn settle(&mut self) {
         self.descent.progress.add(std::mem::take(&mut self.untold));
         if let Some(lazy) = &mut self.lazy {
             lazy.settle_all(&mut self.state.parameters);
