@@ -24,6 +24,50 @@ pub fn scores(x: &[f32], w: &[f32], bias: f32, z: &mut [f32], ahead: Ahead<'_>) 
     lanes::run(Scores { x, w, bias, z, ahead });
 }
 
+/// Numbers of a row from which on rows are read where they lie; fewer are brought together first, which takes no
+/// longer than to find them.
+pub const SCATTERED: usize = LANES;
+
+/// [`scores`] of rows of at least [`SCATTERED`] numbers that are all over `x`, at the places in `order`.
+pub fn scattered_scores(
+    (x, order): (&[f32], &[u32]),
+    w: &[f32],
+    bias: f32,
+    z: &mut [f32],
+    ahead: Ahead<'_>,
+) {
+    lanes::run(WideScores { x: AllOver { x, order }, w, bias, z, ahead });
+}
+
+/// Where rows lie.
+pub(super) trait Places<'a>: Copy {
+    /// Row `r` of `d` numbers.
+    fn row(self, r: usize, d: usize) -> &'a [f32];
+}
+
+/// One behind the other.
+impl<'a> Places<'a> for &'a [f32] {
+    #[inline(always)]
+    fn row(self, r: usize, d: usize) -> &'a [f32] {
+        &self[r * d..(r + 1) * d]
+    }
+}
+
+/// All over `x`, at the places in `order`.
+#[derive(Clone, Copy)]
+struct AllOver<'a> {
+    x: &'a [f32],
+    order: &'a [u32],
+}
+
+impl<'a> Places<'a> for AllOver<'a> {
+    #[inline(always)]
+    fn row(self, r: usize, d: usize) -> &'a [f32] {
+        let start = self.order[r] as usize * d;
+        &self.x[start..start + d]
+    }
+}
+
 /// [`scores`] of `D` numbers, row beside row.
 #[inline(always)]
 fn few<const D: usize>(x: &[f32], w: [f32; D], bias: f32, z: &mut [f32]) {
@@ -71,17 +115,40 @@ impl Kernel for Scores<'_> {
                 },
             );
         }
+        WideScores { x, w, bias, z, ahead }.run::<S, V>(simd)
+    }
+}
+
+/// [`scores`] of rows of at least 16 numbers.
+struct WideScores<'a, X> {
+    x: X,
+    w: &'a [f32],
+    bias: f32,
+    z: &'a mut [f32],
+    ahead: Ahead<'a>,
+}
+
+impl<'a, X: Places<'a>> Kernel for WideScores<'a, X> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, const V: usize>(self, simd: S) {
+        let Self { x, w, bias, z, ahead } = self;
+        let d = w.len();
         let unseen = Mask::<S, V>::new(simd, d.next_multiple_of(LANES) - d, LANES);
         by_blocks(
             bias,
             z,
             ahead,
             #[inline(always)]
-            |r, sums| row_sums(simd, &x[r * d..(r + SIDE_BY_SIDE) * d], w, unseen, sums),
+            |r, sums| {
+                let rows = [x.row(r, d), x.row(r + 1, d), x.row(r + 2, d), x.row(r + 3, d)];
+                row_sums::<S, V, SIDE_BY_SIDE>(simd, rows, w, unseen, sums);
+            },
             #[inline(always)]
             |r, sums| {
                 let sums = std::array::from_mut(sums);
-                row_sums(simd, &x[r * d..(r + 1) * d], w, unseen, sums);
+                row_sums::<S, V, 1>(simd, [x.row(r, d)], w, unseen, sums);
             },
         );
     }
@@ -105,17 +172,12 @@ fn short_rows<S: Simd, const V: usize>(
 #[inline(always)]
 fn row_sums<S: Simd, const V: usize, const R: usize>(
     simd: S,
-    x: &[f32],
+    rows: [&[f32]; R],
     w: &[f32],
     unseen: Mask<S, V>,
     to: &mut [[f32; LANES]; R],
 ) {
-    let d = w.len();
     let (windows, rest) = w.as_chunks::<LANES>();
-    let mut rows: [&[f32]; R] = [&[]; R];
-    for (r, row) in rows.iter_mut().enumerate() {
-        *row = &x[r * d..(r + 1) * d];
-    }
     let own = rows.map(|row| &row.as_chunks::<LANES>().0[..windows.len()]);
     let mut sums = [Lanes::splat(simd, 0.0); R];
     for (i, w) in windows.iter().enumerate() {
@@ -201,6 +263,17 @@ pub fn weight_gradient(x: &[f32], dz: &[f32], gradient: &mut [f32], ahead: Ahead
     }
 }
 
+/// [`weight_gradient`] of rows of at least [`SCATTERED`] numbers that are all over `x`, at the places in `order`:
+/// two or more.
+pub fn scattered_weight_gradient(
+    (x, order): (&[f32], &[u32]),
+    dz: &[f32],
+    gradient: &mut [f32],
+    ahead: Ahead<'_>,
+) {
+    lanes::run(WideGradient { x: AllOver { x, order }, dz, gradient, ahead });
+}
+
 /// [`weight_gradient`] of one row, within a kernel.
 #[inline(always)]
 pub(super) fn row_gradient(x: &[f32], dz: f32, gradient: &mut [f32]) {
@@ -261,17 +334,36 @@ impl Kernel for WeightGradient<'_> {
             );
             return gradient.copy_from_slice(&sums[..d]);
         }
+        WideGradient { x, dz, gradient, ahead }.run::<S, V>(simd)
+    }
+}
+
+/// [`weight_gradient`] of rows of at least 16 numbers.
+struct WideGradient<'a, X> {
+    x: X,
+    dz: &'a [f32],
+    gradient: &'a mut [f32],
+    ahead: Ahead<'a>,
+}
+
+impl<'a, X: Places<'a>> Kernel for WideGradient<'a, X> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, const V: usize>(self, simd: S) {
+        let Self { x, dz, gradient, ahead } = self;
+        let d = gradient.len();
         // (As many as fit the registers of each vector width, four sums a window.)
         let mut at = 0;
         let mut ahead = ahead;
         while V == 1 && at + LANES < d {
             let starts = [at, (at + LANES).min(d - LANES)];
-            columns::<S, V, 2>(simd, x, dz, starts, gradient, std::mem::take(&mut ahead));
+            columns::<S, V, 2, X>(simd, x, dz, starts, gradient, std::mem::take(&mut ahead));
             at += 2 * LANES;
         }
         while at < d {
             let starts = [at.min(d - LANES)];
-            columns::<S, V, 1>(simd, x, dz, starts, gradient, std::mem::take(&mut ahead));
+            columns::<S, V, 1, X>(simd, x, dz, starts, gradient, std::mem::take(&mut ahead));
             at += LANES;
         }
     }
@@ -279,9 +371,9 @@ impl Kernel for WeightGradient<'_> {
 
 /// The windows of columns that begin at `starts`.
 #[inline(always)]
-fn columns<S: Simd, const V: usize, const K: usize>(
+fn columns<'a, S: Simd, const V: usize, const K: usize, X: Places<'a>>(
     simd: S,
-    x: &[f32],
+    x: X,
     dz: &[f32],
     starts: [usize; K],
     gradient: &mut [f32],
@@ -293,7 +385,7 @@ fn columns<S: Simd, const V: usize, const K: usize>(
         dz,
         ahead,
         #[inline(always)]
-        |r, k| window(simd, &x[r * d..(r + 1) * d], starts[k]),
+        |r, k| window(simd, x.row(r, d), starts[k]),
     );
     for (start, sums) in starts.into_iter().zip(sums) {
         gradient[start..start + LANES].copy_from_slice(&sums);
@@ -395,6 +487,19 @@ mod tests {
                 let truth: f64 =
                     own.iter().zip(&w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
                 assert!((f64::from(*z) - truth - 0.5).abs() < 1e-4, "{rows} x {d}: {z} {truth}");
+            }
+            if d >= SCATTERED && rows > 1 {
+                let order: Vec<u32> = (0..rows as u32).map(|r| r * 7 % rows as u32).collect();
+                let taken: Vec<f32> =
+                    order.iter().flat_map(|r| &x[*r as usize * d..][..d]).copied().collect();
+                let (mut own, mut truth) = (z.clone(), z.clone());
+                scattered_scores((&x, &order), &w, 0.5, &mut own, Ahead::NONE);
+                scores(&taken, &w, 0.5, &mut truth, Ahead::NONE);
+                assert_eq!(own, truth, "{rows} x {d}, scattered");
+                let (mut own, mut truth) = (vec![f32::NAN; d], vec![f32::NAN; d]);
+                scattered_weight_gradient((&x, &order), &z, &mut own, Ahead::NONE);
+                weight_gradient(&taken, &z, &mut truth, Ahead::NONE);
+                assert_eq!(own, truth, "{rows} x {d}, scattered");
             }
             if d > 3 {
                 on_every_width(|width| {

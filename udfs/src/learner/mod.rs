@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use crate::batch::{MiniBatch, Width};
+use crate::batch::{MiniBatch, Scattered, Width};
 
 mod flow;
 #[cfg(test)]
@@ -114,6 +114,20 @@ pub trait Learner: Debug + Send + Sync {
         parameters: &[f32],
         batch: &MiniBatch<'_>,
         key: StepKey,
+        scale: f32,
+        scratch: &mut Scratch,
+        gradient: &mut [f32],
+    ) -> LossSum;
+
+    /// Whether [`Learner::scattered_gradient`] is there for this model.
+    fn takes_scattered(&self) -> bool;
+
+    /// [`Learner::gradient`] of two rows or more that are all over a chunk, read where they lie; their labels and
+    /// weights are in the second.
+    fn scattered_gradient(
+        &self,
+        parameters: &[f32],
+        rows: (&Scattered<'_>, &MiniBatch<'_>),
         scale: f32,
         scratch: &mut Scratch,
         gradient: &mut [f32],

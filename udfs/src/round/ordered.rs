@@ -2,11 +2,43 @@
 
 use std::sync::Arc;
 
-use super::touched::{bits, descent, rows_of};
+use super::touched::{bits, descent, rows_of, spec};
 use super::{LossRound, Round, SgdRound};
-use crate::kernels::rng::mix;
+use crate::batch::{Rows, Width};
+use crate::kernels::rng::{mix, unit};
 use crate::learner::Learner;
 use crate::optimizer::Optimizer;
+
+/// Rows of many numbers, which one output reads where they lie.
+#[test]
+fn wide_rows_are_read_where_they_lie() {
+    let width = Width { dense: 21, ..Width::default() };
+    let rows = |rows: u64, what| Rows {
+        dense: (0..21 * rows).map(|i| 2.0 * unit(mix(what, 2, i)) - 1.0).collect(),
+        codes: vec![],
+        label: (0..rows).map(|i| (mix(what, 3, i) % 2) as f32).collect(),
+        weight: (0..rows).map(|i| 0.5 + unit(mix(what, 4, i))).collect(),
+    };
+    let (next, rows, order) = (rows(70, 8), rows(100, 7), order(100));
+    let ordered = rows.batch().taken(&order);
+    for (hidden, shards) in [(&[][..], 1), (&[], 2), (&[5], 1)] {
+        let mut descent = descent(hidden, Optimizer::Momentum { momentum: 0.9 }, shards);
+        descent.learner = Arc::new(spec(hidden).network(width));
+        let start = Arc::new(descent.initial_state());
+        assert_eq!(descent.learner.takes_scattered(), hidden.is_empty());
+        let round = SgdRound::new(Arc::new(descent), start).unwrap();
+        let mut truth = round.replica(0).unwrap();
+        truth.update(&ordered.batch()).unwrap();
+        let truth = truth.finish().unwrap();
+        for cut in [0, 1, 37, 96, 133] {
+            let mut replica = round.replica(0).unwrap();
+            let (first, second) = order.split_at(cut);
+            replica.update_in_order(&rows.batch(), first, Some(&next.batch())).unwrap();
+            replica.update_in_order(&rows.batch(), second, None).unwrap();
+            assert!(replica.finish().unwrap() == truth, "{hidden:?} {shards} {cut}");
+        }
+    }
+}
 
 /// Every third row twice, and some never.
 fn order(rows: u64) -> Vec<u32> {

@@ -6,7 +6,7 @@ use datafusion_common::{Result, internal_err};
 
 use super::sgd::Descent;
 use super::sparse::SparseSteps;
-use crate::batch::{MiniBatch, NO_CATEGORY, Rows, Scattered};
+use crate::batch::{MiniBatch, NO_CATEGORY, Rows, Scattered, Width};
 use crate::learner::{LossSum, Passes, Scratch, Step, StepKey, Table};
 use crate::optimizer::invariant::{self, RowScratch};
 use crate::optimizer::{LazySgd, StepSize};
@@ -39,6 +39,8 @@ pub struct Stepper {
     sparse: Option<SparseSteps>,
     /// Rows that were scattered, where a step needs them together.
     brought: Rows,
+    /// Labels and weights of rows that are read where they lie.
+    beside: Rows,
     /// Rows that [`Descent::progress`] has not been told of: to count in memory that others read takes
     /// as long as the step of a row.
     untold: u64,
@@ -75,6 +77,7 @@ impl Stepper {
             lazy: None,
             sparse: None,
             brought: Rows::default(),
+            beside: Rows::default(),
             untold: 0,
         }
     }
@@ -144,9 +147,17 @@ impl Stepper {
         result
     }
 
-    /// Whether steps bring rows together themselves, on all threads.
+    /// Whether steps bring rows together themselves, or read them where they lie.
     pub(super) fn takes_scattered(&self) -> bool {
-        self.passes.is_some() || self.sparse.is_some()
+        self.passes.is_some() || self.sparse.is_some() || self.reads_scattered()
+    }
+
+    /// Whether the gradient is taken of rows where they lie.
+    fn reads_scattered(&self) -> bool {
+        self.descent.learner.takes_scattered()
+            && self.descent.batch_size > 1
+            && self.shards.len() == 1
+            && !self.descent.optimizer.takes_rows()
     }
 
     /// The same from inside [`Shards::enter`](crate::shards::Shards::enter), where it keeps several threads
@@ -211,24 +222,30 @@ impl Stepper {
         }
     }
 
-    fn step_by_gradient(&mut self, rows: &Scattered<'_>) -> Result<()> {
+    fn step_by_gradient(&mut self, scattered: &Scattered<'_>) -> Result<()> {
         let (size, key) = self.next_step();
-        let Self { descent, state, shards, is_clean, lazy, sparse, brought, .. } = self;
+        let reads_scattered = self.reads_scattered();
+        let Self { descent, state, shards, is_clean, lazy, sparse, brought, beside, .. } = self;
         if let (Some(sparse), [shard]) = (sparse, shards.as_mut_slice()) {
-            if sparse.takes(descent, &size, rows.rows()) {
+            if sparse.takes(descent, &size, scattered.rows()) {
                 let shard = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
-                let sum = sparse.step(descent, &size, rows, state, &mut shard.gradient);
+                let sum = sparse.step(descent, &size, scattered, state, &mut shard.gradient);
                 state.round.add(sum);
                 return Ok(());
             }
             sparse.put_back(state);
         }
         let width = descent.learner.width();
-        let batch = match rows.order {
-            [] => rows.together,
+        let is_apart = reads_scattered && scattered.together.rows == 0 && scattered.order.len() > 1;
+        let batch = match scattered.order {
+            [] => scattered.together,
+            order if is_apart => {
+                scattered.bring(&(0..order.len()), Width::default(), beside);
+                beside.batch().slice(0, order.len(), Width::default())
+            }
             _ => {
-                rows.bring(&(0..rows.rows()), width, brought);
-                brought.batch().slice(0, rows.rows(), width)
+                scattered.bring(&(0..scattered.rows()), width, brought);
+                brought.batch().slice(0, scattered.rows(), width)
             }
         };
         let scale = 1.0 / batch.rows as f32;
@@ -252,7 +269,9 @@ impl Stepper {
         let share = |i: usize| batch.rows * i / n;
         let run = |rows: &MiniBatch<'_>, shard: &mut Shard| {
             let (scratch, gradient) = (&mut shard.scratch, &mut shard.gradient);
-            shard.sum = if is_sparse {
+            shard.sum = if is_apart {
+                learner.scattered_gradient(parameters, (scattered, rows), scale, scratch, gradient)
+            } else if is_sparse {
                 learner.sparse_gradient(parameters, rows, key, scale, scratch, gradient)
             } else {
                 learner.gradient(parameters, rows, key, scale, scratch, gradient)

@@ -14,17 +14,20 @@ use crate::state::State;
 const WIDTH: Width = Width { dense: 3, columns: 2, categories: 120 };
 const BATCH: usize = 6;
 
-pub(super) fn descent(hidden: &[usize], optimizer: Optimizer, shards: usize) -> Descent {
-    let spec = NetworkSpec {
+pub(super) fn spec(hidden: &[usize]) -> NetworkSpec {
+    NetworkSpec {
         hidden: hidden.to_vec(),
         activation: Activation::Tanh,
         loss: Loss::Logistic,
         outputs: 1,
         intercept: true,
         dropout: 0.0,
-    };
+    }
+}
+
+pub(super) fn descent(hidden: &[usize], optimizer: Optimizer, shards: usize) -> Descent {
     Descent {
-        learner: Arc::new(spec.network(WIDTH)),
+        learner: Arc::new(spec(hidden).network(WIDTH)),
         optimizer,
         schedule: Schedule::CONSTANT,
         first_step: 0,
