@@ -118,7 +118,7 @@ impl<'a> Scattered<'a> {
     }
 
     /// Copies the rows of a range to the beginning of `to`, and asks for as large a part of what is read
-    /// ahead.
+    /// ahead if rows of numbers are among what is copied.
     pub fn bring(&self, range: &Range<usize>, width: Width, to: &mut Rows) {
         to.reach(range.len(), width);
         let mut to = to.as_mut();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{Result, exec_datafusion_err, exec_err, plan_err};
 use datafusion::error::DataFusionError;
 use futures::{StreamExt, stream};
@@ -100,7 +101,7 @@ impl ModelStore {
         let mut made = stream::iter(ModelTable::FILES)
             .map(|table| {
                 let model = Arc::clone(model);
-                tokio::spawn(async move {
+                SpawnedTask::spawn(async move {
                     let made = tokio::task::spawn_blocking(move || table.batch(&model)).await;
                     let batch = made.map_err(|e| failed(&e))??;
                     Ok::<_, DataFusionError>((table, to_parquet_on(cores, &batch).await?))

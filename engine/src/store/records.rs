@@ -169,14 +169,14 @@ fn tuned(
             tuned(properties, path, column.as_list::<i32>().values())
         }
         // (Nobody looks for a range of texts that are in no order.)
-        DataType::Utf8 if is_unique(column.as_string::<i32>().iter()) => properties
+        DataType::Utf8 if is_unique(column.len(), |i| text(column, i)) => properties
             .set_column_dictionary_enabled(own.clone(), false)
             .set_column_statistics_enabled(own, EnabledStatistics::None),
         DataType::Float32 => {
             let properties = properties.set_column_dictionary_enabled(own.clone(), false);
             let values = column.as_primitive::<Float32Type>().values();
             // A tenth of them is all that would be saved.
-            match is_unique(values.iter().map(|value| value.to_bits())) {
+            match is_unique(values.len(), |i| values[i].to_bits()) {
                 true => properties.set_column_compression(own, Compression::UNCOMPRESSED),
                 false => properties,
             }
@@ -186,15 +186,25 @@ fn tuned(
     }
 }
 
-/// Values of a column that are looked at.
-const SAMPLE: usize = 1000;
+/// A text of a column of them.
+fn text(column: &ArrayRef, row: usize) -> Option<&str> {
+    let texts = column.as_string::<i32>();
+    texts.is_valid(row).then(|| texts.value(row))
+}
 
-/// Whether most of many values differ.
-fn is_unique<T: Eq + Hash>(values: impl ExactSizeIterator<Item = T>) -> bool {
-    let step = (values.len() / SAMPLE).max(1);
-    let sample: Vec<T> = values.step_by(step).collect();
-    let different: HashSet<&T> = sample.iter().collect();
-    sample.len() >= SAMPLE && different.len() > sample.len() / 2
+/// Values of a column that are looked at: so many runs of so many.
+const SAMPLE: (usize, usize) = (10, 100);
+
+/// Whether nearly all of many values differ, from their neighbours as from those far away.
+fn is_unique<T: Eq + Hash>(values: usize, value: impl Fn(usize) -> T) -> bool {
+    let (runs, length) = SAMPLE;
+    if values < runs * length {
+        return false;
+    }
+    let first = |run: usize| (values - length) * run / (runs - 1);
+    let sample = (0..runs).flat_map(|run| first(run)..first(run) + length);
+    let different: HashSet<T> = sample.map(value).collect();
+    different.len() > runs * length * 3 / 4
 }
 
 /// The batch of a Parquet file.
@@ -230,12 +240,19 @@ mod tests {
         let floats: ArrayRef = Arc::new(Float32Array::from_iter_values((0..n).map(|i| i as f32)));
         let numbers: ArrayRef =
             Arc::new(UInt64Array::from_iter_values((0..n).map(|i| i as u64 % 3)));
+        let runs: ArrayRef =
+            Arc::new((0..n).map(|i| Some(format!("{}", i / 10))).collect::<StringArray>());
+        let common: ArrayRef = Arc::new(
+            (0..n).map(|i| Some(format!("{}", (i * i + 3 * i) % 1009))).collect::<StringArray>(),
+        );
         let zeros: ArrayRef = Arc::new(Float32Array::from(vec![0.0; n]));
         let doubles = cast(&floats, &DataType::Float64).unwrap();
         // (Name, whether there are a dictionary, statistics and a compressor.)
         let columns = [
             ("feature", text(7), (true, true, true)),
             ("category", text(n), (false, false, true)),
+            ("runs", runs, (true, true, true)),
+            ("common", common, (true, true, true)),
             ("weight", Arc::clone(&floats), (false, true, false)),
             ("double", doubles, (false, true, true)),
             ("sparse", Arc::clone(&zeros), (false, true, true)),

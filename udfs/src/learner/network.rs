@@ -230,7 +230,7 @@ impl Network {
         gradient: &mut [f32],
     ) -> LossSum {
         let (w, _, bias) = self.single_linear_parameters(parameters);
-        let (dense, of_bias) = gradient.split_at_mut(self.layers[0].weight.end);
+        let (dense, of_bias) = gradient.split_at_mut(self.width.dense);
         let z = &mut scratch.buffers[0][..beside.rows];
         let x = (rows.chunk.dense, rows.order);
         linear::scattered_scores(x, w, bias, z, rows.ahead.part(0, 2));
@@ -285,8 +285,9 @@ impl Learner for Network {
     }
 
     fn takes_scattered(&self) -> bool {
-        let Width { dense, columns, .. } = self.width;
-        self.is_single_linear() && columns == 0 && dense >= linear::SCATTERED
+        let Width { dense, columns, categories } = self.width;
+        let is_dense = columns == 0 && categories == 0 && linear::SCATTERED.contains(&dense);
+        self.is_single_linear() && is_dense
     }
 
     fn scattered_gradient(

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::touched::{bits, descent, rows_of, spec};
-use super::{LossRound, Round, SgdRound};
+use super::{LossRound, Round, SgdRound, Stepper};
 use crate::batch::{Rows, Width};
 use crate::kernels::rng::{mix, unit};
 use crate::learner::Learner;
 use crate::optimizer::Optimizer;
+use crate::state::State;
 
 /// Rows of many numbers, which one output reads where they lie.
 #[test]
@@ -26,7 +27,10 @@ fn wide_rows_are_read_where_they_lie() {
         descent.learner = Arc::new(spec(hidden).network(width));
         let start = Arc::new(descent.initial_state());
         assert_eq!(descent.learner.takes_scattered(), hidden.is_empty());
-        let round = SgdRound::new(Arc::new(descent), start).unwrap();
+        let descent = Arc::new(descent);
+        let stepper = Stepper::new(Arc::clone(&descent), State::clone(&start), 0);
+        assert_eq!(stepper.takes_scattered(), shards == 1);
+        let round = SgdRound::new(descent, start).unwrap();
         let mut truth = round.replica(0).unwrap();
         truth.update(&ordered.batch()).unwrap();
         let truth = truth.finish().unwrap();

@@ -272,11 +272,8 @@ impl Round for SgdRound {
             None => (self.descent.shards, 1),
         };
         let parameters = self.start.parameters.len() * (1 + others);
-        // (Rows that wait, and those that are brought together.)
-        let Width { dense, columns, .. } = self.width();
-        let rows = 2 * self.descent.batch_size * (dense + columns + 2);
         let side_by_side = SparseSteps::bytes(&self.descent);
-        4 * (self.start.moments.len() * of_moments + parameters + taken + rows) + side_by_side
+        4 * (self.start.moments.len() * of_moments + parameters + taken) + side_by_side
     }
 }
 
@@ -371,8 +368,8 @@ impl SgdReplica {
         Ok(())
     }
 
-    /// The same with rows from all over a chunk, which are brought together for their step; those of the
-    /// next chunk are asked for row by row meanwhile.
+    /// The same with rows from all over a chunk, which are brought together for their step, unless the step does
+    /// that or reads them where they lie; those of the next chunk are asked for row by row meanwhile.
     fn learn_in_order(
         &mut self,
         rows: &MiniBatch<'_>,
@@ -389,7 +386,7 @@ impl SgdReplica {
         while done < order.len() {
             let n = (order.len() - done).min(size - self.pending.len);
             // The part of the next chunk that is as long as what is read now: a third while rows are
-            // brought together, the others in their step.
+            // brought together here, the others in their step.
             let part = |rows: usize| next.len().min(rows * width.dense);
             let own = &next[part(done)..part(done + n)];
             for few in [label, weight] {

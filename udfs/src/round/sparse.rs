@@ -365,6 +365,7 @@ mod tests {
             assert!(steps.takes(&descent, &step, batch.rows));
             let sum = steps.step(&descent, &step, &scattered, &mut state, &mut gradient);
             state.round.add(sum);
+            assert_eq!(steps.found.is_some(), next.is_some(), "what comes next is looked up");
             if start % 5 == 0 {
                 steps.put_back(&mut state);
             }
