@@ -5,16 +5,8 @@ use std::fmt::Debug;
 /// Runs independent closures, supplied by the engine.
 pub trait Shards: Debug + Send + Sync {
     /// Calls `task(0)` to `task(n - 1)`, each once, in any order or at the same time, and
-    /// returns when all have returned.
+    /// returns when all have returned. One that is alone runs where it is asked for.
     fn run(&self, n: usize, task: &(dyn Fn(usize) + Sync));
-
-    /// The same, where a task that is alone runs where it is asked for.
-    fn run_here_or(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
-        match n {
-            1 => task(0),
-            _ => self.run(n, task),
-        }
-    }
 
     /// How many run at the same time. Only what gives the same bits however it is cut may be cut by it.
     fn threads(&self) -> usize {

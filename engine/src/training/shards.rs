@@ -31,7 +31,10 @@ impl Pool {
 
 impl Shards for Pool {
     fn run(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
-        self.pool.install(|| (0..n).into_par_iter().with_max_len(1).for_each(task));
+        match n {
+            1 => task(0),
+            _ => self.pool.install(|| (0..n).into_par_iter().with_max_len(1).for_each(task)),
+        }
     }
 
     fn threads(&self) -> usize {

@@ -220,28 +220,6 @@ impl Network {
         sum
     }
 
-    /// [`Learner::scattered_gradient`] of a model that takes rows so.
-    fn single_scattered_gradient(
-        &self,
-        parameters: &[f32],
-        (rows, beside): (&Scattered<'_>, &MiniBatch<'_>),
-        scale: f32,
-        scratch: &mut Scratch,
-        gradient: &mut [f32],
-    ) -> LossSum {
-        let (w, _, bias) = self.single_linear_parameters(parameters);
-        let (dense, of_bias) = gradient.split_at_mut(self.width.dense);
-        let z = &mut scratch.buffers[0][..beside.rows];
-        let x = (rows.chunk.dense, rows.order);
-        linear::scattered_scores(x, w, bias, z, rows.ahead.part(0, 2));
-        let sum = self.loss.differentiate(z, 1, beside.label, beside.weight, scale);
-        linear::scattered_weight_gradient(x, z, dense, rows.ahead.part(1, 2));
-        if let Some(of_bias) = of_bias.first_mut() {
-            *of_bias = linear::bias_gradient(z);
-        }
-        sum
-    }
-
     /// Weights, the table of categories and the bias.
     #[inline(always)]
     fn single_linear_parameters<'a>(&self, parameters: &'a [f32]) -> (&'a [f32], &'a [f32], f32) {
@@ -293,12 +271,22 @@ impl Learner for Network {
     fn scattered_gradient(
         &self,
         parameters: &[f32],
-        rows: (&Scattered<'_>, &MiniBatch<'_>),
+        (rows, beside): (&Scattered<'_>, &MiniBatch<'_>),
         scale: f32,
         scratch: &mut Scratch,
         gradient: &mut [f32],
     ) -> LossSum {
-        self.single_scattered_gradient(parameters, rows, scale, scratch, gradient)
+        let (w, _, bias) = self.single_linear_parameters(parameters);
+        let (dense, of_bias) = gradient.split_at_mut(self.width.dense);
+        let z = &mut scratch.buffers[0][..beside.rows];
+        let x = (rows.chunk.dense, rows.order);
+        linear::scattered_scores(x, w, bias, z, rows.ahead.part(0, 2));
+        let sum = self.loss.differentiate(z, 1, beside.label, beside.weight, scale);
+        linear::scattered_weight_gradient(x, z, dense, rows.ahead.part(1, 2));
+        if let Some(of_bias) = of_bias.first_mut() {
+            *of_bias = linear::bias_gradient(z);
+        }
+        sum
     }
 
     fn flops_per_row(&self) -> u64 {

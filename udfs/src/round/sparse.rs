@@ -108,7 +108,7 @@ impl SparseSteps {
         let (optimizer, runner) = (&descent.optimizer, descent.runner.as_ref());
         let is_found = self.found.take().is_some_and(|found| Some(found) == Key::of(rows));
         if !is_found {
-            runner.run_here_or(self.shares.len(), &|i| {
+            runner.run(self.shares.len(), &|i| {
                 let share = &mut *lock(&self.shares[i]);
                 share.bring(rows, width.columns);
                 share.look_up();
@@ -137,7 +137,7 @@ impl SparseSteps {
 
         let next = Scattered { chunk: rows.chunk, order: rows.next, ..Scattered::default() };
         let (dz, found) = (&*z, Key::of(&next));
-        runner.run_here_or(self.shares.len(), &|i| {
+        runner.run(self.shares.len(), &|i| {
             let share = &mut *lock(&self.shares[i]);
             share.bring(&next, width.columns);
             share.step(optimizer, size, dz);

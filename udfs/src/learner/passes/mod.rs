@@ -179,7 +179,7 @@ impl Passes {
         let scale = 1.0 / step.rows.rows() as f32;
         let over = |shares: &mut [Share], task: &(dyn Fn(&mut Share) + Sync)| {
             let shares: Vec<Mutex<&mut Share>> = shares.iter_mut().map(Mutex::new).collect();
-            runner.run_here_or(shares.len(), &|i| {
+            runner.run(shares.len(), &|i| {
                 task(&mut shares[i].lock().unwrap_or_else(PoisonError::into_inner));
             });
         };
@@ -217,7 +217,7 @@ impl Passes {
             }
         }
         let tasks: Vec<_> = tasks.into_iter().map(Mutex::new).collect();
-        runner.run_here_or(threads, &|i| {
+        runner.run(threads, &|i| {
             let tasks =
                 std::mem::take(&mut *tasks[i].lock().unwrap_or_else(PoisonError::into_inner));
             for (j, x, batch, z, a) in tasks {
@@ -250,7 +250,7 @@ impl Passes {
             })
             .collect();
         let next = AtomicUsize::new(0);
-        runner.run_here_or(gradients.len(), &|worker| {
+        runner.run(gradients.len(), &|worker| {
             let mut gradient = gradients[worker].lock().unwrap_or_else(PoisonError::into_inner);
             let own = own.get(worker).map_or(&[][..], Vec::as_slice).iter();
             let others = std::iter::from_fn(|| order.get(next.fetch_add(1, Ordering::Relaxed)));
