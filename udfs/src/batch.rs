@@ -303,6 +303,16 @@ impl RowsMut<'_> {
 }
 
 impl RowsMut<'_> {
+    /// Puts a copy of a row of `from` in the place of its own row `to`.
+    #[inline(always)]
+    pub fn copy_row(&mut self, to: usize, from: &MiniBatch<'_>, row: usize, width: Width) {
+        let Width { dense: d, columns: c, .. } = width;
+        copy_row(&mut self.dense[to * d..(to + 1) * d], &from.dense[row * d..(row + 1) * d]);
+        copy_row(&mut self.codes[to * c..(to + 1) * c], &from.codes[row * c..(row + 1) * c]);
+        self.label[to] = from.label[row];
+        self.weight[to] = from.weight[row];
+    }
+
     /// Puts copies of all rows of `from` in the place of its own, `first` and those that follow.
     pub fn put(&mut self, first: usize, from: &MiniBatch<'_>, width: Width) {
         let end = first + from.rows;

@@ -11,6 +11,13 @@ use super::Resources;
 use super::parallel::lock;
 use super::spill::{Place, SpillLog};
 
+/// A chunk that is kept, and has no number yet.
+pub struct Kept {
+    chunk: Chunk,
+    rows: usize,
+    bytes: usize,
+}
+
 enum Chunk {
     /// None once it is let go of.
     Memory(Mutex<Option<RecordBatch>>),
@@ -23,11 +30,17 @@ pub struct Chunks {
     rows: u64,
     memory: u64,
     spilled: u64,
-    log: Option<SpillLog>,
-    reservation: Option<MemoryReservation>,
-    resources: Option<Resources>,
+    room: Option<Room>,
     name: &'static str,
+}
+
+/// Where chunks are kept.
+struct Room {
+    resources: Resources,
+    reservation: MemoryReservation,
+    /// Of the memory limit: up to which chunks stay in memory.
     share: f64,
+    log: SpillLog,
 }
 
 impl fmt::Debug for Chunks {
@@ -45,28 +58,18 @@ impl Chunks {
     /// No chunks yet. They stay in memory as long as all reservations are below `share` of the
     /// memory limit.
     pub fn new(resources: &Resources, name: &'static str, share: f64) -> Self {
-        Self {
-            reservation: Some(resources.reservation(name)),
-            resources: Some(resources.clone()),
-            name,
+        let room = Room {
+            resources: resources.clone(),
+            reservation: resources.reservation(name),
             share,
-            ..Self::empty()
-        }
+            log: SpillLog::new(resources, name),
+        };
+        Self { room: Some(room), name, ..Self::empty() }
     }
 
     /// No chunks, ever.
     pub fn empty() -> Self {
-        Self {
-            chunks: vec![],
-            rows: 0,
-            memory: 0,
-            spilled: 0,
-            log: None,
-            reservation: None,
-            resources: None,
-            name: "empty table",
-            share: 0.0,
-        }
+        Self { chunks: vec![], rows: 0, memory: 0, spilled: 0, room: None, name: "empty table" }
     }
 
     /// Takes a chunk; if it is spilled, its memory is given back.
@@ -74,31 +77,44 @@ impl Chunks {
     /// # Errors
     /// When it has to be spilled and cannot.
     pub fn push(&mut self, batch: RecordBatch) -> Result<Option<RecordBatch>> {
-        let (Some(resources), Some(reservation)) = (&self.resources, &self.reservation) else {
+        let (kept, rest) = self.keep(batch)?;
+        self.add(kept);
+        Ok(rest)
+    }
+
+    /// Keeps a chunk in memory or on disk, many threads at once; if it is spilled, its memory is given
+    /// back. It is one of the chunks once it is added.
+    ///
+    /// # Errors
+    /// When it has to be spilled and cannot.
+    pub fn keep(&self, batch: RecordBatch) -> Result<(Kept, Option<RecordBatch>)> {
+        let Some(room) = &self.room else {
             return internal_err!("a chunk was given to an empty table");
         };
         let rows = batch.num_rows();
         let bytes = batch.get_array_memory_size();
-        let (chunk, rest) = if resources.try_reserve(reservation, bytes, self.share) {
-            self.memory += bytes as u64;
-            (Chunk::Memory(Mutex::new(Some(batch))), None)
-        } else {
-            let log = match &mut self.log {
-                Some(log) => log,
-                none => none.insert(SpillLog::create(resources, self.name)?),
-            };
-            let place = log.append(&batch)?;
-            self.spilled += place.bytes();
-            (Chunk::Spilled(place), Some(batch))
-        };
+        if room.resources.try_reserve(&room.reservation, bytes, room.share) {
+            let chunk = Chunk::Memory(Mutex::new(Some(batch)));
+            return Ok((Kept { chunk, rows, bytes }, None));
+        }
+        let place = room.log.append(&batch)?;
+        Ok((Kept { chunk: Chunk::Spilled(place), rows, bytes }, Some(batch)))
+    }
+
+    /// Adds a chunk that is kept behind the others.
+    pub fn add(&mut self, kept: Kept) {
+        let Kept { chunk, rows, bytes } = kept;
+        match &chunk {
+            Chunk::Memory(_) => self.memory += bytes as u64,
+            Chunk::Spilled(place) => self.spilled += place.bytes(),
+        }
         self.chunks.push((chunk, rows));
         self.rows += rows as u64;
-        Ok(rest)
     }
 
     /// What the chunks may use; None of an empty table.
     pub fn resources(&self) -> Option<&Resources> {
-        self.resources.as_ref()
+        self.room.as_ref().map(|room| &room.resources)
     }
 
     /// Number of chunks.
@@ -118,12 +134,12 @@ impl Chunks {
 
     /// A chunk, read back where it was spilled.
     pub fn get(&self, index: usize) -> Result<RecordBatch> {
-        match (&self.chunks[index].0, &self.log) {
+        match (&self.chunks[index].0, &self.room) {
             (Chunk::Memory(batch), _) => match &*lock(batch) {
                 Some(batch) => Ok(batch.clone()),
                 None => internal_err!("chunk {index} of the {} is let go of", self.name),
             },
-            (Chunk::Spilled(place), Some(log)) => log.read(*place),
+            (Chunk::Spilled(place), Some(room)) => room.log.read(place),
             (Chunk::Spilled(_), None) => internal_err!("a spilled chunk has no file"),
         }
     }
@@ -132,7 +148,7 @@ impl Chunks {
     pub fn let_go(&self, index: usize) {
         if let Chunk::Memory(batch) = &self.chunks[index].0 {
             let bytes = lock(batch).take().map_or(0, |batch| batch.get_array_memory_size());
-            if let Some(reservation) = &self.reservation {
+            if let Some(Room { reservation, .. }) = &self.room {
                 reservation.shrink(bytes.min(reservation.size()));
             }
         }
@@ -173,13 +189,13 @@ mod tests {
             let column: ArrayRef = Arc::new(Int64Array::from_iter_values(first..first + 100));
             chunks.push(RecordBatch::try_from_iter([("x", column)]).unwrap()).unwrap();
         }
-        let all = chunks.reservation.as_ref().unwrap().size();
+        let all = chunks.room.as_ref().unwrap().reservation.size();
         chunks.let_go(0);
-        assert_eq!(chunks.reservation.as_ref().unwrap().size() * 2, all);
+        assert_eq!(chunks.room.as_ref().unwrap().reservation.size() * 2, all);
         let error = chunks.get(0).unwrap_err().to_string();
         assert!(error.contains("chunk 0 of the rows of a test is let go of"), "{error}");
         assert_eq!(chunks.get(1).unwrap().num_rows(), 100);
         chunks.let_go(0);
-        assert_eq!(chunks.reservation.as_ref().unwrap().size() * 2, all);
+        assert_eq!(chunks.room.as_ref().unwrap().reservation.size() * 2, all);
     }
 }

@@ -1,6 +1,7 @@
 //! Rows of numbers that are dealt to their chunks as they are read, before anything is known of their scale,
 //! and encoded where they lie: what most trainings over Parquet files read. Nothing is kept of the columns,
-//! so memory is filled once and not given back.
+//! so memory is filled once and not given back. Beyond the memory limit they are dealt into buckets, and
+//! encoded when those are put in order.
 //!
 //! The bits are those of rows that are kept, fitted and encoded: statistics are of the same blocks, rows go
 //! to the same places. Where that cannot be had, for a number that float32 does not hold or a row that is to
@@ -28,9 +29,11 @@ use super::encode::dealing;
 use super::encoded::{Builder, ENCODED_SHARE, EncodedTable};
 use super::fit::{Sums, class_of};
 use super::memory::PageSize;
+use super::metrics_room::MetricsRoom;
 use super::parallel::{in_order, lock, unlock};
 use super::placement::{Filling, Placement, Sorter};
 use super::raw::Skipped;
+use super::shuffle::Buckets;
 use super::taking::Taking;
 use super::weights::{Factors, factors};
 use super::{BLOCK_ROWS, Fitted, Resources, Roles};
@@ -61,9 +64,17 @@ pub struct Dealt {
     columns: RawColumns,
     classes: Option<Distinct>,
     sums: Sums,
-    placement: Placement,
+    held: Held,
     reservation: MemoryReservation,
     resources: Resources,
+}
+
+/// Where rows that are dealt lie.
+enum Held {
+    /// Each in its place.
+    Placed(Placement),
+    /// With those of neighbouring chunks, most of them on disk; and what is left to the metrics.
+    Spilled(Box<(Buckets, MetricsRoom)>),
 }
 
 impl Dealt {
@@ -97,7 +108,7 @@ impl Dealt {
             }
         };
         let read = read.map_err(|e| exec_datafusion_err!("reading failed: {e}"))??;
-        let Some((placement, sums)) = read else {
+        let Some((held, sums)) = read else {
             log::debug!("after {} rows of {}, they are read anew", seen(), reading.rows);
             return Ok(None);
         };
@@ -113,7 +124,7 @@ impl Dealt {
             columns: taking.columns,
             classes: taking.classes.map(unlock),
             sums,
-            placement,
+            held,
             reservation,
             resources: taking.resources,
         }))
@@ -164,9 +175,21 @@ impl Dealt {
 
     fn encode_all(self, encoding: Encoding) -> Result<EncodedTable> {
         let mut builder = Builder::new(self.width, &self.resources);
-        builder.take(self.placement, &self.reservation, &self.resources, |rows| {
-            encoding.encode(rows)
-        })?;
+        match self.held {
+            Held::Placed(placement) => {
+                builder.take(placement, &self.reservation, &self.resources, |rows| {
+                    encoding.encode(rows)
+                })?;
+            }
+            Held::Spilled(spilled) => {
+                let (buckets, room) = *spilled;
+                drop(self.reservation);
+                builder.take_buckets(buckets, |rows| {
+                    room.take();
+                    encoding.encode(rows)
+                })?;
+            }
+        }
         Ok(builder.finish(Skipped::new(), encoding.factors.class_weights))
     }
 }
@@ -219,8 +242,11 @@ struct Reading {
     width: Width,
     taking: Taking,
     arrangement: Arrangement,
+    /// Of the rows and of the sums of blocks, which wait for those of the blocks before.
     reservation: MemoryReservation,
-    /// Whether no more rows are to be read: something has come that cannot be dealt.
+    /// Whether the rows are more than there is memory for.
+    is_spilled: bool,
+    /// Whether no more rows are to be read: something has come that cannot be dealt, or has failed.
     is_over: Arc<AtomicBool>,
 }
 
@@ -245,9 +271,27 @@ struct Scratch {
 struct Dealer<'a> {
     reading: &'a Reading,
     dealing: &'a Dealing,
-    filling: Filling<'a>,
+    to: To<'a>,
     /// Sums of no rows.
     empty: Sums,
+}
+
+/// Where rows are dealt to.
+enum To<'a> {
+    Chunks(Filling<'a>),
+    Buckets(&'a Buckets),
+}
+
+impl To<'_> {
+    fn put(&self, rows: &Rows, places: &[Place], sorter: &mut Sorter) -> Result<()> {
+        match self {
+            Self::Chunks(filling) => {
+                filling.put(rows, places, sorter);
+                Ok(())
+            }
+            Self::Buckets(buckets) => buckets.push(rows, places, sorter),
+        }
+    }
 }
 
 impl Reading {
@@ -276,26 +320,38 @@ impl Reading {
         let width = Width { dense: taking.columns.inputs.len(), ..Width::default() };
         let Some(arrangement) = arrange(width.dense, rows) else { return Ok(None) };
         let reservation = resources.reservation("encoding of training rows");
-        // Sums of blocks wait for those of the blocks before.
         let sums = width.dense * SUMS_BYTES.0 + MAX_CLASSES * SUMS_BYTES.1;
-        let blocks = (rows as usize).div_ceil(BLOCK_ROWS);
-        let bytes = (rows as usize).saturating_mul(row_bytes(width)).saturating_add(blocks * sums);
-        if width.dense == 0 || !resources.try_reserve(&reservation, bytes, ENCODED_SHARE) {
+        let sums = (rows as usize).div_ceil(BLOCK_ROWS) * sums;
+        let bytes = (rows as usize).saturating_mul(row_bytes(width)).saturating_add(sums);
+        let is_spilled = !resources.try_reserve(&reservation, bytes, ENCODED_SHARE);
+        if width.dense == 0
+            || (is_spilled && !resources.try_reserve(&reservation, sums, ENCODED_SHARE))
+        {
             return Ok(None);
         }
         let is_over = Arc::default();
-        Ok(Some(Self { pages, rows, width, taking, arrangement, reservation, is_over }))
+        Ok(Some(Self { pages, rows, width, taking, arrangement, reservation, is_spilled, is_over }))
     }
 
     /// Deals all rows; None if that turns out to be impossible.
-    fn run(&self) -> Result<Option<(Placement, Sums)>> {
+    fn run(&self) -> Result<Option<(Held, Sums)>> {
         let resources = &self.taking.resources;
         let dealing = dealing(self.rows, self.width, self.arrangement.shuffle);
-        let mut placement = Placement::new(self.width, &dealing, PageSize::Huge)?;
+        let mut held = if self.is_spilled {
+            // All rows train, so metrics are of them.
+            let room = MetricsRoom::new(resources, self.rows);
+            let buckets = Buckets::new(self.width, &dealing, resources)?;
+            Held::Spilled(Box::new((buckets, room)))
+        } else {
+            Held::Placed(Placement::new(self.width, &dealing, PageSize::Huge)?)
+        };
+        let to = match &mut held {
+            Held::Placed(placement) => To::Chunks(placement.filling()),
+            Held::Spilled(spilled) => To::Buckets(&spilled.0),
+        };
         let empty = Sums::new(&self.taking.columns, self.arrangement.standardize)?;
         let mut sums = empty.clone();
-        let dealer =
-            Dealer { reading: self, dealing: &dealing, filling: placement.filling(), empty };
+        let dealer = Dealer { reading: self, dealing: &dealing, to, empty };
         // Each thread reads rows that follow one another; blocks that are cut are put together in the end.
         let cuts = self.pages.cuts(resources.shards().threads(), BLOCK_ROWS as u64);
         let (mut scratch, mut parts) = (Scratch::default(), vec![]);
@@ -303,7 +359,11 @@ impl Reading {
             resources,
             cuts.len() - 1,
             Scratch::default,
-            |scratch, part| dealer.read(cuts[part]..cuts[part + 1], scratch),
+            |scratch, part| {
+                let pieces = dealer.read(cuts[part]..cuts[part + 1], scratch);
+                // Who has still much to read need not.
+                pieces.inspect_err(|_| self.is_over.store(true, Ordering::Relaxed))
+            },
             |pieces| {
                 for piece in pieces {
                     match piece {
@@ -325,7 +385,7 @@ impl Reading {
             },
         )?;
         drop(dealer);
-        Ok((!self.is_over.load(Ordering::Relaxed)).then_some((placement, sums)))
+        Ok((!self.is_over.load(Ordering::Relaxed)).then_some((held, sums)))
     }
 
     /// Where the block of a row ends.
@@ -412,7 +472,7 @@ impl Dealer<'_> {
         }
         let n = taken.rows.num_rows();
         self.dealing.places(first, n, &mut scratch.hand, &mut scratch.places);
-        self.filling.put(&scratch.rows, &scratch.places, &mut scratch.sorter);
+        self.to.put(&scratch.rows, &scratch.places, &mut scratch.sorter)?;
         taking.seen.fetch_add(n as u64, Ordering::Relaxed);
         self.empty.of(&taking.columns, &taken.rows, None).map(Some)
     }

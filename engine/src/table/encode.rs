@@ -1,7 +1,7 @@
 //! Encodes rows for learning: in the order of the query, or fully shuffled, within the memory
 //! limit or beyond it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{Float32Type, UInt32Type};
@@ -19,7 +19,7 @@ use super::encoded::{Builder, ENCODED_SHARE, EncodedTable, chunk_rows};
 use super::fit::class_of;
 use super::memory::PageSize;
 use super::metrics_room::MetricsRoom;
-use super::parallel::{in_order, lock, unlock};
+use super::parallel::in_order;
 use super::placement::{Placement, Sorter};
 use super::raw::{RawData, RawTable, Skipped, Subset};
 use super::selection::Selection;
@@ -169,17 +169,16 @@ impl Job {
         let measured = if self.mask.evaluation_rows() == 0 { selection.rows() } else { 0 };
         let room = MetricsRoom::new(&self.data.resources, measured);
         if self.shuffle.is_some() {
-            let resources = &self.data.resources;
-            let buckets = Buckets::new(width, selection.rows(), dealing, resources);
+            let buckets = Buckets::new(width, dealing, &self.data.resources)?;
             // Places say where rows go, whoever comes first.
-            let buckets = Mutex::new(buckets);
-            let put =
-                |rows: &Rows, places: &[Place], _: &mut Sorter| lock(&buckets).push(rows, places);
+            let put = |rows: &Rows, places: &[Place], sorter: &mut Sorter| {
+                buckets.push(rows, places, sorter)
+            };
             self.for_each_block(selection, dealing, put, Ok)?;
             // (Not before: what waits in buckets takes what is left to it.)
-            return unlock(buckets).finish(|rows| {
+            return builder.take_buckets(buckets, |_| {
                 room.take();
-                builder.take_rows(rows)
+                Ok(())
             });
         }
         room.take();

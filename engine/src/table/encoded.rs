@@ -12,10 +12,11 @@ use gradlake_udfs::shards::{Sequential, Shards};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::chunk::{EncodedChunk, fields, row_bytes};
-use super::chunks::Chunks;
+use super::chunks::{Chunks, Kept};
 use super::parallel::{in_order, lock};
 use super::placement::Placement;
 use super::raw::Skipped;
+use super::shuffle::Buckets;
 use super::{EpochOrder, Resources, SMALL_ROWS};
 
 /// Share of the memory limit up to which encoded rows stay in memory; the rest is for replicas and
@@ -182,24 +183,44 @@ impl Builder {
             // The memory changes hands.
             let bytes = chunk.label.len() * row_bytes(self.width);
             reservation.shrink(bytes.min(reservation.size()));
-            self.push(chunk)?;
+            let batch = RecordBatch::try_new(Arc::clone(&self.schema), chunk.columns(self.width)?)?;
+            self.chunks.push(batch)?;
         }
+        Ok(())
+    }
+
+    /// Takes the chunks of buckets, once `finish` has made encoded rows of each, on all cores, of which no
+    /// more than the memory limit allows stay in memory.
+    pub(super) fn take_buckets(
+        &mut self,
+        buckets: Buckets,
+        finish: impl Fn(&mut RowsMut<'_>) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let Self { width, schema, chunks, .. } = self;
+        let (width, schema) = (*width, Arc::clone(schema));
+        let (mut all, mut sum) = (vec![], self.hash);
+        let work = |mut rows: Rows| {
+            finish(&mut rows.as_mut())?;
+            let (hash, (kept, spare)) = keep(rows, width, &schema, chunks)?;
+            Ok(((hash, kept), spare))
+        };
+        let take = |(hash, kept)| {
+            sum = mix(sum, 0, hash);
+            all.push(kept);
+            Ok(())
+        };
+        buckets.for_each_chunk(work, take)?;
+        all.into_iter().for_each(|kept| self.chunks.add(kept));
+        self.hash = sum;
         Ok(())
     }
 
     /// Takes the rows of a chunk; if it is spilled, they are given back to be written over.
     pub(super) fn take_rows(&mut self, rows: Rows) -> Result<Option<Rows>> {
-        self.note(hash(&rows.dense, &rows.codes, &rows.label, &rows.weight));
-        self.push(rows.into())
-    }
-
-    fn push(&mut self, chunk: EncodedChunk) -> Result<Option<Rows>> {
-        let columns = chunk.columns(self.width)?;
-        let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
-        let Some(batch) = self.chunks.push(batch)? else { return Ok(None) };
-        let chunk = EncodedChunk::new(self.width, &batch)?;
-        drop(batch);
-        Ok(Some(chunk.into_rows()))
+        let (hash, (kept, spare)) = keep(rows, self.width, &self.schema, &self.chunks)?;
+        self.note(hash);
+        self.chunks.add(kept);
+        Ok(spare)
     }
 
     /// Takes note of the rows of a chunk, chunk after chunk.
@@ -212,6 +233,23 @@ impl Builder {
         let Self { width, chunks, hash, .. } = self;
         EncodedTable { width, chunks, skipped, hash, class_weights }
     }
+}
+
+/// Keeps the rows of a chunk, and gives their hash; if they are spilled, they are given back to be written
+/// over.
+fn keep(
+    rows: Rows,
+    width: Width,
+    schema: &SchemaRef,
+    chunks: &Chunks,
+) -> Result<(u64, (Kept, Option<Rows>))> {
+    let hash = hash(&rows.dense, &rows.codes, &rows.label, &rows.weight);
+    let batch = RecordBatch::try_new(Arc::clone(schema), EncodedChunk::from(rows).columns(width)?)?;
+    let (kept, spilled) = chunks.keep(batch)?;
+    let Some(batch) = spilled else { return Ok((hash, (kept, None))) };
+    let chunk = EncodedChunk::new(width, &batch)?;
+    drop(batch);
+    Ok((hash, (kept, Some(chunk.into_rows()))))
 }
 
 /// A hash of everything that the rows hold.

@@ -1,9 +1,12 @@
 //! Memory that encoded rows leave to the metrics of a version.
 
+use std::sync::Mutex;
+
 use datafusion::execution::memory_pool::MemoryReservation;
 
 use super::Resources;
 use super::encoded::ENCODED_SHARE;
+use super::parallel::lock;
 
 /// Bytes that the metrics of two classes take for a row: its score with class and weight, twice while they
 /// are sorted.
@@ -13,27 +16,29 @@ const SHARE: f64 = 0.75;
 
 /// Room that stays free while encoded rows come into memory: what is measured after the last epoch must
 /// find it.
-pub(super) struct MetricsRoom<'a> {
+pub(super) struct MetricsRoom {
     wanted: usize,
-    reservation: MemoryReservation,
-    resources: &'a Resources,
+    reservation: Mutex<MemoryReservation>,
+    resources: Resources,
 }
 
-impl<'a> MetricsRoom<'a> {
-    /// For the metrics of `rows` rows; nothing is reserved yet.
-    pub(super) fn new(resources: &'a Resources, rows: u64) -> Self {
+impl MetricsRoom {
+    /// For the metrics of `rows` rows; nothing is reserved yet. What is reserved for others now is taken to
+    /// stay so.
+    pub(super) fn new(resources: &Resources, rows: u64) -> Self {
         Self {
             wanted: (rows as usize * ROW_BYTES).min(resources.room(SHARE)),
-            reservation: resources.reservation("room for metrics"),
-            resources,
+            reservation: Mutex::new(resources.reservation("room for metrics")),
+            resources: resources.clone(),
         }
     }
 
     /// Reserves what is still wanted of what there is.
     pub(super) fn take(&self) {
-        let more = self.wanted.saturating_sub(self.reservation.size());
+        let reservation = lock(&self.reservation);
+        let more = self.wanted.saturating_sub(reservation.size());
         let bytes = more.min(self.resources.room(ENCODED_SHARE));
-        self.resources.try_reserve(&self.reservation, bytes, ENCODED_SHARE);
+        self.resources.try_reserve(&reservation, bytes, ENCODED_SHARE);
     }
 }
 
@@ -53,15 +58,15 @@ mod tests {
         let state = SessionContext::new_with_config_rt(SessionConfig::new(), runtime).state();
         let resources = Resources::new(&state, Arc::default(), Arc::new(Sequential));
         let room = MetricsRoom::new(&resources, 1 << 15);
-        assert_eq!((room.wanted, room.reservation.size()), (1 << 19, 0));
+        assert_eq!((room.wanted, lock(&room.reservation).size()), (1 << 19, 0));
         let buckets = resources.reservation("buckets");
         buckets.try_grow(3 << 18).unwrap();
         room.take();
-        assert_eq!(room.reservation.size(), 1 << 17);
+        assert_eq!(lock(&room.reservation).size(), 1 << 17);
         buckets.resize(1 << 18);
         room.take();
         room.take();
-        assert_eq!(room.reservation.size(), 1 << 19);
+        assert_eq!(lock(&room.reservation).size(), 1 << 19);
         // More than three quarters are not wanted.
         drop((room, buckets));
         assert_eq!(MetricsRoom::new(&resources, 1 << 20).wanted, 3 << 18);

@@ -1,5 +1,6 @@
 //! Encoded rows in memory: chunks that many threads fill at once, each row in the place it is to have.
 
+use std::ops::Range;
 use std::sync::Mutex;
 
 use datafusion::arrow::array::{Float32Array, UInt32Array};
@@ -160,12 +161,13 @@ impl Filling<'_> {
         for (i, chunk) in (run * self.run..).zip(0..own.len()) {
             let first = |order: &[u32]| row_of(places[order[0] as usize]);
             // Where the next rows go is asked for meanwhile.
-            let next = sorter.rows_of((i + 1).min(self.chunks - 1));
+            let end = self.chunks.min(i + 2);
+            let next = sorter.rows_of(i + 1..end);
             if let Some(after) = own.get(chunk + 1).filter(|_| !next.is_empty()) {
                 let d = self.width.dense;
                 fetch(&after.dense[first(next) * d..(first(next) + next.len()) * d]);
             }
-            let order = sorter.rows_of(i);
+            let order = sorter.rows_of(i..i + 1);
             if !order.is_empty() {
                 own[chunk].copy(first(order), &rows.batch(), order, self.width, Ahead::NONE);
             }
@@ -191,13 +193,13 @@ fn values<T: ArrowNativeType>(memory: &Frozen, span: Span) -> ScalarBuffer<T> {
 }
 
 impl Sorter {
-    /// The rows that go to a chunk.
-    fn rows_of(&self, chunk: usize) -> &[u32] {
-        &self.order[self.starts[chunk] as usize..self.starts[chunk + 1] as usize]
+    /// The rows that go to some chunks that follow one another, chunk by chunk.
+    pub(super) fn rows_of(&self, chunks: Range<usize>) -> &[u32] {
+        &self.order[self.starts[chunks.start] as usize..self.starts[chunks.end] as usize]
     }
 
     /// Counting sort of rows by chunk.
-    fn sort(&mut self, places: &[Place], chunks: usize) {
+    pub(super) fn sort(&mut self, places: &[Place], chunks: usize) {
         self.starts.clear();
         self.starts.resize(chunks + 1, 0);
         for place in places {

@@ -1,186 +1,267 @@
-//! A shuffle beyond the memory limit: rows are dealt into buckets of neighbouring chunks as they come,
-//! buckets are spilled when memory runs out, and then each is put in order alone.
+//! Rows dealt beyond the memory limit: they come into buckets of neighbouring chunks, which are written out
+//! as they fill, and in the end each bucket is put in order alone. All of it is done by many threads at once.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use datafusion::arrow::array::{AsArray, RecordBatch, UInt64Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use datafusion::common::Result;
 use datafusion::execution::memory_pool::MemoryReservation;
 use gradlake_udfs::batch::{MiniBatch, Rows, Width};
+use gradlake_udfs::kernels::math::vectorized;
 use gradlake_udfs::kernels::prefetch::Ahead;
 
 use super::Resources;
 use super::chunk::{EncodedChunk, fields, row_bytes};
 use super::dealing::{Dealing, Place, chunk_of, row_of};
+use super::parallel::{in_order, lock};
+use super::placement::Sorter;
 use super::spill::{self, SpillLog};
 
-/// Share of the memory limit up to which rows wait in buckets, which may hold twice what they need.
-const SHUFFLE_SHARE: f64 = 0.5;
-/// Bytes of a bucket at least, about.
-const BUCKET_BYTES: u64 = 16 << 20;
+/// Share of the memory limit up to which rows wait in buckets.
+const SHARE: f64 = 0.5;
+/// Bytes of a bucket, about, at least and at most: each thread puts one in order at a time, in memory.
+const BUCKET_BYTES: (usize, usize) = (1 << 20, 16 << 20);
+/// Part of the room for buckets that those may have which are put in order.
+const ORDERED_PART: usize = 8;
 /// Buckets at most.
-const MAX_BUCKETS: u64 = 4096;
+const MAX_BUCKETS: usize = 4096;
+/// Rows of a bucket that are written out together at least.
+const MIN_ROWS: usize = 64;
 
 /// Rows by neighbouring chunks.
-pub(super) struct Buckets<'a> {
+pub(super) struct Buckets {
     width: Width,
     schema: SchemaRef,
-    dealing: &'a Dealing,
+    dealing: Dealing,
     /// Chunks of a bucket.
     chunks: usize,
-    buckets: Vec<Bucket>,
-    spilled: BTreeMap<usize, Vec<spill::Place>>,
-    log: Option<SpillLog>,
+    buckets: Vec<Mutex<Bucket>>,
+    /// Rows of a bucket at most.
+    largest: usize,
+    /// Rows of a bucket that wait in memory at most.
+    most: usize,
+    /// For those that are written out.
+    spare: Mutex<Vec<Waiting>>,
+    log: SpillLog,
     resources: Resources,
     reservation: MemoryReservation,
 }
 
-/// Rows of a bucket, in any order, and their places.
-#[derive(Default)]
+/// What has come to a bucket so far.
 struct Bucket {
+    waiting: Waiting,
+    spilled: Vec<spill::Place>,
+}
+
+/// Rows of a bucket, in any order, and their places: the first `len` of those that there is room for.
+struct Waiting {
     rows: Rows,
     places: Vec<Place>,
+    len: usize,
 }
 
-impl<'a> Buckets<'a> {
-    /// For the `rows` rows of a dealing.
-    pub(super) fn new(
-        width: Width,
-        rows: u64,
-        dealing: &'a Dealing,
-        resources: &Resources,
-    ) -> Self {
-        let bytes = rows * (row_bytes(width) as u64 + 8);
-        let wanted = (bytes / BUCKET_BYTES).clamp(1, MAX_BUCKETS) as usize;
-        let per_bucket = dealing.chunks().div_ceil(wanted).max(1);
-        let count = dealing.chunks().div_ceil(per_bucket);
-        let bucket_rows = (rows as usize).div_ceil(count.max(1));
-        // No more than fits before buckets are spilled: room that is touched a little costs whole
-        // (huge) pages of every bucket.
-        let room = resources.room(SHUFFLE_SHARE) / (row_bytes(width) + 8) / count.max(1);
-        let capacity = room.min(bucket_rows);
+impl Buckets {
+    /// For the rows of a dealing.
+    ///
+    /// # Errors
+    /// When there is no memory for a few rows of each.
+    pub(super) fn new(width: Width, dealing: &Dealing, resources: &Resources) -> Result<Self> {
+        let row_bytes = row_bytes(width) + size_of::<Place>();
+        let chunks = dealing.chunks();
+        let rows = (0..chunks).map(|chunk| dealing.rows_of(chunk)).sum::<usize>();
+        let room = resources.room(SHARE);
+        let threads = resources.shards().threads();
+        let bytes = (room / ORDERED_PART / threads).clamp(BUCKET_BYTES.0, BUCKET_BYTES.1);
+        let wanted = (rows.saturating_mul(row_bytes) / bytes).clamp(1, MAX_BUCKETS);
+        let per_bucket = chunks.div_ceil(wanted).max(1);
+        let count = chunks.div_ceil(per_bucket);
+        let of_bucket = |i: usize| i * per_bucket..chunks.min((i + 1) * per_bucket);
+        let rows_of = |i: usize| of_bucket(i).map(|chunk| dealing.rows_of(chunk)).sum::<usize>();
+        let largest = (0..count).map(rows_of).max().unwrap_or(0);
+        // Each thread may hold one that is being written out.
+        let held = count + threads;
+        let most = (room / row_bytes / held).clamp(MIN_ROWS.min(largest), largest);
+        let reservation = resources.reservation("shuffle of training rows");
+        resources.reserve(&reservation, held * most * row_bytes, "shuffling the training rows")?;
         let mut fields = fields(width);
         fields.push(Field::new("place", DataType::UInt64, false));
-        Self {
+        let bucket = || Bucket { waiting: Waiting::new(width, most), spilled: vec![] };
+        Ok(Self {
             width,
             schema: Arc::new(Schema::new(fields)),
-            dealing,
+            dealing: dealing.clone(),
             chunks: per_bucket,
-            buckets: (0..count)
-                .map(|_| Bucket {
-                    rows: Rows::with_capacity(width, capacity),
-                    places: Vec::with_capacity(capacity),
-                })
-                .collect(),
-            spilled: BTreeMap::new(),
-            log: None,
+            buckets: (0..count).map(|_| Mutex::new(bucket())).collect(),
+            largest,
+            most,
+            spare: Mutex::default(),
+            log: SpillLog::new(resources, "shuffling training rows"),
             resources: resources.clone(),
-            reservation: resources.reservation("shuffle of training rows"),
-        }
+            reservation,
+        })
     }
 
-    /// Takes rows and their places, spilling what is there if there is no room.
-    pub(super) fn push(&mut self, from: &Rows, places: &[Place]) -> Result<()> {
-        let bytes = places.len() * (row_bytes(self.width) + 8);
-        if !self.resources.try_reserve(&self.reservation, bytes, SHUFFLE_SHARE) {
-            self.spill()?;
-            self.reservation.resize(0);
-            self.resources.reserve(&self.reservation, bytes, "shuffling the training rows")?;
-        }
-        for (row, place) in places.iter().enumerate() {
-            let bucket = &mut self.buckets[chunk_of(*place) / self.chunks];
-            bucket.rows.push(from, row, self.width);
-            bucket.places.push(*place);
-        }
-        Ok(())
-    }
-
-    fn spill(&mut self) -> Result<()> {
-        for (index, bucket) in self.buckets.iter_mut().enumerate() {
-            if bucket.places.is_empty() {
+    /// Takes rows and their places.
+    ///
+    /// # Errors
+    /// When rows have to be written out and cannot.
+    pub(super) fn push(&self, rows: &Rows, places: &[Place], sorter: &mut Sorter) -> Result<()> {
+        let Some(first) = places.first() else { return Ok(()) };
+        sorter.sort(places, self.dealing.chunks());
+        // Threads begin at different buckets, go round, and come back to those that another was at.
+        let begin = chunk_of(*first) / self.chunks;
+        let mut later = vec![];
+        for index in (begin..self.buckets.len()).chain(0..begin) {
+            let order = sorter.rows_of(self.chunks_of(index));
+            if order.is_empty() {
                 continue;
             }
-            let log = match &mut self.log {
-                Some(log) => log,
-                none => none.insert(SpillLog::create(&self.resources, "shuffling training rows")?),
-            };
-            let batch = std::mem::take(bucket).into_batch(self.width, &self.schema)?;
-            self.spilled.entry(index).or_default().push(log.append(&batch)?);
-            // The room that they had is for those that come.
-            *bucket = Bucket::from_batch(batch, self.width)?;
-            bucket.clear();
+            match self.buckets[index].try_lock() {
+                Ok(bucket) => self.add(index, bucket, rows, places, order)?,
+                Err(_) => later.push(index),
+            }
+        }
+        for index in later {
+            let order = sorter.rows_of(self.chunks_of(index));
+            self.add(index, lock(&self.buckets[index]), rows, places, order)?;
         }
         Ok(())
     }
 
-    /// Calls `f` with every chunk, in order; what it gives back is used for another one.
-    pub(super) fn finish(mut self, mut f: impl FnMut(Rows) -> Result<Option<Rows>>) -> Result<()> {
-        // The room behind the rows, which nothing is reserved for, is not needed any more.
-        self.buckets.iter_mut().for_each(Bucket::shrink);
-        let mut spare = vec![];
-        for index in 0..self.buckets.len() {
-            self.resources.check_interrupt()?;
-            let first = index * self.chunks;
-            let end = (first + self.chunks).min(self.dealing.chunks());
-            let mut chunks: Vec<Rows> = (first..end)
-                .map(|chunk| {
-                    // Every row is written, so what was there does not matter.
-                    let mut rows: Rows = spare.pop().unwrap_or_default();
-                    rows.resize(self.dealing.rows_of(chunk), self.width);
-                    rows
-                })
-                .collect();
-            let mut put = |rows: &MiniBatch<'_>, places: &[Place]| {
-                for (row, place) in places.iter().enumerate() {
-                    let mut chunk = chunks[chunk_of(*place) - first].as_mut();
-                    chunk.copy(row_of(*place), rows, &[row as u32], self.width, Ahead::NONE);
-                }
-            };
-            for place in self.spilled.get(&index).into_iter().flatten() {
-                let Some(log) = &self.log else { continue };
-                let batch = log.read(*place)?;
-                let places = batch.column(batch.num_columns() - 1).as_primitive::<UInt64Type>();
-                put(&EncodedChunk::new(self.width, &batch)?.mini_batch(), places.values());
+    /// Bytes of the rows of a bucket that wait in memory.
+    fn waiting_bytes(&self) -> usize {
+        self.most * (row_bytes(self.width) + size_of::<Place>())
+    }
+
+    /// The chunks of a bucket.
+    fn chunks_of(&self, index: usize) -> Range<usize> {
+        let first = index * self.chunks;
+        first..(first + self.chunks).min(self.dealing.chunks())
+    }
+
+    /// Adds the rows that `order` counts up to a bucket; what does not fit is written out, while others may
+    /// go on with the bucket.
+    fn add<'a>(
+        &'a self,
+        index: usize,
+        mut bucket: MutexGuard<'a, Bucket>,
+        rows: &Rows,
+        places: &[Place],
+        order: &[u32],
+    ) -> Result<()> {
+        let mut order = order;
+        loop {
+            let (now, later) = order.split_at(order.len().min(self.most - bucket.waiting.len));
+            bucket.waiting.add(rows, places, now, self.width);
+            if later.is_empty() {
+                return Ok(());
             }
-            let bucket = std::mem::take(&mut self.buckets[index]);
-            put(&bucket.rows.batch(), &bucket.places);
-            let bytes = bucket.places.len() * (row_bytes(self.width) + 8);
+            order = later;
+            let spare = lock(&self.spare).pop();
+            let empty = spare.unwrap_or_else(|| Waiting::new(self.width, self.most));
+            let full = std::mem::replace(&mut bucket.waiting, empty);
             drop(bucket);
-            self.reservation.shrink(bytes.min(self.reservation.size()));
-            for chunk in chunks {
-                spare.extend(f(chunk)?);
-            }
+            let (place, empty) = self.write(full)?;
+            lock(&self.spare).push(empty);
+            bucket = lock(&self.buckets[index]);
+            bucket.spilled.push(place);
         }
+    }
+
+    /// Writes rows out, and gives their room back.
+    fn write(&self, full: Waiting) -> Result<(spill::Place, Waiting)> {
+        let Waiting { rows, places, len } = full;
+        let chunk = EncodedChunk::from(rows);
+        let places = UInt64Array::from(places);
+        let mut columns = chunk.slice(0, len, self.width).columns(self.width)?;
+        columns.push(Arc::new(places.slice(0, len)));
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
+        let place = self.log.append(&batch)?;
+        drop(batch);
+        let places = places.into_parts().1.into();
+        Ok((place, Waiting { rows: chunk.into_rows(), places, len: 0 }))
+    }
+
+    /// Calls `work` with every chunk, on all cores, and `take` with what it makes of it, in order. What `work`
+    /// gives back is used for another chunk.
+    ///
+    /// # Errors
+    /// Those of the two, or when what was written out cannot be read.
+    pub(super) fn for_each_chunk<T: Send>(
+        self,
+        work: impl Fn(Rows) -> Result<(T, Option<Rows>)> + Sync,
+        mut take: impl FnMut(T) -> Result<()> + Send,
+    ) -> Result<()> {
+        // Nothing is written out any more, and each thread has the chunks of a bucket.
+        lock(&self.spare).clear();
+        let (buckets, threads) = (self.buckets.len(), self.resources.shards().threads());
+        let ordered = threads * self.largest * row_bytes(self.width);
+        self.reservation.resize(buckets * self.waiting_bytes() + ordered);
+        let work = |spare: &mut Vec<Rows>, index| {
+            let mut made = vec![];
+            for chunk in self.chunks_in_order(index, spare)? {
+                let (own, rows) = work(chunk)?;
+                made.push(own);
+                spare.extend(rows);
+            }
+            Ok(made)
+        };
+        let take = |made: Vec<T>| made.into_iter().try_for_each(&mut take);
+        in_order(&self.resources, buckets, Vec::new, work, take)?;
         Ok(())
+    }
+
+    /// The chunks of a bucket, whose memory is given back.
+    fn chunks_in_order(&self, index: usize, spare: &mut Vec<Rows>) -> Result<Vec<Rows>> {
+        let range = self.chunks_of(index);
+        let first = range.start;
+        let mut chunks: Vec<Rows> = range
+            .map(|chunk| {
+                // Every row is written, so what was there does not matter.
+                let mut rows: Rows = spare.pop().unwrap_or_default();
+                rows.resize(self.dealing.rows_of(chunk), self.width);
+                rows
+            })
+            .collect();
+        let mut put = |rows: &MiniBatch<'_>, places: &[Place]| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (row, place) in places.iter().enumerate() {
+                        let mut chunk = chunks[chunk_of(*place) - first].as_mut();
+                        chunk.copy_row(row_of(*place), rows, row, self.width);
+                    }
+                },
+            );
+        };
+        let empty = Waiting::new(self.width, 0);
+        let bucket = &mut *lock(&self.buckets[index]);
+        let waiting = std::mem::replace(&mut bucket.waiting, empty);
+        put(&waiting.rows.batch(), &waiting.places[..waiting.len]);
+        drop(waiting);
+        self.reservation.shrink(self.waiting_bytes());
+        for place in std::mem::take(&mut bucket.spilled) {
+            let batch = self.log.read(&place)?;
+            let places = batch.column(batch.num_columns() - 1).as_primitive::<UInt64Type>();
+            put(&EncodedChunk::new(self.width, &batch)?.mini_batch(), places.values());
+        }
+        Ok(chunks)
     }
 }
 
-impl Bucket {
-    fn into_batch(self, width: Width, schema: &SchemaRef) -> Result<RecordBatch> {
-        let mut columns = EncodedChunk::from(self.rows).columns(width)?;
-        columns.push(Arc::new(UInt64Array::from(self.places)));
-        Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+impl Waiting {
+    /// No rows, and room for some, of which only what is written takes memory.
+    fn new(width: Width, rows: usize) -> Self {
+        Self { rows: Rows::zeros(width, rows), places: vec![0; rows], len: 0 }
     }
 
-    /// The rows of a batch, in its memory.
-    fn from_batch(batch: RecordBatch, width: Width) -> Result<Self> {
-        let chunk = EncodedChunk::new(width, &batch)?;
-        let places = batch.column(batch.num_columns() - 1).as_primitive::<UInt64Type>().clone();
-        drop(batch);
-        Ok(Self { rows: chunk.into_rows(), places: places.into_parts().1.into() })
-    }
-
-    /// Lets go of the room behind the rows.
-    fn shrink(&mut self) {
-        self.rows.shrink();
-        self.places.shrink_to_fit();
-    }
-
-    /// Lets go of the rows and keeps their room.
-    fn clear(&mut self) {
-        self.rows.resize(0, Width::default());
-        self.places.clear();
+    /// Takes copies of the rows that `order` counts up.
+    fn add(&mut self, from: &Rows, places: &[Place], order: &[u32], width: Width) {
+        self.rows.as_mut().copy(self.len, &from.batch(), order, width, Ahead::NONE);
+        let own = &mut self.places[self.len..self.len + order.len()];
+        own.iter_mut().zip(order).for_each(|(own, row)| *own = places[*row as usize]);
+        self.len += order.len();
     }
 }

@@ -1,9 +1,10 @@
-//! A file of spilled chunks: each an Arrow IPC stream of its own, so that any can be read alone.
+//! Files of spilled chunks: each an Arrow IPC stream of its own, so that any can be read alone.
 
 use std::fmt;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::ipc::reader::StreamDecoder;
@@ -13,73 +14,116 @@ use datafusion::execution::spill_file::{SpillFile, SpillWriter};
 
 use super::Resources;
 use super::memory::Shelf;
+use super::parallel::lock;
 
-/// Where a chunk lies in the file.
-#[derive(Clone, Copy, Debug)]
+/// Where a chunk lies, and the file that does not vanish before.
+#[derive(Clone)]
 pub struct Place {
+    file: Arc<dyn SpillFile>,
     offset: u64,
     bytes: u64,
 }
 
 impl Place {
     /// Length in the file.
-    pub fn bytes(self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.bytes
     }
 }
 
-/// A file that chunks are appended to; it vanishes with its last user.
+/// Files that chunks are appended to, one for each thread that appends at the same time.
 pub struct SpillLog {
-    file: Arc<dyn SpillFile>,
-    writer: Mutex<Box<dyn SpillWriter>>,
-    end: u64,
-    buffer: Vec<u8>,
+    resources: Resources,
+    /// What is spilled.
+    what: &'static str,
+    /// Files that nobody writes to at the moment.
+    idle: Mutex<Vec<Appending>>,
+    /// Bytes in all files.
+    bytes: AtomicU64,
     /// What chunks are read into.
     shelf: Arc<Shelf>,
 }
 
 impl fmt::Debug for SpillLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SpillLog").field("bytes", &self.end).finish_non_exhaustive()
+        f.debug_struct("SpillLog")
+            .field("what", &self.what)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A file and its end.
+struct Appending {
+    file: Arc<dyn SpillFile>,
+    writer: Box<dyn SpillWriter>,
+    end: u64,
+}
+
+impl Write for Appending {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.writer.write(bytes)?;
+        self.end += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
     }
 }
 
 impl SpillLog {
-    /// An empty file.
-    pub fn create(resources: &Resources, what: &str) -> Result<Self> {
-        let file = resources.disk().create_tmp_file(what)?;
-        let writer = Mutex::new(file.open_writer()?);
-        Ok(Self { file, writer, end: 0, buffer: vec![], shelf: Arc::default() })
+    /// No files yet.
+    pub fn new(resources: &Resources, what: &'static str) -> Self {
+        Self {
+            resources: resources.clone(),
+            what,
+            idle: Mutex::default(),
+            bytes: AtomicU64::new(0),
+            shelf: Arc::default(),
+        }
     }
 
-    /// Writes a chunk behind the others.
-    pub fn append(&mut self, batch: &RecordBatch) -> Result<Place> {
-        self.buffer.clear();
-        let mut writer = StreamWriter::try_new(&mut self.buffer, &batch.schema())?;
-        writer.write(batch)?;
-        writer.finish()?;
-        drop(writer);
-        let bytes = self.buffer.len() as u64;
-        let spilled = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = spilled.write_all(&self.buffer) {
+    /// Writes a chunk behind the others of a file.
+    ///
+    /// # Errors
+    /// When there is no room on the disk, or spilling is not allowed.
+    pub fn append(&self, batch: &RecordBatch) -> Result<Place> {
+        let idle = lock(&self.idle).pop();
+        let mut to = match idle {
+            Some(file) => file,
+            None => self.create()?,
+        };
+        let offset = to.end;
+        if let Err(error) = write(batch, &mut to) {
             return exec_err!(
                 "training data could not be spilled to disk after {} MB: {error}; free disk space \
                  or raise the memory limit",
-                self.end >> 20
+                self.bytes.load(Ordering::Relaxed) >> 20
             );
         }
-        let place = Place { offset: self.end, bytes };
-        self.end += bytes;
+        let place = Place { file: Arc::clone(&to.file), offset, bytes: to.end - offset };
+        self.bytes.fetch_add(place.bytes, Ordering::Relaxed);
+        lock(&self.idle).push(to);
         Ok(place)
     }
 
+    fn create(&self) -> Result<Appending> {
+        let file = self.resources.disk().create_tmp_file(self.what)?;
+        let writer = file.open_writer()?;
+        Ok(Appending { file, writer, end: 0 })
+    }
+
     /// Reads a chunk back.
-    pub fn read(&self, place: Place) -> Result<RecordBatch> {
-        let Some(path) = self.file.path() else {
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn read(&self, place: &Place) -> Result<RecordBatch> {
+        let Some(path) = place.file.path() else {
             return exec_err!("spilled training data lies on no local disk");
         };
         let failed =
-            |error: std::io::Error| exec_datafusion_err!("spilled data cannot be read: {error}");
+            |error: io::Error| exec_datafusion_err!("spilled data cannot be read: {error}");
         let mut file = File::open(path).map_err(failed)?;
         file.seek(SeekFrom::Start(place.offset)).map_err(failed)?;
         let mut memory = self.shelf.take(place.bytes as usize);
@@ -88,5 +132,49 @@ impl SpillLog {
             Some(batch) => Ok(batch),
             None => exec_err!("a spilled chunk of {} bytes is empty", place.bytes),
         }
+    }
+}
+
+/// Writes a batch as a stream. Its buffers go to the file from where they lie; what is small goes together.
+fn write(batch: &RecordBatch, to: &mut Appending) -> Result<()> {
+    let mut writer = StreamWriter::try_new(BufWriter::new(to), &batch.schema())?;
+    writer.write(batch)?;
+    writer.finish()?;
+    writer.into_inner()?.flush()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{ArrayRef, Int64Array};
+    use datafusion::prelude::SessionContext;
+
+    use super::*;
+    use crate::training::shards::Pool;
+
+    /// Threads that append at once have files of their own, and each chunk comes back as it was.
+    #[test]
+    fn chunks_of_many_threads_come_back() {
+        let threads = Pool::new(4).unwrap();
+        let state = SessionContext::new().state();
+        let resources = Resources::new(&state, Arc::default(), threads);
+        let log = SpillLog::new(&resources, "a test");
+        let batch = |i: usize| {
+            let column: ArrayRef = Arc::new(Int64Array::from_iter_values(i as i64..2 * i as i64));
+            RecordBatch::try_from_iter([("x", column)]).unwrap()
+        };
+        let places: Vec<Mutex<Option<Place>>> = (0..200).map(|_| Mutex::default()).collect();
+        resources.shards().run(200, &|i| {
+            *lock(&places[i]) = Some(log.append(&batch(100 * i)).unwrap());
+        });
+        let sum: u64 = places.iter().map(|place| lock(place).as_ref().unwrap().bytes()).sum();
+        assert_eq!(sum, log.bytes.load(Ordering::Relaxed));
+        assert_eq!(resources.disk().used_disk_space(), sum);
+        for (i, place) in places.iter().enumerate() {
+            assert_eq!(log.read(lock(place).as_ref().unwrap()).unwrap(), batch(100 * i));
+        }
+        assert!((1..=4).contains(&lock(&log.idle).len()));
+        drop((log, places));
+        assert_eq!(resources.disk().used_disk_space(), 0, "a file is left behind");
     }
 }

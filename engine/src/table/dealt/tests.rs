@@ -80,7 +80,12 @@ async fn plan(engine: &Engine, folder: &Path) -> Arc<dyn ExecutionPlan> {
 }
 
 fn engine(threads: usize) -> Engine {
-    Engine::open(EngineOptions { threads: Some(threads), ..Default::default() }).unwrap()
+    limited(threads, None)
+}
+
+fn limited(threads: usize, memory_limit: Option<usize>) -> Engine {
+    let threads = Some(threads);
+    Engine::open(EngineOptions { threads, memory_limit, ..Default::default() }).unwrap()
 }
 
 async fn dealt(
@@ -126,8 +131,11 @@ async fn dealt_rows_have_the_bits_of_those_that_are_kept_and_encoded() {
         let roles = roles(&features, &all, target, weight);
         for shuffle in [None, Some(5)] {
             let mut found = vec![];
-            for threads in [1, 2, 7] {
-                let engine = engine(threads);
+            // The rows are 1.4 MB encoded.
+            for (threads, limit) in
+                [(1, None), (2, None), (7, None), (1, Some(1 << 20)), (2, Some(1 << 20))]
+            {
+                let engine = limited(threads, limit);
                 let plan = plan(&engine, folder.path()).await;
                 let own = dealt(&engine, &plan, &roles, shuffle, 2).await.unwrap();
                 assert_eq!(own.rows(), 60_000);
@@ -136,7 +144,9 @@ async fn dealt_rows_have_the_bits_of_those_that_are_kept_and_encoded() {
                     .encode(&fitted.encoder, &fitted.labels, &ClassWeights::Balanced, &fitted)
                     .await
                     .unwrap();
+                assert_eq!(own.spilled_bytes() > 0, limit.is_some());
                 found.push(content(&own));
+                drop(own);
                 if threads > 2 {
                     continue;
                 }
