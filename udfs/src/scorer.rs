@@ -23,6 +23,10 @@ const BLOCK: usize = 2048;
 /// Rows that are scored at a time: what is between the layers stays in the cache.
 const SCORED: usize = 256;
 
+/// Values of a workspace that waits for the next batch, at most: those of thousands of classes would be much
+/// memory, and are cleared in a small part of the time that they take.
+const KEPT: usize = 1 << 20;
+
 /// The name of the struct field (and output column) of a prediction's parts.
 pub mod parts {
     /// The prediction, of the target's type.
@@ -54,6 +58,13 @@ struct Workspace {
     codes: Vec<u32>,
     logits: Vec<f32>,
     probs: Vec<f64>,
+}
+
+impl Workspace {
+    fn values(&self) -> usize {
+        let Self { dense, codes, logits, probs } = self;
+        dense.capacity() + codes.capacity() + logits.capacity() + probs.capacity()
+    }
 }
 
 /// The first `n` values, whatever they are.
@@ -238,7 +249,9 @@ impl Scorer {
         let own = spare().pop();
         let mut own = own.unwrap_or_default();
         let scored = self.score_in(&mut own, ready, features, rows, threshold);
-        spare().push(own);
+        if own.values() <= KEPT {
+            spare().push(own);
+        }
         scored
     }
 
