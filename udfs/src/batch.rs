@@ -210,14 +210,6 @@ impl Rows {
         self.weight.resize(rows, 0.0);
     }
 
-    /// Lets go of the room behind the rows.
-    pub fn shrink(&mut self) {
-        self.dense.shrink_to_fit();
-        self.codes.shrink_to_fit();
-        self.label.shrink_to_fit();
-        self.weight.shrink_to_fit();
-    }
-
     /// All rows, to be written over.
     #[inline(always)]
     pub fn as_mut(&mut self) -> RowsMut<'_> {

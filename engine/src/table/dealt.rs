@@ -150,10 +150,10 @@ impl Dealt {
         self.sums.clone().finish(&interners, classes, standardize_target, shards)
     }
 
-    /// Encodes the rows where they lie.
+    /// Encodes the rows where they lie, or as they are put in order.
     ///
     /// # Errors
-    /// When class weights do not fit the classes, or the training is interrupted.
+    /// When memory and disk do not suffice, class weights do not fit the classes, or the training is interrupted.
     pub async fn encode(
         self,
         encoder: &Encoder,
@@ -242,7 +242,7 @@ struct Reading {
     width: Width,
     taking: Taking,
     arrangement: Arrangement,
-    /// Of the rows and of the sums of blocks, which wait for those of the blocks before.
+    /// Of the sums of blocks, which wait for those of the blocks before, and of rows that are not spilled.
     reservation: MemoryReservation,
     /// Whether the rows are more than there is memory for.
     is_spilled: bool,
@@ -295,7 +295,7 @@ impl To<'_> {
 }
 
 impl Reading {
-    /// None where the columns are not of numbers alone, or memory does not suffice.
+    /// None where the columns are not of numbers alone, or memory does not suffice for their sums.
     fn new(
         pages: PageRows,
         roles: &Roles,
@@ -362,7 +362,7 @@ impl Reading {
             |scratch, part| {
                 let pieces = dealer.read(cuts[part]..cuts[part + 1], scratch);
                 // Who has still much to read need not.
-                pieces.inspect_err(|_| self.is_over.store(true, Ordering::Relaxed))
+                pieces.inspect_err(|_| self.stop())
             },
             |pieces| {
                 for piece in pieces {
@@ -375,7 +375,8 @@ impl Reading {
                                 let block = concat_batches(self.pages.schema(), &parts)?;
                                 parts.clear();
                                 let first = end - block.num_rows() as u64;
-                                let own = dealer.deal(first, &block, &mut scratch)?;
+                                let own = dealer.deal(first, &block, &mut scratch);
+                                let own = own.inspect_err(|_| self.stop())?;
                                 own.map_or(Ok(()), |own| sums.merge(&own))?;
                             }
                         }
@@ -386,6 +387,11 @@ impl Reading {
         )?;
         drop(dealer);
         Ok((!self.is_over.load(Ordering::Relaxed)).then_some((held, sums)))
+    }
+
+    /// Has no more rows read.
+    fn stop(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
     }
 
     /// Where the block of a row ends.
@@ -467,7 +473,7 @@ impl Dealer<'_> {
             && reading.holds()
             && reading.plain(&taken.rows, &mut scratch.rows)?;
         if !is_dealt || reading.is_over.load(Ordering::Relaxed) {
-            reading.is_over.store(true, Ordering::Relaxed);
+            reading.stop();
             return Ok(None);
         }
         let n = taken.rows.num_rows();

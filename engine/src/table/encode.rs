@@ -175,7 +175,7 @@ impl Job {
                 buckets.push(rows, places, sorter)
             };
             self.for_each_block(selection, dealing, put, Ok)?;
-            // (Not before: what waits in buckets takes what is left to it.)
+            // (Not before: buckets may have what is left to it.)
             return builder.take_buckets(buckets, |_| {
                 room.take();
                 Ok(())

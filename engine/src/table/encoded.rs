@@ -205,7 +205,7 @@ impl Builder {
             Ok(((hash, kept), spare))
         };
         let take = |(hash, kept)| {
-            sum = mix(sum, 0, hash);
+            sum = chained(sum, hash);
             all.push(kept);
             Ok(())
         };
@@ -225,7 +225,7 @@ impl Builder {
 
     /// Takes note of the rows of a chunk, chunk after chunk.
     fn note(&mut self, hash: u64) {
-        self.hash = mix(self.hash, 0, hash);
+        self.hash = chained(self.hash, hash);
     }
 
     /// The table of the chunks.
@@ -233,6 +233,11 @@ impl Builder {
         let Self { width, chunks, hash, .. } = self;
         EncodedTable { width, chunks, skipped, hash, class_weights }
     }
+}
+
+/// The hash of all chunks so far and of the next.
+fn chained(sum: u64, next: u64) -> u64 {
+    mix(sum, 0, next)
 }
 
 /// Keeps the rows of a chunk, and gives their hash; if they are spilled, they are given back to be written

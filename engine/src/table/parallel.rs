@@ -31,6 +31,21 @@ pub(super) fn in_order<S: Send, T: Send>(
     work: impl Fn(&mut S, usize) -> Result<T> + Sync,
     take: impl FnMut(T) -> Result<()> + Send,
 ) -> Result<Vec<S>> {
+    in_order_by(resources.shards().threads(), resources, units, state, work, take)
+}
+
+/// The same on `workers` threads at most, for units that need much memory.
+///
+/// # Errors
+/// As of [`in_order`].
+pub(super) fn in_order_by<S: Send, T: Send>(
+    workers: usize,
+    resources: &Resources,
+    units: usize,
+    state: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, usize) -> Result<T> + Sync,
+    take: impl FnMut(T) -> Result<()> + Send,
+) -> Result<Vec<S>> {
     let begun = AtomicUsize::new(0);
     let taking = Mutex::new(Taking { next: 0, early: BTreeMap::new(), take, outcome: Ok(()) });
     let states = Mutex::new(vec![]);
@@ -48,7 +63,7 @@ pub(super) fn in_order<S: Send, T: Send>(
         }
         lock(&states).push(own);
     };
-    match resources.shards().threads().min(units) {
+    match workers.min(units) {
         0 => {}
         1 => worker(0),
         workers => resources.shards().run(workers, &worker),

@@ -15,20 +15,21 @@ use gradlake_udfs::kernels::prefetch::Ahead;
 use super::Resources;
 use super::chunk::{EncodedChunk, fields, row_bytes};
 use super::dealing::{Dealing, Place, chunk_of, row_of};
-use super::parallel::{in_order, lock};
+use super::parallel::{in_order_by, lock};
 use super::placement::Sorter;
 use super::spill::{self, SpillLog};
 
 /// Share of the memory limit up to which rows wait in buckets.
 const SHARE: f64 = 0.5;
-/// Bytes of a bucket, about, at least and at most: each thread puts one in order at a time, in memory.
+/// Bytes of a bucket, about, at least and at most, unless its chunks are larger: each thread puts one in order
+/// at a time, in memory, where there is room for it.
 const BUCKET_BYTES: (usize, usize) = (1 << 20, 16 << 20);
-/// Part of the room for buckets that those may have which are put in order.
+/// Part of the room for buckets that those are to have which are put in order.
 const ORDERED_PART: usize = 8;
 /// Buckets at most.
 const MAX_BUCKETS: usize = 4096;
-/// Rows of a bucket that are written out together at least.
-const MIN_ROWS: usize = 64;
+/// Bytes of a bucket that are written out together at least, about.
+const MIN_BYTES: usize = 16 << 10;
 
 /// Rows by neighbouring chunks.
 pub(super) struct Buckets {
@@ -66,15 +67,19 @@ impl Buckets {
     /// For the rows of a dealing.
     ///
     /// # Errors
-    /// When there is no memory for a few rows of each.
+    /// When there is no memory for a few rows of one.
     pub(super) fn new(width: Width, dealing: &Dealing, resources: &Resources) -> Result<Self> {
         let row_bytes = row_bytes(width) + size_of::<Place>();
         let chunks = dealing.chunks();
         let rows = (0..chunks).map(|chunk| dealing.rows_of(chunk)).sum::<usize>();
-        let room = resources.room(SHARE);
+        // (Others may have more than their share: then half of what they left.)
+        let room = resources.room(SHARE).max(resources.room(1.0) / 2);
         let threads = resources.shards().threads();
         let bytes = (room / ORDERED_PART / threads).clamp(BUCKET_BYTES.0, BUCKET_BYTES.1);
-        let wanted = (rows.saturating_mul(row_bytes) / bytes).clamp(1, MAX_BUCKETS);
+        let fewest = (MIN_BYTES / row_bytes).max(1);
+        // As many as there is room for a few rows of each.
+        let many = (room / (fewest * row_bytes)).saturating_sub(threads).clamp(1, MAX_BUCKETS);
+        let wanted = (rows.saturating_mul(row_bytes) / bytes).clamp(1, many);
         let per_bucket = chunks.div_ceil(wanted).max(1);
         let count = chunks.div_ceil(per_bucket);
         let of_bucket = |i: usize| i * per_bucket..chunks.min((i + 1) * per_bucket);
@@ -82,7 +87,7 @@ impl Buckets {
         let largest = (0..count).map(rows_of).max().unwrap_or(0);
         // Each thread may hold one that is being written out.
         let held = count + threads;
-        let most = (room / row_bytes / held).clamp(MIN_ROWS.min(largest), largest);
+        let most = (room / row_bytes / held).clamp(fewest.min(largest), largest);
         let reservation = resources.reservation("shuffle of training rows");
         resources.reserve(&reservation, held * most * row_bytes, "shuffling the training rows")?;
         let mut fields = fields(width);
@@ -194,11 +199,16 @@ impl Buckets {
         work: impl Fn(Rows) -> Result<(T, Option<Rows>)> + Sync,
         mut take: impl FnMut(T) -> Result<()> + Send,
     ) -> Result<()> {
-        // Nothing is written out any more, and each thread has the chunks of a bucket.
+        // Nothing is written out any more.
         lock(&self.spare).clear();
         let (buckets, threads) = (self.buckets.len(), self.resources.shards().threads());
-        let ordered = threads * self.largest * row_bytes(self.width);
-        self.reservation.resize(buckets * self.waiting_bytes() + ordered);
+        let waiting = buckets * self.waiting_bytes();
+        self.reservation.resize(waiting);
+        // A thread has the chunks of a bucket and what is read back of it. As many do so as there is room for,
+        // one of them whatever it takes.
+        let ordered = self.largest * row_bytes(self.width) + self.waiting_bytes();
+        let at_once = (self.resources.room(1.0) / 2 / ordered.max(1)).clamp(1, threads);
+        self.reservation.resize(waiting + at_once * ordered);
         let work = |spare: &mut Vec<Rows>, index| {
             let mut made = vec![];
             for chunk in self.chunks_in_order(index, spare)? {
@@ -209,7 +219,7 @@ impl Buckets {
             Ok(made)
         };
         let take = |made: Vec<T>| made.into_iter().try_for_each(&mut take);
-        in_order(&self.resources, buckets, Vec::new, work, take)?;
+        in_order_by(at_once, &self.resources, buckets, Vec::new, work, take)?;
         Ok(())
     }
 
@@ -263,5 +273,81 @@ impl Waiting {
         let own = &mut self.places[self.len..self.len + order.len()];
         own.iter_mut().zip(order).for_each(|(own, row)| *own = places[*row as usize]);
         self.len += order.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+    use datafusion::prelude::{SessionConfig, SessionContext};
+
+    use super::super::dealing::Hand;
+    use super::*;
+    use crate::training::shards::Pool;
+
+    const WIDTH: Width = Width { dense: 2, columns: 0, categories: 0 };
+
+    fn resources(threads: usize, limit: usize) -> Resources {
+        let runtime = RuntimeEnvBuilder::new().with_memory_limit(limit, 1.0).build_arc().unwrap();
+        let state = SessionContext::new_with_config_rt(SessionConfig::new(), runtime).state();
+        Resources::new(&state, Arc::default(), Pool::new(threads).unwrap())
+    }
+
+    /// Rows that know their number come back in their places, whatever the threads and the limit.
+    #[test]
+    fn rows_of_many_threads_come_to_stand_in_their_places() {
+        const BLOCK: usize = 5000;
+        for (n, threads, limit, shuffle) in [
+            (400_000usize, 4, 2 << 20, Some(3)),
+            (400_000, 1, 2 << 20, Some(3)),
+            (400_000, 2, 2 << 20, None),
+            // Room for few rows of few buckets; for all of them.
+            (100_000, 2, 100_000, Some(5)),
+            (100_000, 2, 1 << 30, Some(5)),
+            (3, 2, 1 << 20, Some(5)),
+            (0, 2, 1 << 20, Some(5)),
+        ] {
+            let resources = resources(threads, limit);
+            let dealing = Dealing::new(n as u64, 1000, shuffle);
+            let buckets = Buckets::new(WIDTH, &dealing, &resources).unwrap();
+            resources.shards().run(n.div_ceil(BLOCK), &|block| {
+                let first = block * BLOCK;
+                let own = first..n.min(first + BLOCK);
+                let mut places = vec![];
+                dealing.places(first as u64, own.len(), &mut Hand::default(), &mut places);
+                let rows = Rows {
+                    dense: own.clone().flat_map(|row| [row as f32, -(row as f32)]).collect(),
+                    codes: vec![],
+                    label: own.clone().map(|row| row as f32).collect(),
+                    weight: vec![0.5; own.len()],
+                };
+                buckets.push(&rows, &places, &mut Sorter::default()).unwrap();
+            });
+            let spilled = buckets.buckets.iter().map(|b| lock(b).spilled.len()).sum::<usize>();
+            assert_eq!(spilled > 0, n >= 100_000 && limit < 1 << 30, "{n} rows within {limit}");
+            assert!(n < 400_000 || buckets.buckets.len() > 4, "{} buckets", buckets.buckets.len());
+            let mut chunks: Vec<Rows> = vec![];
+            buckets
+                .for_each_chunk(
+                    |rows| Ok((rows.clone(), Some(rows))),
+                    |rows| {
+                        chunks.push(rows);
+                        Ok(())
+                    },
+                )
+                .unwrap();
+            let mut places = vec![];
+            dealing.places(0, n, &mut Hand::default(), &mut places);
+            assert_eq!(chunks.len(), dealing.chunks());
+            assert_eq!(chunks.iter().map(Rows::len).sum::<usize>(), n);
+            for (row, place) in places.iter().enumerate() {
+                let (chunk, at) = (&chunks[chunk_of(*place)], row_of(*place));
+                let row = row as f32;
+                assert_eq!(chunk.dense[2 * at..2 * at + 2], [row, -row]);
+                assert_eq!((chunk.label[at], chunk.weight[at]), (row, 0.5));
+            }
+            assert_eq!(resources.room(1.0), limit, "memory is still reserved");
+            assert_eq!(resources.disk().used_disk_space(), 0, "a file is left behind");
+        }
     }
 }
