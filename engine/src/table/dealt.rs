@@ -7,43 +7,32 @@
 //! to the same places. Where that cannot be had, for a number that float32 does not hold or a row that is to
 //! be left out, reading ends and the query is read anew as others are.
 
-use std::ops::Range;
+mod reading;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch};
-use datafusion::arrow::compute::concat_batches;
-use datafusion::arrow::datatypes::{DataType, Float32Type, SchemaRef, UInt32Type};
 use datafusion::common::{Result, exec_datafusion_err, internal_err};
 use datafusion::execution::memory_pool::MemoryReservation;
-use gradlake_udfs::batch::{Rows, RowsMut, Width};
-use gradlake_udfs::encoder::{Encoder, is_plain, is_single, plain_rows};
+use gradlake_udfs::batch::{RowsMut, Width};
+use gradlake_udfs::encoder::Encoder;
 use gradlake_udfs::model::Labels;
 
-use super::chunk::row_bytes;
+use self::reading::{Reading, StopOnDrop};
 use super::classes::Distinct;
 use super::columns::RawColumns;
-use super::dealing::{Dealing, Hand, Place};
-use super::encode::dealing;
-use super::encoded::{Builder, ENCODED_SHARE, EncodedTable};
+use super::encoded::{Builder, EncodedTable};
 use super::fit::{Sums, class_of};
-use super::memory::PageSize;
 use super::metrics_room::MetricsRoom;
-use super::parallel::{in_order, lock, unlock};
-use super::placement::{Filling, Placement, Sorter};
+use super::parallel::unlock;
+use super::placement::Placement;
 use super::raw::Skipped;
 use super::shuffle::Buckets;
-use super::taking::Taking;
 use super::weights::{Factors, factors};
-use super::{BLOCK_ROWS, Fitted, Resources, Roles};
+use super::{Fitted, Resources, Roles};
 use crate::options::ClassWeights;
 use crate::pages::PageRows;
-
-/// Classes at most: each block has sums of all of them.
-const MAX_CLASSES: usize = 256;
-/// Bytes of the sums of a block for a column and for a class.
-const SUMS_BYTES: (usize, usize) = (64, 16);
 
 /// What must be known of a training before its rows can be dealt.
 #[derive(Clone)]
@@ -223,296 +212,6 @@ impl Encoding {
             }
         }
         Ok(())
-    }
-}
-
-/// Ends a reading with whoever waits for it.
-struct StopOnDrop(Arc<AtomicBool>);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// The reading of all rows.
-struct Reading {
-    pages: PageRows,
-    rows: u64,
-    width: Width,
-    taking: Taking,
-    arrangement: Arrangement,
-    /// Of the sums of blocks, which wait for those of the blocks before, and of rows that are not spilled.
-    reservation: MemoryReservation,
-    /// Whether the rows are more than there is memory for.
-    is_spilled: bool,
-    /// Whether no more rows are to be read: something has come that cannot be dealt, or has failed.
-    is_over: Arc<AtomicBool>,
-}
-
-/// Rows that a thread has read.
-enum Piece {
-    /// Sums of a block that is dealt.
-    Dealt(Sums),
-    /// A part of a block, other threads have the rest; the number of its first row.
-    Part(u64, RecordBatch),
-}
-
-/// What a thread keeps from block to block.
-#[derive(Default)]
-struct Scratch {
-    rows: Rows,
-    hand: Hand,
-    places: Vec<Place>,
-    sorter: Sorter,
-}
-
-/// Deals the rows of blocks to chunks.
-struct Dealer<'a> {
-    reading: &'a Reading,
-    dealing: &'a Dealing,
-    to: To<'a>,
-    /// Sums of no rows.
-    empty: Sums,
-}
-
-/// Where rows are dealt to.
-enum To<'a> {
-    Chunks(Filling<'a>),
-    Buckets(&'a Buckets),
-}
-
-impl To<'_> {
-    fn put(&self, rows: &Rows, places: &[Place], sorter: &mut Sorter) -> Result<()> {
-        match self {
-            Self::Chunks(filling) => {
-                filling.put(rows, places, sorter);
-                Ok(())
-            }
-            Self::Buckets(buckets) => buckets.push(rows, places, sorter),
-        }
-    }
-}
-
-impl Reading {
-    /// None where the columns are not of numbers alone, or memory does not suffice for their sums.
-    fn new(
-        pages: PageRows,
-        roles: &Roles,
-        arrange: impl FnOnce(usize, u64) -> Option<Arrangement>,
-        resources: &Resources,
-    ) -> Result<Option<Self>> {
-        let rows = pages.len();
-        if rows == 0 || !roles.partition_by.is_empty() || roles.split.is_some() {
-            return Ok(None);
-        }
-        // (A dictionary may have classes that no row is of.)
-        let target = pages.schema().field_with_name(&roles.target)?.data_type();
-        if matches!(target, DataType::Dictionary(_, _)) {
-            return Ok(None);
-        }
-        let taking = Taking::new(roles, pages.schema(), resources)?;
-        for input in &taking.columns.inputs {
-            if !is_plain(&input.name, &input.data_type)? {
-                return Ok(None);
-            }
-        }
-        let width = Width { dense: taking.columns.inputs.len(), ..Width::default() };
-        let Some(arrangement) = arrange(width.dense, rows) else { return Ok(None) };
-        let reservation = resources.reservation("encoding of training rows");
-        let sums = width.dense * SUMS_BYTES.0 + MAX_CLASSES * SUMS_BYTES.1;
-        let sums = (rows as usize).div_ceil(BLOCK_ROWS) * sums;
-        let bytes = (rows as usize).saturating_mul(row_bytes(width)).saturating_add(sums);
-        let is_spilled = !resources.try_reserve(&reservation, bytes, ENCODED_SHARE);
-        if width.dense == 0
-            || (is_spilled && !resources.try_reserve(&reservation, sums, ENCODED_SHARE))
-        {
-            return Ok(None);
-        }
-        let is_over = Arc::default();
-        Ok(Some(Self { pages, rows, width, taking, arrangement, reservation, is_spilled, is_over }))
-    }
-
-    /// Deals all rows; None if that turns out to be impossible.
-    fn run(&self) -> Result<Option<(Held, Sums)>> {
-        let resources = &self.taking.resources;
-        let dealing = dealing(self.rows, self.width, self.arrangement.shuffle);
-        let mut held = if self.is_spilled {
-            // All rows train, so metrics are of them.
-            let room = MetricsRoom::new(resources, self.rows);
-            let buckets = Buckets::new(self.width, &dealing, resources)?;
-            Held::Spilled(Box::new((buckets, room)))
-        } else {
-            Held::Placed(Placement::new(self.width, &dealing, PageSize::Huge)?)
-        };
-        let to = match &mut held {
-            Held::Placed(placement) => To::Chunks(placement.filling()),
-            Held::Spilled(spilled) => To::Buckets(&spilled.0),
-        };
-        let empty = Sums::new(&self.taking.columns, self.arrangement.standardize)?;
-        let mut sums = empty.clone();
-        let dealer = Dealer { reading: self, dealing: &dealing, to, empty };
-        // Each thread reads rows that follow one another; blocks that are cut are put together in the end.
-        let cuts = self.pages.cuts(resources.shards().threads(), BLOCK_ROWS as u64);
-        let (mut scratch, mut parts) = (Scratch::default(), vec![]);
-        in_order(
-            resources,
-            cuts.len() - 1,
-            Scratch::default,
-            |scratch, part| {
-                let pieces = dealer.read(cuts[part]..cuts[part + 1], scratch);
-                // Who has still much to read need not.
-                pieces.inspect_err(|_| self.stop())
-            },
-            |pieces| {
-                for piece in pieces {
-                    match piece {
-                        Piece::Dealt(own) => sums.merge(&own)?,
-                        Piece::Part(first, part) => {
-                            let end = first + part.num_rows() as u64;
-                            parts.push(part);
-                            if end == self.block_end(first) {
-                                let block = concat_batches(self.pages.schema(), &parts)?;
-                                parts.clear();
-                                let first = end - block.num_rows() as u64;
-                                let own = dealer.deal(first, &block, &mut scratch);
-                                let own = own.inspect_err(|_| self.stop())?;
-                                own.map_or(Ok(()), |own| sums.merge(&own))?;
-                            }
-                        }
-                    }
-                }
-                Ok(())
-            },
-        )?;
-        drop(dealer);
-        Ok((!self.is_over.load(Ordering::Relaxed)).then_some((held, sums)))
-    }
-
-    /// Has no more rows read.
-    fn stop(&self) {
-        self.is_over.store(true, Ordering::Relaxed);
-    }
-
-    /// Where the block of a row ends.
-    fn block_end(&self, row: u64) -> u64 {
-        const ROWS: u64 = BLOCK_ROWS as u64;
-        ((row / ROWS + 1) * ROWS).min(self.rows)
-    }
-
-    /// Whether rows are dealt as they are to be with as many classes as there are so far.
-    fn holds(&self) -> bool {
-        let classes = self.taking.classes.as_ref().map_or(0, |classes| lock(classes).count());
-        classes < 2 || (classes <= MAX_CLASSES && (self.arrangement.holds)(classes))
-    }
-
-    /// Puts the numbers of a block together row by row; labels are provisional classes or raw numbers.
-    /// Says whether float32 holds all of them.
-    fn plain(&self, block: &RecordBatch, rows: &mut Rows) -> Result<bool> {
-        let (columns, n) = (&self.taking.columns, block.num_rows());
-        rows.dense.resize(n * self.width.dense, 0.0);
-        let names = columns.inputs.iter().map(|input| input.name.as_str());
-        let features: Vec<(&str, &ArrayRef)> = names.zip(block.columns()).collect();
-        if !plain_rows(&features, n, &mut rows.dense)? {
-            return Ok(false);
-        }
-        rows.label.clear();
-        match columns.numbers(block) {
-            Some(target) if target.values().iter().all(|y| is_single(*y)) => {
-                rows.label.extend(target.values().iter().map(|y| *y as f32));
-            }
-            Some(_) => return Ok(false),
-            None => {
-                let codes = columns.target(block).as_primitive::<UInt32Type>().values();
-                rows.label.extend(codes.iter().map(|code| *code as f32));
-            }
-        }
-        rows.weight.clear();
-        match columns.weight(block) {
-            Some(weight) => {
-                rows.weight.extend_from_slice(weight.as_primitive::<Float32Type>().values());
-            }
-            None => rows.weight.resize(n, 1.0),
-        }
-        Ok(true)
-    }
-}
-
-impl Dealer<'_> {
-    /// Reads some rows and deals the blocks that are whole.
-    fn read(&self, rows: Range<u64>, scratch: &mut Scratch) -> Result<Vec<Piece>> {
-        let (pages, mut pieces) = (&self.reading.pages, vec![]);
-        let batches = pages.batches(rows.clone(), BLOCK_ROWS);
-        let mut batches = Batches { batches, schema: pages.schema(), waiting: vec![] };
-        let mut first = rows.start;
-        while first < rows.end {
-            self.reading.taking.resources.check_interrupt()?;
-            let end = self.reading.block_end(first).min(rows.end);
-            let block = batches.take((end - first) as usize)?;
-            let is_whole =
-                first.is_multiple_of(BLOCK_ROWS as u64) && end == self.reading.block_end(first);
-            if is_whole {
-                match self.deal(first, &block, scratch)? {
-                    Some(sums) => pieces.push(Piece::Dealt(sums)),
-                    None => return Ok(vec![]),
-                }
-            } else {
-                pieces.push(Piece::Part(first, block));
-            }
-            first = end;
-        }
-        Ok(pieces)
-    }
-
-    /// Deals the rows of a block, the first of which has this number, and gives their sums; None if they
-    /// cannot be dealt, or others could not.
-    fn deal(&self, first: u64, block: &RecordBatch, scratch: &mut Scratch) -> Result<Option<Sums>> {
-        let (reading, taking) = (self.reading, &self.reading.taking);
-        let taken = taking.rows(block)?;
-        let is_dealt = taking.is_usable(&taken)
-            && reading.holds()
-            && reading.plain(&taken.rows, &mut scratch.rows)?;
-        if !is_dealt || reading.is_over.load(Ordering::Relaxed) {
-            reading.stop();
-            return Ok(None);
-        }
-        let n = taken.rows.num_rows();
-        self.dealing.places(first, n, &mut scratch.hand, &mut scratch.places);
-        self.to.put(&scratch.rows, &scratch.places, &mut scratch.sorter)?;
-        taking.seen.fetch_add(n as u64, Ordering::Relaxed);
-        self.empty.of(&taking.columns, &taken.rows, None).map(Some)
-    }
-}
-
-/// As many rows as one asks for out of batches of at most [`BLOCK_ROWS`].
-struct Batches<'a, I> {
-    batches: I,
-    schema: &'a SchemaRef,
-    waiting: Vec<RecordBatch>,
-}
-
-impl<I: Iterator<Item = Result<RecordBatch>>> Batches<'_, I> {
-    fn take(&mut self, rows: usize) -> Result<RecordBatch> {
-        let mut there: usize = self.waiting.iter().map(RecordBatch::num_rows).sum();
-        while there < rows {
-            let Some(batch) = self.batches.next() else {
-                return internal_err!("{} rows of {rows} are missing", rows - there);
-            };
-            let batch = batch?;
-            there += batch.num_rows();
-            self.waiting.push(batch);
-        }
-        let mut own = std::mem::take(&mut self.waiting);
-        let more = there - rows;
-        if let Some(last) = own.last_mut().filter(|_| more > 0) {
-            let kept = last.num_rows() - more;
-            self.waiting.push(last.slice(kept, more));
-            *last = last.slice(0, kept);
-        }
-        match own.as_slice() {
-            [one] => Ok(one.clone()),
-            parts => Ok(concat_batches(self.schema, parts)?),
-        }
     }
 }
 

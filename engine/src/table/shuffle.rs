@@ -69,7 +69,7 @@ impl Buckets {
     /// # Errors
     /// When there is no memory for a few rows of one.
     pub(super) fn new(width: Width, dealing: &Dealing, resources: &Resources) -> Result<Self> {
-        let row_bytes = row_bytes(width) + size_of::<Place>();
+        let row_bytes = waiting_row_bytes(width);
         let chunks = dealing.chunks();
         let rows = (0..chunks).map(|chunk| dealing.rows_of(chunk)).sum::<usize>();
         // (Others may have more than their share: then half of what they left.)
@@ -137,7 +137,7 @@ impl Buckets {
 
     /// Bytes of the rows of a bucket that wait in memory.
     fn waiting_bytes(&self) -> usize {
-        self.most * (row_bytes(self.width) + size_of::<Place>())
+        self.most * waiting_row_bytes(self.width)
     }
 
     /// The chunks of a bucket.
@@ -259,6 +259,11 @@ impl Buckets {
         }
         Ok(chunks)
     }
+}
+
+/// Bytes of a row that waits, and of its place.
+fn waiting_row_bytes(width: Width) -> usize {
+    row_bytes(width) + size_of::<Place>()
 }
 
 impl Waiting {
