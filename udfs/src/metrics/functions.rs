@@ -9,23 +9,19 @@ mod classes;
 mod numbers;
 mod scores;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, LargeBinaryArray, StructArray};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
-use arrow::row::{RowConverter, SortField};
-use datafusion_common::{Result, ScalarValue, exec_err, plan_err};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, LargeBinaryArray};
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion_common::{Result, ScalarValue, plan_err};
 use datafusion_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion_expr::type_coercion::binary::comparison_coercion;
 use datafusion_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Signature, Volatility};
-use serde::{Deserialize, Serialize};
 
 use self::classes::{ClassAccumulator, Keys};
 use self::numbers::NumberAccumulator;
 use self::scores::ScoreAccumulator;
-use super::{Confusion, LogLoss, Ranking, Residuals};
+use super::{Confusion, LogLoss, Residuals};
 
 /// Fields of a probability.
 const LABEL: &str = "label";

@@ -1,6 +1,16 @@
 //! Metrics of classes, and labels as codes.
 
-use super::*;
+use std::collections::HashMap;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::DataType;
+use arrow::row::{RowConverter, SortField};
+use datafusion_common::{Result, ScalarValue, exec_err};
+use datafusion_expr::Accumulator;
+use serde::{Deserialize, Serialize};
+
+use super::{state_of, states, weights};
+use crate::metrics::Confusion;
 
 /// Distinct labels, by bytes that compare as they do.
 #[derive(Debug)]

@@ -1,6 +1,12 @@
 //! Metrics of numbers.
 
-use super::*;
+use arrow::array::{ArrayRef, AsArray};
+use arrow::datatypes::Float64Type;
+use datafusion_common::{Result, ScalarValue, exec_err};
+use datafusion_expr::Accumulator;
+
+use super::{bytes_to_numbers, numbers_to_bytes, state_of, states, weights};
+use crate::metrics::Residuals;
 
 #[derive(Debug)]
 pub(super) struct NumberAccumulator {

@@ -1,6 +1,17 @@
 //! Metrics of scores and probabilities.
 
-use super::*;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, StructArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type};
+use datafusion_common::{Result, ScalarValue, exec_err};
+use datafusion_expr::Accumulator;
+use serde::{Deserialize, Serialize};
+
+use super::classes::Keys;
+use super::{LABEL, PROB, bytes_to_numbers, numbers_to_bytes, state_of, states, weights};
+use crate::metrics::{LogLoss, Ranking};
 
 #[derive(Serialize, Deserialize)]
 struct ScoreState {

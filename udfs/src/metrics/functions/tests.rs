@@ -2,7 +2,11 @@
 
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use super::*;
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::Float64Type;
+use datafusion_common::Result;
+
+use super::all;
 
 async fn value(sql: &str, partitions: usize) -> Result<Option<f64>> {
     let config = SessionConfig::new().with_target_partitions(partitions).with_batch_size(2);
