@@ -40,29 +40,84 @@ impl<'a> DoubleRows<'a> {
         Arch::new().dispatch(Sums { rows: self, h, out });
     }
 
-    /// `out[i, j] += sum_row left[row, i] value[row, j]` of the `columns` first numbers and `j >= i`,
-    /// row-major; `left` has rows like these. Asks for what is `ahead` meanwhile.
-    pub fn add_gram(self, left: &[f64], columns: usize, out: &mut [f64], ahead: Ahead<'_>) {
-        Arch::new().dispatch(Gram { rows: self, left, columns, out, ahead });
+    /// `out[i, j] += sum_row h[row] value[row, i] value[row, j]` of the `columns` first numbers and
+    /// `j >= i`, row-major. Fills `scaled`, which has rows like these, with `h[row] value[row, j]`. Asks for
+    /// what is `ahead` meanwhile.
+    pub fn add_gram(
+        self,
+        h: &[f64],
+        columns: usize,
+        out: &mut [f64],
+        scaled: &mut [f64],
+        ahead: Ahead<'_>,
+    ) {
+        Arch::new().dispatch(Gram { rows: self, h, columns, out, scaled, ahead });
     }
 }
 
-/// `values[row, j] = rows[row, j] - shift[j]` of rows `[rows, d]` of float32.
+/// `values[row, j] = rows[row, j] - shift[j]` of rows `[rows, d]` of float32; what is behind the last of them
+/// in its vector becomes 0.
 pub fn widen(rows: &[f32], shift: &[f64], values: &mut [f64], stride: usize) {
-    if shift.is_empty() {
+    let d = shift.len();
+    if d == 0 {
         return;
     }
     vectorized(
         #[inline(always)]
         || {
-            let d = shift.len();
-            for (from, to) in rows.chunks_exact(d).zip(values.chunks_exact_mut(stride)) {
-                for ((to, from), shift) in to.iter_mut().zip(from).zip(shift) {
-                    *to = f64::from(*from) - shift;
+            let (shifts, rest) = shift.as_chunks::<LANES>();
+            let mut last = Last { shift: [0.0; LANES], mask: [0; LANES] };
+            last.shift[..rest.len()].copy_from_slice(rest);
+            last.mask[..rest.len()].fill(u64::MAX);
+            for (row, to) in values.chunks_exact_mut(stride).take(rows.len() / d).enumerate() {
+                let from = &rows[row * d..];
+                let (to, behind) = to.as_chunks_mut::<LANES>().0.split_at_mut(shifts.len());
+                for ((to, from), shift) in
+                    to.iter_mut().zip(from.as_chunks::<LANES>().0).zip(shifts)
+                {
+                    *to = minus(*from, *shift);
+                }
+                let Some(to) = behind.first_mut().filter(|_| !rest.is_empty()) else { continue };
+                let from = &from[LANES * shifts.len()..];
+                // A whole vector is read, where the next row is there.
+                if let Some(from) = from.first_chunk::<LANES>() {
+                    last.widen(from, to);
+                } else {
+                    let mut own = [0.0; LANES];
+                    own[..rest.len()].copy_from_slice(&from[..rest.len()]);
+                    last.widen(&own, to);
                 }
             }
         },
     );
+}
+
+/// What the last vector of a row holds.
+struct Last {
+    /// 0 behind the row.
+    shift: [f64; LANES],
+    /// All bits of its numbers, none of those behind.
+    mask: [u64; LANES],
+}
+
+impl Last {
+    #[inline(always)]
+    fn widen(&self, from: &[f32; LANES], to: &mut [f64; LANES]) {
+        let difference = minus(*from, self.shift);
+        for j in 0..LANES {
+            to[j] = f64::from_bits(difference[j].to_bits() & self.mask[j]);
+        }
+    }
+}
+
+/// (By value, so that it is one vector: through references the compiler took the loop over vectors apart.)
+#[inline(always)]
+fn minus(from: [f32; LANES], shift: [f64; LANES]) -> [f64; LANES] {
+    let mut to = [0.0; LANES];
+    for j in 0..LANES {
+        to[j] = f64::from(from[j]) - shift[j];
+    }
+    to
 }
 
 /// `to[row, j] = h[row] from[row, j]`.
@@ -134,30 +189,48 @@ impl WithSimd for Sums<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        /// Vectors of a row at a time.
-        const N: usize = 4;
-        let Self { rows: DoubleRows { values, stride }, h, out } = self;
-        for (first, out) in S::as_mut_simd_f64s(out).0.chunks_mut(N).enumerate() {
-            let from = first * N * S::F64_LANES;
-            let mut sums = [simd.splat_f64s(0.0); N];
-            sums[..out.len()].copy_from_slice(out);
-            for (row, h) in values.chunks_exact(stride).zip(h) {
-                let h = simd.splat_f64s(*h);
-                let own = S::as_simd_f64s(&row[from..from + out.len() * S::F64_LANES]).0;
-                for (sum, value) in sums.iter_mut().zip(own) {
-                    *sum = simd.mul_add_e_f64s(h, *value, *sum);
-                }
+        let stride = self.rows.stride;
+        for (first, out) in S::as_mut_simd_f64s(self.out).0.chunks_mut(4).enumerate() {
+            let from = first * 4 * S::F64_LANES;
+            let rows = self.rows.values.chunks_exact(stride).zip(self.h);
+            match out {
+                [a] => add_sums::<S, 1>(simd, rows, from, [a]),
+                [a, b] => add_sums::<S, 2>(simd, rows, from, [a, b]),
+                [a, b, c] => add_sums::<S, 3>(simd, rows, from, [a, b, c]),
+                [a, b, c, d] => add_sums::<S, 4>(simd, rows, from, [a, b, c, d]),
+                _ => {}
             }
-            out.copy_from_slice(&sums[..out.len()]);
         }
+    }
+}
+
+/// Some vectors of all rows, of which each has its `h`, from the number `from` of a row on.
+#[inline(always)]
+fn add_sums<'a, S: Simd, const V: usize>(
+    simd: S,
+    rows: impl Iterator<Item = (&'a [f64], &'a f64)>,
+    from: usize,
+    out: [&mut S::f64s; V],
+) {
+    let mut sums = [simd.splat_f64s(0.0); V];
+    for (row, h) in rows {
+        let h = simd.splat_f64s(*h);
+        let own = &S::as_simd_f64s(&row[from..from + V * S::F64_LANES]).0[..V];
+        for v in 0..V {
+            sums[v] = simd.mul_add_e_f64s(h, own[v], sums[v]);
+        }
+    }
+    for (out, sum) in out.into_iter().zip(sums) {
+        *out = simd.add_f64s(*out, sum);
     }
 }
 
 struct Gram<'a> {
     rows: DoubleRows<'a>,
-    left: &'a [f64],
+    h: &'a [f64],
     columns: usize,
     out: &'a mut [f64],
+    scaled: &'a mut [f64],
     ahead: Ahead<'a>,
 }
 
@@ -188,18 +261,20 @@ impl Gram<'_> {
         let mut ahead = self.ahead.part(i / ROWS, self.columns.div_ceil(ROWS));
         let mut j = i / S::F64_LANES * S::F64_LANES;
         while j < self.columns {
-            if j + S::F64_LANES >= self.columns {
-                self.tile::<S, M, 1>(simd, i, j, ahead);
-            } else {
-                self.tile::<S, M, VECTORS>(simd, i, j, ahead);
+            match (i, j + S::F64_LANES >= self.columns) {
+                (0, true) => self.tile::<S, M, 1, true>(simd, i, j, ahead),
+                (0, false) => self.tile::<S, M, VECTORS, true>(simd, i, j, ahead),
+                (_, true) => self.tile::<S, M, 1, false>(simd, i, j, ahead),
+                (_, false) => self.tile::<S, M, VECTORS, false>(simd, i, j, ahead),
             }
             ahead = Ahead::NONE;
             j += VECTORS * S::F64_LANES;
         }
     }
 
+    /// The tiles that come first meet every vector once, and keep it times its weight for those below.
     #[inline(always)]
-    fn tile<S: Simd, const M: usize, const V: usize>(
+    fn tile<S: Simd, const M: usize, const V: usize, const IS_FIRST: bool>(
         &mut self,
         simd: S,
         i: usize,
@@ -209,11 +284,17 @@ impl Gram<'_> {
         let (stride, width) = (self.rows.stride, V * S::F64_LANES);
         let step = ahead.stride(self.rows.values.len() / stride);
         let mut sums = [[simd.splat_f64s(0.0); V]; M];
-        let pairs = self.left.chunks_exact(stride).zip(self.rows.values.chunks_exact(stride));
-        for (row, (left, right)) in pairs.enumerate() {
+        let rows = self.rows.values.chunks_exact(stride).zip(self.scaled.chunks_exact_mut(stride));
+        for (row, ((values, scaled), h)) in rows.zip(self.h).enumerate() {
             ahead.fetch(row, step);
-            let left = &left[i..i + M];
-            let right = &S::as_simd_f64s(&right[j..j + width]).0[..V];
+            let left = &values[i..i + M];
+            let right = &mut S::as_mut_simd_f64s(&mut scaled[j..j + width]).0[..V];
+            if IS_FIRST {
+                let (h, values) = (simd.splat_f64s(*h), S::as_simd_f64s(&values[j..j + width]).0);
+                for v in 0..V {
+                    right[v] = simd.mul_f64s(h, values[v]);
+                }
+            }
             for m in 0..M {
                 let left = simd.splat_f64s(left[m]);
                 for v in 0..V {
@@ -253,7 +334,7 @@ mod tests {
             for n in [1, 2, 3, 4, 7, 64, 200] {
                 let rows: Vec<f32> = (0..n * d).map(|i| draw(1, i)).collect();
                 let shift: Vec<f64> = (0..d).map(|j| f64::from(draw(2, j))).collect();
-                let mut values = vec![0.0; n * stride];
+                let mut values = vec![f64::NAN; n * stride];
                 widen(&rows, &shift, &mut values, stride);
                 let at = |row: usize, j: usize| f64::from(rows[row * d + j]) - shift[j];
                 let near = |found: f64, sum: f64, what: &str| {
@@ -270,10 +351,15 @@ mod tests {
                 let h: Vec<f64> = (0..n).map(|row| f64::from(draw(4, row))).collect();
                 let mut sums = vec![0.5; stride];
                 all.add_sums(&h, &mut sums);
-                let mut left = vec![f64::NAN; n * stride];
-                scale(&values, stride, &h, &mut left);
+                let mut scaled = vec![f64::NAN; n * stride];
                 let mut gram = vec![0.25; d * d];
-                all.add_gram(&left, d, &mut gram, Ahead::new(&rows));
+                all.add_gram(&h, d, &mut gram, &mut scaled, Ahead::new(&rows));
+                let mut plain = vec![f64::NAN; n * stride];
+                scale(&values, stride, &h, &mut plain);
+                let own = |all: &[f64]| -> Vec<f64> {
+                    all.chunks_exact(stride).flat_map(|row| row[..d].to_vec()).collect()
+                };
+                assert_eq!(own(&scaled), own(&plain));
                 for i in 0..d {
                     near(sums[i], 0.5 + (0..n).map(|row| h[row] * at(row, i)).sum::<f64>(), "sum");
                     for j in 0..d {
