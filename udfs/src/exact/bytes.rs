@@ -10,19 +10,28 @@ pub(super) struct Writer {
 impl Writer {
     /// A record that begins with `tag` and `version`.
     pub(super) fn new(tag: [u8; 4], version: u32) -> Self {
-        let mut bytes = tag.to_vec();
+        Self::with_capacity(tag, version, 0)
+    }
+
+    /// The same, with room for so many integers and numbers.
+    pub(super) fn with_capacity(tag: [u8; 4], version: u32, count: usize) -> Self {
+        let mut bytes = Vec::with_capacity(2 * size_of::<u32>() + count * size_of::<u64>());
+        bytes.extend_from_slice(&tag);
         bytes.extend_from_slice(&version.to_le_bytes());
         Self { bytes }
     }
 
     /// Appends integers.
     pub(super) fn integers(&mut self, values: &[u64]) {
-        values.iter().for_each(|value| self.bytes.extend_from_slice(&value.to_le_bytes()));
+        self.bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
     }
 
     /// Appends numbers.
     pub(super) fn numbers(&mut self, values: &[f64]) {
-        values.iter().for_each(|value| self.bytes.extend_from_slice(&value.to_le_bytes()));
+        let before = self.bytes.len();
+        self.bytes.resize(before + size_of_val(values), 0);
+        let (places, _) = self.bytes[before..].as_chunks_mut();
+        places.iter_mut().zip(values).for_each(|(to, value)| *to = value.to_le_bytes());
     }
 
     /// The record.

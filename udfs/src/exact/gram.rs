@@ -185,8 +185,7 @@ impl GramSum {
             moments.translate(&reference);
             reference.fill(0.0);
         }
-        let values = moments.values();
-        if values.iter().any(|value| !value.is_finite()) || weight < 0.0 {
+        if moments.values().flatten().any(|value| !value.is_finite()) || weight < 0.0 {
             return exec_err!(
                 "a linear model needs finite inputs, targets and weights, and no weight below 0"
             );
@@ -239,7 +238,7 @@ impl GramSum {
             Some(reference) => writer.numbers(reference),
             None => writer.numbers(&vec![0.0; dense + 1]),
         }
-        writer.numbers(&self.moments.values());
+        self.moments.values().for_each(|values| writer.numbers(values));
         writer.finish()
     }
 

@@ -410,20 +410,29 @@ impl NewtonSum {
 
     /// The gradient of the mean loss by the parameters `[inputs, K]`, inputs shifted.
     pub(super) fn gradient(&self) -> Vec<f64> {
-        let (outputs, columns) = (self.outputs, self.width.dense + 1);
-        (0..self.parameter_count())
-            .map(|at| match (self.place(at / outputs), at % outputs) {
-                (Place::Dense(i), k) => self.dense_gradient[k * columns + i],
-                (Place::Category(i), k) => self.category_gradient[i * outputs + k],
-            })
-            .map(|sum| sum / self.weight)
-            .collect()
+        let dense = self.width.dense;
+        let of = |i: usize| self.dense_gradient[i..].iter().step_by(dense + 1);
+        let mut gradient = Vec::with_capacity(self.parameter_count());
+        (0..dense).for_each(|i| gradient.extend(of(i)));
+        gradient.extend_from_slice(&self.category_gradient);
+        if self.intercept {
+            gradient.extend(of(dense));
+        }
+        gradient.iter_mut().for_each(|sum| *sum /= self.weight);
+        gradient
     }
 
     /// The Hessian of the mean loss, column-major, lower triangle, inputs shifted.
     pub(super) fn hessian(&self) -> Vec<f64> {
         let (outputs, count) = (self.outputs, self.parameter_count());
         let mut matrix = vec![0.0; count * count];
+        if let (1, 0, [block]) = (outputs, self.width.categories, self.hessian.as_slice()) {
+            for (j, values) in matrix.chunks_exact_mut(count.max(1)).enumerate() {
+                let own = values[j..].iter_mut().zip(block.dense_from(j));
+                own.for_each(|(value, sum)| *value = sum / self.weight);
+            }
+            return matrix;
+        }
         for (column, values) in matrix.chunks_exact_mut(count.max(1)).enumerate() {
             let (j, b) = (self.place(column / outputs), column % outputs);
             for (row, value) in values.iter_mut().enumerate().skip(column) {

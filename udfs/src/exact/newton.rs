@@ -70,7 +70,12 @@ impl NewtonSum {
             );
         }
         let (objective, gradient) = self.objective(parameters, l2)?;
-        let outputs = self.outputs();
+        self.step_by(objective, &gradient, l2)
+    }
+
+    /// The step, of parameters whose objective and gradient are known.
+    fn step_by(&self, objective: f64, gradient: &[f64], l2: f64) -> Result<NewtonStep> {
+        let (outputs, count) = (self.outputs(), self.parameter_count());
         let weights = self.width().inputs() * outputs;
         let mut hessian = self.hessian();
         for i in 0..weights {
@@ -290,7 +295,7 @@ impl Newton {
         if self.report.steps >= self.options.max_steps {
             return Ok(self.finish(Outcome::StepLimit));
         }
-        let step = sum.step(&self.parameters, self.options.l2)?;
+        let step = sum.step_by(objective, &gradient, self.options.l2)?;
         // The objective cannot tell steps below rounding from each other; the gradient can, as long
         // as it falls as fast as Newton's method makes it.
         let rounding = step.decrement <= ROUNDING * objective.abs();

@@ -9,9 +9,6 @@ use faer::linalg::cholesky::llt::factor::{
     LltRegularization, cholesky_in_place, cholesky_in_place_scratch,
 };
 use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch};
-use faer::linalg::triangular_solve::{
-    solve_lower_triangular_in_place, solve_upper_triangular_in_place,
-};
 use faer::{Col, Mat, MatMut, MatRef, Par};
 
 /// Eigenvalues of `R [n, n]` up to `n` times this count as 0.
@@ -62,15 +59,19 @@ fn cholesky(a: &mut [f64], n: usize) -> Result<Option<f64>> {
     Ok((smallest.is_finite() && smallest > 0.0).then_some(smallest))
 }
 
-/// Solves `L L^T x = b` in place.
+/// Solves `L L^T x = b` in place, `L` as [`cholesky`] leaves it: column by column, each of which is read
+/// once forward and once backward. (Of one right-hand side nothing else takes time.)
 fn substitute(factor: &[f64], n: usize, b: &mut [f64]) {
-    if n == 0 {
-        return;
+    for (j, column) in factor.chunks_exact(n.max(1)).enumerate() {
+        let (own, rest) = b[j..].split_at_mut(1);
+        own[0] /= column[j];
+        rest.iter_mut().zip(&column[j + 1..]).for_each(|(b, l)| *b -= own[0] * l);
     }
-    let lower = MatRef::from_column_major_slice(factor, n, n);
-    let mut b = MatMut::from_column_major_slice_mut(b, n, 1);
-    solve_lower_triangular_in_place(lower, b.as_mut(), Par::Seq);
-    solve_upper_triangular_in_place(lower.transpose(), b, Par::Seq);
+    for (j, column) in factor.chunks_exact(n.max(1)).enumerate().rev() {
+        let (own, rest) = b[j..].split_at_mut(1);
+        own[0] -= rest.iter().zip(&column[j + 1..]).map(|(b, l)| b * l).sum::<f64>();
+        own[0] /= column[j];
+    }
 }
 
 /// `diag(a)^-1/2`, and 1 where the diagonal is not positive.

@@ -9,6 +9,8 @@ use crate::batch::Width;
 
 const TAG: [u8; 4] = *b"GLNS";
 const VERSION: u32 = 1;
+/// Numbers before those of the columns.
+const HEADER: usize = 10;
 
 impl NewtonSum {
     /// The sums in little-endian bytes: `"GLNS"`, `u32` version 1; `u64` d, c, t, K, 1 with
@@ -16,8 +18,10 @@ impl NewtonSum {
     /// gradient `[K, d + 1]`, category gradient `[t, K]`, then the blocks of the Hessian
     /// (0, 0), (1, 0), (1, 1), (2, 0) ... as a Gram sum writes its moments, with `a = d + 1`.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut writer = Writer::new(TAG, VERSION);
         let Width { dense, columns, categories } = self.width;
+        let packed = Moments::packed_len(dense + 1, categories) * self.hessian.len();
+        let gradients = self.dense_gradient.len() + self.category_gradient.len();
+        let mut writer = Writer::with_capacity(TAG, VERSION, HEADER + dense + gradients + packed);
         let known = u64::from(self.reference.is_some());
         writer.integers(&[dense as u64, columns as u64, categories as u64, self.outputs as u64]);
         writer.integers(&[u64::from(self.intercept), self.rows, self.wrong, known]);
@@ -28,7 +32,7 @@ impl NewtonSum {
         }
         writer.numbers(&self.dense_gradient);
         writer.numbers(&self.category_gradient);
-        self.hessian.iter().for_each(|block| writer.numbers(&block.values()));
+        self.hessian.iter().flat_map(Moments::values).for_each(|values| writer.numbers(values));
         writer.finish()
     }
 
