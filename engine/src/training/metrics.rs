@@ -54,8 +54,9 @@ fn for_each_chunk<T: Send>(
     let width: Width = network.width();
     let outputs = network.outputs();
     let scoring = Scoring::new(network, parameters);
+    let most = BLOCK.min(table.rows() as usize);
     table.for_each_chunk(
-        || (scoring.scratch(BLOCK), vec![0.0; BLOCK * outputs]),
+        || (scoring.scratch(most), vec![0.0; most * outputs]),
         |(scratch, z), chunk| {
             let rows = chunk.mini_batch();
             let mut own = sums();
@@ -178,11 +179,12 @@ fn of_classes(
     let aucs: Vec<f64> =
         rankings.into_iter().filter_map(|ranking| ranking.roc_auc_on(table.shards())).collect();
     let auc = (!aucs.is_empty()).then(|| aucs.iter().sum::<f64>() / aucs.len() as f64);
+    let averages = confusion.averages();
     Ok(vec![
-        ("precision", confusion.precision()),
-        ("recall", confusion.recall()),
+        ("precision", averages.map(|all| all.precision)),
+        ("recall", averages.map(|all| all.recall)),
         ("accuracy", confusion.accuracy()),
-        ("f1_score", confusion.f1_score()),
+        ("f1_score", averages.map(|all| all.f1_score)),
         ("log_loss", if probabilistic { log_loss.mean() } else { None }),
         ("roc_auc", auc),
     ])

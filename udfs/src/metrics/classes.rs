@@ -11,12 +11,16 @@ pub struct Confusion {
     cells: BTreeMap<(u32, u32), f64>,
 }
 
-/// Precision, recall and F1 of one class.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct OfClass {
-    precision: f64,
-    recall: f64,
-    f1: f64,
+/// Precision, recall and F1: of two classes those of the positive one (the larger), of more their means over
+/// the classes that occur, as labels or as predictions.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Averages {
+    /// Share of the rows predicted as a class that are of it.
+    pub precision: f64,
+    /// Share of the rows of a class that are predicted as it.
+    pub recall: f64,
+    /// The harmonic mean of the two.
+    pub f1_score: f64,
 }
 
 impl Confusion {
@@ -54,57 +58,55 @@ impl Confusion {
         (all > 0.0).then(|| right / all)
     }
 
-    /// Of two classes that of the positive one (the larger), of more the mean over classes; see
-    /// `average` of [`Confusion::classes`].
+    /// See [`Averages`]; None without rows.
     pub fn precision(&self) -> Option<f64> {
-        self.mean(|class| class.precision)
+        self.averages().map(|all| all.precision)
     }
 
-    /// As [`Confusion::precision`].
+    /// See [`Averages`].
     pub fn recall(&self) -> Option<f64> {
-        self.mean(|class| class.recall)
+        self.averages().map(|all| all.recall)
     }
 
-    /// As [`Confusion::precision`].
+    /// See [`Averages`].
     pub fn f1_score(&self) -> Option<f64> {
-        self.mean(|class| class.f1)
+        self.averages().map(|all| all.f1_score)
     }
 
-    /// The classes that occur, as labels or as predictions, in ascending order.
-    pub fn classes(&self) -> Vec<u32> {
-        let mut classes: Vec<u32> = self.cells.keys().flat_map(|(c, p)| [*c, *p]).collect();
-        classes.sort_unstable();
-        classes.dedup();
-        classes
-    }
-
-    fn mean(&self, metric: impl Fn(&OfClass) -> f64) -> Option<f64> {
-        let classes = self.classes();
-        let (mut actual, mut predicted, mut right) =
-            (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    /// The three together.
+    pub fn averages(&self) -> Option<Averages> {
+        /// Weights of rows of a class, of those predicted as it, and of those that are both.
+        #[derive(Default)]
+        struct Sums {
+            actual: f64,
+            predicted: f64,
+            right: f64,
+        }
+        let mut classes: BTreeMap<u32, Sums> = BTreeMap::new();
         for ((class, prediction), weight) in &self.cells {
-            *actual.entry(*class).or_insert(0.0) += weight;
-            *predicted.entry(*prediction).or_insert(0.0) += weight;
+            classes.entry(*class).or_default().actual += weight;
+            let predicted = classes.entry(*prediction).or_default();
+            predicted.predicted += weight;
             if class == prediction {
-                *right.entry(*class).or_insert(0.0) += weight;
+                predicted.right += weight;
             }
         }
-        let of = |class: &u32| {
-            let get = |sums: &BTreeMap<u32, f64>| sums.get(class).copied().unwrap_or(0.0);
-            let ratio = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
-            let (right, actual, predicted) = (get(&right), get(&actual), get(&predicted));
-            metric(&OfClass {
-                precision: ratio(right, predicted),
-                recall: ratio(right, actual),
-                f1: ratio(2.0 * right, actual + predicted),
-            })
-        };
-        match classes.as_slice() {
-            [] => None,
-            [only] => Some(of(only)),
-            [_, positive] => Some(of(positive)),
-            many => Some(many.iter().map(of).sum::<f64>() / many.len() as f64),
+        let n = classes.len();
+        // Of two classes the larger one is the positive.
+        let counted = classes.into_values().skip(usize::from(n == 2));
+        let ratio = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
+        let mut sum = Averages::default();
+        for Sums { actual, predicted, right } in counted {
+            sum.precision += ratio(right, predicted);
+            sum.recall += ratio(right, actual);
+            sum.f1_score += ratio(2.0 * right, actual + predicted);
         }
+        let by = if n == 2 { 1.0 } else { n as f64 };
+        (n > 0).then(|| Averages {
+            precision: sum.precision / by,
+            recall: sum.recall / by,
+            f1_score: sum.f1_score / by,
+        })
     }
 }
 
