@@ -159,8 +159,8 @@ impl Intake {
     /// When there is none.
     pub fn class(&self, code: u32) -> Result<ScalarValue> {
         match &self.distinct {
-            Some(distinct) => match distinct.values(code)?.into_iter().next() {
-                Some(class) => Ok(class),
+            Some(distinct) => match distinct.values()?.get(code as usize).and_then(|v| v.first()) {
+                Some(class) => Ok(class.clone()),
                 None => exec_err!("class {code} is not known"),
             },
             None => exec_err!("a regression has no classes"),

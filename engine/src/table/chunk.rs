@@ -6,6 +6,7 @@ use datafusion::arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeListArray, Float32Array, PrimitiveArray,
     RecordBatch, UInt32Array,
 };
+use datafusion::arrow::buffer::ScalarBuffer;
 use datafusion::arrow::datatypes::{DataType, Field, Float32Type};
 use datafusion::common::{Result, exec_err};
 use gradlake_udfs::batch::{MiniBatch, Rows, Width};
@@ -26,25 +27,16 @@ pub struct EncodedChunk {
 impl EncodedChunk {
     pub(super) fn new(width: Width, batch: &RecordBatch) -> Result<Self> {
         let mut columns = batch.columns().iter();
-        let mut list = |wanted: bool| {
-            let list =
-                if wanted { columns.next()?.as_fixed_size_list_opt()? } else { return None };
-            let n = list.value_length() as usize;
-            Some(list.values().slice(list.offset() * n, list.len() * n))
-        };
-        let dense = list(width.dense > 0);
-        let codes = list(width.columns > 0);
+        let dense = if width.dense > 0 { numbers(columns.next()) } else { Some(none()) };
+        let codes = if width.columns > 0 { numbers(columns.next()) } else { Some(none()) };
         let mut floats =
             || columns.next().and_then(|c| c.as_primitive_opt::<Float32Type>().cloned());
-        let (Some(label), Some(weight)) = (floats(), floats()) else {
+        let (Some(dense), Some(codes), Some(label), Some(weight)) =
+            (dense, codes, floats(), floats())
+        else {
             return exec_err!("an encoded chunk has lost a column");
         };
-        Ok(Self {
-            dense: dense.map_or_else(|| Vec::<f32>::new().into(), |d| d.as_primitive().clone()),
-            codes: codes.map_or_else(|| Vec::<u32>::new().into(), |c| c.as_primitive().clone()),
-            label,
-            weight,
-        })
+        Ok(Self { dense, codes, label, weight })
     }
 
     /// `rows` rows from `first` on.
@@ -109,6 +101,18 @@ impl From<Rows> for EncodedChunk {
             weight: rows.weight.into(),
         }
     }
+}
+
+fn none<T: ArrowPrimitiveType>() -> PrimitiveArray<T> {
+    PrimitiveArray::new(ScalarBuffer::default(), None)
+}
+
+/// The numbers of all lists of a column.
+fn numbers<T: ArrowPrimitiveType>(column: Option<&ArrayRef>) -> Option<PrimitiveArray<T>> {
+    let list = column?.as_fixed_size_list_opt()?;
+    let n = list.value_length() as usize;
+    let values = list.values().as_primitive_opt::<T>()?;
+    Some(values.slice(list.offset() * n, list.len() * n))
 }
 
 /// Bytes of an encoded row.

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
 use datafusion::arrow::compute::cast;
@@ -20,6 +20,8 @@ pub struct Distinct {
     converter: RowConverter,
     codes: HashMap<Box<[u8]>, u32, BuildHasherDefault<OneShot>>,
     keys: Vec<Box<[u8]>>,
+    /// What the numbers stand for, once that is asked: a value per column.
+    values: OnceLock<Vec<Vec<ScalarValue>>>,
     /// The numbers of small integers, where a column of integers is all: [`UNKNOWN`] until one comes.
     small: Vec<u32>,
 }
@@ -39,6 +41,7 @@ impl Distinct {
             converter: RowConverter::new(fields)?,
             codes: HashMap::default(),
             keys: vec![],
+            values: OnceLock::new(),
             small: vec![],
         })
     }
@@ -118,6 +121,7 @@ impl Distinct {
                         );
                     }
                     let code = self.keys.len() as u32;
+                    self.values.take();
                     self.codes.insert(row.as_ref().into(), code);
                     self.keys.push(row.as_ref().into());
                     code
@@ -146,11 +150,19 @@ impl Distinct {
         self.keys.iter().map(|key| xxhash_rust::xxh3::xxh3_64(key)).collect()
     }
 
-    /// What a number stands for, a value per column.
-    pub fn values(&self, code: u32) -> Result<Vec<ScalarValue>> {
+    /// What each number stands for, a value per column.
+    ///
+    /// # Errors
+    /// Never in practice: the keys are rows of the columns.
+    pub fn values(&self) -> Result<&[Vec<ScalarValue>]> {
+        if let Some(values) = self.values.get() {
+            return Ok(values);
+        }
         let parser = self.converter.parser();
-        let columns = self.converter.convert_rows([parser.parse(&self.keys[code as usize])])?;
-        columns.iter().map(|column| ScalarValue::try_from_array(column, 0)).collect()
+        let columns = self.converter.convert_rows(self.keys.iter().map(|key| parser.parse(key)))?;
+        let row = |row| columns.iter().map(|c| ScalarValue::try_from_array(c, row)).collect();
+        let values = (0..self.keys.len()).map(row).collect::<Result<_>>()?;
+        Ok(self.values.get_or_init(|| values))
     }
 }
 
@@ -178,8 +190,14 @@ mod tests {
         ];
         assert_eq!(distinct.intern(&columns).unwrap().values().to_vec(), [0, 1, 2, 0]);
         assert_eq!(distinct.sorted(), [1, 2, 0]);
-        let values = distinct.values(2).unwrap();
-        assert_eq!(values, [ScalarValue::from("a"), ScalarValue::from(-1i64)]);
+        let of = |text: &str, number: i64| vec![text.into(), number.into()];
+        let null = vec![ScalarValue::Utf8(None), 1i64.into()];
+        assert_eq!(distinct.values().unwrap(), [of("b", 2), null.clone(), of("a", -1)]);
+        // One more comes after what there was has been asked for.
+        let columns: Vec<ArrayRef> =
+            vec![Arc::new(StringArray::from(vec!["c"])), Arc::new(Int64Array::from(vec![3]))];
+        assert_eq!(distinct.intern(&columns).unwrap().values().to_vec(), [3]);
+        assert_eq!(distinct.values().unwrap(), [of("b", 2), null, of("a", -1), of("c", 3)]);
     }
 
     /// Small and large integers, alone and mixed, with NULL: the same numbers as rows.

@@ -171,10 +171,11 @@ fn finish(taking: Taking, parts: Vec<Part>) -> Result<RawTable> {
         }
         Some(distinct) => {
             let places = part_groups(&mut data, &group_of, &codes)?;
+            let keys = distinct.values()?;
             for (code, (place, rows)) in codes.into_iter().zip(places) {
                 let skipped = std::mem::take(&mut skipped[code as usize]);
                 let subset = Subset { place, rows, skipped };
-                groups.push(Group { key: distinct.values(code)?, subset });
+                groups.push(Group { key: keys[code as usize].clone(), subset });
             }
         }
     }

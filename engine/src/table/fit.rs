@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::datatypes::{DataType, Float32Type, UInt32Type};
-use datafusion::common::{Result, internal_err};
+use datafusion::common::{Result, ScalarValue, internal_err};
 use gradlake_udfs::encoder::{Encoder, FeatureKind, Interner, Statistics, Values};
 use gradlake_udfs::model::Labels;
 use gradlake_udfs::shards::{Sequential, Shards};
@@ -135,11 +135,9 @@ impl Sums {
         let rows_of = |class: u32| self.weights.rows.get(class as usize).copied().unwrap_or(0);
         let labels = match classes {
             Some(classes) => {
-                let mut present = vec![];
-                for code in classes.sorted().into_iter().filter(|code| rows_of(*code) > 0) {
-                    present.extend(classes.values(code)?);
-                }
-                Labels::Classes(present)
+                let values = classes.values()?;
+                let codes = classes.sorted().into_iter().filter(|code| rows_of(*code) > 0);
+                Labels::Classes(codes.flat_map(|code| values[code as usize].clone()).collect())
             }
             None => {
                 let encoder = self.target.finish(&[None])?;
@@ -182,11 +180,9 @@ pub(super) fn class_of(classes: Option<&Distinct>, labels: &Labels) -> Result<Ve
     };
     let index: BTreeMap<String, u32> =
         classes.iter().enumerate().map(|(i, c)| (c.to_string(), i as u32)).collect();
-    let mut class_of = vec![];
-    for code in 0..distinct.count() as u32 {
-        let value = distinct.values(code)?;
-        let value = value.first().filter(|value| !value.is_null());
-        class_of.push(value.and_then(|value| index.get(&value.to_string()).copied()));
-    }
-    Ok(class_of)
+    let class = |value: &Vec<ScalarValue>| {
+        let value = value.first().filter(|value| !value.is_null())?;
+        index.get(&value.to_string()).copied()
+    };
+    Ok(distinct.values()?.iter().map(class).collect())
 }

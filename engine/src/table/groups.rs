@@ -36,9 +36,10 @@ pub(super) fn part_groups(
 ) -> Result<Vec<(Place, u64)>> {
     let bytes: u64 = data.partitions.iter().map(|(chunks, _)| chunks.memory_bytes()).sum();
     let reservation = data.resources.reservation("rows of groups");
+    let rows: usize = group_of.iter().map(Array::len).sum();
     let is_in_memory = data.partitions.iter().all(|(chunks, _)| chunks.spilled_bytes() == 0);
-    if is_in_memory && data.resources.try_reserve(&reservation, 2 * bytes as usize, TOGETHER_SHARE)
-    {
+    let is_together = is_in_memory && u32::try_from(rows).is_ok();
+    if is_together && data.resources.try_reserve(&reservation, 2 * bytes as usize, TOGETHER_SHARE) {
         drop(reservation);
         return bring_together(data, group_of, codes);
     }
@@ -66,7 +67,7 @@ fn bring_together(
     let mut to = Vec::with_capacity(first as usize);
     for group in group_of.iter().flat_map(|groups| groups.values()) {
         let place = &mut next[*group as usize];
-        to.push(*place as usize);
+        to.push(*place as u32);
         *place += 1;
     }
     let batches: Vec<RecordBatch> =
@@ -84,7 +85,7 @@ fn bring_together(
             let mut order = vec![(0, 0); to.len()];
             let from = batches.iter().enumerate();
             let from = from.flat_map(|(i, batch)| (0..batch.num_rows()).map(move |row| (i, row)));
-            from.zip(&to).for_each(|(from, to)| order[*to] = from);
+            from.zip(&to).for_each(|(from, to)| order[*to as usize] = from);
             let batches: Vec<&RecordBatch> = batches.iter().collect();
             for block in order.chunks(BLOCK_ROWS) {
                 chunks.push(interleave_record_batch(&batches, block)?)?;
@@ -110,7 +111,7 @@ fn scattered(
     schema: &Schema,
     resources: &Resources,
     batches: &[RecordBatch],
-    to: &[usize],
+    to: &[u32],
 ) -> Result<Option<Vec<Scattered>>> {
     let fields = schema.fields();
     let is_plain =
@@ -137,7 +138,8 @@ fn scattered(
             for part in &parts {
                 let (own, rest) = to.split_at(part.len());
                 if let Some(nulls) = part.nulls() {
-                    own.iter().zip(nulls).for_each(|(to, is_valid)| bits.set_bit(*to, is_valid));
+                    let rows = own.iter().zip(nulls);
+                    rows.for_each(|(to, is_valid)| bits.set_bit(*to as usize, is_valid));
                 }
                 to = rest;
             }
@@ -162,14 +164,14 @@ fn scattered(
 /// Writes the values of all parts, one after another, where `to` says.
 fn scatter<T: ArrowNativeType + bytemuck::Pod>(
     parts: &[ArrayData],
-    mut to: &[usize],
+    mut to: &[u32],
     bytes: &mut [u8],
 ) {
     let values: &mut [T] = bytemuck::cast_slice_mut(bytes);
     for part in parts {
         let (own, rest) = to.split_at(part.len());
         let from = &part.buffers()[0].typed_data::<T>()[part.offset()..][..part.len()];
-        own.iter().zip(from).for_each(|(to, value)| values[*to] = *value);
+        own.iter().zip(from).for_each(|(to, value)| values[*to as usize] = *value);
         to = rest;
     }
 }
@@ -255,9 +257,9 @@ mod tests {
             .flat_map(|(i, batch)| (0..batch.num_rows()).map(move |row| (i, row)))
             .collect();
         // 7919 is prime, so that each place is had once.
-        let to: Vec<usize> = (0..rows).map(|row| (row * 7919 + 11) % rows).collect();
+        let to: Vec<u32> = (0..rows).map(|row| ((row * 7919 + 11) % rows) as u32).collect();
         let mut order = vec![(0, 0); rows];
-        from.iter().zip(&to).for_each(|(from, to)| order[*to] = *from);
+        from.iter().zip(&to).for_each(|(from, to)| order[*to as usize] = *from);
         let schema = batches[0].schema();
         let columns = scattered(&schema, &resources, &batches, &to).unwrap().unwrap();
         let batches: Vec<&RecordBatch> = batches.iter().collect();
