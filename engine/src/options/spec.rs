@@ -192,7 +192,7 @@ pub const SPECS: [Spec; 37] = [
         "round_rows",
         All,
         "auto or a whole number from 1 to 1000000000000",
-        "rows of a round, after which replicas are merged",
+        "rows of a round, after which replicas are merged; auto is a quarter of the rows where there are several",
     ),
     spec(
         "split",
