@@ -31,6 +31,8 @@ pub struct GramSum {
     /// Dense columns `[x - r, y - r_y, 1]`.
     moments: Moments,
     block: Block,
+    /// Sums over the blocks in hand.
+    partial: Vec<f64>,
     weights: Vec<f64>,
 }
 
@@ -57,6 +59,7 @@ impl GramSum {
             reference: None,
             moments: Moments::new(width.dense + 2, width.categories),
             block: Block::default(),
+            partial: Vec::new(),
             weights: Vec::new(),
         }
     }
@@ -111,6 +114,7 @@ impl GramSum {
         }
         let Some(reference) = &self.reference else { return Ok(()) };
         self.weights.resize(BLOCK, 0.0);
+        self.partial.resize(Moments::partial_len(d + 2), 0.0);
         for start in (0..batch.rows).step_by(BLOCK) {
             let rows = BLOCK.min(batch.rows - start);
             self.block.reset(rows, d + 2);
@@ -129,8 +133,9 @@ impl GramSum {
             let codes = &batch.codes[start * c..(start + rows) * c];
             let weights = &self.weights[..rows];
             let ahead = batch.rows_ahead(start + rows, BLOCK, d);
-            self.moments.add_block(&mut self.block, codes, weights, ahead);
+            self.moments.add_block(&mut self.block, codes, weights, &mut self.partial, ahead);
         }
+        self.moments.settle(&mut self.partial);
         Ok(())
     }
 
@@ -258,6 +263,7 @@ impl GramSum {
             reference: known.then_some(reference),
             moments: Moments::from_values(dense + 2, width.categories, &values),
             block: Block::default(),
+            partial: Vec::new(),
             weights: Vec::new(),
         })
     }

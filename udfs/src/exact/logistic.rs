@@ -59,6 +59,8 @@ pub struct Scratch {
     row: Vec<f64>,
     /// `[rows]`: the weights of a block of the Hessian.
     h: Vec<f64>,
+    /// Sums over the blocks in hand, block by block of the Hessian.
+    partials: Vec<f64>,
 }
 
 impl NewtonSum {
@@ -176,6 +178,8 @@ impl NewtonSum {
             self.reference = Some(values.iter().map(|&x| f64::from(x)).collect());
         }
         self.shift_parameters(parameters);
+        let products = Moments::partial_len(d + 1);
+        self.scratch.partials.resize(products * self.hessian.len(), 0.0);
         for start in (0..batch.rows).step_by(BLOCK) {
             let rows = BLOCK.min(batch.rows - start);
             let part = batch.slice(start, start + rows, self.width);
@@ -183,7 +187,7 @@ impl NewtonSum {
             self.differentiate(&part);
             self.add_gradient(&part);
             let mut ahead = batch.rows_ahead(start + rows, BLOCK, d);
-            let Scratch { block, scores, h, .. } = &mut self.scratch;
+            let Scratch { block, scores, h, partials, .. } = &mut self.scratch;
             for a in 0..outputs {
                 for b in 0..=a {
                     let same = if a == b { 1.0 } else { 0.0 };
@@ -199,11 +203,15 @@ impl NewtonSum {
                         },
                     );
                     let codes = &part.codes[..rows * c];
-                    self.hessian[a * (a + 1) / 2 + b].add_block(block, codes, &h[..rows], ahead);
+                    let at = a * (a + 1) / 2 + b;
+                    let partial = &mut partials[at * products..(at + 1) * products];
+                    self.hessian[at].add_block(block, codes, &h[..rows], partial, ahead);
                     ahead = Ahead::NONE;
                 }
             }
         }
+        let partials = self.scratch.partials.chunks_exact_mut(products.max(1));
+        self.hessian.iter_mut().zip(partials).for_each(|(sums, partial)| sums.settle(partial));
         Ok(())
     }
 
@@ -452,13 +460,14 @@ impl NewtonSum {
 
     /// Memory in bytes, buffers included; takes no time.
     pub fn size(&self) -> usize {
-        let Scratch { block, parameters, gradient, scores, residuals, h, row } = &self.scratch;
+        let Scratch { block, parameters, gradient, scores, residuals, h, row, partials } =
+            &self.scratch;
         let numbers = self.hessian.len()
             * Moments::len(self.width.dense + 1, self.width.categories)
             + self.width.dense
             + self.dense_gradient.len()
             + self.category_gradient.len()
-            + [parameters, gradient, scores, residuals, h, row]
+            + [parameters, gradient, scores, residuals, h, row, partials]
                 .iter()
                 .map(|v| v.capacity())
                 .sum::<usize>();

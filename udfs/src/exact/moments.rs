@@ -30,6 +30,11 @@ pub(super) const BLOCK: usize = 256;
 /// cache.
 const NARROW: usize = 64;
 
+/// Numbers of a row of so many columns.
+fn stride_of(columns: usize) -> usize {
+    columns.next_multiple_of(LANES)
+}
+
 /// Some rows in float64, shifted by the reference. What it holds is good for an update.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Block {
@@ -50,7 +55,7 @@ impl Block {
     pub(super) fn reset(&mut self, rows: usize, columns: usize) {
         if self.columns != columns || rows * self.stride > self.scaled.len() {
             self.columns = columns;
-            self.stride = columns.next_multiple_of(LANES);
+            self.stride = stride_of(columns);
             let numbers = rows * self.stride;
             (self.values, self.scaled) = (vec![0.0; numbers + LANES], vec![0.0; numbers]);
         }
@@ -95,12 +100,13 @@ impl Block {
     }
 
     /// Adds the Gram matrix of the rows with weights `h` to the upper triangle of the row-major
-    /// `dense [a, a]`; asks for the values that are `ahead` meanwhile.
-    fn add_gram(&mut self, h: &[f64], dense: &mut [f64], ahead: Ahead<'_>) {
+    /// `dense [a, a]`, or of `partial` (see [`Moments::partial_len`]) where that is not empty; asks for the
+    /// values that are `ahead` meanwhile.
+    fn add_gram(&mut self, h: &[f64], dense: &mut [f64], partial: &mut [f64], ahead: Ahead<'_>) {
         let (columns, stride, place) = (self.columns, self.stride, self.place());
         let (values, scaled) = (&self.values[place.clone()], &mut self.scaled[..place.len()]);
-        if columns <= NARROW {
-            return DoubleRows::new(values, stride).add_gram(h, columns, dense, scaled, ahead);
+        if !partial.is_empty() {
+            return DoubleRows::new(values, stride).add_gram(h, columns, partial, scaled, ahead);
         }
         scale(values, stride, h, scaled);
         let transposed =
@@ -167,17 +173,34 @@ impl Moments {
         }
     }
 
+    /// Numbers of the sums over some blocks, `[a, stride]`: few columns are added up there, in whole vectors,
+    /// and taken in by [`Moments::settle`]. 0 of many columns.
+    pub(super) fn partial_len(columns: usize) -> usize {
+        if columns <= NARROW { columns * stride_of(columns) } else { 0 }
+    }
+
+    /// Takes in the sums over some blocks, and leaves zeros.
+    pub(super) fn settle(&mut self, partial: &mut [f64]) {
+        let columns = self.columns;
+        for (i, own) in partial.chunks_exact_mut(stride_of(columns)).enumerate() {
+            add(&mut self.dense[i * columns + i..(i + 1) * columns], &own[i..columns]);
+            own.fill(0.0);
+        }
+    }
+
     /// Adds the rows of `block` with category indices `codes [rows, c]` and the weights `h [rows]`,
-    /// which may be negative. Asks for the values that are `ahead` meanwhile.
+    /// which may be negative; products of few columns to `partial`. Asks for the values that are `ahead`
+    /// meanwhile.
     pub(super) fn add_block(
         &mut self,
         block: &mut Block,
         codes: &[u32],
         h: &[f64],
+        partial: &mut [f64],
         ahead: Ahead<'_>,
     ) {
         let columns = self.columns;
-        block.add_gram(h, &mut self.dense, ahead);
+        block.add_gram(h, &mut self.dense, partial, ahead);
         if codes.is_empty() {
             return;
         }
@@ -297,6 +320,7 @@ mod tests {
         let delta: Vec<f64> =
             (0..columns).map(|i| if i + 1 < columns { i as f64 * 0.25 } else { 0.0 }).collect();
         let mut block = Block::default();
+        let mut partial = vec![0.0; Moments::partial_len(columns)];
         for (start, rows) in [(0, BLOCK), (BLOCK, 17)] {
             block.reset(rows, columns);
             let value = |row: usize, i: usize| ((start + row) as f32 * 0.37 + i as f32).sin();
@@ -336,8 +360,10 @@ mod tests {
                     }
                 }
             }
-            moments.add_block(&mut block, &codes, &h, Ahead::NONE);
+            moments.add_block(&mut block, &codes, &h, &mut partial, Ahead::NONE);
         }
+        moments.settle(&mut partial);
+        assert!(partial.iter().all(|sum| *sum == 0.0));
         moments.translate(&delta);
         let n = columns + categories;
         for i in 0..n {

@@ -41,8 +41,8 @@ impl<'a> DoubleRows<'a> {
     }
 
     /// `out[i, j] += sum_row h[row] value[row, i] value[row, j]` of the `columns` first numbers and
-    /// `j >= i`, row-major. Fills `scaled`, which has rows like these, with `h[row] value[row, j]`. Asks for
-    /// what is `ahead` meanwhile.
+    /// `j >= i`, `out [columns, stride]`, where others mean nothing. Fills `scaled`, which has rows like
+    /// these, with `h[row] value[row, j]`. Asks for what is `ahead` meanwhile.
     pub fn add_gram(
         self,
         h: &[f64],
@@ -283,7 +283,11 @@ impl Gram<'_> {
     ) {
         let (stride, width) = (self.rows.stride, V * S::F64_LANES);
         let step = ahead.stride(self.rows.values.len() / stride);
+        let out = &mut self.out[i * stride..(i + M) * stride];
         let mut sums = [[simd.splat_f64s(0.0); V]; M];
+        for (sums, out) in sums.iter_mut().zip(out.chunks_exact(stride)) {
+            sums.copy_from_slice(&S::as_simd_f64s(&out[j..j + width]).0[..V]);
+        }
         let rows = self.rows.values.chunks_exact(stride).zip(self.scaled.chunks_exact_mut(stride));
         for (row, ((values, scaled), h)) in rows.zip(self.h).enumerate() {
             ahead.fetch(row, step);
@@ -302,17 +306,8 @@ impl Gram<'_> {
                 }
             }
         }
-        let mut found = [0.0; VECTORS * LANES];
-        for (m, sums) in sums.iter().enumerate() {
-            for (to, sum) in S::as_mut_simd_f64s(&mut found).0.iter_mut().zip(sums) {
-                *to = *sum;
-            }
-            // Each number once: none below the diagonal, and none behind the columns.
-            let (from, to) = (j.max(i + m), self.columns.min(j + width));
-            if from < to {
-                let out = &mut self.out[(i + m) * self.columns..][from..to];
-                out.iter_mut().zip(&found[from - j..]).for_each(|(out, found)| *out += found);
-            }
+        for (sums, out) in sums.iter().zip(out.chunks_exact_mut(stride)) {
+            S::as_mut_simd_f64s(&mut out[j..j + width]).0[..V].copy_from_slice(sums);
         }
     }
 }
@@ -352,7 +347,7 @@ mod tests {
                 let mut sums = vec![0.5; stride];
                 all.add_sums(&h, &mut sums);
                 let mut scaled = vec![f64::NAN; n * stride];
-                let mut gram = vec![0.25; d * d];
+                let mut gram = vec![0.25; d * stride];
                 all.add_gram(&h, d, &mut gram, &mut scaled, Ahead::new(&rows));
                 let mut plain = vec![f64::NAN; n * stride];
                 scale(&values, stride, &h, &mut plain);
@@ -364,7 +359,9 @@ mod tests {
                     near(sums[i], 0.5 + (0..n).map(|row| h[row] * at(row, i)).sum::<f64>(), "sum");
                     for j in 0..d {
                         let sum = (0..n).map(|row| h[row] * at(row, i) * at(row, j)).sum::<f64>();
-                        near(gram[i * d + j], 0.25 + if j < i { 0.0 } else { sum }, "product");
+                        if j >= i {
+                            near(gram[i * stride + j], 0.25 + sum, "product");
+                        }
                     }
                 }
             }
