@@ -469,3 +469,6 @@ pub fn probabilities_type(label: DataType) -> DataType {
     let item: FieldRef = Arc::new(Field::new_list_field(DataType::Struct(pair), true));
     DataType::List(item)
 }
+
+#[cfg(test)]
+mod tests;

@@ -159,10 +159,12 @@ impl Intake {
     /// When there is none.
     pub fn class(&self, code: u32) -> Result<ScalarValue> {
         match &self.distinct {
-            Some(distinct) => match distinct.values()?.get(code as usize).and_then(|v| v.first()) {
-                Some(class) => Ok(class.clone()),
-                None => exec_err!("class {code} is not known"),
-            },
+            Some(distinct) => {
+                match distinct.value(code)?.and_then(|value| value.into_iter().next()) {
+                    Some(class) => Ok(class),
+                    None => exec_err!("class {code} is not known"),
+                }
+            }
             None => exec_err!("a regression has no classes"),
         }
     }

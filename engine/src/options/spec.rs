@@ -192,7 +192,7 @@ pub const SPECS: [Spec; 37] = [
         "round_rows",
         All,
         "auto or a whole number from 1 to 1000000000000",
-        "rows of a round, after which replicas are merged; auto is a quarter of the rows where there are several",
+        "rows of a round, after which replicas are merged; auto is a quarter of the rows at most with more than one",
     ),
     spec(
         "split",
@@ -235,7 +235,7 @@ pub const SPECS: [Spec; 37] = [
         "tolerance",
         Newton,
         "a number from 0 to 1",
-        "change of the weights, relative, at which Newton steps end",
+        "largest derivative of the mean loss at which Newton steps end",
     ),
     spec(
         "checkpoint_every",

@@ -28,6 +28,8 @@ pub struct Distinct {
 
 /// Integers up to which a number is found without looking a row up.
 const SMALL: usize = 1 << 16;
+/// Keys that are decoded at a time.
+const DECODED: usize = 1 << 12;
 /// An integer that has no number yet.
 const UNKNOWN: u32 = u32::MAX;
 
@@ -150,19 +152,47 @@ impl Distinct {
         self.keys.iter().map(|key| xxhash_rust::xxh3::xxh3_64(key)).collect()
     }
 
-    /// What each number stands for, a value per column.
+    /// What a number stands for, a value per column; nothing if there is no such number.
     ///
     /// # Errors
     /// Never in practice: the keys are rows of the columns.
+    pub fn value(&self, code: u32) -> Result<Option<Vec<ScalarValue>>> {
+        let key = self.keys.get(code as usize).map(std::slice::from_ref);
+        Ok(self.decoded(key.unwrap_or_default())?.pop())
+    }
+
+    /// What each number stands for; found once, for whoever asks of all of them again and again.
+    ///
+    /// # Errors
+    /// As of [`Distinct::value`].
     pub fn values(&self) -> Result<&[Vec<ScalarValue>]> {
         if let Some(values) = self.values.get() {
             return Ok(values);
         }
-        let parser = self.converter.parser();
-        let columns = self.converter.convert_rows(self.keys.iter().map(|key| parser.parse(key)))?;
-        let row = |row| columns.iter().map(|c| ScalarValue::try_from_array(c, row)).collect();
-        let values = (0..self.keys.len()).map(row).collect::<Result<_>>()?;
+        let values = self.decoded(&self.keys)?;
         Ok(self.values.get_or_init(|| values))
+    }
+
+    /// The same, of numbers that nobody else asks for.
+    ///
+    /// # Errors
+    /// As of [`Distinct::value`].
+    pub fn into_values(self) -> Result<Vec<Vec<ScalarValue>>> {
+        self.decoded(&self.keys)
+    }
+
+    fn decoded(&self, keys: &[Box<[u8]>]) -> Result<Vec<Vec<ScalarValue>>> {
+        let parser = self.converter.parser();
+        let mut values = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(DECODED) {
+            let rows = keys.iter().map(|key| parser.parse(key));
+            let columns = self.converter.convert_rows(rows)?;
+            for row in 0..keys.len() {
+                let own = columns.iter().map(|column| ScalarValue::try_from_array(column, row));
+                values.push(own.collect::<Result<_>>()?);
+            }
+        }
+        Ok(values)
     }
 }
 
@@ -197,7 +227,11 @@ mod tests {
         let columns: Vec<ArrayRef> =
             vec![Arc::new(StringArray::from(vec!["c"])), Arc::new(Int64Array::from(vec![3]))];
         assert_eq!(distinct.intern(&columns).unwrap().values().to_vec(), [3]);
-        assert_eq!(distinct.values().unwrap(), [of("b", 2), null, of("a", -1), of("c", 3)]);
+        let all = [of("b", 2), null, of("a", -1), of("c", 3)];
+        assert_eq!(distinct.values().unwrap(), all);
+        assert_eq!(distinct.value(3).unwrap().as_ref(), all.last());
+        assert_eq!(distinct.value(4).unwrap(), None);
+        assert_eq!(distinct.into_values().unwrap(), all);
     }
 
     /// Small and large integers, alone and mixed, with NULL: the same numbers as rows.

@@ -171,11 +171,11 @@ fn finish(taking: Taking, parts: Vec<Part>) -> Result<RawTable> {
         }
         Some(distinct) => {
             let places = part_groups(&mut data, &group_of, &codes)?;
-            let keys = distinct.values()?;
+            let mut keys = distinct.into_values()?;
             for (code, (place, rows)) in codes.into_iter().zip(places) {
                 let skipped = std::mem::take(&mut skipped[code as usize]);
                 let subset = Subset { place, rows, skipped };
-                groups.push(Group { key: keys[code as usize].clone(), subset });
+                groups.push(Group { key: std::mem::take(&mut keys[code as usize]), subset });
             }
         }
     }

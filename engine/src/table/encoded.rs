@@ -29,8 +29,8 @@ const CHUNK_BYTES: usize = (1 << 18) - 128;
 /// Rows of a chunk at least and at most.
 const CHUNK_ROWS: (usize, usize) = (1024, 65_536);
 /// What the hash of rows begins with. It is of rows in their chunks: whoever changes how they are ordered in
-/// an epoch raises it, so that no checkpoint goes on in another order.
-const ORDER_VERSION: u64 = 3;
+/// an epoch, or dealt to replicas, raises it, so that no checkpoint goes on in another order.
+const ORDER_VERSION: u64 = 4;
 
 /// Rows as kernels take them: `features` (`FixedSizeList<Float32>[d]`), `categories`
 /// (`FixedSizeList<UInt32>[c]`), `label` and `weight` (float32).

@@ -56,18 +56,18 @@ fn bring_together(
     for group in group_of.iter().flat_map(|groups| groups.values()) {
         rows[*group as usize] += 1;
     }
-    let mut next = vec![0u64; codes.len()];
+    let mut next = vec![0u32; codes.len()];
     let mut places = vec![];
     let mut first = 0;
     for code in codes {
-        next[*code as usize] = first;
+        next[*code as usize] = first as u32;
         places.push((Place::Range(first), rows[*code as usize]));
         first += rows[*code as usize];
     }
     let mut to = Vec::with_capacity(first as usize);
     for group in group_of.iter().flat_map(|groups| groups.values()) {
         let place = &mut next[*group as usize];
-        to.push(*place as u32);
+        to.push(*place);
         *place += 1;
     }
     let batches: Vec<RecordBatch> =

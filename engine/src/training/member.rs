@@ -271,7 +271,7 @@ fn loss_scale(loss: Loss, labels: &Labels) -> f64 {
     }
 }
 
-/// `adam, batch 128, 2 replicas, 10 rounds an epoch`.
+/// `adam, batch 128, 2 replicas, 4 rounds an epoch`.
 fn describe(plan: &DescentPlan) -> String {
     let mut text = format!("{}, batch {}", plan.descent.optimizer.name(), plan.descent.batch_size);
     let plural = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });

@@ -10,28 +10,31 @@ pub(super) struct Writer {
 impl Writer {
     /// A record that begins with `tag` and `version`.
     pub(super) fn new(tag: [u8; 4], version: u32) -> Self {
-        Self::with_capacity(tag, version, 0)
-    }
-
-    /// The same, with room for so many integers and numbers.
-    pub(super) fn with_capacity(tag: [u8; 4], version: u32, count: usize) -> Self {
-        let mut bytes = Vec::with_capacity(2 * size_of::<u32>() + count * size_of::<u64>());
-        bytes.extend_from_slice(&tag);
+        let mut bytes = tag.to_vec();
         bytes.extend_from_slice(&version.to_le_bytes());
         Self { bytes }
     }
 
+    /// Makes room for so many numbers, all at once.
+    pub(super) fn reserve(&mut self, numbers: usize) {
+        self.bytes.reserve_exact(numbers * size_of::<f64>());
+    }
+
     /// Appends integers.
     pub(super) fn integers(&mut self, values: &[u64]) {
-        self.bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        self.eights(values, u64::to_le_bytes);
     }
 
     /// Appends numbers.
     pub(super) fn numbers(&mut self, values: &[f64]) {
+        self.eights(values, f64::to_le_bytes);
+    }
+
+    fn eights<T: Copy>(&mut self, values: &[T], bytes: impl Fn(T) -> [u8; 8]) {
         let before = self.bytes.len();
-        self.bytes.resize(before + size_of_val(values), 0);
+        self.bytes.resize(before + 8 * values.len(), 0);
         let (places, _) = self.bytes[before..].as_chunks_mut();
-        places.iter_mut().zip(values).for_each(|(to, value)| *to = value.to_le_bytes());
+        places.iter_mut().zip(values).for_each(|(to, value)| *to = bytes(*value));
     }
 
     /// The record.

@@ -12,7 +12,7 @@ use datafusion_common::{Result, exec_err, internal_err, plan_err};
 
 use super::bytes::{Reader, Writer};
 use super::check_batch;
-use super::moments::{BLOCK, Block, Moments};
+use super::moments::{BLOCK, Block, CHAIN, Moments};
 use super::solve::solve_semidefinite;
 use crate::batch::{MiniBatch, Width};
 
@@ -31,8 +31,6 @@ pub struct GramSum {
     /// Dense columns `[x - r, y - r_y, 1]`.
     moments: Moments,
     block: Block,
-    /// Sums over the blocks in hand.
-    partial: Vec<f64>,
     weights: Vec<f64>,
 }
 
@@ -59,7 +57,6 @@ impl GramSum {
             reference: None,
             moments: Moments::new(width.dense + 2, width.categories),
             block: Block::default(),
-            partial: Vec::new(),
             weights: Vec::new(),
         }
     }
@@ -114,7 +111,6 @@ impl GramSum {
         }
         let Some(reference) = &self.reference else { return Ok(()) };
         self.weights.resize(BLOCK, 0.0);
-        self.partial.resize(Moments::partial_len(d + 2), 0.0);
         for start in (0..batch.rows).step_by(BLOCK) {
             let rows = BLOCK.min(batch.rows - start);
             self.block.reset(rows, d + 2);
@@ -133,9 +129,11 @@ impl GramSum {
             let codes = &batch.codes[start * c..(start + rows) * c];
             let weights = &self.weights[..rows];
             let ahead = batch.rows_ahead(start + rows, BLOCK, d);
-            self.moments.add_block(&mut self.block, codes, weights, &mut self.partial, ahead);
+            self.moments.add_block(&mut self.block, codes, weights, ahead);
+            if start + rows == batch.rows || (start / BLOCK + 1).is_multiple_of(CHAIN) {
+                self.moments.settle(&mut self.block);
+            }
         }
-        self.moments.settle(&mut self.partial);
         Ok(())
     }
 
@@ -263,7 +261,6 @@ impl GramSum {
             reference: known.then_some(reference),
             moments: Moments::from_values(dense + 2, width.categories, &values),
             block: Block::default(),
-            partial: Vec::new(),
             weights: Vec::new(),
         })
     }

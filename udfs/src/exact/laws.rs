@@ -3,6 +3,7 @@
 
 use super::oracle::{adult, close, iris};
 use super::*;
+use crate::kernels::rng::{mix, unit};
 
 #[test]
 fn merging_keeps_the_laws() {
@@ -223,4 +224,73 @@ fn bad_input_is_an_error() {
     let bytes = GramSum::new(width).to_bytes();
     assert!(GramSum::from_bytes(&bytes[..bytes.len() - 1]).is_err());
     assert!(NewtonSum::from_bytes(&bytes).is_err());
+}
+
+/// Gradient and Hessian of one output over numbers alone against their sums, with and without an intercept,
+/// over more blocks than are added up in a chain; in buffers of whatever shape came before.
+#[test]
+fn newton_sums_of_one_output_are_their_sums_in_any_buffers() {
+    let draw = |what: u64, i: usize| 2.0 * unit(mix(5, what, i as u64)) - 1.0;
+    let d = 5;
+    let rows = 16 * 256 + 300;
+    let mut dense: Vec<f32> = (0..rows * d).map(|i| draw(1, i)).collect();
+    let label: Vec<f32> = (0..rows).map(|i| f32::from(u8::from(draw(2, i) > 0.0))).collect();
+    let mut weight: Vec<f32> = (0..rows).map(|i| 1.5 + draw(3, i)).collect();
+    // A row without weight beside others may hold anything.
+    weight[700] = 0.0;
+    dense[700 * d..701 * d].fill(f32::NAN);
+    let wide: Vec<f32> = (0..rows * 70).map(|i| draw(6, i)).collect();
+    let codes: Vec<u32> = (0..rows as u32).map(|i| i % 3).collect();
+    let batch = |dense, codes| MiniBatch {
+        rows,
+        dense,
+        codes,
+        label: &label,
+        weight: &weight,
+        ..MiniBatch::default()
+    };
+    let width = Width { dense: d, columns: 0, categories: 0 };
+    let other = |width: Width, outputs: usize, batch: &MiniBatch| {
+        let mut sum = NewtonSum::new(width, outputs, true).expect("valid");
+        sum.update(&vec![0.1; sum.parameter_count()], batch).expect("valid");
+        sum.take_scratch()
+    };
+    for intercept in [true, false] {
+        let count = d + usize::from(intercept);
+        let at: Vec<f64> = (0..count).map(|i| 0.3 * (i as f64).cos()).collect();
+        let mut sum = NewtonSum::new(width, 1, intercept).expect("valid");
+        sum.update(&at, &batch(&dense, &[])).expect("valid");
+        let mut hessian = vec![0.0; count * count];
+        let mut gradient = vec![0.0; count];
+        let all: f64 = weight.iter().map(|w| f64::from(*w)).sum();
+        for row in (0..rows).filter(|row| weight[*row] != 0.0) {
+            let raw = dense[row * d..(row + 1) * d].iter().map(|x| f64::from(*x));
+            let raw: Vec<f64> = raw.chain([1.0]).take(count).collect();
+            let z: f64 = raw.iter().zip(&at).map(|(x, w)| x * w).sum();
+            let (p, weight) = (1.0 / (1.0 + (-z).exp()), f64::from(weight[row]) / all);
+            let mut x = raw;
+            x.iter_mut().zip(sum.reference()).for_each(|(x, r)| *x -= r);
+            for i in 0..count {
+                gradient[i] += weight * (p - f64::from(label[row])) * x[i];
+                for j in 0..=i {
+                    hessian[j * count + i] += weight * p * (1.0 - p) * x[i] * x[j];
+                }
+            }
+        }
+        close("gradient", &sum.gradient(), &gradient, 1e-12);
+        close("hessian", &sum.hessian(), &hessian, 1e-12);
+        let shapes = [
+            other(Width { dense: 70, columns: 0, categories: 0 }, 1, &batch(&wide, &[])),
+            other(Width { dense: 12, columns: 1, categories: 3 }, 3, &{
+                MiniBatch { dense: &wide[..rows * 12], ..batch(&wide, &codes) }
+            }),
+            other(width, 2, &batch(&dense, &[])),
+        ];
+        for scratch in shapes {
+            let own = NewtonSum::new(width, 1, intercept).expect("valid");
+            let mut own = own.with_scratch(scratch);
+            own.update(&at, &batch(&dense, &[])).expect("valid");
+            assert_eq!(own.to_bytes(), sum.to_bytes());
+        }
+    }
 }

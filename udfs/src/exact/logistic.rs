@@ -14,10 +14,9 @@ mod wire;
 use datafusion_common::{Result, exec_err, internal_err};
 
 use super::check_batch;
-use super::moments::{BLOCK, Block, Moments, add};
+use super::moments::{BLOCK, Block, CHAIN, Moments, add, stride_of};
 use crate::batch::{MiniBatch, NO_CATEGORY, Width};
 use crate::kernels::double::{exp_of_negative, ln_1p_of_unit, sum};
-use crate::kernels::gram::LANES;
 use crate::kernels::math::vectorized;
 use crate::kernels::prefetch::Ahead;
 
@@ -59,8 +58,6 @@ pub struct Scratch {
     row: Vec<f64>,
     /// `[rows]`: the weights of a block of the Hessian.
     h: Vec<f64>,
-    /// Sums over the blocks in hand, block by block of the Hessian.
-    partials: Vec<f64>,
 }
 
 impl NewtonSum {
@@ -178,8 +175,6 @@ impl NewtonSum {
             self.reference = Some(values.iter().map(|&x| f64::from(x)).collect());
         }
         self.shift_parameters(parameters);
-        let products = Moments::partial_len(d + 1);
-        self.scratch.partials.resize(products * self.hessian.len(), 0.0);
         for start in (0..batch.rows).step_by(BLOCK) {
             let rows = BLOCK.min(batch.rows - start);
             let part = batch.slice(start, start + rows, self.width);
@@ -187,7 +182,9 @@ impl NewtonSum {
             self.differentiate(&part);
             self.add_gradient(&part);
             let mut ahead = batch.rows_ahead(start + rows, BLOCK, d);
-            let Scratch { block, scores, h, partials, .. } = &mut self.scratch;
+            // Of one output blocks go on where the one before ended.
+            let is_end = start + rows == batch.rows || (start / BLOCK + 1).is_multiple_of(CHAIN);
+            let Scratch { block, scores, h, .. } = &mut self.scratch;
             for a in 0..outputs {
                 for b in 0..=a {
                     let same = if a == b { 1.0 } else { 0.0 };
@@ -203,15 +200,15 @@ impl NewtonSum {
                         },
                     );
                     let codes = &part.codes[..rows * c];
-                    let at = a * (a + 1) / 2 + b;
-                    let partial = &mut partials[at * products..(at + 1) * products];
-                    self.hessian[at].add_block(block, codes, &h[..rows], partial, ahead);
+                    let sums = &mut self.hessian[a * (a + 1) / 2 + b];
+                    sums.add_block(block, codes, &h[..rows], ahead);
+                    if is_end || outputs > 1 {
+                        sums.settle(block);
+                    }
                     ahead = Ahead::NONE;
                 }
             }
         }
-        let partials = self.scratch.partials.chunks_exact_mut(products.max(1));
-        self.hessian.iter_mut().zip(partials).for_each(|(sums, partial)| sums.settle(partial));
         Ok(())
     }
 
@@ -219,7 +216,7 @@ impl NewtonSum {
     fn shift_parameters(&mut self, parameters: &[f64]) {
         let Width { dense: d, categories: t, .. } = self.width;
         let outputs = self.outputs;
-        let stride = (d + 1).next_multiple_of(LANES);
+        let stride = stride_of(d + 1);
         let shifted = &mut self.scratch.parameters;
         shifted.clear();
         shifted.resize(outputs * stride, 0.0);
@@ -460,14 +457,13 @@ impl NewtonSum {
 
     /// Memory in bytes, buffers included; takes no time.
     pub fn size(&self) -> usize {
-        let Scratch { block, parameters, gradient, scores, residuals, h, row, partials } =
-            &self.scratch;
+        let Scratch { block, parameters, gradient, scores, residuals, h, row } = &self.scratch;
         let numbers = self.hessian.len()
             * Moments::len(self.width.dense + 1, self.width.categories)
             + self.width.dense
             + self.dense_gradient.len()
             + self.category_gradient.len()
-            + [parameters, gradient, scores, residuals, h, row, partials]
+            + [parameters, gradient, scores, residuals, h, row]
                 .iter()
                 .map(|v| v.capacity())
                 .sum::<usize>();

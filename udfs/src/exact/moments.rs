@@ -26,12 +26,15 @@ use crate::kernels::prefetch::Ahead;
 
 /// Rows of a block: the depth of a product. Two blocks of 100 columns fill 400 KB.
 pub(super) const BLOCK: usize = 256;
+/// Blocks that are added up one after another, before their sum is added to that of those before: a longer
+/// chain would round more.
+pub(super) const CHAIN: usize = 16;
 /// Columns up to which the Gram matrix is made in tiles of registers, over rows that stay in the second
 /// cache.
 const NARROW: usize = 64;
 
 /// Numbers of a row of so many columns.
-fn stride_of(columns: usize) -> usize {
+pub(super) fn stride_of(columns: usize) -> usize {
     columns.next_multiple_of(LANES)
 }
 
@@ -48,15 +51,22 @@ pub(super) struct Block {
     values: Vec<f64>,
     /// The same, each row times its weight.
     scaled: Vec<f64>,
+    /// `[a, stride]`, of few columns: the Gram matrices of the blocks since [`Moments::settle`], in whole
+    /// vectors.
+    partial: Vec<f64>,
 }
 
 impl Block {
     /// Empties the block for `rows` rows of `columns`; takes memory the first time only.
     pub(super) fn reset(&mut self, rows: usize, columns: usize) {
-        if self.columns != columns || rows * self.stride > self.scaled.len() {
+        if self.columns != columns {
             self.columns = columns;
             self.stride = stride_of(columns);
-            let numbers = rows * self.stride;
+            self.scaled.clear();
+            self.partial = vec![0.0; if columns <= NARROW { columns * self.stride } else { 0 }];
+        }
+        let numbers = rows * self.stride;
+        if numbers > self.scaled.len() {
             (self.values, self.scaled) = (vec![0.0; numbers + LANES], vec![0.0; numbers]);
         }
         self.rows = rows;
@@ -100,13 +110,14 @@ impl Block {
     }
 
     /// Adds the Gram matrix of the rows with weights `h` to the upper triangle of the row-major
-    /// `dense [a, a]`, or of `partial` (see [`Moments::partial_len`]) where that is not empty; asks for the
-    /// values that are `ahead` meanwhile.
-    fn add_gram(&mut self, h: &[f64], dense: &mut [f64], partial: &mut [f64], ahead: Ahead<'_>) {
+    /// `dense [a, a]`, of few columns to what [`Moments::settle`] takes in; asks for the values that are
+    /// `ahead` meanwhile.
+    fn add_gram(&mut self, h: &[f64], dense: &mut [f64], ahead: Ahead<'_>) {
         let (columns, stride, place) = (self.columns, self.stride, self.place());
         let (values, scaled) = (&self.values[place.clone()], &mut self.scaled[..place.len()]);
-        if !partial.is_empty() {
-            return DoubleRows::new(values, stride).add_gram(h, columns, partial, scaled, ahead);
+        if columns <= NARROW {
+            let rows = DoubleRows::new(values, stride);
+            return rows.add_gram(h, columns, &mut self.partial, scaled, ahead);
         }
         scale(values, stride, h, scaled);
         let transposed =
@@ -132,7 +143,8 @@ impl Block {
 
     /// Memory in bytes.
     pub(super) fn size(&self) -> usize {
-        (self.values.capacity() + self.scaled.capacity()) * size_of::<f64>()
+        let Self { values, scaled, partial, .. } = self;
+        [values, scaled, partial].iter().map(|v| v.capacity()).sum::<usize>() * size_of::<f64>()
     }
 }
 
@@ -173,34 +185,27 @@ impl Moments {
         }
     }
 
-    /// Numbers of the sums over some blocks, `[a, stride]`: few columns are added up there, in whole vectors,
-    /// and taken in by [`Moments::settle`]. 0 of many columns.
-    pub(super) fn partial_len(columns: usize) -> usize {
-        if columns <= NARROW { columns * stride_of(columns) } else { 0 }
-    }
-
-    /// Takes in the sums over some blocks, and leaves zeros.
-    pub(super) fn settle(&mut self, partial: &mut [f64]) {
+    /// Takes in the Gram matrices that a block has summed up.
+    pub(super) fn settle(&mut self, block: &mut Block) {
         let columns = self.columns;
-        for (i, own) in partial.chunks_exact_mut(stride_of(columns)).enumerate() {
+        for (i, own) in block.partial.chunks_exact_mut(stride_of(columns)).enumerate() {
             add(&mut self.dense[i * columns + i..(i + 1) * columns], &own[i..columns]);
             own.fill(0.0);
         }
     }
 
     /// Adds the rows of `block` with category indices `codes [rows, c]` and the weights `h [rows]`,
-    /// which may be negative; products of few columns to `partial`. Asks for the values that are `ahead`
-    /// meanwhile.
+    /// which may be negative. Asks for the values that are `ahead` meanwhile. What the block has summed up
+    /// is to be [settled](Self::settle) before it serves other moments.
     pub(super) fn add_block(
         &mut self,
         block: &mut Block,
         codes: &[u32],
         h: &[f64],
-        partial: &mut [f64],
         ahead: Ahead<'_>,
     ) {
         let columns = self.columns;
-        block.add_gram(h, &mut self.dense, partial, ahead);
+        block.add_gram(h, &mut self.dense, ahead);
         if codes.is_empty() {
             return;
         }
@@ -320,7 +325,6 @@ mod tests {
         let delta: Vec<f64> =
             (0..columns).map(|i| if i + 1 < columns { i as f64 * 0.25 } else { 0.0 }).collect();
         let mut block = Block::default();
-        let mut partial = vec![0.0; Moments::partial_len(columns)];
         for (start, rows) in [(0, BLOCK), (BLOCK, 17)] {
             block.reset(rows, columns);
             let value = |row: usize, i: usize| ((start + row) as f32 * 0.37 + i as f32).sin();
@@ -360,10 +364,10 @@ mod tests {
                     }
                 }
             }
-            moments.add_block(&mut block, &codes, &h, &mut partial, Ahead::NONE);
+            moments.add_block(&mut block, &codes, &h, Ahead::NONE);
         }
-        moments.settle(&mut partial);
-        assert!(partial.iter().all(|sum| *sum == 0.0));
+        moments.settle(&mut block);
+        assert!(block.partial.iter().all(|sum| *sum == 0.0));
         moments.translate(&delta);
         let n = columns + categories;
         for i in 0..n {

@@ -133,7 +133,8 @@ fn pin_sum(hessian: &mut [f64], count: usize, start: usize, outputs: usize) {
 pub struct NewtonOptions {
     /// Penalty `(l2 / 2) |w|^2` beside the mean loss; at least 0.
     pub l2: f64,
-    /// Converged where no partial derivative of the objective is larger; scikit-learn's `tol`.
+    /// Converged where no partial derivative of the objective is larger; scikit-learn's `tol`. At 0 steps go
+    /// on until rounding ends them.
     pub tolerance: f64,
     /// Newton steps taken at most.
     pub max_steps: u64,
@@ -213,8 +214,10 @@ impl Newton {
         if !(l2.is_finite() && l2 >= 0.0) {
             return plan_err!("l2 is {l2}, it should be a finite number of at least 0");
         }
-        if !(tolerance.is_finite() && tolerance > 0.0) {
-            return plan_err!("tolerance is {tolerance}, it should be a finite number above 0");
+        if !(tolerance.is_finite() && tolerance >= 0.0) {
+            return plan_err!(
+                "tolerance is {tolerance}, it should be a finite number of at least 0"
+            );
         }
         if start.iter().any(|x| !x.is_finite()) {
             return exec_err!("Newton's method cannot begin at parameters that are not finite");

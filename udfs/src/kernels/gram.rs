@@ -189,15 +189,17 @@ impl WithSimd for Sums<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        /// Vectors of a row at a time.
+        const N: usize = 4;
         let stride = self.rows.stride;
-        for (first, out) in S::as_mut_simd_f64s(self.out).0.chunks_mut(4).enumerate() {
-            let from = first * 4 * S::F64_LANES;
+        for (first, out) in S::as_mut_simd_f64s(self.out).0.chunks_mut(N).enumerate() {
+            let from = first * N * S::F64_LANES;
             let rows = self.rows.values.chunks_exact(stride).zip(self.h);
             match out {
                 [a] => add_sums::<S, 1>(simd, rows, from, [a]),
                 [a, b] => add_sums::<S, 2>(simd, rows, from, [a, b]),
                 [a, b, c] => add_sums::<S, 3>(simd, rows, from, [a, b, c]),
-                [a, b, c, d] => add_sums::<S, 4>(simd, rows, from, [a, b, c, d]),
+                [a, b, c, d] => add_sums::<S, N>(simd, rows, from, [a, b, c, d]),
                 _ => {}
             }
         }
@@ -294,7 +296,8 @@ impl Gram<'_> {
             let left = &values[i..i + M];
             let right = &mut S::as_mut_simd_f64s(&mut scaled[j..j + width]).0[..V];
             if IS_FIRST {
-                let (h, values) = (simd.splat_f64s(*h), S::as_simd_f64s(&values[j..j + width]).0);
+                let values = &S::as_simd_f64s(&values[j..j + width]).0[..V];
+                let h = simd.splat_f64s(*h);
                 for v in 0..V {
                     right[v] = simd.mul_f64s(h, values[v]);
                 }
@@ -315,10 +318,29 @@ impl Gram<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::lanes::on_every_width;
     use crate::kernels::rng::{mix, unit};
 
     fn draw(what: u64, i: usize) -> f32 {
         2.0 * unit(mix(7, what, i as u64)) - 1.0
+    }
+
+    /// A vector of a row reads some numbers of the next one.
+    #[test]
+    fn what_the_next_row_holds_does_not_show() {
+        for d in [1, 3, 9, 15] {
+            let mut rows = vec![1.0; 3 * d];
+            rows[d..2 * d].fill(f32::NAN);
+            let stride = d.next_multiple_of(LANES);
+            let mut values = vec![5.0; 3 * stride];
+            widen(&rows, &vec![0.25; d], &mut values, stride);
+            for row in [0, 2] {
+                let (own, behind) = values[row * stride..(row + 1) * stride].split_at(d);
+                assert_eq!((own, behind), (&*vec![0.75; d], &*vec![0.0; stride - d]));
+            }
+            let (own, behind) = values[stride..2 * stride].split_at(d);
+            assert!(own.iter().all(|x| x.is_nan()) && behind.iter().all(|x| *x == 0.0));
+        }
     }
 
     /// Any number of rows and columns, against the sums written down.
@@ -355,6 +377,28 @@ mod tests {
                     all.chunks_exact(stride).flat_map(|row| row[..d].to_vec()).collect()
                 };
                 assert_eq!(own(&scaled), own(&plain));
+                on_every_width(|width| {
+                    let same = |found: &[f64], wanted: &[f64], what: &str| {
+                        assert_eq!(found.len(), wanted.len());
+                        found.iter().zip(wanted).for_each(|(found, sum)| near(*found, *sum, what));
+                    };
+                    let mut other = vec![f64::NAN; n];
+                    width.dispatch(Scores { rows: all, weights: &weights, out: &mut other });
+                    same(&other, &scores, "score");
+                    let mut other = vec![0.5; stride];
+                    width.dispatch(Sums { rows: all, h: &h, out: &mut other });
+                    same(&other, &sums, "sum");
+                    let mut scaled = vec![f64::NAN; n * stride];
+                    let mut other = vec![0.25; d * stride];
+                    let (out, scaled) = (&mut other, &mut scaled);
+                    let ahead = Ahead::NONE;
+                    width.dispatch(Gram { rows: all, h: &h, columns: d, out, scaled, ahead });
+                    for i in 0..d {
+                        let own = i * stride + i..i * stride + d;
+                        same(&other[own.clone()], &gram[own], "product");
+                    }
+                    assert_eq!(own(scaled), own(&plain));
+                });
                 for i in 0..d {
                     near(sums[i], 0.5 + (0..n).map(|row| h[row] * at(row, i)).sum::<f64>(), "sum");
                     for j in 0..d {

@@ -213,10 +213,15 @@ pub enum VectorWidth {
 impl VectorWidth {
     /// [`run`] at this width.
     pub fn run<K: Kernel>(&self, kernel: K) -> K::Output {
+        self.dispatch(ByWidth(kernel))
+    }
+
+    /// [`Arch::dispatch`] at this width.
+    pub fn dispatch<W: WithSimd>(&self, work: W) -> W::Output {
         match self {
-            Self::Scalar(simd) => Simd::vectorize(*simd, ByWidth(kernel)),
+            Self::Scalar(simd) => Simd::vectorize(*simd, work),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(simd) => Simd::vectorize(*simd, ByWidth(kernel)),
+            Self::Avx2(simd) => Simd::vectorize(*simd, work),
         }
     }
 }

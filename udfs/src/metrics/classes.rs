@@ -91,9 +91,10 @@ impl Confusion {
                 predicted.right += weight;
             }
         }
-        let n = classes.len();
         // Of two classes the larger one is the positive.
-        let counted = classes.into_values().skip(usize::from(n == 2));
+        let is_binary = classes.len() == 2;
+        let counted = classes.into_values().skip(usize::from(is_binary));
+        let n = counted.len() as f64;
         let ratio = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
         let mut sum = Averages::default();
         for Sums { actual, predicted, right } in counted {
@@ -101,11 +102,10 @@ impl Confusion {
             sum.recall += ratio(right, actual);
             sum.f1_score += ratio(2.0 * right, actual + predicted);
         }
-        let by = if n == 2 { 1.0 } else { n as f64 };
-        (n > 0).then(|| Averages {
-            precision: sum.precision / by,
-            recall: sum.recall / by,
-            f1_score: sum.f1_score / by,
+        (n > 0.0).then(|| Averages {
+            precision: sum.precision / n,
+            recall: sum.recall / n,
+            f1_score: sum.f1_score / n,
         })
     }
 }
@@ -206,6 +206,8 @@ mod tests {
         let (p, r) = ((2.0 / 3.0 + 0.5 + 0.5) / 3.0, (1.0 + 0.5 + 1.0 / 3.0) / 3.0);
         check(&many, [4.0 / 7.0, p, r, (0.8 + 0.5 + 0.4) / 3.0]);
         check(&[(0, 0, 1.0), (0, 0, 1.0), (1, 0, 1.0)], [2.0 / 3.0, 0.0, 0.0, 0.0]);
+        // One class is none of two.
+        check(&[(1, 1, 1.0), (1, 1, 2.0)], [1.0; 4]);
         assert_eq!(Confusion::default().accuracy(), None);
         assert_eq!(Confusion::default().precision(), None);
     }

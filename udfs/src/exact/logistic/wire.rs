@@ -9,8 +9,6 @@ use crate::batch::Width;
 
 const TAG: [u8; 4] = *b"GLNS";
 const VERSION: u32 = 1;
-/// Numbers before those of the columns.
-const HEADER: usize = 10;
 
 impl NewtonSum {
     /// The sums in little-endian bytes: `"GLNS"`, `u32` version 1; `u64` d, c, t, K, 1 with
@@ -21,11 +19,12 @@ impl NewtonSum {
         let Width { dense, columns, categories } = self.width;
         let packed = Moments::packed_len(dense + 1, categories) * self.hessian.len();
         let gradients = self.dense_gradient.len() + self.category_gradient.len();
-        let mut writer = Writer::with_capacity(TAG, VERSION, HEADER + dense + gradients + packed);
+        let mut writer = Writer::new(TAG, VERSION);
         let known = u64::from(self.reference.is_some());
         writer.integers(&[dense as u64, columns as u64, categories as u64, self.outputs as u64]);
         writer.integers(&[u64::from(self.intercept), self.rows, self.wrong, known]);
         writer.numbers(&[self.weight, self.loss]);
+        writer.reserve(dense + gradients + packed);
         match &self.reference {
             Some(reference) => writer.numbers(reference),
             None => writer.numbers(&vec![0.0; dense]),
