@@ -12,7 +12,7 @@ use datafusion_common::{Result, exec_err, internal_err, plan_err};
 
 use super::bytes::{Reader, Writer};
 use super::check_batch;
-use super::moments::{BLOCK, Block, CHAIN, Moments};
+use super::moments::{BLOCK, Block, Moments, settles_at};
 use super::solve::solve_semidefinite;
 use crate::batch::{MiniBatch, Width};
 
@@ -130,7 +130,7 @@ impl GramSum {
             let weights = &self.weights[..rows];
             let ahead = batch.rows_ahead(start + rows, BLOCK, d);
             self.moments.add_block(&mut self.block, codes, weights, ahead);
-            if start + rows == batch.rows || (start / BLOCK + 1).is_multiple_of(CHAIN) {
+            if settles_at(start + rows, batch.rows) {
                 self.moments.settle(&mut self.block);
             }
         }
@@ -263,14 +263,6 @@ impl GramSum {
             block: Block::default(),
             weights: Vec::new(),
         })
-    }
-
-    /// Memory in bytes, buffers included; takes no time.
-    pub fn size(&self) -> usize {
-        let numbers = Moments::len(self.width.dense + 2, self.width.categories)
-            + self.width.dense
-            + self.weights.capacity();
-        size_of::<Self>() + numbers * size_of::<f64>() + self.block.size()
     }
 }
 

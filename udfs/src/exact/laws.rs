@@ -61,6 +61,15 @@ fn merging_keeps_the_laws() {
     assert_eq!(found, solved);
 }
 
+fn rows_of<'a>(
+    dense: &'a [f32],
+    codes: &'a [u32],
+    label: &'a [f32],
+    weight: &'a [f32],
+) -> MiniBatch<'a> {
+    MiniBatch { rows: label.len(), dense, codes, label, weight, ..MiniBatch::default() }
+}
+
 /// Runs Newton's method over one batch.
 fn run(width: Width, outputs: usize, intercept: bool, l2: f64, batch: &MiniBatch) -> Newton {
     let count = (width.inputs() + usize::from(intercept)) * outputs;
@@ -92,14 +101,7 @@ fn dependent_columns_do_not_change_the_loss() {
                 [x[i], f32::from(u8::from(codes[i] == 1)), f32::from(u8::from(codes[i] == 2))]
             })
             .collect();
-        let batch = |dense, codes| MiniBatch {
-            rows,
-            dense,
-            codes,
-            label: &label,
-            weight: &weight,
-            ..MiniBatch::default()
-        };
+        let batch = |dense, codes| rows_of(dense, codes, &label, &weight);
         let hot = Width { dense: 1, columns: 1, categories: 3 };
         let plain = Width { dense: 3, columns: 0, categories: 0 };
         let expected = run(plain, outputs, true, 0.0, &batch(&dummies, &[])).report();
@@ -241,14 +243,7 @@ fn newton_sums_of_one_output_are_their_sums_in_any_buffers() {
     dense[700 * d..701 * d].fill(f32::NAN);
     let wide: Vec<f32> = (0..rows * 70).map(|i| draw(6, i)).collect();
     let codes: Vec<u32> = (0..rows as u32).map(|i| i % 3).collect();
-    let batch = |dense, codes| MiniBatch {
-        rows,
-        dense,
-        codes,
-        label: &label,
-        weight: &weight,
-        ..MiniBatch::default()
-    };
+    let batch = |dense, codes| rows_of(dense, codes, &label, &weight);
     let width = Width { dense: d, columns: 0, categories: 0 };
     let other = |width: Width, outputs: usize, batch: &MiniBatch| {
         let mut sum = NewtonSum::new(width, outputs, true).expect("valid");

@@ -9,12 +9,13 @@
 //! Inside, dense inputs are `x - r` with a reference row `r` and the intercept is `b + w r`: the
 //! same model in coordinates in which the Hessian is not spoilt by distant means.
 
+mod derivatives;
 mod wire;
 
 use datafusion_common::{Result, exec_err, internal_err};
 
 use super::check_batch;
-use super::moments::{BLOCK, Block, CHAIN, Moments, add, stride_of};
+use super::moments::{BLOCK, Block, Moments, add, settles_at, stride_of};
 use crate::batch::{MiniBatch, NO_CATEGORY, Width};
 use crate::kernels::double::{exp_of_negative, ln_1p_of_unit, sum};
 use crate::kernels::math::vectorized;
@@ -183,7 +184,7 @@ impl NewtonSum {
             self.add_gradient(&part);
             let mut ahead = batch.rows_ahead(start + rows, BLOCK, d);
             // Of one output blocks go on where the one before ended.
-            let is_end = start + rows == batch.rows || (start / BLOCK + 1).is_multiple_of(CHAIN);
+            let is_end = settles_at(start + rows, batch.rows);
             let Scratch { block, scores, h, .. } = &mut self.scratch;
             for a in 0..outputs {
                 for b in 0..=a {
@@ -392,96 +393,12 @@ impl NewtonSum {
         }
         Ok(())
     }
-
-    /// Weighted mean log loss, without the penalty.
-    pub fn mean_loss(&self) -> f64 {
-        self.loss / self.weight
-    }
-
-    /// The reference `[d]` of the coordinates in which gradient and Hessian are given.
-    pub(super) fn reference(&self) -> &[f64] {
-        self.reference.as_deref().unwrap_or(&[])
-    }
-
-    /// Dense position of input `i` (of `n`, then the intercept), or its category.
-    fn place(&self, input: usize) -> Place {
-        let Width { dense: d, categories: t, .. } = self.width;
-        match input {
-            i if i < d => Place::Dense(i),
-            i if i < d + t => Place::Category(i - d),
-            _ => Place::Dense(d),
-        }
-    }
-
-    /// The gradient of the mean loss by the parameters `[inputs, K]`, inputs shifted.
-    pub(super) fn gradient(&self) -> Vec<f64> {
-        let dense = self.width.dense;
-        let of = |i: usize| self.dense_gradient[i..].iter().step_by(dense + 1);
-        let mut gradient = Vec::with_capacity(self.parameter_count());
-        (0..dense).for_each(|i| gradient.extend(of(i)));
-        gradient.extend_from_slice(&self.category_gradient);
-        if self.intercept {
-            gradient.extend(of(dense));
-        }
-        gradient.iter_mut().for_each(|sum| *sum /= self.weight);
-        gradient
-    }
-
-    /// The Hessian of the mean loss, column-major, lower triangle, inputs shifted.
-    pub(super) fn hessian(&self) -> Vec<f64> {
-        let (outputs, count) = (self.outputs, self.parameter_count());
-        let mut matrix = vec![0.0; count * count];
-        if let (1, 0, [block]) = (outputs, self.width.categories, self.hessian.as_slice()) {
-            for (j, values) in matrix.chunks_exact_mut(count.max(1)).enumerate() {
-                let own = values[j..].iter_mut().zip(block.dense_from(j));
-                own.for_each(|(value, sum)| *value = sum / self.weight);
-            }
-            return matrix;
-        }
-        for (column, values) in matrix.chunks_exact_mut(count.max(1)).enumerate() {
-            let (j, b) = (self.place(column / outputs), column % outputs);
-            for (row, value) in values.iter_mut().enumerate().skip(column) {
-                let (i, a) = (self.place(row / outputs), row % outputs);
-                let block = &self.hessian[a.max(b) * (a.max(b) + 1) / 2 + a.min(b)];
-                let sum = match (i, j) {
-                    (Place::Dense(i), Place::Dense(j)) => block.dense(i, j),
-                    (Place::Dense(i), Place::Category(j)) => block.cross(j, i),
-                    (Place::Category(i), Place::Dense(j)) => block.cross(i, j),
-                    (Place::Category(i), Place::Category(j)) => block.pair(i, j),
-                };
-                *value = sum / self.weight;
-            }
-        }
-        matrix
-    }
-
-    /// Memory in bytes, buffers included; takes no time.
-    pub fn size(&self) -> usize {
-        let Scratch { block, parameters, gradient, scores, residuals, h, row } = &self.scratch;
-        let numbers = self.hessian.len()
-            * Moments::len(self.width.dense + 1, self.width.categories)
-            + self.width.dense
-            + self.dense_gradient.len()
-            + self.category_gradient.len()
-            + [parameters, gradient, scores, residuals, h, row]
-                .iter()
-                .map(|v| v.capacity())
-                .sum::<usize>();
-        size_of::<Self>() + numbers * size_of::<f64>() + block.size()
-    }
 }
 
 /// Whether a label is the index of a class.
 #[inline(always)]
 fn is_class(label: f32, classes: f32) -> bool {
     (label.trunc() == label) & (label >= 0.0) & (label < classes)
-}
-
-/// Where an input stands in the moments.
-#[derive(Clone, Copy)]
-enum Place {
-    Dense(usize),
-    Category(usize),
 }
 
 /// `z` becomes the probabilities; the loss `log sum exp(z) - z_y`, and whether class `y` is strictly

@@ -28,10 +28,15 @@ use crate::kernels::prefetch::Ahead;
 pub(super) const BLOCK: usize = 256;
 /// Blocks that are added up one after another, before their sum is added to that of those before: a longer
 /// chain would round more.
-pub(super) const CHAIN: usize = 16;
+const CHAIN: usize = 16;
 /// Columns up to which the Gram matrix is made in tiles of registers, over rows that stay in the second
 /// cache.
 const NARROW: usize = 64;
+
+/// Whether moments [settle](Moments::settle) after the block that ends at row `end` of `rows`.
+pub(super) fn settles_at(end: usize, rows: usize) -> bool {
+    end == rows || end.is_multiple_of(CHAIN * BLOCK)
+}
 
 /// Numbers of a row of so many columns.
 pub(super) fn stride_of(columns: usize) -> usize {
@@ -139,12 +144,6 @@ impl Block {
     fn scaled(&self) -> impl Iterator<Item = &[f64]> {
         let rows = self.scaled[..self.rows * self.stride].chunks_exact(self.stride);
         rows.map(|row| &row[..self.columns])
-    }
-
-    /// Memory in bytes.
-    pub(super) fn size(&self) -> usize {
-        let Self { values, scaled, partial, .. } = self;
-        [values, scaled, partial].iter().map(|v| v.capacity()).sum::<usize>() * size_of::<f64>()
     }
 }
 
