@@ -1,7 +1,10 @@
 //! Kernels of one output against sums in their order, on every vector width.
 
+use super::gradient::{Total, WeightGradient, WideGradient};
+use super::scores::WideScores;
 use super::*;
 use crate::kernels::lanes::on_every_width;
+use crate::kernels::prefetch::Ahead;
 use crate::kernels::rng::{mix, unit};
 
 /// Lengths that end inside, at and behind every window.

@@ -1,0 +1,224 @@
+//! The gradients of weights and bias.
+
+use pulp::Simd;
+
+use super::super::lanes::{self, Kernel, LANES, Lanes, fold_row};
+use super::super::math::vectorized;
+use super::super::prefetch::Ahead;
+use super::{AllOver, Places, whole_window, window, windows};
+
+/// `gradient[i] = sum_r dz[r] x[r, i]`; `gradient[d]`.
+///
+/// Four running sums, of every fourth row each, which are added as `(0 + 1) + (2 + 3)`. What is read next
+/// is asked for meanwhile.
+pub fn weight_gradient(x: &[f32], dz: &[f32], gradient: &mut [f32], ahead: Ahead<'_>) {
+    match *dz {
+        _ if gradient.is_empty() => {}
+        [dz] => vectorized(
+            #[inline(always)]
+            || row_gradient(x, dz, gradient),
+        ),
+        _ => lanes::run(WeightGradient { x, dz, gradient, ahead }),
+    }
+}
+
+/// [`weight_gradient`] of rows of at least 16 numbers that are all over `x`, at the places in `order`:
+/// two or more.
+pub fn scattered_weight_gradient(
+    (x, order): (&[f32], &[u32]),
+    dz: &[f32],
+    gradient: &mut [f32],
+    ahead: Ahead<'_>,
+) {
+    lanes::run(WideGradient { x: AllOver { x, order }, dz, gradient, ahead });
+}
+
+/// [`weight_gradient`] of one row, within a kernel.
+#[inline(always)]
+pub(in super::super) fn row_gradient(x: &[f32], dz: f32, gradient: &mut [f32]) {
+    for (g, x) in gradient.iter_mut().zip(x) {
+        *g = dz * x;
+    }
+}
+
+/// The sum of all `dz[r]`: the gradient of the bias, in sixteen running sums and what is left over.
+pub fn bias_gradient(dz: &[f32]) -> f32 {
+    match *dz {
+        [dz] => dz,
+        _ => lanes::run(Total(dz)),
+    }
+}
+
+pub(super) struct Total<'a>(pub(super) &'a [f32]);
+
+impl Kernel for Total<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<S: Simd, const V: usize>(self, simd: S) -> f32 {
+        let (blocks, rest) = self.0.as_chunks();
+        let mut sum = Lanes::<S, V>::load_part(simd, rest);
+        for block in blocks {
+            sum = sum.plus(Lanes::load(simd, block));
+        }
+        let mut sums = [0.0; LANES];
+        sum.store(&mut sums);
+        fold_row(&sums)
+    }
+}
+
+pub(super) struct WeightGradient<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) dz: &'a [f32],
+    pub(super) gradient: &'a mut [f32],
+    pub(super) ahead: Ahead<'a>,
+}
+
+impl Kernel for WeightGradient<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, const V: usize>(self, simd: S) {
+        let Self { x, dz, gradient, ahead } = self;
+        let d = gradient.len();
+        if d < LANES {
+            let [sums] = column_sums::<S, V, 1>(
+                simd,
+                dz,
+                ahead,
+                #[inline(always)]
+                |r| [window(simd, x, r * d)],
+            );
+            return gradient.copy_from_slice(&sums[..d]);
+        }
+        WideGradient { x, dz, gradient, ahead }.run::<S, V>(simd)
+    }
+}
+
+/// [`weight_gradient`] of rows of at least 16 numbers.
+pub(super) struct WideGradient<'a, X> {
+    pub(super) x: X,
+    pub(super) dz: &'a [f32],
+    pub(super) gradient: &'a mut [f32],
+    pub(super) ahead: Ahead<'a>,
+}
+
+impl<'a, X: Places<'a>> Kernel for WideGradient<'a, X> {
+    type Output = ();
+
+    /// Windows of 16 columns stay in registers while the rows go by, as many as fit the registers of the vector
+    /// width, four sums a window. The last window ends with the row; where it overlaps the one before, both come
+    /// to the same.
+    #[inline(always)]
+    fn run<S: Simd, const V: usize>(mut self, simd: S) {
+        let d = self.gradient.len();
+        match d.div_ceil(LANES) {
+            1 => return self.of_windows::<S, V, 1>(simd),
+            2 if V == 1 => return self.of_windows::<S, V, 2>(simd),
+            3 if V == 1 => return self.of_windows::<S, V, 3>(simd),
+            4 if V == 1 => return self.of_windows::<S, V, 4>(simd),
+            _ => {}
+        }
+        let mut at = 0;
+        while V == 1 && at + LANES < d {
+            self.columns::<S, V, 2>(simd, [at, (at + LANES).min(d - LANES)]);
+            at += 2 * LANES;
+        }
+        while at < d {
+            self.columns::<S, V, 1>(simd, [at.min(d - LANES)]);
+            at += LANES;
+        }
+    }
+}
+
+impl<'a, X: Places<'a>> WideGradient<'a, X> {
+    /// Of rows of `K` windows: nothing is counted within a row.
+    #[inline(always)]
+    fn of_windows<S: Simd, const V: usize, const K: usize>(self, simd: S) {
+        let Self { x, dz, gradient, ahead } = self;
+        let d = gradient.len();
+        let sums = column_sums::<S, V, K>(
+            simd,
+            dz,
+            ahead,
+            #[inline(always)]
+            |r| {
+                windows::<K>(x.row(r, d)).map(
+                    #[inline(always)]
+                    |own| Lanes::load(simd, own),
+                )
+            },
+        );
+        for (k, sums) in sums.iter().enumerate() {
+            let at = (k * LANES).min(d - LANES);
+            gradient[at..at + LANES].copy_from_slice(sums);
+        }
+    }
+
+    /// The windows of columns that begin at `starts`. What is read next is asked for by the first of them.
+    #[inline(always)]
+    fn columns<S: Simd, const V: usize, const K: usize>(&mut self, simd: S, starts: [usize; K]) {
+        let (x, d) = (self.x, self.gradient.len());
+        let sums = column_sums::<S, V, K>(
+            simd,
+            self.dz,
+            std::mem::take(&mut self.ahead),
+            #[inline(always)]
+            |r| {
+                let row = x.row(r, d);
+                starts.map(
+                    #[inline(always)]
+                    |at| Lanes::load(simd, whole_window(row, at)),
+                )
+            },
+        );
+        for (at, sums) in starts.into_iter().zip(sums) {
+            self.gradient[at..at + LANES].copy_from_slice(&sums);
+        }
+    }
+}
+
+/// The sums of `dz[r]` times the windows of row `r`, which are `at(r)`.
+#[inline(always)]
+fn column_sums<S: Simd, const V: usize, const K: usize>(
+    simd: S,
+    dz: &[f32],
+    ahead: Ahead<'_>,
+    at: impl Fn(usize) -> [Lanes<S, V>; K],
+) -> [[f32; LANES]; K] {
+    let mut sums = [[Lanes::<S, V>::splat(simd, 0.0); K]; 4];
+    let (fours, rest) = dz.as_chunks::<4>();
+    let stride = ahead.stride(fours.len().max(1));
+    let mut r = 0;
+    for (four, dz) in fours.iter().enumerate() {
+        ahead.fetch(four, stride);
+        for (sums, dz) in sums.iter_mut().zip(dz) {
+            add_row(simd, sums, *dz, at(r));
+            r += 1;
+        }
+    }
+    for (sums, dz) in sums.iter_mut().zip(rest) {
+        add_row(simd, sums, *dz, at(r));
+        r += 1;
+    }
+    let [a, b, c, d] = sums;
+    let mut totals = [[0.0; LANES]; K];
+    for (k, to) in totals.iter_mut().enumerate() {
+        a[k].plus(b[k]).plus(c[k].plus(d[k])).store(to);
+    }
+    totals
+}
+
+/// Adds `dz` times the windows of a row.
+#[inline(always)]
+fn add_row<S: Simd, const V: usize, const K: usize>(
+    simd: S,
+    sums: &mut [Lanes<S, V>; K],
+    dz: f32,
+    row: [Lanes<S, V>; K],
+) {
+    let dz = Lanes::splat(simd, dz);
+    for (sum, row) in sums.iter_mut().zip(row) {
+        *sum = sum.plus(row.times(dz));
+    }
+}

@@ -1,0 +1,264 @@
+//! The scores of rows.
+
+use std::ops::Range;
+
+use pulp::Simd;
+
+use super::super::lanes::{self, BLOCK, Kernel, LANES, Lanes, Mask, fold_block, fold_row};
+use super::super::prefetch::Ahead;
+use super::{AllOver, Places, window, windows};
+
+/// Rows that read the weights together: each sum waits for the addition before.
+const SIDE_BY_SIDE: usize = 4;
+
+/// `z[r] = bias + sum_i x[r, i] w[i]`; `w[d]`.
+///
+/// A row is summed in 16 lanes, which are then added up by [`fold_row`]. What the last whole window
+/// leaves over is taken by a window that ends with the row, without those that are summed already.
+/// Rows of up to 3 numbers are summed from the first to the last. What is read next is asked for
+/// meanwhile.
+pub fn scores(x: &[f32], w: &[f32], bias: f32, z: &mut [f32], ahead: Ahead<'_>) {
+    lanes::run(Scores { x, w, bias, z, ahead });
+}
+
+/// [`scores`] of rows of at least 16 numbers that are all over `x`, at the places in `order`.
+pub fn scattered_scores(
+    (x, order): (&[f32], &[u32]),
+    w: &[f32],
+    bias: f32,
+    z: &mut [f32],
+    ahead: Ahead<'_>,
+) {
+    lanes::run(WideScores { x: AllOver { x, order }, w, bias, z, ahead });
+}
+
+/// [`scores`] of `D` numbers, row beside row.
+#[inline(always)]
+fn few<const D: usize>(x: &[f32], w: [f32; D], bias: f32, z: &mut [f32]) {
+    for (x, z) in x.as_chunks::<D>().0.iter().zip(z) {
+        *z = bias + x.iter().zip(w).fold(0.0, |sum, (x, w)| sum + x * w);
+    }
+}
+
+/// [`scores`] as a part of other kernels.
+pub(in super::super) struct Scores<'a> {
+    pub(in super::super) x: &'a [f32],
+    pub(in super::super) w: &'a [f32],
+    pub(in super::super) bias: f32,
+    pub(in super::super) z: &'a mut [f32],
+    pub(in super::super) ahead: Ahead<'a>,
+}
+
+impl Kernel for Scores<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, const V: usize>(self, simd: S) {
+        let Self { x, w, bias, z, ahead } = self;
+        let d = w.len();
+        match *w {
+            [] => return z.fill(bias),
+            [a] => return few(x, [a], bias, z),
+            [a, b] => return few(x, [a, b], bias, z),
+            [a, b, c] => return few(x, [a, b, c], bias, z),
+            _ => {}
+        }
+        if d < LANES {
+            let own = Mask::<S, V>::new(simd, 0, d);
+            let w = Lanes::load_part(simd, w);
+            return by_blocks(
+                bias,
+                z,
+                ahead,
+                #[inline(always)]
+                |r, sums| short_rows(simd, x, r..r + SIDE_BY_SIDE, (d, w, own), sums),
+                #[inline(always)]
+                |r, sums| {
+                    let sums = std::array::from_mut(sums);
+                    short_rows(simd, x, r..r + 1, (d, w, own), sums);
+                },
+            );
+        }
+        WideScores { x, w, bias, z, ahead }.run::<S, V>(simd)
+    }
+}
+
+/// [`scores`] of rows of at least 16 numbers.
+pub(super) struct WideScores<'a, X> {
+    pub(super) x: X,
+    pub(super) w: &'a [f32],
+    pub(super) bias: f32,
+    pub(super) z: &'a mut [f32],
+    pub(super) ahead: Ahead<'a>,
+}
+
+impl<'a, X: Places<'a>> Kernel for WideScores<'a, X> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, const V: usize>(self, simd: S) {
+        match self.w.len().div_ceil(LANES) {
+            1 => self.of_windows::<S, V, 1>(simd),
+            2 => self.of_windows::<S, V, 2>(simd),
+            3 => self.of_windows::<S, V, 3>(simd),
+            4 => self.of_windows::<S, V, 4>(simd),
+            _ => self.of_many::<S, V>(simd),
+        }
+    }
+}
+
+impl<'a, X: Places<'a>> WideScores<'a, X> {
+    /// Of rows of `K` windows: the weights stay in registers, and nothing is counted within a row.
+    #[inline(always)]
+    fn of_windows<S: Simd, const V: usize, const K: usize>(self, simd: S) {
+        let Self { x, w, bias, z, ahead } = self;
+        let d = w.len();
+        let unseen = unseen::<S, V>(simd, d);
+        let w = windows::<K>(w).map(
+            #[inline(always)]
+            |w| Lanes::<S, V>::load(simd, w),
+        );
+        by_blocks(
+            bias,
+            z,
+            ahead,
+            #[inline(always)]
+            |r, sums| {
+                for (i, to) in sums.iter_mut().enumerate() {
+                    row_windows(simd, x.row(r + i, d), w, unseen).store(to);
+                }
+            },
+            #[inline(always)]
+            |r, sums| row_windows(simd, x.row(r, d), w, unseen).store(sums),
+        );
+    }
+
+    /// Of rows of any length.
+    #[inline(always)]
+    fn of_many<S: Simd, const V: usize>(self, simd: S) {
+        let Self { x, w, bias, z, ahead } = self;
+        let d = w.len();
+        let unseen = unseen::<S, V>(simd, d);
+        by_blocks(
+            bias,
+            z,
+            ahead,
+            #[inline(always)]
+            |r, sums| {
+                let rows = [x.row(r, d), x.row(r + 1, d), x.row(r + 2, d), x.row(r + 3, d)];
+                row_sums::<S, V, SIDE_BY_SIDE>(simd, rows, w, unseen, sums);
+            },
+            #[inline(always)]
+            |r, sums| {
+                let sums = std::array::from_mut(sums);
+                row_sums::<S, V, 1>(simd, [x.row(r, d)], w, unseen, sums);
+            },
+        );
+    }
+}
+
+/// The lanes of a row of `K` windows.
+#[inline(always)]
+fn row_windows<S: Simd, const V: usize, const K: usize>(
+    simd: S,
+    row: &[f32],
+    w: [Lanes<S, V>; K],
+    unseen: Mask<S, V>,
+) -> Lanes<S, V> {
+    let mut sum = Lanes::splat(simd, 0.0);
+    for (k, (own, w)) in windows::<K>(row).into_iter().zip(w).enumerate() {
+        let product = Lanes::load(simd, own).times(w);
+        sum = sum.plus(if k + 1 < K { product } else { product.within(unseen) });
+    }
+    sum
+}
+
+/// What the last window of a row of `d` numbers has beside the one before.
+#[inline(always)]
+fn unseen<S: Simd, const V: usize>(simd: S, d: usize) -> Mask<S, V> {
+    Mask::new(simd, d.next_multiple_of(LANES) - d, LANES)
+}
+
+/// The lanes of some rows of `d` numbers, less than 16.
+#[inline(always)]
+fn short_rows<S: Simd, const V: usize>(
+    simd: S,
+    x: &[f32],
+    rows: Range<usize>,
+    (d, w, own): (usize, Lanes<S, V>, Mask<S, V>),
+    to: &mut [[f32; LANES]],
+) {
+    for (r, to) in rows.zip(to) {
+        window(simd, x, r * d).times(w).within(own).store(to);
+    }
+}
+
+/// The lanes of `R` rows of at least 16 numbers.
+#[inline(always)]
+fn row_sums<S: Simd, const V: usize, const R: usize>(
+    simd: S,
+    rows: [&[f32]; R],
+    w: &[f32],
+    unseen: Mask<S, V>,
+    to: &mut [[f32; LANES]; R],
+) {
+    let (windows, rest) = w.as_chunks::<LANES>();
+    let own = rows.map(|row| &row.as_chunks::<LANES>().0[..windows.len()]);
+    let mut sums = [Lanes::splat(simd, 0.0); R];
+    for (i, w) in windows.iter().enumerate() {
+        let w = Lanes::<S, V>::load(simd, w);
+        for (sum, own) in sums.iter_mut().zip(own) {
+            *sum = sum.plus(Lanes::load(simd, &own[i]).times(w));
+        }
+    }
+    if let ([_, ..], Some(w)) = (rest, w.last_chunk()) {
+        let w = Lanes::load(simd, w);
+        for (sum, row) in sums.iter_mut().zip(rows) {
+            if let Some(x) = row.last_chunk() {
+                *sum = sum.plus(Lanes::load(simd, x).times(w).within(unseen));
+            }
+        }
+    }
+    for (to, sum) in to.iter_mut().zip(sums) {
+        sum.store(to);
+    }
+}
+
+/// `z[r]` as the bias and the lanes of row `r`, which `four` gives of the rows from `r` and `one` of a
+/// single row.
+#[inline(always)]
+fn by_blocks(
+    bias: f32,
+    z: &mut [f32],
+    ahead: Ahead<'_>,
+    four: impl Fn(usize, &mut [[f32; LANES]; SIDE_BY_SIDE]),
+    one: impl Fn(usize, &mut [f32; LANES]),
+) {
+    let mut r = 0;
+    let (blocks, rest) = z.as_chunks_mut::<BLOCK>();
+    let stride = ahead.stride(blocks.len().max(1));
+    for (block, z) in blocks.iter_mut().enumerate() {
+        ahead.fetch(block, stride);
+        let mut sums = [[0.0; LANES]; BLOCK];
+        for sums in sums.as_chunks_mut().0 {
+            four(r, sums);
+            r += SIDE_BY_SIDE;
+        }
+        for (z, sum) in z.iter_mut().zip(fold_block(&sums)) {
+            *z = bias + sum;
+        }
+    }
+    if let [z] = rest {
+        let mut sums = [0.0; LANES];
+        one(r, &mut sums);
+        *z = bias + fold_row(&sums);
+        return;
+    }
+    let mut sums = [[0.0; LANES]; BLOCK];
+    for (i, sums) in sums.iter_mut().take(rest.len()).enumerate() {
+        one(r + i, sums);
+    }
+    for (z, sum) in rest.iter_mut().zip(fold_block(&sums)) {
+        *z = bias + sum;
+    }
+}
