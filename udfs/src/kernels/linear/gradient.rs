@@ -1,4 +1,4 @@
-//! The gradients of weights and bias.
+//! The gradients of weights and bias: sums over the rows of a mini-batch.
 
 use pulp::Simd;
 

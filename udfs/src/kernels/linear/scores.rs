@@ -1,4 +1,4 @@
-//! The scores of rows.
+//! The scores of rows: bias and weighted sum of each.
 
 use std::ops::Range;
 
