@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, DictionaryArray, RecordBatch, UInt32Array};
+use datafusion::arrow::array::{Array, ArrayRef, DictionaryArray, RecordBatch, UInt32Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::{Result, exec_datafusion_err};
+use datafusion::common::{Result, exec_datafusion_err, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -52,6 +52,8 @@ impl EncodedTable {
         let schema: SchemaRef = Arc::new(Schema::new(columns));
         let rows = end - start;
         let cut = |i: usize| start + rows * i as u64 / replicas as u64;
+        let longest = order.chunks.iter().map(|(chunk, _)| self.chunks.chunk_rows(*chunk as usize));
+        let longest = longest.max().unwrap_or(0).min(rows.div_ceil(replicas as u64) as usize);
         let share = |i: usize| Share {
             table: Arc::clone(self),
             schema: Arc::clone(&schema),
@@ -59,6 +61,7 @@ impl EncodedTable {
             start: cut(i),
             end: cut(i + 1),
             replica: i as u32,
+            replicas: UInt32Array::from_value(i as u32, longest),
         };
         let shares = (0..replicas).map(|i| Arc::new(share(i))).collect();
         Slice { shares, schema, is_direct: self.is_small() }
@@ -126,6 +129,8 @@ struct Share {
     start: u64,
     end: u64,
     replica: u32,
+    /// Its number, as often as it has rows of a chunk: the last column of each.
+    replicas: UInt32Array,
 }
 
 impl fmt::Debug for Share {
@@ -159,7 +164,7 @@ impl Share {
             }
             None => whole.slice(from, to - from).columns().to_vec(),
         };
-        columns.push(Arc::new(UInt32Array::from_value(self.replica, to - from)));
+        columns.push(Arc::new(self.replicas.slice(0, to - from)));
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 }
@@ -167,8 +172,14 @@ impl Share {
 /// The columns as dictionaries with the same keys.
 fn keyed(keys: &UInt32Array, columns: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
     let Some(first) = columns.first() else { return Ok(vec![]) };
-    // The keys are checked once: all columns have as many values.
-    let first = DictionaryArray::try_new(keys.clone(), Arc::clone(first))?;
+    // Once, since all columns have as many values, and many keys at a time: one after another, as arrow checks
+    // them, takes a fortieth of the epoch of a linear model.
+    let largest = keys.values().iter().fold(0, |most: u32, key| most.max(*key));
+    if !keys.is_empty() && largest as usize >= first.len() {
+        return internal_err!("row {largest} of a chunk of {} rows is asked for", first.len());
+    }
+    #[allow(unsafe_code, reason = "no key is beyond the values: see above")]
+    let first = unsafe { DictionaryArray::new_unchecked(keys.clone(), Arc::clone(first)) };
     Ok(columns.iter().map(|values| Arc::new(first.with_values(Arc::clone(values))) as _).collect())
 }
 
@@ -193,5 +204,22 @@ impl PartitionStream for Share {
             })
             .buffered(AHEAD);
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::Float32Array;
+
+    use super::*;
+
+    #[test]
+    fn rows_beyond_a_chunk_are_refused() {
+        let columns = |rows: usize| [Arc::new(Float32Array::from(vec![0.5; rows])) as ArrayRef];
+        let keyed = |keys: Vec<u32>, rows| keyed(&UInt32Array::from(keys), &columns(rows));
+        assert_eq!(keyed(vec![2, 0, 2], 3).unwrap()[0].len(), 3);
+        assert_eq!(keyed(vec![], 0).unwrap()[0].len(), 0);
+        let error = keyed(vec![0, 3], 3).unwrap_err().to_string();
+        assert!(error.contains("row 3 of a chunk of 3 rows"), "{error}");
     }
 }
