@@ -95,6 +95,9 @@ pub struct Scattered<'a> {
     pub order: &'a [u32],
     /// Which of it the next mini-batch is, where that is known.
     pub next: &'a [u32],
+    /// Labels and weights of all rows, for steps that read the numbers where they lie; none for those that bring
+    /// the rows together.
+    pub beside: MiniBatch<'a>,
     /// What is read after these rows.
     pub ahead: Ahead<'a>,
 }

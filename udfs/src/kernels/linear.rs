@@ -35,18 +35,46 @@ impl<'a> Places<'a> for &'a [f32] {
     }
 }
 
-/// All over `x`, at the places in `order`.
+/// All over a chunk, at the places in `order`.
+#[derive(Clone, Copy, Debug)]
+pub struct AllOver<'a> {
+    /// Rows of a chunk, row-major.
+    pub chunk: &'a [f32],
+    /// Which of them.
+    pub order: &'a [u32],
+}
+
+/// The first ones one behind the other, and those after them all over a chunk.
 #[derive(Clone, Copy)]
-struct AllOver<'a> {
-    x: &'a [f32],
-    order: &'a [u32],
+struct BehindOthers<'a> {
+    together: &'a [f32],
+    /// How many are together.
+    first: usize,
+    others: AllOver<'a>,
+}
+
+impl<'a> AllOver<'a> {
+    /// The same behind rows that are together, `[first, d]`.
+    fn behind(self, together: &'a [f32], d: usize) -> BehindOthers<'a> {
+        BehindOthers { together, first: together.len() / d, others: self }
+    }
 }
 
 impl<'a> Places<'a> for AllOver<'a> {
     #[inline(always)]
     fn row(self, r: usize, d: usize) -> &'a [f32] {
         let start = self.order[r] as usize * d;
-        &self.x[start..start + d]
+        &self.chunk[start..start + d]
+    }
+}
+
+impl<'a> Places<'a> for BehindOthers<'a> {
+    #[inline(always)]
+    fn row(self, r: usize, d: usize) -> &'a [f32] {
+        match r.checked_sub(self.first) {
+            None => &self.together[r * d..(r + 1) * d],
+            Some(r) => self.others.row(r, d),
+        }
     }
 }
 

@@ -122,12 +122,11 @@ pub trait Learner: Debug + Send + Sync {
     /// Whether [`Learner::scattered_gradient`] is there for this model.
     fn takes_scattered(&self) -> bool;
 
-    /// [`Learner::gradient`] of two rows or more that are all over a chunk, read where they lie; their labels and
-    /// weights are in the second.
+    /// [`Learner::gradient`] of two rows or more, read where they lie, with their labels and weights beside them.
     fn scattered_gradient(
         &self,
         parameters: &[f32],
-        rows: (&Scattered<'_>, &MiniBatch<'_>),
+        rows: &Scattered<'_>,
         scale: f32,
         scratch: &mut Scratch,
         gradient: &mut [f32],

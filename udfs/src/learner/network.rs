@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Layout, Learner, Loss, LossSum, Role, Scratch, StepKey, Table};
 use crate::batch::{MiniBatch, Scattered, Width};
+use crate::kernels::linear::AllOver;
 use crate::kernels::{activation, gather, linear, matmul, rng, row};
 use crate::model::NetworkSpec;
 
@@ -271,15 +272,16 @@ impl Learner for Network {
     fn scattered_gradient(
         &self,
         parameters: &[f32],
-        (rows, beside): (&Scattered<'_>, &MiniBatch<'_>),
+        rows: &Scattered<'_>,
         scale: f32,
         scratch: &mut Scratch,
         gradient: &mut [f32],
     ) -> LossSum {
         let (w, _, bias) = self.single_linear_parameters(parameters);
         let (dense, of_bias) = gradient.split_at_mut(self.width.dense);
-        let z = &mut scratch.buffers[0][..beside.rows];
-        let x = (rows.chunk.dense, rows.order);
+        let (z, beside) = (&mut scratch.buffers[0][..rows.rows()], rows.beside);
+        let others = AllOver { chunk: rows.chunk.dense, order: rows.order };
+        let x = (rows.together.dense, others);
         linear::scattered_scores(x, w, bias, z, rows.ahead.part(0, 2));
         let sum = self.loss.differentiate(z, 1, beside.label, beside.weight, scale);
         linear::scattered_weight_gradient(x, z, dense, rows.ahead.part(1, 2));

@@ -41,6 +41,18 @@ fn wide_rows_are_read_where_they_lie() {
             replica.update_in_order(&rows.batch(), second, None).unwrap();
             assert!(replica.finish().unwrap() == truth, "{hidden:?} {shards} {cut}");
         }
+        // Of two chunks in turns, so that mini-batches of 6 rows begin in one and end in the other or the next.
+        let back: Vec<u32> = (0..100).rev().collect();
+        let other = rows.batch().taken(&back);
+        for piece in [2, 5, 8] {
+            let mut replica = round.replica(0).unwrap();
+            for (i, part) in order.chunks(piece).enumerate() {
+                let there: Vec<u32> = part.iter().map(|row| 99 - row).collect();
+                let (chunk, part) = [(&rows, part), (&other, &there)][i % 2];
+                replica.update_in_order(&chunk.batch(), part, Some(&next.batch())).unwrap();
+            }
+            assert!(replica.finish().unwrap() == truth, "{hidden:?} {shards}, {piece} by {piece}");
+        }
     }
 }
 

@@ -335,13 +335,16 @@ const CACHED_BYTES: usize = 1 << 19;
 struct SgdReplica {
     stepper: Stepper,
     pending: Pending,
+    /// Labels and weights of the rows that wait and, in their order, of those of a chunk, where steps read the
+    /// numbers of these in their places.
+    beside: Rows,
 }
 
 impl SgdReplica {
     fn new(descent: Arc<Descent>, start: &State, index: u32) -> Self {
         let state = State { round: LossSum::default(), ..start.clone() };
         let stepper = Stepper::new(descent, state, index).lazily();
-        Self { stepper, pending: Pending::default() }
+        Self { stepper, pending: Pending::default(), beside: Rows::default() }
     }
 
     /// Steps by whole mini-batches; other rows wait.
@@ -382,6 +385,15 @@ impl SgdReplica {
             next.map_or((&[][..], &[][..], &[][..]), |next| (next.dense, next.label, next.weight));
         // Of a chunk that the second cache does not hold, what is asked for is gone when it is read.
         let next = if size_of_val(next) > CACHED_BYTES { &[] } else { next };
+        let (in_place, waiting, none) =
+            (self.stepper.reads_scattered(), self.pending.len, Width::default());
+        if in_place {
+            // At once, while they stay in the first cache: between the rows of steps they do not.
+            self.beside.reach(waiting + order.len(), none);
+            let mut beside = self.beside.as_mut();
+            beside.put(0, &self.pending.batch(none), none);
+            beside.copy(waiting, rows, order, none, Ahead::NONE);
+        }
         let mut done = 0;
         while done < order.len() {
             let n = (order.len() - done).min(size - self.pending.len);
@@ -394,11 +406,16 @@ impl SgdReplica {
                 fetch(&few[done.min(end)..end]);
             }
             if self.pending.len + n == size && self.stepper.takes_scattered() {
+                let end = waiting + done + n;
+                let beside = match in_place {
+                    true => self.beside.batch().slice(end - size, end, none),
+                    false => MiniBatch::default(),
+                };
                 let together = self.pending.batch(width);
                 let (order, after) = order[done..].split_at(n);
                 let next = after.get(..size).unwrap_or_default();
                 let ahead = Ahead::new(own);
-                let batch = Scattered { together, chunk: *rows, order, next, ahead };
+                let batch = Scattered { together, chunk: *rows, order, beside, next, ahead };
                 self.stepper.step_scattered(&batch)?;
                 self.pending.len = 0;
                 done += n;

@@ -358,7 +358,7 @@ mod tests {
                 chunk: rows.batch(),
                 order: own,
                 next: next.unwrap_or_default(),
-                ahead: Ahead::NONE,
+                ..Scattered::default()
             };
             state.steps += 1;
             let step = StepSize { previous: Some(1.0), ..descent.step_size(state.steps) };

@@ -6,7 +6,7 @@ use datafusion_common::{Result, internal_err};
 
 use super::sgd::Descent;
 use super::sparse::SparseSteps;
-use crate::batch::{MiniBatch, NO_CATEGORY, Rows, Scattered, Width};
+use crate::batch::{MiniBatch, NO_CATEGORY, Rows, Scattered};
 use crate::learner::{LossSum, Passes, Scratch, Step, StepKey, Table};
 use crate::optimizer::invariant::{self, RowScratch};
 use crate::optimizer::{LazySgd, StepSize};
@@ -39,8 +39,6 @@ pub struct Stepper {
     sparse: Option<SparseSteps>,
     /// Rows that were scattered, where a step needs them together.
     brought: Rows,
-    /// Labels and weights of rows that are read where they lie.
-    beside: Rows,
     /// Rows that [`Descent::progress`] has not been told of: to count in memory that others read takes
     /// as long as the step of a row.
     untold: u64,
@@ -77,7 +75,6 @@ impl Stepper {
             lazy: None,
             sparse: None,
             brought: Rows::default(),
-            beside: Rows::default(),
             untold: 0,
         }
     }
@@ -152,8 +149,9 @@ impl Stepper {
         self.passes.is_some() || self.sparse.is_some() || self.reads_scattered()
     }
 
-    /// Whether the gradient is taken of rows where they lie.
-    fn reads_scattered(&self) -> bool {
+    /// Whether the gradient is taken of rows where they lie, if their labels and weights are
+    /// [beside](Scattered::beside).
+    pub(super) fn reads_scattered(&self) -> bool {
         self.descent.learner.takes_scattered()
             && self.descent.batch_size > 1
             && self.shards.len() == 1
@@ -161,10 +159,12 @@ impl Stepper {
     }
 
     /// The same from inside [`Shards::enter`](crate::shards::Shards::enter), where it keeps several threads
-    /// busy, with rows that need not be together if [`Stepper::takes_scattered`].
+    /// busy, with rows that need not be together if [`Stepper::takes_scattered`]. It comes to the same bits, but
+    /// takes longer, where it [reads them in their places](Stepper::reads_scattered) and nothing is beside them.
     pub(super) fn step_scattered(&mut self, rows: &Scattered<'_>) -> Result<()> {
         self.descent.interrupt.check()?;
         debug_assert!(rows.order.is_empty() || self.takes_scattered(), "rows are not together");
+        debug_assert!([0, rows.rows()].contains(&rows.beside.rows), "labels are of other rows");
         if self.descent.optimizer.takes_rows() {
             self.step_by_rows(&rows.together)?;
         } else if self.passes.is_some() {
@@ -224,8 +224,7 @@ impl Stepper {
 
     fn step_by_gradient(&mut self, scattered: &Scattered<'_>) -> Result<()> {
         let (size, key) = self.next_step();
-        let reads_scattered = self.reads_scattered();
-        let Self { descent, state, shards, is_clean, lazy, sparse, brought, beside, .. } = self;
+        let Self { descent, state, shards, is_clean, lazy, sparse, brought, .. } = self;
         if let (Some(sparse), [shard]) = (sparse, shards.as_mut_slice()) {
             if sparse.takes(descent, &size, scattered.rows()) {
                 let shard = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -236,13 +235,10 @@ impl Stepper {
             sparse.put_back(state);
         }
         let width = descent.learner.width();
-        let is_apart = reads_scattered && scattered.together.rows == 0 && scattered.order.len() > 1;
+        let is_apart = scattered.beside.rows > 1;
         let batch = match scattered.order {
             [] => scattered.together,
-            order if is_apart => {
-                scattered.bring(&(0..order.len()), Width::default(), beside);
-                beside.batch().slice(0, order.len(), Width::default())
-            }
+            _ if is_apart => scattered.beside,
             _ => {
                 scattered.bring(&(0..scattered.rows()), width, brought);
                 brought.batch().slice(0, scattered.rows(), width)
@@ -270,7 +266,7 @@ impl Stepper {
         let run = |rows: &MiniBatch<'_>, shard: &mut Shard| {
             let (scratch, gradient) = (&mut shard.scratch, &mut shard.gradient);
             shard.sum = if is_apart {
-                learner.scattered_gradient(parameters, (scattered, rows), scale, scratch, gradient)
+                learner.scattered_gradient(parameters, scattered, scale, scratch, gradient)
             } else if is_sparse {
                 learner.sparse_gradient(parameters, rows, key, scale, scratch, gradient)
             } else {

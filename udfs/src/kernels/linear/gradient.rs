@@ -22,15 +22,19 @@ pub fn weight_gradient(x: &[f32], dz: &[f32], gradient: &mut [f32], ahead: Ahead
     }
 }
 
-/// [`weight_gradient`] of rows of at least 16 numbers that are all over `x`, at the places in `order`:
-/// two or more.
+/// [`weight_gradient`] of rows of at least 16 numbers, two or more, read where they lie: the first of them
+/// `together`, the others all over a chunk.
 pub fn scattered_weight_gradient(
-    (x, order): (&[f32], &[u32]),
+    (together, x): (&[f32], AllOver<'_>),
     dz: &[f32],
     gradient: &mut [f32],
     ahead: Ahead<'_>,
 ) {
-    lanes::run(WideGradient { x: AllOver { x, order }, dz, gradient, ahead });
+    if together.is_empty() {
+        return lanes::run(WideGradient { x, dz, gradient, ahead });
+    }
+    let x = x.behind(together, gradient.len());
+    lanes::run(WideGradient { x, dz, gradient, ahead });
 }
 
 /// [`weight_gradient`] of one row, within a kernel.

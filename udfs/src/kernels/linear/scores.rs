@@ -21,15 +21,20 @@ pub fn scores(x: &[f32], w: &[f32], bias: f32, z: &mut [f32], ahead: Ahead<'_>) 
     lanes::run(Scores { x, w, bias, z, ahead });
 }
 
-/// [`scores`] of rows of at least 16 numbers that are all over `x`, at the places in `order`.
+/// [`scores`] of rows of at least 16 numbers, read where they lie: the first of them `together`, the others
+/// all over a chunk.
 pub fn scattered_scores(
-    (x, order): (&[f32], &[u32]),
+    (together, x): (&[f32], AllOver<'_>),
     w: &[f32],
     bias: f32,
     z: &mut [f32],
     ahead: Ahead<'_>,
 ) {
-    lanes::run(WideScores { x: AllOver { x, order }, w, bias, z, ahead });
+    // (Nearly always none is, and to ask of each row where it lies takes some of its time.)
+    if together.is_empty() {
+        return lanes::run(WideScores { x, w, bias, z, ahead });
+    }
+    lanes::run(WideScores { x: x.behind(together, w.len()), w, bias, z, ahead });
 }
 
 /// [`scores`] of `D` numbers, row beside row.

@@ -54,14 +54,17 @@ fn scores_are_their_sums_in_order_on_every_vector_width() {
             let order: Vec<u32> = (0..rows as u32).map(|r| r * 7 % rows as u32).collect();
             let taken: Vec<f32> =
                 order.iter().flat_map(|r| &x[*r as usize * d..][..d]).copied().collect();
-            let (mut own, mut truth) = (z.clone(), z.clone());
-            scattered_scores((&x, &order), &w, 0.5, &mut own, Ahead::NONE);
-            scores(&taken, &w, 0.5, &mut truth, Ahead::NONE);
-            assert_eq!(own, truth, "{rows} x {d}, scattered");
-            let (mut own, mut truth) = (vec![f32::NAN; d], vec![f32::NAN; d]);
-            scattered_weight_gradient((&x, &order), &z, &mut own, Ahead::NONE);
-            weight_gradient(&taken, &z, &mut truth, Ahead::NONE);
-            assert_eq!(own, truth, "{rows} x {d}, scattered");
+            for first in [0, rows.div_ceil(3)] {
+                let (mut own, mut truth) = (z.clone(), z.clone());
+                let places = (&taken[..first * d], AllOver { chunk: &x, order: &order[first..] });
+                scattered_scores(places, &w, 0.5, &mut own, Ahead::NONE);
+                scores(&taken, &w, 0.5, &mut truth, Ahead::NONE);
+                assert_eq!(own, truth, "{rows} x {d}, scattered behind {first}");
+                let (mut own, mut truth) = (vec![f32::NAN; d], vec![f32::NAN; d]);
+                scattered_weight_gradient(places, &z, &mut own, Ahead::NONE);
+                weight_gradient(&taken, &z, &mut truth, Ahead::NONE);
+                assert_eq!(own, truth, "{rows} x {d}, scattered behind {first}");
+            }
         }
         if d > 3 {
             on_every_width(|width| {
@@ -70,11 +73,16 @@ fn scores_are_their_sums_in_order_on_every_vector_width() {
                 assert_eq!(other, z, "{rows} x {d}");
                 if d >= LANES {
                     let order: Vec<u32> = (0..rows as u32).rev().collect();
-                    let x = AllOver { x: &x, order: &order };
+                    let own = AllOver { chunk: &x, order: &order };
                     let (bias, ahead) = (0.5, Ahead::NONE);
-                    width.run(WideScores { x, w: &w, bias, z: &mut other, ahead });
+                    width.run(WideScores { x: own, w: &w, bias, z: &mut other, ahead });
                     other.reverse();
                     assert_eq!(other, z, "{rows} x {d}, scattered");
+                    let first = rows.div_ceil(3);
+                    let order: Vec<u32> = (first as u32..rows as u32).collect();
+                    let own = AllOver { chunk: &x, order: &order }.behind(&x[..first * d], d);
+                    width.run(WideScores { x: own, w: &w, bias, z: &mut other, ahead });
+                    assert_eq!(other, z, "{rows} x {d}, scattered behind {first}");
                 }
             });
         }
@@ -104,10 +112,15 @@ fn gradients_are_their_sums_in_order_on_every_vector_width() {
                 // Rows that lie from the last to the first.
                 let back: Vec<f32> = x.chunks(d).rev().flatten().copied().collect();
                 let order: Vec<u32> = (0..rows as u32).rev().collect();
-                let x = AllOver { x: &back, order: &order };
+                let own = AllOver { chunk: &back, order: &order };
                 let ahead = Ahead::NONE;
-                width.run(WideGradient { x, dz: &dz, gradient: &mut other, ahead });
+                width.run(WideGradient { x: own, dz: &dz, gradient: &mut other, ahead });
                 assert_eq!(other, gradient, "{rows} x {d}, scattered");
+                let first = rows.div_ceil(3);
+                let own = AllOver { chunk: &back, order: &order[first..] };
+                let own = own.behind(&x[..first * d], d);
+                width.run(WideGradient { x: own, dz: &dz, gradient: &mut other, ahead });
+                assert_eq!(other, gradient, "{rows} x {d}, scattered behind {first}");
             }
             assert_eq!(width.run(Total(&dz)), bias_gradient(&dz), "{rows}");
         });

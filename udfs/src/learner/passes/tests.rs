@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::batch::{NO_CATEGORY, Rows, Width};
-use crate::kernels::prefetch::Ahead;
 use crate::kernels::rng::{mix, unit};
 use crate::learner::{Activation, Loss};
 use crate::model::NetworkSpec;
@@ -113,7 +112,7 @@ fn by_passes(case: &Case, threads: usize, first_together: Option<usize>) -> Stat
         let n = first_together.map_or(batch.rows, |n| n.min(batch.rows));
         let together = batch.slice(0, n, case.width);
         let (chunk, order) = (chunk.batch(), &back[n..]);
-        let rows = Scattered { together, chunk, order, next: &[], ahead: Ahead::NONE };
+        let rows = Scattered { together, chunk, order, ..Scattered::default() };
         passes.step(&Step { rows, key, optimizer: &OPTIMIZER, size: &size }, &mut state, &runner);
     });
     passes.put_back(&mut state);
