@@ -48,15 +48,15 @@ pub struct AllOver<'a> {
 #[derive(Clone, Copy)]
 struct BehindOthers<'a> {
     together: &'a [f32],
-    /// How many are together.
+    /// How many are together, counted once for all rows.
     first: usize,
-    others: AllOver<'a>,
+    rest: AllOver<'a>,
 }
 
 impl<'a> AllOver<'a> {
     /// The same behind rows that are together, `[first, d]`.
     fn behind(self, together: &'a [f32], d: usize) -> BehindOthers<'a> {
-        BehindOthers { together, first: together.len() / d, others: self }
+        BehindOthers { together, first: together.len() / d, rest: self }
     }
 }
 
@@ -73,7 +73,7 @@ impl<'a> Places<'a> for BehindOthers<'a> {
     fn row(self, r: usize, d: usize) -> &'a [f32] {
         match r.checked_sub(self.first) {
             None => &self.together[r * d..(r + 1) * d],
-            Some(r) => self.others.row(r, d),
+            Some(r) => self.rest.row(r, d),
         }
     }
 }

@@ -280,8 +280,8 @@ impl Learner for Network {
         let (w, _, bias) = self.single_linear_parameters(parameters);
         let (dense, of_bias) = gradient.split_at_mut(self.width.dense);
         let (z, beside) = (&mut scratch.buffers[0][..rows.rows()], rows.beside);
-        let others = AllOver { chunk: rows.chunk.dense, order: rows.order };
-        let x = (rows.together.dense, others);
+        let rest = AllOver { chunk: rows.chunk.dense, order: rows.order };
+        let x = (rows.together.dense, rest);
         linear::scattered_scores(x, w, bias, z, rows.ahead.part(0, 2));
         let sum = self.loss.differentiate(z, 1, beside.label, beside.weight, scale);
         linear::scattered_weight_gradient(x, z, dense, rows.ahead.part(1, 2));
