@@ -18,6 +18,7 @@ use datafusion::parquet::file::metadata::ColumnChunkMetaData;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 
+use crate::files::guard;
 use crate::scan::{file_schema, footer, is_text, plain_source, scan_of};
 
 /// The plan, with those of the named columns as dictionaries that are stored so throughout, where it is a
@@ -28,7 +29,7 @@ pub(crate) fn read_dictionaries(
     names: &[&str],
 ) -> Arc<dyn ExecutionPlan> {
     match scan_of(plan.as_ref()).and_then(|scan| with_dictionaries(scan, runtime, names)) {
-        Some(scan) => DataSourceExec::from_data_source(scan),
+        Some(scan) => guard(DataSourceExec::from_data_source(scan)),
         None => plan,
     }
 }

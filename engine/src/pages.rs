@@ -29,6 +29,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 
+use crate::files::reading;
 use crate::scan::{extent, file_schema, footer, is_text, plain_source, scan_of};
 
 /// How a file is decoded.
@@ -226,14 +227,26 @@ impl PageRows {
         }
         let schema = Arc::clone(&self.schema);
         wanted.into_iter().flat_map(move |(path, layout, groups, window)| {
-            let batches = File::open(&path)
-                .map_err(Into::into)
-                .and_then(|file| layout.batches(file, groups, window, batch_rows, &schema));
+            let name = path.display().to_string();
+            let batches = reading(&name, || {
+                let file = File::open(&path)?;
+                layout.batches(file, groups, window, batch_rows, &schema)
+            });
             let (batches, error) = match batches {
                 Ok(batches) => (Some(batches), None),
                 Err(error) => (None, Some(Err(error))),
             };
-            error.into_iter().chain(batches.into_iter().flatten())
+            let mut batches = batches;
+            let rest = std::iter::from_fn(move || {
+                let own = batches.as_mut()?;
+                let next = reading(&name, || own.next().transpose()).transpose();
+                // A reader that failed is not asked again.
+                if !matches!(next, Some(Ok(_))) {
+                    batches = None;
+                }
+                next
+            });
+            error.into_iter().chain(rest)
         })
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use datafusion::catalog::TableProviderFactory;
+use datafusion::catalog::{DynamicFileCatalog, TableProviderFactory, UrlTableFactory};
 use datafusion::common::{Result, plan_err};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
@@ -24,6 +24,8 @@ use gradlake_udfs::shards::{Sequential, Shards};
 use crate::catalog::{MODEL_CATALOG, ModelCatalog};
 use crate::evaluation::evaluate_plan;
 use crate::event::{Event, EventSink};
+use crate::files::{CsvFilesFactory, GuardScans, JsonFilesFactory, ParquetFilesFactory, UrlTables};
+use crate::object_stores::ObjectStores;
 use crate::online::{Following, is_unbounded};
 use crate::prediction::{PredictOptions, Predictor, predict_plan};
 use crate::registry::Registry;
@@ -91,6 +93,7 @@ impl Engine {
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(pool))
             .with_disk_manager_builder(disk)
+            .with_object_store_registry(Arc::new(ObjectStores::default()))
             .build_arc()?;
         let mut config =
             SessionConfig::new().with_information_schema(true).with_target_partitions(threads);
@@ -101,12 +104,16 @@ impl Engine {
             .with_runtime_env(Arc::clone(&runtime))
             .with_default_features()
             .with_physical_optimizer_rule(Arc::new(BalanceRowGroups::new(runtime)))
+            .with_physical_optimizer_rule(Arc::new(GuardScans))
             .build();
-        let tables: Arc<dyn TableProviderFactory> = Arc::new(SourceTableFactory::default());
+        state.register_file_format(Arc::new(ParquetFilesFactory::default()), true)?;
+        state.register_file_format(Arc::new(CsvFilesFactory::default()), true)?;
+        state.register_file_format(Arc::new(JsonFilesFactory::default()), true)?;
+        let tables: Arc<dyn TableProviderFactory> = Arc::new(SourceTableFactory);
         for format in source::FORMATS {
             state.table_factories_mut().insert(format.to_owned(), Arc::clone(&tables));
         }
-        let context = SessionContext::new_with_state(state).enable_url_table();
+        let context = with_url_tables(state);
         let registry = Arc::new(Registry::default());
         let resolver: Arc<dyn StateResolver> = Arc::<Registry>::clone(&registry);
         for function in predict_udfs(&resolver) {
@@ -276,6 +283,18 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// A context in which names that are no tables are places of files.
+fn with_url_tables(state: SessionState) -> SessionContext {
+    let tables = Arc::new(UrlTables::default());
+    let catalogs = Arc::clone(state.catalog_list());
+    let factory = Arc::<UrlTables>::clone(&tables) as Arc<dyn UrlTableFactory>;
+    let catalogs = Arc::new(DynamicFileCatalog::new(catalogs, factory));
+    let state = SessionStateBuilder::new_from_existing(state).with_catalog_list(catalogs).build();
+    let context = SessionContext::new_with_state(state);
+    tables.session().with_state(context.state_weak_ref());
+    context
 }
 
 /// Consumers that an error about memory names.

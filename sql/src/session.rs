@@ -18,6 +18,7 @@ use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
 use futures::StreamExt;
 use gradlake_engine::catalog::MODEL_CATALOG;
 use gradlake_engine::event::EventSink;
+use gradlake_engine::files::ENDINGS;
 use gradlake_engine::online::{is_unbounded, unbounded_table};
 use gradlake_engine::options::TrainOptions;
 use gradlake_engine::prediction::PredictOptions;
@@ -201,10 +202,7 @@ impl Session {
             (Source::File(path), Err(error))
                 if sentence(&error).ends_with(&format!("{path}' not found")) =>
             {
-                plan_err!(
-                    "there is no file {path}, or its name has no ending of a known format \
-                     (.parquet, .csv, .json, .arrow or .avro)"
-                )
+                plan_err!("there is no file or table {path}; files end with {ENDINGS}")
             }
             (_, plan) => plan,
         }

@@ -7,8 +7,9 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
 use datafusion::common::{Result, plan_err};
 use datafusion::datasource::listing::ListingTableUrl;
-use datafusion::datasource::provider::DefaultTableFactory;
 use datafusion::logical_expr::{CreateExternalTable, Expr};
+
+use crate::files::create_table;
 
 use super::decode::{CsvOptions, Format};
 use super::folder::{Folder, FolderOptions, FolderSource};
@@ -21,11 +22,9 @@ use super::{Report, Source, SourceTable};
 /// The formats whose unbounded tables are sources, by their names in STORED AS.
 pub const FORMATS: [&str; 5] = ["ARROW", "JSON", "NDJSON", "CSV", "PARQUET"];
 
-/// Makes a [`SourceTable`] of an unbounded table, and what DataFusion makes of a bounded one.
+/// Makes a [`SourceTable`] of an unbounded table, and a table of files of a bounded one.
 #[derive(Debug, Default)]
-pub struct SourceTableFactory {
-    bounded: DefaultTableFactory,
-}
+pub struct SourceTableFactory;
 
 #[async_trait]
 impl TableProviderFactory for SourceTableFactory {
@@ -35,7 +34,7 @@ impl TableProviderFactory for SourceTableFactory {
         cmd: &CreateExternalTable,
     ) -> Result<Arc<dyn TableProvider>> {
         if !cmd.unbounded {
-            return self.bounded.create(state, cmd).await;
+            return create_table(state, cmd).await;
         }
         let [location] = cmd.locations.as_slice() else {
             return plan_err!(

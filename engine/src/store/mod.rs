@@ -34,9 +34,9 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use datafusion::common::{Result, exec_err, plan_err};
+use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreScheme, parse_url_opts};
 use url::Url;
 
 pub use checkpoints::Checkpoint;
@@ -51,6 +51,7 @@ pub use tables::ModelTable;
 pub(crate) use self::files::Files;
 use self::log::LogState;
 use crate::names::suggestion;
+use crate::object_stores;
 use crate::options::nearest;
 
 /// Version of the format that this program writes; it reads this and older ones.
@@ -98,17 +99,9 @@ impl ModelStore {
                     Err(()) => plan_err!("the warehouse {warehouse} is no local folder"),
                 };
             }
-            return match parse_url_opts(&url, credentials()) {
-                Ok((store, prefix)) => {
-                    Ok(Self::from_object_store(Arc::from(store), prefix, warehouse))
-                }
-                Err(error) => match feature_of(&url) {
-                    Some(feature) => plan_err!(
-                        "the warehouse {warehouse} needs a build with the feature {feature}: \
-                         cargo build --release -p gradlake-sql --features {feature}"
-                    ),
-                    None => plan_err!("the warehouse {warehouse} cannot be opened: {error}"),
-                },
+            return match object_stores::open(&url, &[]) {
+                Ok((store, prefix)) => Ok(Self::from_object_store(store, prefix, warehouse)),
+                Err(reason) => plan_err!("the warehouse {warehouse} {reason}"),
             };
         }
         Self::open_folder(FilePath::new(warehouse))
@@ -240,29 +233,6 @@ impl ModelStore {
             self.location,
             suggestion(nearest(name, names.iter().map(String::as_str)))
         )
-    }
-}
-
-/// What the environment says about access to object stores, under the names that the stores'
-/// own tools use: `AWS_ACCESS_KEY_ID`, `AZURE_STORAGE_ACCOUNT_NAME`, `GOOGLE_SERVICE_ACCOUNT`, ...
-fn credentials() -> impl Iterator<Item = (String, String)> {
-    let names = ["AWS_", "AZURE_", "GOOGLE_"];
-    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    };
-    std::env::vars_os()
-        .filter_map(text)
-        .filter(move |(name, _)| names.iter().any(|prefix| name.starts_with(prefix)))
-}
-
-/// The cargo feature that a URL needs and this build lacks.
-fn feature_of(url: &Url) -> Option<&'static str> {
-    match ObjectStoreScheme::parse(url).ok()?.0 {
-        ObjectStoreScheme::AmazonS3 if cfg!(not(feature = "aws")) => Some("aws"),
-        ObjectStoreScheme::GoogleCloudStorage if cfg!(not(feature = "gcp")) => Some("gcp"),
-        ObjectStoreScheme::MicrosoftAzure if cfg!(not(feature = "azure")) => Some("azure"),
-        ObjectStoreScheme::Http if cfg!(not(feature = "http")) => Some("http"),
-        _ => None,
     }
 }
 
