@@ -81,18 +81,25 @@ impl FileFormat for ParquetFiles {
         objects: &[ObjectMeta],
     ) -> Result<SchemaRef> {
         let at_once = state.config_options().execution.meta_fetch_concurrency.get();
+        let options = self.inner.downcast_ref::<ParquetFormat>();
+        // Timestamps of 96 bits are of the unit that the statement names.
+        let is_coerced = options.is_some_and(|options| options.coerce_int96().is_some());
         let files: Vec<(String, Schema)> = futures::stream::iter(objects.to_vec())
             .map(|object| async move {
-                Ok::<_, datafusion::error::DataFusionError>((
-                    name_of(store.as_ref(), &object.location),
-                    own_schema(state, store, &object).await?,
-                ))
+                let name = name_of(store.as_ref(), &object.location);
+                let schema = match is_coerced {
+                    true => {
+                        let objects = std::slice::from_ref(&object);
+                        self.inner.infer_schema(state, store, objects).await?.as_ref().clone()
+                    }
+                    false => own_schema(state, store, &object).await?,
+                };
+                Ok::<_, datafusion::error::DataFusionError>((name, without_metadata(&schema)))
             })
             .buffered(at_once)
             .try_collect()
             .await?;
         let mut schema = widen::merge(&files)?;
-        let options = self.inner.downcast_ref::<ParquetFormat>();
         if options.is_some_and(ParquetFormat::binary_as_string) {
             schema = transform_binary_to_string(&schema);
         }
@@ -177,6 +184,12 @@ async fn own_schema(
             message_of(panic.as_ref())
         ),
     }
+}
+
+/// Columns without what their writer noted beside them: files that differ in notes alone are one table.
+fn without_metadata(schema: &Schema) -> Schema {
+    let bare = |field: &Arc<Field>| field.as_ref().clone().with_metadata(HashMap::new());
+    Schema::new(schema.fields().iter().map(bare).collect::<Vec<_>>())
 }
 
 /// A schema whose types the reader can decode, if it differs: of dictionaries it knows those of
