@@ -10,7 +10,8 @@ use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::datasource::provider::DefaultTableFactory;
 use datafusion::logical_expr::{CreateExternalTable, Expr};
 
-use super::decode::{CsvOptions, Format};
+use super::decode::{CsvOptions, Format, Header};
+use super::fifo::refuse_fifo;
 use super::folder::{Folder, FolderOptions, FolderSource};
 use super::location::Location;
 use super::options::{CSV, FOLDER, Pairs, SOCKET};
@@ -35,6 +36,7 @@ impl TableProviderFactory for SourceTableFactory {
         cmd: &CreateExternalTable,
     ) -> Result<Arc<dyn TableProvider>> {
         if !cmd.unbounded {
+            cmd.locations.iter().try_for_each(|location| refuse_fifo(location))?;
             return self.bounded.create(state, cmd).await;
         }
         let [location] = cmd.locations.as_slice() else {
@@ -88,7 +90,11 @@ fn bytes(
     let format = match name {
         "ARROW" => Format::Arrow,
         "CSV" => Format::Csv(CsvOptions {
-            has_header: options.flag("has_header", state.config_options().catalog.has_header)?,
+            header: match options.given("has_header") {
+                true if options.flag("has_header", true)? => Header::Always,
+                false if state.config_options().catalog.has_header => Header::IfNamed,
+                _ => Header::Never,
+            },
             delimiter: options.character("delimiter", b',')?,
             quote: options.character("quote", b'"')?,
             newlines_in_values: options.flag("newlines_in_values", false)?,
