@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::execution::object_store::ObjectStoreRegistry;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -99,6 +100,24 @@ pub(crate) fn split_options(
     }
     own.sort();
     (own, others)
+}
+
+/// Opens the store of a URL by the options of a table; from now on it serves all of its host or bucket.
+///
+/// # Errors
+/// When an option is not known, or the store cannot be opened.
+pub(crate) fn register(
+    runtime: &RuntimeEnv,
+    url: &Url,
+    options: &[(String, String)],
+) -> Result<()> {
+    match open(url, options) {
+        Ok((store, _)) => {
+            runtime.register_object_store(url, store);
+            Ok(())
+        }
+        Err(reason) => plan_err!("{url} {reason}"),
+    }
 }
 
 /// Opens the store of a URL; the path is that of the URL within the store. `options` go before

@@ -315,6 +315,32 @@ async fn an_invalid_line_is_skipped_counted_and_kept() {
     assert_eq!(lines[0].producer, "producer 1");
 }
 
+/// Each producer of CSV has its own header, or none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn producers_of_csv_name_their_columns() {
+    let lake = Lake::new();
+    let path = lake.path("x.sock");
+    let location = format!("unix://{}", path.display());
+    lake.create("CSV", &location, "OPTIONS (producers 4)").await;
+    let mut stream = lake.select("SELECT x FROM t WHERE s IS NOT NULL").await;
+    let reading = tokio::spawn(async move { rest(&mut stream).await });
+    let report = lake.report().await;
+    for (count, lines) in
+        ["x,s\n1,a\n", "more,s,X\n,b,2\n", "s,y\nc,3\n", "4,d\n5,e"].iter().enumerate()
+    {
+        connect(&path).write_all(lines.as_bytes()).unwrap();
+        wait_for("a producer", || report.connected() == count as u64 + 1).await;
+    }
+    let values = tokio::time::timeout(PATIENCE, reading).await.unwrap().unwrap();
+    assert_eq!(values.into_iter().collect::<BTreeSet<_>>(), (1..6).filter(|x| *x != 3).collect());
+    assert_eq!(
+        report.take_warnings(),
+        ["producer 3 was dropped: it has a header, s, y, without x, which the table has; OPTIONS \
+          ('has_header' 'false') says that there is no header"]
+    );
+    assert_eq!(report.rejected(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_reader_makes_producers_wait() {
     let lake = Lake::new();
@@ -486,19 +512,223 @@ async fn files_of_a_folder_are_read_once_in_the_order_of_names() {
     put(&folder.join("c.parquet"), &parquet(&batch(20..30), 100));
     assert_eq!(some(&mut stream, 10).await, (20..30).collect::<Vec<_>>());
 
-    // Too late: b and c are read. The stream goes on after it.
+    // A name that sorts before what is read is one like others.
     put(&folder.join("aa.parquet"), &parquet(&batch(900..910), 100));
-    let mut pending = Box::pin(some(&mut stream, 5));
-    let report = lake.report().await;
-    let late = tokio::select! {
-        _ = &mut pending => panic!("a late file is read"),
-        late = warnings(&report, 1) => late,
-    };
-    assert!(late[0].starts_with("file aa.parquet came late and is not read"), "{late:?}");
+    assert_eq!(some(&mut stream, 10).await, (900..910).collect::<Vec<_>>());
     put(&folder.join("d.parquet"), &parquet(&batch(30..35), 100));
-    assert_eq!(pending.await, (30..35).collect::<Vec<_>>());
+    assert_eq!(some(&mut stream, 5).await, (30..35).collect::<Vec<_>>());
+    let report = lake.report().await;
     assert_eq!(report.lag(), Some(Lag::Files(0)));
     assert!(report.take_warnings().is_empty());
+}
+
+/// Names that come in any order, runs that stop at any row, and windows that look back: every row has
+/// one ordinal for ever, and every file is read once.
+#[tokio::test]
+async fn every_row_comes_once_whenever_its_file_comes() {
+    let mut seed = 1u64;
+    let mut draw = move |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (seed >> 33) % below
+    };
+    for reach in [0, 1, 7, 1000] {
+        let lake = Lake::new();
+        let folder = lake.path("in");
+        std::fs::create_dir(&folder).unwrap();
+        let options = "OPTIONS (poll '1 ms', \"end\" 'when_empty')";
+        lake.create("PARQUET", folder.to_str().unwrap(), options).await;
+        let table = lake.table().await;
+        let context = lake.engine.context();
+        let (mut made, mut files) = (0i64, 0);
+        let mut seen: Vec<i64> = vec![];
+        let (mut consumed, mut saved) = (0u64, (0u64, "[]".to_owned()));
+        for run in 0..40 {
+            for _ in 0..draw(4) {
+                let rows = 1 + draw(12) as i64;
+                let name = format!("{:02}-{files}.parquet", draw(50));
+                put(&folder.join(name), &parquet(&batch(made..made + rows), 5));
+                (made, files) = (made + rows, files + 1);
+            }
+            // A checkpoint is text.
+            let cursors: Vec<Cursor> = serde_json::from_str(&saved.1).unwrap();
+            let ledger = Arc::new(Ledger::new(saved.0, cursors.clone()));
+            let from = (!cursors.is_empty()).then_some(cursors);
+            let _ = context.deregister_table("n");
+            context.register_table("n", table.numbered(Arc::clone(&ledger), from)).unwrap();
+            let mut stream = lake.select("SELECT __gradlake_row, x FROM n").await;
+            let mut batches = if run == 39 { u64::MAX } else { draw(4) };
+            while batches > 0
+                && let Some(batch) = stream.next().await
+            {
+                batches -= 1;
+                let batch = batch.unwrap();
+                let row =
+                    batch.column(0).as_primitive::<datafusion::arrow::datatypes::UInt64Type>();
+                let x = batch.column(1).as_primitive::<Int64Type>();
+                // Rows of the last batch are not all consumed.
+                let take = batch.num_rows() - if batches == 0 { draw(2) as usize } else { 0 };
+                for (row, x) in row.values().iter().zip(x.values()).take(take) {
+                    match seen.get(*row as usize) {
+                        Some(known) => assert_eq!(known, x, "run {run}, row {row}"),
+                        None => {
+                            assert_eq!(*row, seen.len() as u64, "run {run}");
+                            seen.push(*x);
+                        }
+                    }
+                }
+                consumed = seen.len() as u64;
+                let from = consumed.saturating_sub(reach);
+                let cursors = ledger.cursors_between(from, consumed);
+                saved = (from, serde_json::to_string(&cursors).unwrap());
+                if draw(2) == 0 {
+                    ledger.forget_before(from);
+                }
+            }
+        }
+        assert_eq!(consumed, made as u64);
+        seen.sort_unstable();
+        assert_eq!(seen, (0..made).collect::<Vec<_>>(), "reach {reach}");
+    }
+}
+
+/// Rows that were consumed and cannot be read again leave their ordinals free.
+#[tokio::test]
+async fn files_that_are_gone_or_replaced_take_no_row_of_others() {
+    let lake = Lake::new();
+    let folder = lake.path("in");
+    std::fs::create_dir(&folder).unwrap();
+    for (name, rows) in [("b", 0..10), ("c", 10..20), ("d", 20..30)] {
+        put(&folder.join(format!("{name}.parquet")), &parquet(&batch(rows), 4));
+    }
+    let options = "OPTIONS (poll '1 ms', \"end\" 'when_empty')";
+    lake.create("PARQUET", folder.to_str().unwrap(), options).await;
+    let table = lake.table().await;
+    let context = lake.engine.context();
+    let ledger = Arc::new(Ledger::new(0, vec![]));
+    context.register_table("n", table.numbered(Arc::clone(&ledger), None)).unwrap();
+    assert_eq!(rest(&mut lake.select("SELECT x FROM n").await).await, (0..30).collect::<Vec<_>>());
+    // 25 rows are consumed, and windows look back to row 5.
+    let text = serde_json::to_string(&ledger.cursors_between(5, 25)).unwrap();
+    let again = async |lake: &Lake| {
+        let from: Vec<Cursor> = serde_json::from_str(&text).unwrap();
+        let ledger = Arc::new(Ledger::new(5, from.clone()));
+        context.deregister_table("n").unwrap();
+        context.register_table("n", table.numbered(Arc::clone(&ledger), Some(from))).unwrap();
+        let mut stream = lake.select("SELECT __gradlake_row, x FROM n").await;
+        let mut rows = vec![];
+        while let Some(batch) = stream.next().await {
+            let batch = batch.unwrap();
+            let row = batch.column(0).as_primitive::<datafusion::arrow::datatypes::UInt64Type>();
+            rows.extend(
+                row.values()
+                    .iter()
+                    .map(|row| *row as i64)
+                    .zip(first_column(&batch.project(&[1]).unwrap())),
+            );
+        }
+        rows
+    };
+    let same = |rows: std::ops::Range<i64>| rows.map(|row| (row, row));
+    assert_eq!(again(&lake).await, same(5..30).collect::<Vec<_>>());
+    let report = lake.report().await;
+    assert!(report.take_warnings().is_empty());
+
+    // A name before all others comes after them.
+    put(&folder.join("a.parquet"), &parquet(&batch(30..33), 4));
+    assert_eq!(again(&lake).await, same(5..33).collect::<Vec<_>>());
+
+    std::fs::remove_file(folder.join("c.parquet")).unwrap();
+    let without_c: Vec<_> = same(5..10).chain(same(20..33)).collect();
+    assert_eq!(again(&lake).await, without_c);
+    let gone = report.take_warnings();
+    assert_eq!(
+        gone,
+        [
+            "file c.parquet is gone, in which reading stopped after row 10; it goes on with the files \
+          after it"
+        ]
+    );
+    put(&folder.join("b.parquet"), &parquet(&batch(500..550), 4));
+    assert_eq!(again(&lake).await, same(20..33).collect::<Vec<_>>());
+    let other = &report.take_warnings()[0];
+    let part = "file b.parquet is not what it was when reading stopped after row 10 of it";
+    assert!(other.starts_with(part), "{other}");
+}
+
+#[tokio::test]
+async fn a_file_that_changes_after_it_was_read_is_told_and_not_read_again() {
+    let lake = Lake::new();
+    let folder = lake.path("in");
+    std::fs::create_dir(&folder).unwrap();
+    put(&folder.join("a.parquet"), &parquet(&batch(0..5), 10));
+    lake.create("PARQUET", folder.to_str().unwrap(), "OPTIONS (poll '2 ms')").await;
+    let table = lake.table().await;
+    let report = lake.report().await;
+    let ledger = Arc::new(Ledger::new(0, vec![]));
+    let context = lake.engine.context();
+    context.register_table("n", table.numbered(Arc::clone(&ledger), None)).unwrap();
+    let mut stream = lake.select("SELECT x FROM n").await;
+    assert_eq!(some(&mut stream, 5).await, (0..5).collect::<Vec<_>>());
+    put(&folder.join("a.parquet"), &parquet(&batch(0..9), 10));
+    let mut next = Box::pin(some(&mut stream, 3));
+    let changed = tokio::select! {
+        _ = &mut next => panic!("a file is read twice"),
+        changed = warnings(&report, 1) => changed,
+    };
+    let told = "file a.parquet has changed since it was read and is not read again; rows that are new \
+                belong into a new file";
+    assert_eq!(changed, [told]);
+    put(&folder.join("b.parquet"), &parquet(&batch(9..12), 10));
+    assert_eq!(next.await, [9, 10, 11]);
+    assert!(report.take_warnings().is_empty(), "it is told once");
+    let rejected = lake.rejected().await;
+    assert_eq!(rejected.len(), 1);
+    assert!(rejected[0].starts_with("file a.parquet|NULL|NULL|has changed since"), "{rejected:?}");
+    drop(stream);
+
+    // A run after this one tells it again, and goes on with what is new.
+    let from = ledger.cursors_at(8);
+    assert!(serde_json::to_string(&from).unwrap().len() < 150);
+    put(&folder.join("Z.parquet"), &parquet(&batch(12..14), 10));
+    let mut reader = table.source().open(0, Some(&from[0])).await.unwrap();
+    assert_eq!(first_column(&reader.next().await.unwrap().unwrap().batch), [12, 13]);
+    assert_eq!(report.take_warnings(), [told]);
+}
+
+/// Checkpoints of versions that went by the order of names go on with the file that they name.
+#[tokio::test]
+async fn a_cursor_without_files_goes_by_names() {
+    let lake = Lake::new();
+    let folder = lake.path("in");
+    std::fs::create_dir(&folder).unwrap();
+    for (name, rows) in [("a", 0..10), ("b", 10..20), ("c", 20..30)] {
+        put(&folder.join(format!("{name}.parquet")), &parquet(&batch(rows), 4));
+    }
+    let options = "OPTIONS (poll '1 ms', \"end\" 'when_empty')";
+    lake.create("PARQUET", folder.to_str().unwrap(), options).await;
+    let table = lake.table().await;
+    let from: Cursor = serde_json::from_str("{\"place\":\"b.parquet\",\"row\":7}").unwrap();
+    let mut reader = table.source().open(0, Some(&from)).await.unwrap();
+    let (mut values, mut last) = (vec![], None);
+    while let Some(rows) = reader.next().await.unwrap() {
+        values.extend(first_column(&rows.batch));
+        last = Some(rows.first);
+    }
+    assert_eq!(values, (17..30).collect::<Vec<_>>());
+    let warnings = table.source().report().take_warnings();
+    assert!(
+        warnings[0].contains("those that sort before b.parquet, 1 of them, count as read"),
+        "{warnings:?}"
+    );
+    // From now on files are known.
+    put(&folder.join("aa.parquet"), &parquet(&batch(40..42), 4));
+    let mut reader = table.source().open(0, last.as_ref()).await.unwrap();
+    let mut values = vec![];
+    while let Some(rows) = reader.next().await.unwrap() {
+        values.extend(first_column(&rows.batch));
+    }
+    assert_eq!(values, [28, 29, 40, 41]);
+    assert!(table.source().report().take_warnings().is_empty());
 }
 
 #[tokio::test]
@@ -590,7 +820,7 @@ async fn a_folder_goes_on_at_a_cursor() {
     for (place, row) in
         [("", 0), ("a.parquet", 1), ("a.parquet", 10_000), ("b.parquet", 4567), ("c.parquet", 3000)]
     {
-        let from = Cursor { place: place.to_owned(), row };
+        let from = Cursor::new(place, row);
         let mut reader = table.source().open(0, Some(&from)).await.unwrap();
         let file = ["", "a.parquet", "b.parquet", "c.parquet"].iter().position(|n| *n == place);
         let mut expected = 10_000 * file.unwrap().saturating_sub(1) as i64 + row as i64;
@@ -605,16 +835,20 @@ async fn a_folder_goes_on_at_a_cursor() {
         }
         assert_eq!(expected, 30_000, "from {from}");
     }
-    let beyond = Cursor { place: "b.parquet".to_owned(), row: 10_001 };
-    let error = table.source().open(0, Some(&beyond)).await.unwrap().next().await.unwrap_err();
-    assert!(error.to_string().contains("file b.parquet has 10000 rows"), "{error}");
+    // A file of fewer rows is another one.
+    let beyond = Cursor::new("b.parquet", 10_001);
+    let rows = table.source().open(0, Some(&beyond)).await.unwrap().next().await.unwrap().unwrap();
+    assert_eq!(first_column(&rows.batch)[0], 20_000);
+    let other = table.source().report().take_warnings().concat();
+    let part = "file b.parquet is not what it was when reading stopped after row 10001 of it";
+    assert!(other.contains(part), "{other}");
 
     std::fs::remove_file(folder.join("b.parquet")).unwrap();
-    let from = Cursor { place: "b.parquet".to_owned(), row: 10_000 };
+    let from = Cursor::new("b.parquet", 9000);
     let rows = table.source().open(0, Some(&from)).await.unwrap().next().await.unwrap().unwrap();
     assert_eq!(first_column(&rows.batch)[0], 20_000);
-    let gone = table.source().report().take_warnings();
-    assert!(gone[0].starts_with("file b.parquet is gone, in which reading stopped"), "{gone:?}");
+    let gone = table.source().report().take_warnings().concat();
+    assert!(gone.contains("file b.parquet is gone, in which reading stopped"), "{gone}");
 }
 
 #[tokio::test]
@@ -675,8 +909,93 @@ async fn files_of_other_columns() {
     assert_eq!(first_column(&first), [7]);
     assert!(first.column(1).is_null(0), "the column that is missing");
     assert_eq!(first_column(&stream.next().await.unwrap().unwrap()), [8]);
-    let error = stream.next().await.unwrap().unwrap_err().to_string();
-    assert!(error.contains("file c.parquet has column x as Float64"), "{error}");
+    assert!(stream.next().await.is_none());
+    assert_eq!(
+        lake.rejected().await,
+        [
+            "file c.parquet|NULL|NULL|is skipped: it has 0.5 in column x, row 1, which is Float64 and not \
+          Int64, the type of the table's column|1"
+        ]
+    );
+}
+
+fn column(name: &str, values: impl Array + 'static) -> RecordBatch {
+    let values: ArrayRef = Arc::new(values);
+    RecordBatch::try_from_iter([(name, values)]).unwrap()
+}
+
+/// Types that differ are read where the values fit, as a whole; a file that does not fit is left out,
+/// and read when it is replaced.
+#[tokio::test]
+async fn files_of_other_types_are_read_if_all_their_values_fit() {
+    use datafusion::arrow::array::{TimestampMicrosecondArray, TimestampMillisecondArray};
+    let lake = Lake::new();
+    let folder = lake.path("in");
+    std::fs::create_dir(&folder).unwrap();
+    let file = |name: &str| folder.join(name);
+    let far: Vec<i64> = (0..9000).chain([(1 << 53) + 1]).collect();
+    put(&file("a.parquet"), &parquet(&column("X", Int64Array::from(vec![1, 2])), 10));
+    put(&file("b.parquet"), &parquet(&column("x", Int64Array::from(far)), 4000));
+    put(&file("c.parquet"), &parquet(&column("q", Int64Array::from(vec![9])), 10));
+    put(&file("d.parquet"), &parquet(&column("x", StringArray::from(vec!["9"])), 10));
+    put(&file("e.parquet"), &parquet(&column("x", Int32Array::from(vec![3])), 10));
+    let whole =
+        parquet(&column("x", Float64Array::from_iter_values((0..9000).map(f64::from))), 3000);
+    // The footer is good, the pages of the last row group are not.
+    let mut torn = whole.clone();
+    let footer = parquet::file::metadata::ParquetMetaDataReader::new()
+        .parse_and_finish(&bytes::Bytes::from(whole))
+        .unwrap();
+    let (begin, _) = footer.row_group(2).column(0).byte_range();
+    torn[begin as usize..begin as usize + 16].fill(0xff);
+    put(&file("f.parquet"), &torn);
+    put(&file("g.parquet"), &parquet(&column("x", Float64Array::from(vec![0.5])), 10));
+    lake.run(&format!(
+        "CREATE UNBOUNDED EXTERNAL TABLE t (x DOUBLE) STORED AS PARQUET LOCATION '{}' \
+         OPTIONS (poll '2 ms')",
+        folder.display()
+    ))
+    .await
+    .unwrap();
+    let mut stream = lake.select("SELECT CAST(2 * x AS BIGINT) AS x FROM t WHERE x < 3.5").await;
+    assert_eq!(some(&mut stream, 8).await, [2, 4, 6, 0, 2, 4, 6, 1]);
+    let report = lake.report().await;
+    let rejected = lake.rejected().await;
+    assert_eq!(rejected.len(), 4, "{rejected:?}");
+    for (line, part) in rejected.iter().zip([
+        "file b.parquet|NULL|NULL|is skipped: it has 9007199254740993 in column x, row 9001, which is \
+         Int64 and not Float64",
+        "file c.parquet|NULL|NULL|is skipped: it has none of the columns of the table",
+        "file d.parquet|NULL|NULL|is skipped: it has column x as Utf8, whose values Float64",
+        "file f.parquet|NULL|NULL|is read up to its row 6000 and no further: ",
+    ]) {
+        assert!(line.starts_with(part), "{line}");
+    }
+    assert_eq!(report.take_warnings().len(), 4);
+    // The same file once more is no news, another one in its place is read.
+    put(&file("b.parquet"), &parquet(&column("x", Int64Array::from(vec![1])), 10));
+    assert_eq!(some(&mut stream, 1).await, [2]);
+    assert!(report.take_warnings().is_empty());
+
+    let times = lake.path("times");
+    std::fs::create_dir(&times).unwrap();
+    let zoned = TimestampMicrosecondArray::from(vec![1_000_000]).with_timezone("+02:00");
+    put(&times.join("a.parquet"), &parquet(&column("at", zoned), 10));
+    let plain = TimestampMillisecondArray::from(vec![2000]);
+    put(&times.join("b.parquet"), &parquet(&column("at", plain), 10));
+    let beyond = TimestampMillisecondArray::from(vec![i64::MAX / 2]);
+    put(&times.join("c.parquet"), &parquet(&column("at", beyond), 10));
+    for data_type in ["TIMESTAMP", "TIMESTAMP(6)", "TIMESTAMP(0)"] {
+        lake.run(&format!(
+            "CREATE OR REPLACE UNBOUNDED EXTERNAL TABLE t (at {data_type}) STORED AS PARQUET \
+             LOCATION '{}' OPTIONS (\"end\" 'when_empty', poll '2 ms')",
+            times.display()
+        ))
+        .await
+        .unwrap();
+        let sql = "SELECT CAST(CAST(at AS TIMESTAMP(0)) AS BIGINT) AS x FROM t LIMIT 2";
+        assert_eq!(rest(&mut lake.select(sql).await).await, [1, 2], "{data_type}");
+    }
 }
 
 #[tokio::test]

@@ -8,13 +8,13 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{internal_err, plan_err};
 use datafusion::error::Result;
-use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::{DdlStatement, Expr, LogicalPlan};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::DataFrame;
 use datafusion::sql::parser::{CreateExternalTable, Statement as DfStatement};
 use datafusion::sql::planner::object_name_to_table_reference;
-use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
+use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Statement as SqlStatement};
 use futures::StreamExt;
 use gradlake_engine::catalog::MODEL_CATALOG;
 use gradlake_engine::event::EventSink;
@@ -224,21 +224,39 @@ impl Session {
         }
         match statement {
             DfStatement::CreateExternalTable(create) => self.created_table(create).await,
-            statement => self.engine.context().state().statement_to_plan(statement).await,
+            statement => self.declaring(&statement).statement_to_plan(statement).await,
         }
+    }
+
+    /// The state that plans a statement. In one that declares columns, a type WITH TIME ZONE is
+    /// one: in UTC, unless the session has a zone. (DataFusion's has none without such a zone.)
+    fn declaring(&self, statement: &DfStatement) -> SessionState {
+        let mut state = self.engine.context().state();
+        let declares = match statement {
+            DfStatement::CreateExternalTable(_) => true,
+            DfStatement::Statement(statement) => {
+                matches!(&**statement, SqlStatement::CreateTable(create) if create.query.is_none())
+            }
+            _ => false,
+        };
+        let zone = &mut state.config_mut().options_mut().execution.time_zone;
+        if declares && zone.is_none() {
+            *zone = Some("UTC".to_owned());
+        }
+        state
     }
 
     /// Plans CREATE EXTERNAL TABLE. Planning looks for every table that a statement names, and finds
     /// files by their paths too: a FIFO or folder that is called as its table would be opened, and
     /// what a producer has written to the FIFO would be lost. So the table has another name meanwhile.
     async fn created_table(&self, mut create: CreateExternalTable) -> Result<LogicalPlan> {
-        let state = self.engine.context().state();
-        let folds = state.config_options().sql_parser.enable_ident_normalization;
         let definition = create.to_string();
         // No path has a zero in it.
         let other = ObjectName::from(vec![Ident::with_quote('"', "\0")]);
         let name = std::mem::replace(&mut create.name, other);
         let statement = DfStatement::CreateExternalTable(create);
+        let state = self.declaring(&statement);
+        let folds = state.config_options().sql_parser.enable_ident_normalization;
         let plan = state.statement_to_plan(statement).await?;
         let LogicalPlan::Ddl(DdlStatement::CreateExternalTable(mut plan)) = plan else {
             return internal_err!("CREATE EXTERNAL TABLE has another plan");

@@ -9,6 +9,7 @@ use object_store::path::Path;
 use url::{Position, Url};
 
 use crate::object_stores::is_object_url;
+use crate::source::refuse_fifo;
 
 /// Characters that make a pattern of a path.
 const GLOB: [char; 3] = ['*', '?', '['];
@@ -41,7 +42,7 @@ impl Location {
     /// Reads a path, a pattern, or a URL.
     ///
     /// # Errors
-    /// When it is none of them, saying why.
+    /// When it is none of them, or a FIFO, saying why.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         if text.is_empty() {
             return plan_err!("the path of a file is empty");
@@ -60,6 +61,7 @@ impl Location {
     }
 
     fn of_path(text: &str, path: &FilePath) -> Result<Self> {
+        refuse_fifo(text)?;
         let absolute = match std::path::absolute(path) {
             Ok(path) => path,
             Err(error) => return exec_err!("{text} cannot be found: {error}"),

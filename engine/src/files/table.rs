@@ -94,11 +94,7 @@ pub(crate) async fn create_table(
     for text in &command.locations {
         let location = Location::parse(text)?;
         if !own.is_empty() {
-            let url: &url::Url = location.store.as_ref();
-            match object_stores::open(url, &own) {
-                Ok((store, _)) => state.runtime_env().register_object_store(url, store),
-                Err(reason) => return plan_err!("{text} {reason}"),
-            };
+            object_stores::register(state.runtime_env(), location.store.as_ref(), &own)?;
         }
         if locations.iter().any(|other: &Location| other.text == location.text) {
             return plan_err!("LOCATION names {text} twice");

@@ -48,7 +48,7 @@ impl UrlTableFactory for UrlTables {
             Ok(location) if is_named_as_file || location.is_explicit() => {
                 Ok(Some(Arc::new(table::open(&self.state()?, location).await?)))
             }
-            Err(error) if is_named_as_file => Err(error),
+            Err(error) if is_named_as_file || text.contains('/') => Err(error),
             _ => Ok(None),
         }
     }

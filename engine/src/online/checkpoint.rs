@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::learner::LearnerState;
 use crate::source::Cursor;
 
-/// Version of the layout; another one is refused.
-const FORMAT: u32 = 1;
+/// Version of the layout. The first had no statistics of the target, and folders went by the order
+/// of names: it is read, and such a training goes on as it began. A later one is refused.
+const FORMAT: u32 = 2;
 
 /// Where an online training stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,12 +105,51 @@ impl OnlineProgress {
         };
         let progress: Self = serde_json::from_slice(json)
             .map_err(|e| exec_datafusion_err!("the checkpoint is of no online training: {e}"))?;
-        if progress.format != FORMAT {
+        if !(1..=FORMAT).contains(&progress.format) {
             return exec_err!(
                 "the checkpoint has format {}, but this program reads format {FORMAT}",
                 progress.format
             );
         }
         Ok((progress, state))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::progressive::Progressive;
+    use super::*;
+
+    fn progress(format: u32, learner: LearnerState) -> OnlineProgress {
+        let cursors = vec![Cursor::new("b.parquet", 7)];
+        OnlineProgress {
+            format,
+            ..OnlineProgress::new(5, (9, 8), cursors, BTreeMap::new(), &[], learner, 2, true)
+        }
+    }
+
+    fn learner(target: Option<super::super::target::TargetState>) -> LearnerState {
+        let progressive = Progressive::default().state();
+        LearnerState { running: None, room: 0, outputs: 1, progressive, target }
+    }
+
+    #[test]
+    fn a_checkpoint_comes_back_and_one_of_the_first_format_too() {
+        let mut target = super::super::target::RunningTarget::default();
+        target.update(&[1.0, 2.0]);
+        let new = progress(FORMAT, learner(Some(target.state())));
+        let bytes = new.to_bytes(b"state").unwrap();
+        assert_eq!(OnlineProgress::from_bytes(&bytes).unwrap(), (new, b"state".as_slice()));
+
+        // The first format knew nothing of the target and of files.
+        let old = progress(1, learner(None));
+        let text = serde_json::to_string(&old).unwrap().replace(",\"target\":null", "");
+        assert!(!text.contains("target") && !text.contains("folder"), "{text}");
+        let bytes = [&(text.len() as u64).to_le_bytes(), text.as_bytes(), b"state"].concat();
+        assert_eq!(OnlineProgress::from_bytes(&bytes).unwrap().0, old);
+
+        let later = progress(FORMAT + 1, learner(None)).to_bytes(b"").unwrap();
+        let error = OnlineProgress::from_bytes(&later).unwrap_err().to_string();
+        assert!(error.contains("the checkpoint has format 3, but this program reads"), "{error}");
     }
 }

@@ -31,8 +31,9 @@ use crate::store::{Files, failpoints};
 
 /// The key of the footer under which a file says where it stands.
 const KEY: &str = "gradlake.stream";
-/// Version of what stands there; another one is refused.
-const FORMAT: u32 = 1;
+/// Version of what stands there. The first had folders go by the order of names, and is read; a
+/// later one is refused.
+const FORMAT: u32 = 2;
 /// When a file is written by default.
 const COMMIT_EVERY: PublishEvery = PublishEvery::Time(Duration::from_secs(10));
 /// A file is written when it would take more memory, whatever was asked for.
@@ -219,7 +220,7 @@ impl Copying {
             rows: self.place.rows + self.pending,
             consumed: self.consumed,
             from,
-            cursors: self.ledger.cursors_at(from),
+            cursors: self.ledger.cursors_between(from, self.consumed),
             ..self.place.clone()
         };
         let json = serde_json::to_string(&place)
@@ -363,8 +364,8 @@ fn place_of(bytes: Vec<u8>) -> std::result::Result<Place, String> {
         .ok_or_else(|| format!("its footer has no {KEY}"))?;
     let place: Place =
         serde_json::from_str(text).map_err(|error| format!("its {KEY} is damaged ({error})"))?;
-    if place.format != FORMAT {
+    if !(1..=FORMAT).contains(&place.format) {
         return Err(format!("it has format {}, and this program reads {FORMAT}", place.format));
     }
-    Ok(place)
+    Ok(Place { format: FORMAT, ..place })
 }

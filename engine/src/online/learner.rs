@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::ArrayRef;
-use datafusion::common::{Result, ScalarValue, internal_err};
+use datafusion::common::{Result, ScalarValue, exec_err, internal_err};
 use gradlake_udfs::batch::{MiniBatch, Width};
 use gradlake_udfs::encoder::{Column, Encoder, RawRows, RunningEncoder, RunningState};
 use gradlake_udfs::learner::{Learner as _, Loss, Network, Reshape, Scratch};
@@ -14,6 +14,7 @@ use gradlake_udfs::state::State;
 use serde::{Deserialize, Serialize};
 
 use super::progressive::{Progressive, ProgressiveState};
+use super::target::{RunningTarget, TargetState};
 
 /// How features become numbers.
 #[derive(Debug)]
@@ -32,6 +33,15 @@ pub struct Prepared {
     codes: Vec<u32>,
 }
 
+/// The targets of some rows.
+#[derive(Clone, Copy, Debug)]
+pub enum Targets<'a> {
+    /// Indices of classes.
+    Classes(&'a [f32]),
+    /// Numbers in their own unit.
+    Numbers(&'a [f64]),
+}
+
 /// What makes a [`Descent`] for a network, which changes when it grows.
 pub type MakeDescent = Box<dyn Fn(Arc<Network>) -> Descent + Send + Sync>;
 
@@ -40,16 +50,25 @@ pub struct Learner {
     features: Features,
     /// Classes by their index (none before two came), or the scale of numbers.
     labels: Labels,
+    /// Where that scale is the one of the rows so far.
+    target: Option<RunningTarget>,
     spec: NetworkSpec,
     make_descent: MakeDescent,
     network: Arc<Network>,
     stepper: Stepper,
     progressive: Progressive,
     scratch: Scratch,
+    buffers: Buffers,
+    batch_size: usize,
+}
+
+/// Room for a mini-batch: raw outputs, encoded rows, labels.
+#[derive(Default)]
+struct Buffers {
     scores: Vec<f32>,
     dense: Vec<f32>,
     codes: Vec<u32>,
-    batch_size: usize,
+    label: Vec<f32>,
 }
 
 /// What a checkpoint keeps of it beside the state.
@@ -63,6 +82,10 @@ pub struct LearnerState {
     pub outputs: usize,
     /// Progressive validation.
     pub progressive: ProgressiveState,
+    /// Statistics of the target; None where it is taken as it comes, and of a training that began
+    /// before there were any.
+    #[serde(default)]
+    pub target: Option<TargetState>,
 }
 
 impl std::fmt::Debug for Learner {
@@ -83,10 +106,11 @@ pub struct Snapshot {
 }
 
 impl Learner {
-    /// A learner before its first row. `start` is the state of a continued model.
+    /// A learner before its first row. `standardizes` says whether labels are numbers on the scale
+    /// of the rows so far, `start` is the state of a continued model.
     pub fn new(
         features: Features,
-        labels: Labels,
+        (labels, standardizes): (Labels, bool),
         spec: NetworkSpec,
         batch_size: usize,
         make_descent: MakeDescent,
@@ -100,15 +124,14 @@ impl Learner {
         let mut learner = Self {
             features,
             labels,
+            target: standardizes.then(RunningTarget::default),
             spec,
             make_descent,
             network,
             stepper,
             progressive: Progressive::default(),
             scratch: Scratch::default(),
-            scores: vec![],
-            dense: vec![],
-            codes: vec![],
+            buffers: Buffers::default(),
             batch_size,
         };
         learner.make_room();
@@ -134,6 +157,13 @@ impl Learner {
             (Features::Fixed(_), None) => {}
             _ => return internal_err!("the checkpoint has other statistics"),
         }
+        self.target = match (self.target, &saved.target) {
+            (Some(_), Some(state)) => Some(RunningTarget::restore(state)),
+            // A training that began with the target as it comes goes on with it.
+            (_, None) => None,
+            (None, Some(_)) => return internal_err!("the checkpoint has another target"),
+        };
+        self.label_by_target();
         self.spec.outputs = saved.outputs;
         let network = Arc::new(self.spec.network(self.features.width(saved.room)));
         let descent = Arc::new((self.make_descent)(Arc::clone(&network)));
@@ -156,6 +186,7 @@ impl Learner {
             room: self.network.width().categories,
             outputs: self.spec.outputs,
             progressive: self.progressive.state(),
+            target: self.target.as_ref().map(RunningTarget::state),
         };
         (saved, self.stepper.state().to_bytes())
     }
@@ -191,7 +222,7 @@ impl Learner {
     }
 
     /// Mean and standard deviation by which a number becomes a label.
-    pub fn label_scale(&self) -> (f64, f64) {
+    fn label_scale(&self) -> (f64, f64) {
         match self.labels {
             Labels::Numbers { mean, stddev } => (mean, stddev),
             Labels::Classes(_) => (0.0, 1.0),
@@ -242,12 +273,12 @@ impl Learner {
     /// Scores a mini-batch, then makes a step on it.
     ///
     /// # Errors
-    /// Never in practice: nobody asks the stepper to stop.
+    /// When the numbers of the target are too far apart to have a deviation.
     pub fn learn(
         &mut self,
         rows: &mut Prepared,
         range: Range<usize>,
-        label: &[f32],
+        targets: Targets<'_>,
         weight: &[f32],
     ) -> Result<()> {
         let n = range.len();
@@ -256,10 +287,11 @@ impl Learner {
             self.make_room();
         }
         let width = self.network.width();
+        let mut buffers = std::mem::take(&mut self.buffers);
         let (dense, codes): (&[f32], &[u32]) = match &self.features {
             Features::Running(running) => {
-                let dense = &mut self.dense[..n * width.dense];
-                let codes = &mut self.codes[..n * width.columns];
+                let dense = &mut buffers.dense[..n * width.dense];
+                let codes = &mut buffers.codes[..n * width.columns];
                 running.encode(&mut rows.raw, range, dense, codes);
                 (dense, codes)
             }
@@ -268,13 +300,51 @@ impl Learner {
                 &rows.codes[range.start * width.columns..range.end * width.columns],
             ),
         };
-        let batch = MiniBatch { rows: n, dense, codes, label, weight, ..MiniBatch::default() };
-        let outputs = self.spec.outputs;
-        let scores = &mut self.scores[..n * outputs];
+        let batch = MiniBatch { rows: n, dense, codes, weight, ..MiniBatch::default() };
+        let scores = &mut buffers.scores[..n * self.spec.outputs];
         self.network.scores(&self.stepper.state().parameters, &batch, &mut self.scratch, scores);
-        let is_classifier = matches!(self.labels, Labels::Classes(_));
-        self.progressive.add(self.spec.loss, scores, outputs, label, weight, is_classifier);
-        self.stepper.step(&batch)
+        let label = match targets {
+            Targets::Classes(label) => {
+                self.progressive.add_classes(self.spec.loss, scores, label, weight);
+                label
+            }
+            Targets::Numbers(numbers) => {
+                let scale = self.label_scale();
+                self.progressive.add_numbers(self.spec.loss, scores, numbers, scale, weight);
+                // Scored before the statistics know the target, as before the weights do.
+                self.follow_target(numbers)?;
+                let (mean, stddev) = self.label_scale();
+                buffers.label.clear();
+                buffers.label.extend(numbers.iter().map(|y| ((y - mean) / stddev) as f32));
+                &buffers.label
+            }
+        };
+        self.stepper.step(&MiniBatch { label, ..batch })?;
+        self.buffers = buffers;
+        Ok(())
+    }
+
+    /// Takes numbers into the running target, if there is one.
+    fn follow_target(&mut self, numbers: &[f64]) -> Result<()> {
+        let Some(target) = &mut self.target else { return Ok(()) };
+        target.update(numbers);
+        let (mean, stddev) = target.scale();
+        if !mean.is_finite() || !stddev.is_finite() {
+            return exec_err!(
+                "the numbers of the target are so far apart that their deviation leaves the range of \
+                 64-bit numbers; divide the target in the query"
+            );
+        }
+        self.label_by_target();
+        Ok(())
+    }
+
+    /// Gives labels the scale of the running target, if there is one.
+    fn label_by_target(&mut self) {
+        if let Some(target) = &self.target {
+            let (mean, stddev) = target.scale();
+            self.labels = Labels::Numbers { mean, stddev };
+        }
     }
 
     /// Room for the categories so far: the weight table doubles, so that its growth costs little.
@@ -289,11 +359,12 @@ impl Learner {
             self.regrow(Width { categories: room, ..width }, Some(&inputs), None);
         }
         let (n, width) = (self.batch_size, self.network.width());
-        if self.scores.len() != n * self.spec.outputs || self.dense.len() != n * width.dense {
+        let Buffers { scores, dense, codes, .. } = &mut self.buffers;
+        if scores.len() != n * self.spec.outputs || dense.len() != n * width.dense {
             self.scratch = self.network.scratch(n);
-            self.scores.resize(n * self.spec.outputs, 0.0);
-            self.dense.resize(n * width.dense, 0.0);
-            self.codes.resize(n * width.columns, 0);
+            scores.resize(n * self.spec.outputs, 0.0);
+            dense.resize(n * width.dense, 0.0);
+            codes.resize(n * width.columns, 0);
         }
     }
 
@@ -322,7 +393,7 @@ impl Learner {
         self.stepper = Stepper::new(descent, state, 0);
         self.network = network;
         self.scratch = self.network.scratch(self.batch_size);
-        self.scores.resize(self.batch_size * self.spec.outputs, 0.0);
+        self.buffers.scores.resize(self.batch_size * self.spec.outputs, 0.0);
     }
 
     /// The model as it is now: categories and classes in the order of a model.

@@ -22,6 +22,7 @@ mod progressive;
 mod query;
 mod report;
 mod stream;
+mod target;
 mod training;
 
 pub(crate) use following::Following;

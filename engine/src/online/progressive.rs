@@ -66,40 +66,60 @@ pub struct ProgressiveState {
 }
 
 impl Progressive {
-    /// Takes in rows with their raw outputs `[rows, outputs]`.
-    pub fn add(
+    /// Takes in rows of classes with their raw outputs `[rows, outputs]`.
+    pub fn add_classes(&mut self, loss: Loss, scores: &[f32], label: &[f32], weight: &[f32]) {
+        let outputs = scores.len() / label.len().max(1);
+        for ((z, y), w) in scores.chunks_exact(outputs.max(1)).zip(label).zip(weight) {
+            let w = f64::from(*w);
+            let predicted = match z {
+                [z] => u8::from(*z > 0.0) as f32,
+                _ => argmax(z) as f32,
+            };
+            let right = if predicted == *y { w } else { 0.0 };
+            let loss = w * loss.value(z, *y);
+            self.add(&Sums { rows: 1, weight: w, loss, right, ..Sums::default() });
+        }
+    }
+
+    /// Takes in rows of numbers with their raw outputs `[rows]`, on a scale of this mean and
+    /// deviation. Losses and errors are those of the numbers' own unit.
+    pub fn add_numbers(
         &mut self,
         loss: Loss,
         scores: &[f32],
-        outputs: usize,
-        label: &[f32],
+        numbers: &[f64],
+        (mean, stddev): (f64, f64),
         weight: &[f32],
-        is_classifier: bool,
     ) {
-        for ((z, y), w) in scores.chunks_exact(outputs).zip(label).zip(weight) {
+        for ((z, y), w) in scores.iter().zip(numbers).zip(weight) {
             let w = f64::from(*w);
-            let mut row =
-                Sums { rows: 1, weight: w, loss: w * loss.value(z, *y), ..Sums::default() };
-            if is_classifier {
-                let predicted = match z {
-                    [z] => u8::from(*z > 0.0) as f32,
-                    _ => argmax(z) as f32,
-                };
-                row.right = if predicted == *y { w } else { 0.0 };
+            let output = f64::from(*z);
+            let (error, value) = if loss.is_log_link() {
+                ((output.exp() - y).abs(), loss.value(&[*z], *y as f32))
             } else {
-                let z = f64::from(z[0]);
-                let prediction = if loss.is_log_link() { z.exp() } else { z };
-                row.absolute = w * (prediction - f64::from(*y)).abs();
-            }
-            self.all.add(&row);
-            match self.blocks.back_mut() {
-                Some(block) if block.rows < BLOCK => block.add(&row),
-                _ => {
-                    if self.blocks.len() == BLOCKS {
-                        self.blocks.pop_front();
-                    }
-                    self.blocks.push_back(row);
+                let error = (mean + stddev * output - y).abs();
+                let value = match loss {
+                    Loss::Absolute => error,
+                    Loss::Huber if error <= stddev => 0.5 * error * error,
+                    Loss::Huber => stddev * (error - 0.5 * stddev),
+                    _ => error * error,
+                };
+                (error, value)
+            };
+            let (loss, absolute) = (w * value, w * error);
+            self.add(&Sums { rows: 1, weight: w, loss, absolute, ..Sums::default() });
+        }
+    }
+
+    fn add(&mut self, row: &Sums) {
+        self.all.add(row);
+        match self.blocks.back_mut() {
+            Some(block) if block.rows < BLOCK => block.add(row),
+            _ => {
+                if self.blocks.len() == BLOCKS {
+                    self.blocks.pop_front();
                 }
+                self.blocks.push_back(*row);
             }
         }
     }
@@ -156,7 +176,7 @@ mod tests {
         // 12,000 rows, the first half wrong, the others right.
         for i in 0..12_000 {
             let z = if i < 6000 { -1.0 } else { 1.0 };
-            progressive.add(Loss::Logistic, &[z], 1, &[1.0], &[1.0], true);
+            progressive.add_classes(Loss::Logistic, &[z], &[1.0], &[1.0]);
         }
         assert_eq!(progressive.all().accuracy(), Some(0.5));
         assert_eq!(progressive.window().rows, 10_000);
@@ -171,7 +191,29 @@ mod tests {
     #[test]
     fn regressions_have_an_absolute_error() {
         let mut progressive = Progressive::default();
-        progressive.add(Loss::Squared, &[1.0, 4.0], 1, &[2.0, 2.0], &[1.0, 3.0], false);
+        let (scores, weight) = ([1.0, 4.0], [1.0, 3.0]);
+        progressive.add_numbers(Loss::Squared, &scores, &[2.0, 2.0], (0.0, 1.0), &weight);
         assert_eq!(progressive.all().mean_absolute_error(), Some((1.0 + 6.0) / 4.0));
+    }
+
+    #[test]
+    fn losses_are_in_the_unit_of_the_target() {
+        // Predictions 1e6 + 2 * (0.5, -3) of 1e6 and 1e6 + 1: errors 1 and 7.
+        let (scores, numbers, weight) = ([0.5, -3.0], [1e6, 1e6 + 1.0], [1.0, 1.0]);
+        for (loss, value) in [
+            (Loss::Squared, 1.0 + 49.0),
+            (Loss::Absolute, 1.0 + 7.0),
+            // 4 huber(0.5) + 4 huber(3.5)
+            (Loss::Huber, 4.0 * 0.125 + 4.0 * 3.0),
+        ] {
+            let mut progressive = Progressive::default();
+            progressive.add_numbers(loss, &scores, &numbers, (1e6, 2.0), &weight);
+            assert_eq!(progressive.all().mean_loss(), Some(value / 2.0), "{loss:?}");
+            assert_eq!(progressive.all().mean_absolute_error(), Some(4.0));
+        }
+        let mut progressive = Progressive::default();
+        progressive.add_numbers(Loss::Poisson, &[0.0], &[3.0], (0.0, 1.0), &[2.0]);
+        assert_eq!(progressive.all().mean_loss(), Some(1.0));
+        assert_eq!(progressive.all().mean_absolute_error(), Some(2.0));
     }
 }

@@ -22,7 +22,7 @@ use gradlake_udfs::round::Interrupt;
 
 use super::checkpoint::OnlineProgress;
 use super::intake::{Intake, Taken};
-use super::learner::{Learner, Prepared};
+use super::learner::{Learner, Prepared, Targets};
 use super::query::StreamQuery;
 use super::report::Rate;
 use crate::event::{Event, EventSink, Position};
@@ -392,16 +392,15 @@ impl<'a> OnlineTraining<'a> {
             label.clear();
             weight.clear();
             weight.extend_from_slice(&taken.weight[start..end]);
-            match (taken.codes, taken.numbers) {
+            let targets = match (taken.codes, taken.numbers) {
                 (Some(codes), _) => {
                     for code in &codes[start..end] {
                         label.push(self.index_of(*code)? as f32);
                     }
                     self.weigh_classes(&label, &mut weight);
+                    Targets::Classes(&label)
                 }
                 (None, Some(numbers)) => {
-                    let (mean, stddev) = self.learner.label_scale();
-                    label.extend(numbers[start..end].iter().map(|y| ((y - mean) / stddev) as f32));
                     if self.learner.loss() == Loss::Poisson
                         && let Some(bad) = numbers[start..end].iter().find(|y| **y < 0.0)
                     {
@@ -410,10 +409,11 @@ impl<'a> OnlineTraining<'a> {
                             self.columns.target.0
                         );
                     }
+                    Targets::Numbers(&numbers[start..end])
                 }
                 (None, None) => return exec_err!("the target has no values"),
-            }
-            self.learner.learn(&mut prepared, start..end, &label, &weight)?;
+            };
+            self.learner.learn(&mut prepared, start..end, targets, &weight)?;
             self.consumed = taken.rows[end - 1] + 1;
             start = end;
             if let Some(next) = self.next_publication

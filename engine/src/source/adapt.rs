@@ -2,28 +2,66 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, RecordBatch, RecordBatchOptions, new_null_array};
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use datafusion::arrow::compute::{CastOptions, can_cast_types, cast_with_options};
-use datafusion::arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::common::{Result, exec_datafusion_err, exec_err};
+
+use super::exact::{Misfit, cast_exactly, may_hold};
 
 /// How strictly columns must agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Columns {
-    /// Every column of the table is there, and no other.
+    /// Every column of the table is there, and no other; fractions are sent as no whole numbers.
     Same,
     /// Others are ignored, and a missing column that may be NULL is NULL.
     Overlapping,
 }
 
 /// Turns batches of one schema into batches of the table's.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Adapter {
     table: SchemaRef,
     /// Where each column of the table stands in the batches; None where it is missing.
-    places: Vec<Option<usize>>,
+    places: Vec<Option<Place>>,
     /// Who sends the batches, for errors.
     whose: String,
+}
+
+/// A column of the batches.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    index: usize,
+    /// Whether it may have values that the table's type has not, or NULLs where it takes none.
+    is_checked: bool,
+}
+
+/// The place of a column by its name, or where none has that name by the one that differs in case.
+///
+/// # Errors
+/// When several columns could be meant.
+pub(super) fn position<'a>(
+    name: &str,
+    names: impl Iterator<Item = &'a str> + Clone,
+) -> std::result::Result<Option<usize>, String> {
+    let at = |same: &dyn Fn(&str) -> bool| -> Vec<usize> {
+        names.clone().enumerate().filter(|(_, other)| same(other)).map(|(i, _)| i).collect()
+    };
+    let exact = at(&|other| other == name);
+    match exact.as_slice() {
+        [] => {}
+        [only] => return Ok(Some(*only)),
+        several => return Err(format!("{} columns {name}", several.len())),
+    }
+    match at(&|other| other.to_lowercase() == name.to_lowercase()).as_slice() {
+        [] => Ok(None),
+        [only] => Ok(Some(*only)),
+        several => {
+            let names: Vec<&str> = names.clone().collect();
+            let meant: Vec<_> = several.iter().map(|i| names[*i]).collect();
+            Err(format!("no column {name}, but {}, which differ in case alone", meant.join(", ")))
+        }
+    }
 }
 
 impl Adapter {
@@ -31,9 +69,9 @@ impl Adapter {
     ///
     /// # Errors
     /// When a column is missing, is one too many, or has a type whose values the table's type
-    /// does not hold.
+    /// cannot hold.
     pub(super) fn new(
-        theirs: &SchemaRef,
+        theirs: &Schema,
         table: &SchemaRef,
         whose: impl Into<String>,
         columns: Columns,
@@ -41,19 +79,26 @@ impl Adapter {
         let whose = whose.into();
         let mut places = Vec::with_capacity(table.fields().len());
         for field in table.fields() {
-            let Some((place, other)) = theirs.column_with_name(field.name()) else {
-                if columns == Columns::Overlapping && field.is_nullable() {
+            let names = theirs.fields().iter().map(|f| f.name().as_str());
+            let index = match position(field.name(), names.clone()) {
+                Ok(Some(index)) => index,
+                Ok(None) if columns == Columns::Overlapping && field.is_nullable() => {
                     places.push(None);
                     continue;
                 }
-                let has: Vec<_> = theirs.fields().iter().map(|f| f.name().as_str()).collect();
-                return exec_err!(
-                    "{whose} has no column {}, which the table has; it has {}",
-                    field.name(),
-                    if has.is_empty() { "none".to_owned() } else { has.join(", ") }
-                );
+                Ok(None) => {
+                    let has: Vec<_> = names.collect();
+                    return exec_err!(
+                        "{whose} has no column {}, which the table has; it has {}",
+                        field.name(),
+                        if has.is_empty() { "none".to_owned() } else { has.join(", ") }
+                    );
+                }
+                Err(what) => return exec_err!("{whose} has {what}"),
             };
-            if !is_lossless(other.data_type(), field.data_type()) {
+            let other = theirs.field(index);
+            let is_lossless = is_lossless(other.data_type(), field.data_type());
+            if !is_lossless && !columns.allow(other, field) {
                 return exec_err!(
                     "{whose} has column {} as {}, whose values {}, the type of the table's \
                      column, does not hold in full",
@@ -62,11 +107,13 @@ impl Adapter {
                     field.data_type()
                 );
             }
-            places.push(Some(place));
+            let is_checked = !is_lossless || (other.is_nullable() && !field.is_nullable());
+            places.push(Some(Place { index, is_checked }));
         }
         if columns == Columns::Same {
-            let extra = theirs.fields().iter().find(|f| table.column_with_name(f.name()).is_none());
-            if let Some(extra) = extra {
+            let is_taken = |index: usize| places.iter().flatten().any(|own| own.index == index);
+            let mut fields = theirs.fields().iter().enumerate();
+            if let Some((_, extra)) = fields.find(|(index, _)| !is_taken(*index)) {
                 return exec_err!("{whose} has column {}, which the table has not", extra.name());
             }
         } else if !table.fields().is_empty() && places.iter().all(Option::is_none) {
@@ -75,43 +122,95 @@ impl Adapter {
         Ok(Self { table: Arc::clone(table), places, whose })
     }
 
-    /// The batch in the table's schema.
+    /// The columns of the batches that are read, in ascending order.
+    pub(super) fn columns(&self) -> Vec<usize> {
+        let mut columns: Vec<usize> = self.places.iter().flatten().map(|p| p.index).collect();
+        columns.sort_unstable();
+        columns.dedup();
+        columns
+    }
+
+    /// The same for batches of [`Adapter::columns`] alone.
+    pub(super) fn projected(self) -> Self {
+        let columns = self.columns();
+        let place = |place: Place| {
+            let index = columns.partition_point(|column| *column < place.index);
+            Place { index, ..place }
+        };
+        let places = self.places.iter().map(|own| own.map(place)).collect();
+        Self { places, ..self }
+    }
+
+    /// The part of it that may find a value that does not fit; None where all values do.
+    pub(super) fn checks(&self) -> Option<Self> {
+        let checked = |i: &usize| self.places[*i].is_some_and(|place| place.is_checked);
+        let columns: Vec<usize> = (0..self.places.len()).filter(checked).collect();
+        if columns.is_empty() {
+            return None;
+        }
+        let fields: Vec<_> = columns.iter().map(|i| Arc::clone(&self.table.fields()[*i])).collect();
+        let places = columns.iter().map(|i| self.places[*i]).collect();
+        Some(Self { table: Arc::new(Schema::new(fields)), places, whose: self.whose.clone() })
+    }
+
+    /// The batch in the table's schema; `row` is the number of its first row, from 0.
     ///
     /// # Errors
-    /// When a column that is NOT NULL has NULLs, or a value leaves the range of its type.
-    pub(super) fn adapt(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+    /// When a column that is NOT NULL has NULLs, or a value is none of its type.
+    pub(super) fn adapt(&self, batch: &RecordBatch, row: u64) -> Result<RecordBatch> {
         let rows = batch.num_rows();
-        let strict = CastOptions { safe: false, ..CastOptions::default() };
         let mut columns = Vec::with_capacity(self.places.len());
         for (field, place) in self.table.fields().iter().zip(&self.places) {
-            let (name, data_type) = (field.name(), field.data_type());
             let column = match place {
-                None => new_null_array(data_type, rows),
-                Some(place) => {
-                    let column = batch.column(*place);
-                    if column.data_type() == data_type {
-                        Arc::clone(column)
-                    } else {
-                        cast_with_options(column, data_type, &strict).map_err(|error| {
-                            exec_datafusion_err!(
-                                "{} has a value in column {name} that {data_type} does not hold: \
-                                 {error}",
-                                self.whose
-                            )
-                        })?
-                    }
-                }
+                None => new_null_array(field.data_type(), rows),
+                Some(place) => self.column(batch.column(place.index), field, row)?,
             };
             if !field.is_nullable() && column.logical_null_count() > 0 {
                 return exec_err!(
-                    "{} has NULL in column {name}, which is NOT NULL in the table",
-                    self.whose
+                    "{} has NULL in column {}, which is NOT NULL in the table",
+                    self.whose,
+                    field.name()
                 );
             }
             columns.push(column);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.table), columns, &options)?)
+    }
+
+    fn column(&self, column: &ArrayRef, field: &Field, row: u64) -> Result<ArrayRef> {
+        let (name, to) = (field.name(), field.data_type());
+        if column.data_type() == to {
+            return Ok(Arc::clone(column));
+        }
+        if is_lossless(column.data_type(), to) {
+            let strict = CastOptions { safe: false, ..CastOptions::default() };
+            return cast_with_options(column, to, &strict).map_err(|error| {
+                exec_datafusion_err!(
+                    "{} has a value in column {name} that {to} does not hold: {error}",
+                    self.whose
+                )
+            });
+        }
+        match cast_exactly(column, to)? {
+            Ok(column) => Ok(column),
+            Err(Misfit { row: within, value }) => exec_err!(
+                "{} has {value} in column {name}, row {}, which is {} and not {to}, the type of the \
+                 table's column",
+                self.whose,
+                row + within as u64 + 1,
+                column.data_type()
+            ),
+        }
+    }
+}
+
+impl Columns {
+    /// Whether a column may have values of the table's type, so that each is looked at.
+    fn allow(self, theirs: &Field, own: &Field) -> bool {
+        let (from, to) = (theirs.data_type(), own.data_type());
+        let drops_fractions = from.is_floating() && (to.is_integer() || to.is_decimal());
+        may_hold(from, to) && !(self == Columns::Same && drops_fractions)
     }
 }
 
@@ -269,16 +368,46 @@ mod tests {
             Arc::new(Int64Array::from(vec![None, None])),
         ];
         let expected = RecordBatch::try_new(Arc::clone(&table), expected).unwrap();
-        assert_eq!(adapter.adapt(&batch).unwrap(), expected);
+        assert_eq!(adapter.adapt(&batch, 0).unwrap(), expected);
 
         let columns: Vec<ArrayRef> =
             vec![Arc::new(StringArray::from(vec!["p"])), Arc::new(Int32Array::from(vec![None]))];
         let batch = RecordBatch::try_new(theirs, columns).unwrap();
-        let error = adapter.adapt(&batch).unwrap_err().strip_backtrace();
+        let error = adapter.adapt(&batch, 0).unwrap_err().strip_backtrace();
         assert_eq!(
             error,
             "Execution error: file x has NULL in column a, which is NOT NULL in the table"
         );
+    }
+
+    /// Types that are wider than the table's are looked at value by value, and first as a whole.
+    #[test]
+    fn values_are_looked_at() {
+        let theirs = schema(&[("other", DataType::Utf8, true), ("A", DataType::Int64, true)]);
+        let table = schema(&[("a", DataType::Float64, true), ("b", DataType::Utf8View, true)]);
+        let adapter = Adapter::new(&theirs, &table, "file x", Columns::Overlapping).unwrap();
+        assert_eq!(adapter.columns(), [1]);
+        let adapter = adapter.projected();
+        let checks = adapter.checks().unwrap();
+        assert_eq!(checks.columns(), [0]);
+        let batch = |values: Vec<i64>| {
+            let column: ArrayRef = Arc::new(Int64Array::from(values));
+            RecordBatch::try_from_iter([("A", column)]).unwrap()
+        };
+        let adapted = adapter.adapt(&batch(vec![5, -6]), 0).unwrap();
+        let expected: ArrayRef = Arc::new(Float64Array::from(vec![5.0, -6.0]));
+        assert_eq!(adapted.column(0), &expected);
+        for adapter in [&adapter, &checks] {
+            let error = adapter.adapt(&batch(vec![1, (1 << 53) + 1]), 100).unwrap_err();
+            assert_eq!(
+                error.message(),
+                "file x has 9007199254740993 in column a, row 102, which is Int64 and not Float64, \
+                 the type of the table's column"
+            );
+        }
+        let table = schema(&[("a", DataType::Int64, true)]);
+        let same = Adapter::new(&theirs, &table, "file x", Columns::Overlapping).unwrap();
+        assert!(same.checks().is_none());
     }
 
     #[test]
@@ -299,13 +428,32 @@ mod tests {
             "producer 1 has column c, which the table has not"
         );
         assert_eq!(
-            refused(&[("a", DataType::Int64, true), b], Columns::Overlapping),
-            "producer 1 has column a as Int64, whose values Int32, the type of the table's column, \
+            refused(&[("a", DataType::Utf8, true), b.clone()], Columns::Overlapping),
+            "producer 1 has column a as Utf8, whose values Int32, the type of the table's column, \
              does not hold in full"
         );
         assert_eq!(
             refused(&[c], Columns::Overlapping),
             "producer 1 has none of the columns of the table"
+        );
+        let fractions = ("a", DataType::Float64, true);
+        assert!(refused(&[fractions, b.clone()], Columns::Same).contains("column a as Float64"));
+        let twice = ("a", DataType::Int32, true);
+        assert_eq!(
+            refused(&[twice.clone(), twice, b.clone()], Columns::Overlapping),
+            "producer 1 has 2 columns a"
+        );
+        let (upper, lower) = (("B", DataType::Utf8, true), ("bB", DataType::Utf8, true));
+        let table = schema(&[("bb", DataType::Utf8, true)]);
+        let error = Adapter::new(
+            &schema(&[("BB", DataType::Utf8, true), lower, upper]),
+            &table,
+            "it",
+            Columns::Same,
+        );
+        assert_eq!(
+            error.unwrap_err().message(),
+            "it has no column bb, but BB, bB, which differ in case alone"
         );
     }
 }

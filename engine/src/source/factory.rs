@@ -9,15 +9,15 @@ use datafusion::common::{Result, plan_err};
 use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::logical_expr::{CreateExternalTable, Expr};
 
-use crate::files::create_table;
-
-use super::decode::{CsvOptions, Format};
+use super::decode::{CsvOptions, Format, Header};
 use super::folder::{Folder, FolderOptions, FolderSource};
 use super::location::Location;
 use super::options::{CSV, FOLDER, Pairs, SOCKET};
 use super::pipe::PipeSource;
 use super::socket::{Address, SocketSource};
 use super::{Report, Source, SourceTable};
+use crate::files::create_table;
+use crate::object_stores;
 
 /// The formats whose unbounded tables are sources, by their names in STORED AS.
 pub const FORMATS: [&str; 5] = ["ARROW", "JSON", "NDJSON", "CSV", "PARQUET"];
@@ -48,6 +48,11 @@ impl TableProviderFactory for SourceTableFactory {
                  the column"
             );
         }
+        let (of_store, options) = object_stores::split_options(&cmd.options);
+        if let (false, Ok(url)) = (of_store.is_empty(), url::Url::parse(location)) {
+            object_stores::register(state.runtime_env(), &url, &of_store)?;
+        }
+        let cmd = &CreateExternalTable { options, ..cmd.clone() };
         let format = cmd.file_type.to_uppercase();
         let source: Arc<dyn Source> = match format.as_str() {
             "PARQUET" => Arc::new(folder(state, cmd, location).await?),
@@ -87,7 +92,11 @@ fn bytes(
     let format = match name {
         "ARROW" => Format::Arrow,
         "CSV" => Format::Csv(CsvOptions {
-            has_header: options.flag("has_header", state.config_options().catalog.has_header)?,
+            header: match options.given("has_header") {
+                true if options.flag("has_header", true)? => Header::Always,
+                false if state.config_options().catalog.has_header => Header::IfNamed,
+                _ => Header::Never,
+            },
             delimiter: options.character("delimiter", b',')?,
             quote: options.character("quote", b'"')?,
             newlines_in_values: options.flag("newlines_in_values", false)?,

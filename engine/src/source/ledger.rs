@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::Cursor;
+use super::{Cursor, FileRows, FolderCursor};
 
 /// Numbers the rows of all partitions in the order in which they arrive, from a first ordinal on,
 /// and remembers where they stand.
@@ -86,6 +86,28 @@ impl Ledger {
         cursors
     }
 
+    /// The same, and in cursors of folders the files whose rows lie from there to `until`: a reader
+    /// that goes on there, to look back, must read these again in their order.
+    pub fn cursors_between(&self, ordinal: u64, until: u64) -> Vec<Cursor> {
+        let mut cursors = self.cursors_at(ordinal);
+        let inner = self.inner();
+        if inner.next < until {
+            // Rows that a run before has consumed, and of which this one has not read all again:
+            // its first cursors still name them.
+            return cursors;
+        }
+        cursors.iter_mut().filter_map(|c| c.folder.as_mut()).for_each(|f| f.again.clear());
+        for mark in inner.marks.iter().filter(|m| m.ordinal < until && m.end() > ordinal) {
+            let rows = mark.end().min(until) - mark.ordinal.max(ordinal);
+            let Some(of) = &mark.first.folder else { continue };
+            // A cursor at the start of the input says nothing of files yet.
+            let start = || FolderCursor { done: of.done.clone(), ..FolderCursor::default() };
+            let folder = cursors[mark.partition].folder.get_or_insert_with(start);
+            folder.again.push(FileRows { name: mark.first.place.clone(), size: of.size, rows });
+        }
+        cursors
+    }
+
     /// Forgets where rows below `ordinal` stand: nobody will ask for them again.
     pub fn forget_before(&self, ordinal: u64) {
         let mut inner = self.inner();
@@ -115,7 +137,7 @@ mod tests {
     use super::*;
 
     fn at(place: &str, row: u64) -> Cursor {
-        Cursor { place: place.to_owned(), row }
+        Cursor::new(place, row)
     }
 
     #[test]
@@ -159,6 +181,39 @@ mod tests {
         assert_eq!(ledger.cursors_at(1), [at("x", 1), at("", 0)]);
         assert_eq!(ledger.cursors_at(3), [at("x", 2), at("y", 51)]);
         assert_eq!(ledger.cursors_at(6), [at("x", 4), at("y", 52)]);
+    }
+
+    /// What lies between where reading goes on and what is consumed is named with the cursor.
+    #[test]
+    fn cursors_name_the_files_that_are_read_again() {
+        let file = |name: &str, row, size| Cursor {
+            folder: Some(FolderCursor { size, rows: 10, ..FolderCursor::default() }),
+            ..at(name, row)
+        };
+        let names = |cursors: &[Cursor]| -> Vec<(String, u64, u64)> {
+            let again = &cursors[0].folder.as_ref().unwrap().again;
+            again.iter().map(|file| (file.name.clone(), file.size, file.rows)).collect()
+        };
+        let named = |name: &str, size, rows| (name.to_owned(), size, rows);
+        let ledger = Ledger::new(0, vec![Cursor::default()]);
+        ledger.number(0, file("b", 0, 7), 10);
+        ledger.number(0, file("a", 0, 8), 10);
+        ledger.number(0, file("c", 0, 9), 10);
+        assert_eq!(ledger.cursors_between(25, 25), ledger.cursors_at(25));
+        let cursors = ledger.cursors_between(8, 23);
+        assert_eq!((cursors[0].place.as_str(), cursors[0].row), ("b", 8));
+        assert_eq!(names(&cursors), [named("b", 7, 2), named("a", 8, 10), named("c", 9, 3)]);
+        // From the start, where no file is named yet.
+        let cursors = ledger.cursors_between(0, 12);
+        assert_eq!((cursors[0].place.as_str(), cursors[0].row), ("", 0));
+        assert_eq!(names(&cursors), [named("b", 7, 10), named("a", 8, 2)]);
+        // A run that goes on there and has not come as far again keeps the names.
+        let again = Ledger::new(8, ledger.cursors_between(8, 23));
+        again.number(0, file("b", 8, 7), 2);
+        assert_eq!(again.cursors_between(8, 23), ledger.cursors_between(8, 23));
+        again.number(0, file("a", 0, 8), 10);
+        again.number(0, file("c", 0, 9), 10);
+        assert_eq!(names(&again.cursors_between(20, 24)), [named("c", 9, 4)]);
     }
 
     #[test]

@@ -22,8 +22,10 @@ use serde::{Deserialize, Serialize};
 
 mod adapt;
 mod decode;
+mod exact;
 mod factory;
 mod feed;
+mod fifo;
 mod folder;
 mod ledger;
 mod location;
@@ -37,7 +39,8 @@ mod socket;
 mod table;
 
 pub use factory::{FORMATS, SourceTableFactory};
-pub use folder::FolderSource;
+pub use fifo::refuse_fifo;
+pub use folder::{FileRows, FolderCursor, FolderSource, Manifest};
 pub use ledger::Ledger;
 pub use notices::with_warnings;
 pub use pipe::PipeSource;
@@ -58,12 +61,21 @@ pub struct Cursor {
     pub place: String,
     /// Rows before this one, counted from the place.
     pub row: u64,
+    /// Of a watched folder: which files are read. None where the input is one sequence of rows, and
+    /// in checkpoints of versions that went by the order of names alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<FolderCursor>,
 }
 
 impl Cursor {
+    /// The cursor of a row of a place.
+    pub fn new(place: impl Into<String>, row: u64) -> Self {
+        Self { place: place.into(), row, folder: None }
+    }
+
     /// The cursor of the row that stands `rows` after this one in the same place.
     pub fn after(&self, rows: u64) -> Self {
-        Self { place: self.place.clone(), row: self.row.saturating_add(rows) }
+        Self { row: self.row.saturating_add(rows), ..self.clone() }
     }
 }
 
@@ -83,6 +95,16 @@ pub struct Rows {
     pub batch: RecordBatch,
     /// The cursor of the first row; row `i` of the batch stands at `first.after(i)`.
     pub first: Cursor,
+    /// Rows between the batch before and this one that were read by a run before, which this one
+    /// should read again and cannot: where they stood, and how many.
+    pub lost: Vec<(Cursor, u64)>,
+}
+
+impl Rows {
+    /// Rows that follow those before.
+    pub fn new(batch: RecordBatch, first: Cursor) -> Self {
+        Self { batch, first, lost: vec![] }
+    }
 }
 
 /// An input that rows come from for as long as they come.

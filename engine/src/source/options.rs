@@ -50,6 +50,11 @@ impl Pairs {
         }
     }
 
+    /// Whether the statement has an option.
+    pub(super) fn given(&self, key: &str) -> bool {
+        self.pairs.contains_key(key)
+    }
+
     fn get(&self, key: &str) -> Option<&str> {
         self.pairs.get(key).map(String::as_str)
     }

@@ -166,11 +166,11 @@ impl Reader for PipeReader {
             }
             let rows = batch.num_rows() as u64;
             let known = self.skip.saturating_sub(self.row).min(rows);
-            let first = Cursor { place: String::new(), row: self.row + known };
+            let first = Cursor::new("", self.row + known);
             self.row += rows;
             if known < rows {
                 let batch = batch.slice(known as usize, (rows - known) as usize);
-                return Ok(Some(Rows { batch, first }));
+                return Ok(Some(Rows::new(batch, first)));
             }
         }
     }
@@ -256,7 +256,7 @@ mod tests {
             }
         }
         let options = super::super::decode::CsvOptions {
-            has_header: false,
+            header: super::super::decode::Header::Never,
             delimiter: b',',
             quote: b'"',
             newlines_in_values: false,
@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(source.report().lag(), Some(Lag::Bytes(0)));
         assert_eq!(source.report().rejected(), 1000);
 
-        let from = Cursor { place: String::new(), row: 12_345 };
+        let from = Cursor::new("", 12_345);
         let rows = all(&mut source.open(0, Some(&from)).await.unwrap()).await;
         assert_eq!(rows[0].first, from);
         assert_eq!(text(&[rows[0].batch.slice(0, 1)]), "| 12345 | s12345 |");

@@ -210,8 +210,12 @@ impl Part {
     /// The rows and columns of the output. Rows are numbered before they are filtered, and even if
     /// nobody asks for their numbers.
     fn output(&self, rows: Rows) -> Result<RecordBatch> {
-        let Rows { mut batch, first } = rows;
+        let Rows { mut batch, first, lost } = rows;
         if let Some(numbers) = &self.numbers {
+            // Those that come keep the ordinals that they had.
+            for (first, rows) in lost {
+                numbers.ledger.number(self.partition, first, rows);
+            }
             let count = batch.num_rows() as u64;
             let number = numbers.ledger.number(self.partition, first, count);
             let column: ArrayRef = Arc::new(UInt64Array::from_iter_values(number..number + count));

@@ -138,9 +138,9 @@ struct SocketReader {
 impl Reader for SocketReader {
     async fn next(&mut self) -> Result<Option<Rows>> {
         let Some(batch) = self.batches.recv().await else { return Ok(None) };
-        let first = Cursor { place: String::new(), row: self.row };
+        let first = Cursor::new("", self.row);
         self.row += batch.num_rows() as u64;
-        Ok(Some(Rows { batch, first }))
+        Ok(Some(Rows::new(batch, first)))
     }
 }
 

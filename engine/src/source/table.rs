@@ -213,7 +213,7 @@ mod tests {
                 );
                 let batch =
                     RecordBatch::try_new(self.schema(), vec![Arc::new(x.clone()), Arc::new(x)]);
-                Rows { batch: batch.unwrap(), first: Cursor { place: String::new(), row } }
+                Rows::new(batch.unwrap(), Cursor::new("", row))
             });
             Ok(Box::new(CountingReader(Mutex::new(rows.collect()))))
         }
@@ -279,7 +279,7 @@ mod tests {
     #[tokio::test]
     async fn rows_carry_their_ordinal_and_the_ledger_their_place() {
         let context = context();
-        let cursor = |row| Cursor { place: String::new(), row };
+        let cursor = |row| Cursor::new("", row);
         let from = vec![cursor(7), cursor(2)];
         let ledger = Arc::new(Ledger::new(100, from.clone()));
         let table = table(vec![]);

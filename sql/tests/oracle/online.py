@@ -13,6 +13,8 @@ Gradient optimizers are written down here in numpy (float64). Where River has th
 StandardScaler and without, the script asserts that it gives the same losses to 1e-7: sgd, momentum,
 adagrad, rmsprop and adam. (River's Nesterov steps from elsewhere, its FTRL predicts with weights that
 lag one step behind.) The intercept is a feature that is always 1, so that it takes the same optimizer.
+The number `z` is standardised by the rows so far, the row's own included once it is scored; so does
+River's TargetStandardScaler.
 """
 
 import csv
@@ -20,7 +22,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from river import linear_model, optim, preprocessing
+from river import linear_model, optim, preprocessing, stats
 from vowpalwabbit import Workspace
 
 ROWS, MARK = 1000, 100
@@ -137,6 +139,7 @@ def first_weights(layer, shape, fan_in):
 
 def numpy_losses(kind, step, hidden):
     target, losses = y.astype(float) if kind == "logistic" else z, np.zeros(ROWS)
+    mean, deviation = 0.0, 1.0
     inputs = INPUTS.shape[1]
     if hidden:
         # Of one-hot columns, one input each is at work.
@@ -148,12 +151,18 @@ def numpy_losses(kind, step, hidden):
         middle = row @ tensors["W0"] + tensors["b0"]
         if hidden:
             a = np.tanh(middle)
-            losses[i], slope = loss_and_slope(kind, (a @ tensors["W1"] + tensors["b1"])[0], target[i])
+            out = (a @ tensors["W1"] + tensors["b1"])[0]
+        else:
+            out = middle[0]
+        losses[i] = loss_and_slope(kind, mean + deviation * out, target[i])[0]
+        if kind == "squared":
+            mean, deviation = np.mean(target[: i + 1]), np.std(target[: i + 1]) or 1.0
+        slope = loss_and_slope(kind, out, (target[i] - mean) / deviation)[1]
+        if hidden:
             below = tensors["W1"][:, 0] * slope * (1 - a**2)
             gradients = {"W0": np.outer(row, below), "b0": below, "W1": a[:, None] * slope}
             gradients["b1"] = np.array([slope])
         else:
-            losses[i], slope = loss_and_slope(kind, middle[0], target[i])
             gradients = {"W0": row[:, None] * slope, "b0": np.array([slope])}
         step(tensors, gradients)
     return losses
@@ -162,6 +171,9 @@ def numpy_losses(kind, step, hidden):
 def river_losses(kind, optimizer):
     model = linear_model.LogisticRegression if kind == "logistic" else linear_model.LinearRegression
     model, losses = model(optimizer, intercept_lr=0.0), np.zeros(ROWS)
+    if kind == "squared":
+        model = preprocessing.TargetStandardScaler(model)
+        model.var = stats.Var(ddof=0)
     for i, row in enumerate(INPUTS):
         row = dict(enumerate(row)) | {"one": 1.0}
         if kind == "logistic":

@@ -53,6 +53,11 @@ pub(super) fn learner(
         },
     };
     let make_descent = descents(engine, options, parent.map_or(0, |parent| parent.steps))?;
+    // What steps by rows takes the target as it comes, as it does the features.
+    let standardizes = parent.is_none()
+        && options.standardize
+        && matches!(loss, Loss::Squared | Loss::Absolute | Loss::Huber)
+        && !options.optimizer.takes_rows();
     let (features, labels) = match parent {
         Some(parent) => (Features::Fixed(Box::new(parent.encoder.clone())), parent.labels.clone()),
         None => {
@@ -74,7 +79,14 @@ pub(super) fn learner(
         state.steps = parent.steps;
         state
     });
-    Ok(Learner::new(features, labels, spec, options.batch_size, make_descent, start))
+    Ok(Learner::new(
+        features,
+        (labels, standardizes),
+        spec,
+        options.batch_size,
+        make_descent,
+        start,
+    ))
 }
 
 /// What makes the descent of a network of any size.

@@ -54,7 +54,7 @@ impl OnlineTraining<'_> {
         let reach = self.query.as_ref().map_or(0, |query| query.reach.unwrap_or(0));
         let from = self.consumed.saturating_sub(reach);
         let cursors = match self.query {
-            Some(_) => self.ledger.cursors_at(from),
+            Some(_) => self.ledger.cursors_between(from, self.consumed),
             None => vec![],
         };
         let (learner, state) = self.learner.save();

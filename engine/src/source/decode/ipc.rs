@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
@@ -48,6 +47,8 @@ pub(super) struct Ipc {
     is_file: bool,
     batches: VecDeque<RecordBatch>,
     rows: usize,
+    /// Rows that came so far.
+    came: u64,
 }
 
 /// What of a message `wanted` reaches over.
@@ -75,6 +76,7 @@ impl Ipc {
             is_file: false,
             batches: VecDeque::new(),
             rows: 0,
+            came: 0,
         }
     }
 
@@ -212,7 +214,7 @@ impl Ipc {
             let schema = catch_unwind(AssertUnwindSafe(|| fb_to_schema(schema)))
                 .map_err(|_| self.malformed("a schema that cannot be decoded"))?;
             let whose = self.producer.as_str();
-            let adapter = Adapter::new(&Arc::new(schema), &self.table, whose, Columns::Same)?;
+            let adapter = Adapter::new(&schema, &self.table, whose, Columns::Same)?;
             self.adapter = Some(adapter);
         }
         let mut buffer = Buffer::from_vec(bytes);
@@ -226,7 +228,8 @@ impl Ipc {
                 && batch.num_rows() > 0
             {
                 self.rows += batch.num_rows();
-                self.batches.push_back(adapter.adapt(&batch)?);
+                self.batches.push_back(adapter.adapt(&batch, self.came)?);
+                self.came += batch.num_rows() as u64;
             }
         }
         Ok(())
@@ -292,6 +295,8 @@ fn number(bytes: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use datafusion::arrow::array::{
         ArrayRef, DictionaryArray, Int32Array, Int64Array, StringArray, StringViewArray,
     };

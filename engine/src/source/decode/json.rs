@@ -7,10 +7,12 @@ use datafusion::arrow::json::reader::{Decoder, ReaderBuilder};
 use datafusion::common::Result;
 
 use super::lines::{LineFormat, NoRow, reason};
+use super::numbers::Checks;
 
 /// Lines of JSON as rows of a schema; keys that are no columns are ignored.
 pub(super) struct Json {
     schema: SchemaRef,
+    numbers: Checks,
     /// The lines that it takes, and the decoder without any row. Made anew after an error, which
     /// leaves it in the middle of one, and for more lines than ever.
     decoder: Option<(usize, Decoder)>,
@@ -18,7 +20,9 @@ pub(super) struct Json {
 
 impl Json {
     pub(super) fn try_new(schema: &SchemaRef) -> Result<Self> {
-        Ok(Self { schema: SchemaRef::clone(schema), decoder: Some((1, decoder(schema, 1)?)) })
+        let numbers = Checks::of(schema.fields().iter().map(|field| field.as_ref()));
+        let decoder = Some((1, decoder(schema, 1)?));
+        Ok(Self { schema: SchemaRef::clone(schema), numbers, decoder })
     }
 }
 
@@ -47,6 +51,7 @@ impl LineFormat for Json {
             if decoder.len() != index + 1 {
                 return Err(no_row("the line has more than one JSON object"));
             }
+            self.numbers.look(&line[start..]).map_err(|reason| no_row(&reason))?;
         }
         let batch = decoder.flush().map_err(whole)?;
         self.decoder = Some((most, decoder));
@@ -107,6 +112,25 @@ mod tests {
             assert_eq!(rejected[2].reason, "the line has more than one JSON object");
             assert_eq!(rejected[7].reason, "the JSON object does not end on its line");
             assert!(rejected.iter().all(|line| line.producer == "p"));
+        }
+    }
+
+    #[test]
+    fn numbers_are_no_others() {
+        let lines = "{\"x\": 1.9}\n{\"x\": -2.0}\n{\"x\": 1e3}\n{\"x\": 9223372036854775808}\n\
+                     {\"x\": true}\n{\"x\": \"7\"}\n{\"x\": \"1.9\"}\n{\"x\": 0.5, \"s\": \"a\"}";
+        for step in [1, 1000] {
+            let report = Arc::new(Report::default());
+            let (batches, end) = decode(&Format::Json, lines.as_bytes(), step, &report);
+            end.unwrap();
+            assert_eq!(text(&batches), "| -2   |  |\n| 1000 |  |\n| 7    |  |");
+            let rejected = report.first_rejected();
+            let numbers: Vec<_> = rejected.iter().map(|line| line.number.unwrap()).collect();
+            assert_eq!(numbers, [1, 4, 5, 7, 8]);
+            assert_eq!(
+                rejected[0].reason,
+                "whilst decoding field 'x': 1.9 is no whole number, and the column is Int64"
+            );
         }
     }
 

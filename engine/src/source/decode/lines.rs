@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::error::ArrowError;
-use datafusion::common::Result;
+use datafusion::common::{Result, exec_datafusion_err};
 
 use super::super::{BATCH_ROWS, Report};
 use super::Decode;
@@ -34,10 +34,20 @@ pub(super) trait LineFormat: Send {
         bytes.iter().position(|byte| *byte == b'\n')
     }
 
-    /// Looks at the first line: whether it is a header and no row, and what to warn of.
-    fn header(&mut self, _: &[u8]) -> (bool, Option<String>) {
-        (false, None)
+    /// Looks at the first line.
+    ///
+    /// # Errors
+    /// When no line of the producer can be read after it, in words that follow its name.
+    fn first(&mut self, _: &[u8]) -> Result<First, String> {
+        Ok(First::Row(None))
     }
+}
+
+/// What the first line is, and what to warn of.
+#[derive(Debug)]
+pub(super) enum First {
+    Header(Option<String>),
+    Row(Option<String>),
 }
 
 /// Splits bytes into lines and lines into batches.
@@ -75,7 +85,7 @@ impl Lines {
     }
 
     /// Takes notice of the line from `start` to the end of the buffer.
-    fn line(&mut self) {
+    fn line(&mut self) -> Result<()> {
         let mut line = self.start..self.buffer.len();
         self.start = line.end;
         let number = self.next_number(line.clone());
@@ -85,18 +95,21 @@ impl Lines {
         let bytes = &self.buffer[line.clone()];
         line.end -= bytes.iter().rev().take_while(|byte| byte.is_ascii_whitespace()).count();
         if line.is_empty() {
-            return;
+            return Ok(());
         }
         if std::mem::replace(&mut self.is_first, false) {
-            let (is_header, warning) = self.format.header(&self.buffer[line.clone()]);
+            let first = self.format.first(&self.buffer[line.clone()]);
+            let first = first.map_err(|why| exec_datafusion_err!("{} {why}", self.producer))?;
+            let (First::Header(warning) | First::Row(warning)) = &first;
             if let Some(warning) = warning {
                 self.report.warn(format!("{}: {warning}", self.producer));
             }
-            if is_header {
-                return;
+            if matches!(first, First::Header(_)) {
+                return Ok(());
             }
         }
         self.lines.push((line, number));
+        Ok(())
     }
 
     /// The number of a line that ends here. Quoted values may hold ends of lines, which count too.
@@ -176,7 +189,7 @@ impl Decode for Lines {
                 self.number += u64::from(end.is_some());
                 self.is_first = false;
             } else if end.is_some() {
-                self.line();
+                self.line()?;
             }
         }
         Ok(())
@@ -209,8 +222,7 @@ impl Decode for Lines {
 
     fn finish(&mut self) -> Result<()> {
         // The last line of a file often has no end; of one that was cut short, most formats notice.
-        self.line();
-        Ok(())
+        self.line()
     }
 }
 

@@ -14,8 +14,9 @@ mod csv;
 mod ipc;
 mod json;
 mod lines;
+mod numbers;
 
-pub(super) use csv::CsvOptions;
+pub(super) use csv::{CsvOptions, Header};
 
 /// How bytes are written.
 #[derive(Clone, Debug)]

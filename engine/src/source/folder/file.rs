@@ -1,25 +1,30 @@
 //! One Parquet file of a watched folder.
 
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::common::{Result, exec_err};
+use datafusion::common::{exec_datafusion_err, exec_err};
+use datafusion::error::DataFusionError;
 use futures::future::BoxFuture;
-use futures::{FutureExt, TryFutureExt};
+use futures::{FutureExt, StreamExt, TryFutureExt};
 use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::async_reader::{
     AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder,
 };
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
-use super::super::BATCH_ROWS;
 use super::super::adapt::{Adapter, Columns};
+use super::super::{BATCH_ROWS, Cursor, Rows};
 use super::Folder;
+use super::manifest::{FolderCursor, Manifest};
+use super::watch::Candidate;
 
 /// What a Parquet file begins and ends with.
 const MAGIC: &[u8] = b"PAR1";
@@ -29,102 +34,178 @@ const SHORTEST: u64 = 12;
 /// A file that is being read, one row group in memory at a time.
 pub(super) struct OpenFile {
     pub(super) name: String,
-    pub(super) batches: ParquetRecordBatchStream<Object>,
-    pub(super) adapter: Adapter,
+    object: Object,
+    batches: ParquetRecordBatchStream<Object>,
+    adapter: Adapter,
     /// The row that comes next.
     pub(super) row: u64,
+    /// Its place without a row, for cursors.
+    place: Cursor,
 }
 
 /// What came of opening a file.
 pub(super) enum Opening {
     Open(Box<OpenFile>),
-    /// It is not whole, and why.
-    Unfinished(String),
+    /// It cannot be read yet, and why; whether that is because it is not whole.
+    Unfinished {
+        reason: String,
+        is_torn: bool,
+    },
+    /// It is none of the table, and why.
+    Rejected(String),
     Vanished,
+    /// The store does not answer: that says nothing of the file.
+    Failed(DataFusionError),
+}
+
+/// What a file has next.
+pub(super) enum Next {
+    Rows(Rows),
+    End,
+    /// It cannot be read on, and why.
+    Broken(String),
+    /// The store does not answer.
+    Failed(DataFusionError),
+}
+
+/// Why a file cannot be read on.
+enum Trouble {
+    /// It is broken, or not what it was.
+    File(String),
+    /// Its store does not answer.
+    Store(Error),
 }
 
 type Builder = ParquetRecordBatchStreamBuilder<Object>;
 
-/// Opens a file at a row.
-///
-/// # Errors
-/// When it cannot be read, has other columns than the table, or fewer rows than are skipped.
-pub(super) async fn open(
-    folder: &Folder,
-    name: &str,
-    meta: &ObjectMeta,
-    table: &SchemaRef,
-    skip: u64,
-) -> Result<Opening> {
-    let builder = match footer(folder, meta).await {
-        Ok(builder) => builder,
-        // Whatever went wrong, the file may be gone by now.
-        Err(Footer::Unfinished(reason)) => match folder.store.head(&meta.location).await {
-            Err(Error::NotFound { .. }) => return Ok(Opening::Vanished),
-            _ => return Ok(Opening::Unfinished(reason)),
+/// Opens a file, whose name and size the cursors of its rows will have.
+pub(super) async fn open(folder: &Folder, file: &Candidate, table: &SchemaRef) -> Opening {
+    let (meta, name) = (&file.meta, &file.name);
+    let object = Object { store: Arc::clone(&folder.store), meta: meta.clone() };
+    let footer = match object.footer().await {
+        Ok(footer) => footer,
+        Err(trouble) => match (object.head().await, trouble) {
+            // Whatever went wrong, the file may be gone by now.
+            (Err(Error::NotFound { .. }), _) => return Opening::Vanished,
+            (_, Trouble::File(reason)) => return Opening::Unfinished { reason, is_torn: true },
+            (_, Trouble::Store(error @ Error::PermissionDenied { .. })) => {
+                let reason = format!("it cannot be read: {error}");
+                return Opening::Unfinished { reason, is_torn: false };
+            }
+            (_, Trouble::Store(error)) => return Opening::Failed(failed(name, &error)),
         },
-        Err(Footer::Failed(Error::NotFound { .. })) => return Ok(Opening::Vanished),
-        Err(Footer::Failed(error)) => {
-            return exec_err!("file {name} cannot be read: {error}");
-        }
     };
-    let rows = builder.metadata().file_metadata().num_rows() as u64;
-    if skip > rows {
-        return exec_err!(
-            "file {name} has {rows} rows and reading should go on after row {skip}: it is not the \
-             file that was read before"
-        );
-    }
-    let (groups, offset) = groups(&builder, skip);
-    let fields = builder.schema().fields().iter().enumerate();
-    let known = fields.filter(|(_, field)| table.column_with_name(field.name()).is_some());
-    let known: Vec<usize> = known.map(|(index, _)| index).collect();
-    let mask = ProjectionMask::roots(builder.parquet_schema(), known);
-    let batches = builder
-        .with_projection(mask)
-        .with_batch_size(BATCH_ROWS)
-        .with_row_groups(groups)
-        .with_offset(offset)
-        .build()?;
     let whose = format!("file {name}");
-    let adapter = Adapter::new(batches.schema(), table, whose, Columns::Overlapping)?;
-    let name = name.to_owned();
-    Ok(Opening::Open(Box::new(OpenFile { name, batches, adapter, row: skip })))
+    let adapter = match Adapter::new(footer.schema(), table, &whose, Columns::Overlapping) {
+        Ok(adapter) => adapter,
+        Err(error) => return Opening::Rejected(why(&whose, &error)),
+    };
+    let rows = footer.metadata().file_metadata().num_rows() as u64;
+    if file.skip > rows {
+        return Opening::Rejected(format!("it has {rows} rows, and {} were read", file.skip));
+    }
+    // Whether all values fit is known before a row is handed on: a file is taken as a whole.
+    // (Of one that was begun, it is.)
+    if let Some(checks) = adapter.checks().filter(|_| file.skip == 0 && file.again == 0) {
+        match check(&object, &footer, checks, &whose).await {
+            Ok(()) => {}
+            Err(Trouble::File(why)) => return Opening::Rejected(why),
+            Err(Trouble::Store(error)) => return Opening::Failed(failed(name, &error)),
+        }
+    }
+    let batches = match object.batches(&footer, &adapter, file.skip) {
+        Ok(batches) => batches,
+        Err(error) => return Opening::Rejected(error.to_string()),
+    };
+    let of = FolderCursor { size: meta.size, rows, ..FolderCursor::default() };
+    Opening::Open(Box::new(OpenFile {
+        name: name.clone(),
+        object,
+        batches,
+        adapter: adapter.projected(),
+        row: file.skip,
+        place: Cursor { folder: Some(of), ..Cursor::new(name, 0) },
+    }))
+}
+
+/// Looks at all values that may not fit; what is wrong with the first that does not.
+async fn check(
+    object: &Object,
+    footer: &ArrowReaderMetadata,
+    checks: Adapter,
+    whose: &str,
+) -> Result<(), Trouble> {
+    let batches = object.batches(footer, &checks, 0);
+    let mut batches = batches.map_err(|error| Trouble::File(error.to_string()))?;
+    let (checks, mut row) = (checks.projected(), 0);
+    while let Some(batch) = object.next(&mut batches).await? {
+        checks.adapt(&batch, row).map_err(|error| Trouble::File(why(whose, &error)))?;
+        row += batch.num_rows() as u64;
+    }
+    Ok(())
+}
+
+const PANICKED: &str = "it makes the Parquet decoder panic";
+
+/// An error that names a file, as a sentence that begins with `it`.
+fn why(whose: &str, error: &DataFusionError) -> String {
+    let message = error.message();
+    match message.strip_prefix(whose) {
+        Some(what) => format!("it{what}"),
+        None => message.to_string(),
+    }
+}
+
+fn failed(name: &str, error: &Error) -> DataFusionError {
+    exec_datafusion_err!("file {name} cannot be read: {error}")
+}
+
+impl OpenFile {
+    /// Takes what is done before it into its cursors.
+    pub(super) fn follows(&mut self, done: Manifest) {
+        if let Some(folder) = &mut self.place.folder {
+            folder.done = done;
+        }
+    }
+
+    /// The cursor of the row that comes next.
+    pub(super) fn cursor(&self) -> Cursor {
+        self.place.after(self.row)
+    }
+
+    /// The next rows. Cancel safe, as the stream of batches is.
+    pub(super) async fn next(&mut self) -> Next {
+        let batch = match self.object.next(&mut self.batches).await {
+            Ok(Some(batch)) => batch,
+            Ok(None) => return Next::End,
+            Err(Trouble::File(why)) => return Next::Broken(why),
+            Err(Trouble::Store(error)) => return Next::Failed(failed(&self.name, &error)),
+        };
+        let whose = format!("file {}", self.name);
+        match self.adapter.adapt(&batch, self.row) {
+            Ok(batch) => {
+                let first = self.cursor();
+                self.row += batch.num_rows() as u64;
+                Next::Rows(Rows::new(batch, first))
+            }
+            Err(error) => Next::Broken(why(&whose, &error)),
+        }
+    }
 }
 
 /// The schema of a file.
 ///
 /// # Errors
 /// When it is not whole or cannot be read.
-pub(super) async fn schema(folder: &Folder, meta: &ObjectMeta) -> Result<SchemaRef> {
-    match footer(folder, meta).await {
-        Ok(builder) => Ok(Arc::clone(builder.schema())),
+pub(super) async fn schema(
+    folder: &Folder,
+    meta: &ObjectMeta,
+) -> datafusion::common::Result<SchemaRef> {
+    let object = Object { store: Arc::clone(&folder.store), meta: meta.clone() };
+    match object.footer().await {
+        Ok(footer) => Ok(Arc::clone(footer.schema())),
         Err(_) => exec_err!("{} is no whole Parquet file", meta.location),
     }
-}
-
-enum Footer {
-    Unfinished(String),
-    Failed(Error),
-}
-
-/// Reads the footer: it is written last, so a file that has one is whole.
-async fn footer(folder: &Folder, meta: &ObjectMeta) -> Result<Builder, Footer> {
-    if meta.size < SHORTEST {
-        return Err(Footer::Unfinished(format!("it has {} bytes", meta.size)));
-    }
-    let end = meta.size - MAGIC.len() as u64..meta.size;
-    match folder.store.get_range(&meta.location, end).await {
-        Ok(bytes) if bytes == MAGIC => {}
-        Ok(_) => return Err(Footer::Unfinished("it has no footer".to_owned())),
-        Err(error @ (Error::NotFound { .. } | Error::PermissionDenied { .. })) => {
-            return Err(Footer::Failed(error));
-        }
-        // It may have become shorter since it was listed.
-        Err(error) => return Err(Footer::Unfinished(error.to_string())),
-    }
-    let reader = Object { store: Arc::clone(&folder.store), meta: meta.clone() };
-    Builder::new(reader).await.map_err(|error| Footer::Unfinished(error.to_string()))
 }
 
 /// The row groups after `skip` rows, and the rows to leave out of the first of them.
@@ -141,14 +222,103 @@ fn groups(builder: &Builder, mut skip: u64) -> (Vec<usize>, usize) {
 }
 
 /// The bytes of a file in its store.
+#[derive(Clone)]
 pub(super) struct Object {
     store: Arc<dyn ObjectStore>,
     meta: ObjectMeta,
 }
 
+impl Object {
+    async fn head(&self) -> object_store::Result<ObjectMeta> {
+        self.store.head(&self.meta.location).await
+    }
+
+    /// Reads the footer: it is written last, so a file that has one is whole.
+    async fn footer(&self) -> Result<ArrowReaderMetadata, Trouble> {
+        if self.meta.size < SHORTEST {
+            return Err(Trouble::File(format!("it has {} bytes", self.meta.size)));
+        }
+        let end = self.meta.size - MAGIC.len() as u64..self.meta.size;
+        match self.store.get_range(&self.meta.location, end).await {
+            Ok(bytes) if bytes == MAGIC => {}
+            Ok(_) => return Err(Trouble::File("it has no footer".to_owned())),
+            Err(error) => return Err(self.trouble(error).await),
+        }
+        let mut object = self.clone();
+        let footer = ArrowReaderMetadata::load_async(&mut object, ArrowReaderOptions::default());
+        match AssertUnwindSafe(footer).catch_unwind().await {
+            Ok(Ok(footer)) => Ok(footer),
+            Ok(Err(error)) => Err(self.parquet_trouble(error).await),
+            Err(_) => Err(Trouble::File(PANICKED.to_owned())),
+        }
+    }
+
+    /// The columns of an adapter from a row on.
+    fn batches(
+        &self,
+        footer: &ArrowReaderMetadata,
+        adapter: &Adapter,
+        skip: u64,
+    ) -> Result<ParquetRecordBatchStream<Object>, ParquetError> {
+        let builder = Builder::new_with_metadata(self.clone(), footer.clone());
+        let (groups, offset) = groups(&builder, skip);
+        let mask = ProjectionMask::roots(builder.parquet_schema(), adapter.columns());
+        builder
+            .with_projection(mask)
+            .with_batch_size(BATCH_ROWS)
+            .with_row_groups(groups)
+            .with_offset(offset)
+            .build()
+    }
+
+    /// The next batch. A decoder that panics costs this file alone.
+    async fn next(
+        &self,
+        batches: &mut ParquetRecordBatchStream<Object>,
+    ) -> Result<Option<RecordBatch>, Trouble> {
+        match AssertUnwindSafe(batches.next()).catch_unwind().await {
+            Ok(Some(Err(error))) => Err(self.parquet_trouble(error).await),
+            Ok(batch) => Ok(batch.and_then(Result::ok)),
+            Err(_) => Err(Trouble::File(PANICKED.to_owned())),
+        }
+    }
+
+    /// A footer may name bytes that are not there, which is not for the store to say.
+    fn within(&self, range: &Range<u64>) -> Result<(), ParquetError> {
+        if range.end > self.meta.size {
+            return Err(ParquetError::EOF(format!("it names bytes up to {}", range.end)));
+        }
+        Ok(())
+    }
+
+    async fn parquet_trouble(&self, error: ParquetError) -> Trouble {
+        match error {
+            ParquetError::External(error) => match error.downcast::<Error>() {
+                Ok(error) => self.trouble(*error).await,
+                Err(error) => Trouble::File(error.to_string()),
+            },
+            error => Trouble::File(error.to_string()),
+        }
+    }
+
+    /// Whether an error of the store is one of the file: it is gone, or shorter than it was.
+    async fn trouble(&self, error: Error) -> Trouble {
+        let is_same = match self.head().await {
+            Ok(now) => now.size == self.meta.size,
+            Err(Error::NotFound { .. }) => false,
+            Err(_) => true,
+        };
+        if is_same { Trouble::Store(error) } else { Trouble::File(error.to_string()) }
+    }
+}
+
 impl AsyncFileReader for Object {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
-        self.store.get_range(&self.meta.location, range).map_err(external).boxed()
+        async move {
+            self.within(&range)?;
+            self.store.get_range(&self.meta.location, range).map_err(external).await
+        }
+        .boxed()
     }
 
     fn get_byte_ranges(
@@ -156,6 +326,7 @@ impl AsyncFileReader for Object {
         ranges: Vec<Range<u64>>,
     ) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
         async move {
+            ranges.iter().try_for_each(|range| self.within(range))?;
             let bytes = self.store.get_ranges(&self.meta.location, &ranges);
             bytes.await.map_err(external)
         }

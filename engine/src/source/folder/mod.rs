@@ -1,22 +1,24 @@
-//! A folder of Parquet files that is watched: each file is read once, in the order of names.
+//! A folder of Parquet files that is watched: each file is read once, whenever it comes; of those
+//! that are new, in the order of their names.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::common::{Result, exec_err};
+use datafusion::common::Result;
 use datafusion::datasource::listing::ListingTableUrl;
-use futures::StreamExt;
 use object_store::ObjectStore;
 
 use super::{Cursor, Reader, Report, Rows, Source};
 
 mod file;
+mod manifest;
 mod watch;
 
-use file::{OpenFile, Opening};
-use watch::{Candidate, Watch};
+use file::{Next, OpenFile, Opening};
+pub use manifest::{FileRows, FolderCursor, Manifest};
+use watch::Watch;
 
 /// How to watch a folder.
 #[derive(Clone, Copy, Debug)]
@@ -38,11 +40,13 @@ pub(super) struct Folder {
     pub(super) report: Arc<Report>,
 }
 
-/// The Parquet files of a folder, `*.parquet`, one after another in the order of their names.
+/// The Parquet files of a folder, `*.parquet`, one after another; of those that are there and not
+/// read, the one whose name sorts first.
 ///
-/// A cursor is the name of a file and a row in it. Files whose names sort before what is read
-/// are late: they are told and not read. Sub-folders are not looked into, nor are files whose
-/// names begin with a dot or an underscore.
+/// A cursor is the name of a file, a row in it, and the files that were done before. A file that is
+/// replaced or grows after it was read is told and not read again; one that cannot be read is told,
+/// and read when it is replaced. Sub-folders are not looked into, nor are files whose names begin
+/// with a dot or an underscore.
 #[derive(Debug)]
 pub struct FolderSource {
     folder: Arc<Folder>,
@@ -87,12 +91,12 @@ impl Source for FolderSource {
     }
 
     async fn open(&self, _: usize, from: Option<&Cursor>) -> Result<Box<dyn Reader>> {
-        let from = from.filter(|cursor| !cursor.place.is_empty());
         Ok(Box::new(FolderReader {
             folder: Arc::clone(&self.folder),
             schema: Arc::clone(&self.schema),
             watch: Watch::new(Arc::clone(&self.folder), from),
             file: None,
+            again_until: 0,
         }))
     }
 
@@ -114,6 +118,8 @@ struct FolderReader {
     schema: SchemaRef,
     watch: Watch,
     file: Option<OpenFile>,
+    /// The row of the file up to which a run before had consumed it.
+    again_until: u64,
 }
 
 #[async_trait]
@@ -121,51 +127,55 @@ impl Reader for FolderReader {
     async fn next(&mut self) -> Result<Option<Rows>> {
         loop {
             if let Some(file) = &mut self.file {
-                if let Some(batch) = file.batches.next().await {
-                    return file.rows(batch).map(Some);
-                }
-                self.file = None;
-            }
-            match self.watch.candidate().await? {
-                Candidate::File { name, meta, skip } => {
-                    let schema = &self.schema;
-                    match file::open(&self.folder, &name, &meta, schema, skip).await? {
-                        Opening::Open(file) => {
-                            self.watch.begun(&name);
-                            self.file = Some(*file);
-                        }
-                        Opening::Unfinished(reason) => {
-                            if !self.watch.give_up(&name, &meta, &reason) {
-                                tokio::time::sleep(self.folder.options.poll).await;
-                            }
-                        }
-                        Opening::Vanished => self.watch.vanished(&name),
+                match file.next().await {
+                    Next::Rows(rows) => {
+                        let lost = std::mem::take(&mut self.watch.lost);
+                        return Ok(Some(Rows { lost, ..rows }));
+                    }
+                    Next::End => {}
+                    // What is to be read stays so, for who begins again.
+                    Next::Failed(error) => return Err(error),
+                    Next::Broken(why) => {
+                        let why =
+                            format!("is read up to its row {} and no further: {why}", file.row);
+                        self.folder.report.file_skipped(&file.name, &why);
                     }
                 }
-                Candidate::None if self.folder.options.ends_when_empty => return Ok(None),
-                Candidate::None => tokio::time::sleep(self.folder.options.poll).await,
+                self.end_file();
+            }
+            let Some(next) = self.watch.candidate().await? else {
+                if self.folder.options.ends_when_empty {
+                    return Ok(None);
+                }
+                tokio::time::sleep(self.folder.options.poll).await;
+                continue;
+            };
+            match file::open(&self.folder, &next, &self.schema).await {
+                Opening::Open(mut file) => {
+                    file.follows(self.watch.begun(&next));
+                    self.again_until = next.skip + next.again;
+                    self.file = Some(*file);
+                }
+                Opening::Unfinished { reason, is_torn } => {
+                    if !self.watch.give_up(&next, &reason, is_torn) {
+                        tokio::time::sleep(self.folder.options.poll).await;
+                    }
+                }
+                Opening::Rejected(why) => self.watch.reject(&next, &why),
+                Opening::Vanished => self.watch.vanished(&next.name),
+                Opening::Failed(error) => return Err(error),
             }
         }
     }
 }
 
-impl OpenFile {
-    fn rows(
-        &mut self,
-        batch: parquet::errors::Result<datafusion::arrow::array::RecordBatch>,
-    ) -> Result<Rows> {
-        let batch = match batch {
-            Ok(batch) => self.adapter.adapt(&batch)?,
-            Err(error) => {
-                return exec_err!(
-                    "file {} could not be read beyond row {}: {error}",
-                    self.name,
-                    self.row
-                );
-            }
-        };
-        let first = Cursor { place: self.name.clone(), row: self.row };
-        self.row += batch.num_rows() as u64;
-        Ok(Rows { batch, first })
+impl FolderReader {
+    /// A file has no more rows; if a run before had more of it, these are lost.
+    fn end_file(&mut self) {
+        if let Some(file) = self.file.take()
+            && file.row < self.again_until
+        {
+            self.watch.lost.push((file.cursor(), self.again_until - file.row));
+        }
     }
 }

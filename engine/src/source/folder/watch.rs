@@ -1,6 +1,6 @@
-//! Which file of a watched folder comes next.
+//! Which file of a watched folder comes next, and which are done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,6 +10,7 @@ use object_store::{Error, ObjectMeta};
 
 use super::super::{Cursor, Lag};
 use super::Folder;
+use super::manifest::{Entry, FolderCursor, Manifest, key, stamp};
 
 /// The Parquet files of a folder by name.
 pub(super) type Listing = BTreeMap<String, ObjectMeta>;
@@ -34,125 +35,292 @@ pub(super) async fn list(folder: &Folder) -> Result<Listing> {
     Ok(files.collect())
 }
 
-/// What is next.
-pub(super) enum Candidate {
-    /// A file that is to be read from its row `skip` on.
-    File { name: String, meta: ObjectMeta, skip: u64 },
-    /// Nothing for now.
-    None,
+/// A file that is next.
+pub(super) struct Candidate {
+    pub(super) name: String,
+    pub(super) meta: ObjectMeta,
+    /// The row with which its reading begins.
+    pub(super) skip: u64,
+    /// Rows that were consumed from there on by a run before.
+    pub(super) again: u64,
 }
 
-/// The files of a folder, and how far they are read.
+/// What is known of a file that is not to be read.
+struct Known {
+    stamp: u32,
+    /// Whether rows of it were handed on: it is never read again. If not, it was rejected, and is
+    /// read when it has changed.
+    is_read: bool,
+}
+
+/// A file in which a run before stopped, or that lies between there and what it consumed.
+struct Resume {
+    name: String,
+    /// Its bytes, where the cursor says them.
+    size: Option<u64>,
+    skip: u64,
+    again: u64,
+    /// Whether all its rows were read.
+    is_whole: bool,
+}
+
+/// The files of a folder, and which of them are done.
 pub(super) struct Watch {
     folder: Arc<Folder>,
-    listing: Listing,
+    /// Files that are not begun.
+    unread: Listing,
     /// When the folder was listed. Only ever compared with the same clock, which never runs back.
     listed: Option<Instant>,
-    /// The names that are still to be read lie beyond.
-    beyond: Bound<String>,
-    /// Where to go on, until that file is open.
-    from: Option<Cursor>,
+    /// Files that are done, for cursors.
+    done: Manifest,
+    /// The same and those that were rejected in this run, by the key of the name.
+    known: HashMap<u64, Known>,
+    /// The file that is being read.
+    open: Option<Entry>,
+    /// Files to begin with, in this order.
+    resume: VecDeque<Resume>,
+    /// The name up to which all are done, in the cursor of a version that went by names alone.
+    high_water: Option<String>,
+    /// Rows to be read again that cannot be, which the reader tells with the next rows.
+    pub(super) lost: Vec<(Cursor, u64)>,
     /// A file that is not whole, and since when it is as it is.
     waiting: Option<(ObjectMeta, Instant)>,
 }
 
 impl Watch {
-    /// All files, or those from a cursor on.
+    /// All files, or those that a cursor leaves.
     pub(super) fn new(folder: Arc<Folder>, from: Option<&Cursor>) -> Self {
-        Self {
+        let mut watch = Self {
             folder,
-            listing: Listing::new(),
+            unread: Listing::new(),
             listed: None,
-            beyond: from.map_or(Bound::Unbounded, |from| Bound::Included(from.place.clone())),
-            from: from.cloned(),
+            done: Manifest::default(),
+            known: HashMap::new(),
+            open: None,
+            resume: VecDeque::new(),
+            high_water: None,
+            lost: vec![],
             waiting: None,
+        };
+        let Some(from) = from else { return watch };
+        if !from.place.is_empty() {
+            let of = from.folder.as_ref();
+            watch.resume.push_back(Resume {
+                name: from.place.clone(),
+                size: of.map(|folder| folder.size),
+                skip: from.row,
+                again: 0,
+                is_whole: of.is_some_and(|folder| from.row >= folder.rows),
+            });
+        }
+        match &from.folder {
+            Some(folder) => watch.go_on(folder),
+            None => watch.high_water = Some(from.place.clone()).filter(|name| !name.is_empty()),
+        }
+        watch
+    }
+
+    fn go_on(&mut self, from: &FolderCursor) {
+        self.done = from.done.branch();
+        let known = |entry: Entry| Known { stamp: entry.stamp, is_read: entry.is_read };
+        self.known = self.done.entries().into_iter().map(|e| (e.key, known(e))).collect();
+        for file in &from.again {
+            match self.resume.back_mut() {
+                Some(last) if last.name == file.name => last.again += file.rows,
+                _ => self.resume.push_back(Resume {
+                    name: file.name.clone(),
+                    size: Some(file.size),
+                    skip: 0,
+                    again: file.rows,
+                    is_whole: false,
+                }),
+            }
         }
     }
 
-    /// The first file that is not read. A listing is used for as long as `poll`, so that a long
-    /// row of files does not cost a listing each.
-    pub(super) async fn candidate(&mut self) -> Result<Candidate> {
+    /// The file to read next. A listing is used for as long as `poll`, so that a long row of files
+    /// does not cost a listing each.
+    pub(super) async fn candidate(&mut self) -> Result<Option<Candidate>> {
         let poll = self.folder.options.poll;
         let is_fresh = self.listed.is_some_and(|listed| listed.elapsed() < poll);
-        if !is_fresh || self.first().is_none() {
+        if !is_fresh || self.unread.is_empty() {
             self.refresh().await?;
         }
-        Ok(self.first().unwrap_or(Candidate::None))
-    }
-
-    fn first(&self) -> Option<Candidate> {
-        let (name, meta) = self.unread().next()?;
-        let from = self.from.as_ref().filter(|from| from.place == *name);
-        let skip = from.map_or(0, |from| from.row);
-        Some(Candidate::File { name: name.clone(), meta: meta.clone(), skip })
-    }
-
-    fn unread(&self) -> impl Iterator<Item = (&String, &ObjectMeta)> {
-        self.listing.range((self.beyond.clone(), Bound::Unbounded))
+        while let Some(next) = self.resume.front() {
+            match self.unread.get(&next.name) {
+                Some(meta) if next.size.is_none_or(|size| size == meta.size) => {
+                    return Ok(Some(Candidate {
+                        name: next.name.clone(),
+                        meta: meta.clone(),
+                        skip: next.skip,
+                        again: next.again,
+                    }));
+                }
+                found => {
+                    let found = found.cloned();
+                    self.lose(found.as_ref());
+                }
+            }
+        }
+        let first = self.unread.first_key_value();
+        Ok(first.map(|(name, meta)| Candidate {
+            name: name.clone(),
+            meta: meta.clone(),
+            skip: 0,
+            again: 0,
+        }))
     }
 
     async fn refresh(&mut self) -> Result<()> {
         let listing = list(&self.folder).await?;
-        let is_first = self.listed.is_none();
-        let before = std::mem::replace(&mut self.listing, listing);
-        self.listed = Some(Instant::now());
         let report = Arc::clone(&self.folder.report);
-        report.set_lag(Lag::Files(self.unread().count() as u64));
-        if is_first {
-            if let Some(from) = &self.from
-                && !self.listing.contains_key(&from.place)
-            {
-                report.warn(format!(
-                    "file {} is gone, in which reading stopped after row {}; it goes on with the \
-                     files after it",
-                    from.place, from.row
-                ));
-            }
-            return Ok(());
+        self.listed = Some(Instant::now());
+        if let Some(last) = self.high_water.take() {
+            self.take_for_read(&listing, &last);
         }
-        for name in before.keys().filter(|name| !self.listing.contains_key(*name)) {
-            if self.is_unread(name) {
+        let mut unread = Listing::new();
+        for (name, meta) in listing {
+            let stamp = stamp(&meta);
+            match self.known.get_mut(&key(&name)) {
+                Some(known) if known.stamp == stamp => {}
+                Some(known) if known.is_read => {
+                    known.stamp = stamp;
+                    report.file_skipped(&name, CHANGED);
+                }
+                _ => {
+                    unread.insert(name, meta);
+                }
+            }
+        }
+        for name in self.unread.keys().filter(|name| !unread.contains_key(*name)) {
+            let is_resumed = self.resume.iter().any(|file| file.name == *name);
+            if !is_resumed && !self.known.contains_key(&key(name)) {
                 report.file_skipped(name, VANISHED);
             }
         }
-        for name in self.listing.keys().filter(|name| !before.contains_key(*name)) {
-            if !self.is_unread(name) {
-                report.file_skipped(name, LATE);
-            }
-        }
+        self.unread = unread;
+        report.set_lag(Lag::Files(self.unread.len() as u64));
         Ok(())
     }
 
-    fn is_unread(&self, name: &str) -> bool {
-        match &self.beyond {
-            Bound::Included(first) => name >= first.as_str(),
-            Bound::Excluded(last) => name > last.as_str(),
-            Bound::Unbounded => true,
+    /// Goes on from a version that knew names alone: those before the last one count as read.
+    fn take_for_read(&mut self, listing: &Listing, last: &str) {
+        let before = listing.range::<str, _>((Bound::Unbounded, Bound::Excluded(last)));
+        let mut count = 0;
+        for (name, meta) in before {
+            self.mark(Entry { key: key(name), stamp: stamp(meta), is_read: true });
+            count += 1;
+        }
+        if count > 0 {
+            self.folder.report.warn(format!(
+                "where reading of {} stopped was written by a version that went by the order of names: \
+                 those that sort before {last}, {count} of them, count as read",
+                self.folder.url
+            ));
         }
     }
 
-    /// A file is open: those up to it are done.
-    pub(super) fn begun(&mut self, name: &str) {
-        self.beyond = Bound::Excluded(name.to_owned());
-        self.from = None;
+    /// A file is done.
+    fn mark(&mut self, entry: Entry) {
+        self.known.insert(entry.key, Known { stamp: entry.stamp, is_read: entry.is_read });
+        self.done.push(entry);
+    }
+
+    /// The file that was read is done.
+    fn close(&mut self) {
+        if let Some(entry) = self.open.take() {
+            self.mark(entry);
+        }
+    }
+
+    /// A file is open: what is done before it, for its cursors.
+    pub(super) fn begun(&mut self, file: &Candidate) -> Manifest {
+        self.close();
+        let entry = Entry { key: key(&file.name), stamp: stamp(&file.meta), is_read: true };
+        self.known.insert(entry.key, Known { stamp: entry.stamp, is_read: true });
+        self.open = Some(entry);
+        self.settle(&file.name);
+        self.done.clone()
+    }
+
+    /// Nothing is to be done about a file any more.
+    fn settle(&mut self, name: &str) {
+        self.resume.pop_front_if(|next| next.name == name);
+        self.unread.remove(name);
         self.waiting = None;
-        self.folder.report.set_lag(Lag::Files(self.unread().count() as u64));
+        self.folder.report.set_lag(Lag::Files(self.unread.len() as u64));
     }
 
     /// A file is gone before it was read.
     pub(super) fn vanished(&mut self, name: &str) {
-        self.listing.remove(name);
+        if self.is_resumed(name) {
+            return self.lose(None);
+        }
+        self.settle(name);
         self.folder.report.file_skipped(name, VANISHED);
+    }
+
+    /// A file cannot be read, and why: it is left out until it changes.
+    pub(super) fn reject(&mut self, file: &Candidate, why: &str) {
+        if self.is_resumed(&file.name) {
+            return self.lose(Some(&file.meta));
+        }
+        self.settle(&file.name);
+        let known = Known { stamp: stamp(&file.meta), is_read: false };
+        self.known.insert(key(&file.name), known);
+        self.folder.report.file_skipped(&file.name, &format!("is skipped: {why}"));
+    }
+
+    fn is_resumed(&self, name: &str) -> bool {
+        self.resume.front().is_some_and(|next| next.name == name)
+    }
+
+    /// The file to go on with is gone, or another one lies in its place.
+    fn lose(&mut self, found: Option<&ObjectMeta>) {
+        let Some(Resume { name, size, skip, again, is_whole }) = self.resume.pop_front() else {
+            return;
+        };
+        let report = Arc::clone(&self.folder.report);
+        let row = skip + again;
+        let is_done = is_whole && again == 0;
+        match found {
+            Some(_) if is_done => report.file_skipped(&name, CHANGED),
+            None if is_done => {}
+            Some(_) => report.file_skipped(
+                &name,
+                &format!(
+                    "is not what it was when reading stopped after row {row} of it: the rest of it \
+                     is not read"
+                ),
+            ),
+            None => report.warn(format!(
+                "file {name} is gone, in which reading stopped after row {row}; it goes on with the \
+                 files after it"
+            )),
+        }
+        if again > 0 {
+            let folder = FolderCursor {
+                size: size.unwrap_or(0),
+                rows: row,
+                done: self.done.clone(),
+                again: vec![],
+            };
+            self.lost.push((Cursor { folder: Some(folder), ..Cursor::new(&name, skip) }, again));
+        }
+        // Its rows were learned from: a file of that name that comes later is not read again.
+        self.close();
+        self.mark(Entry { key: key(&name), stamp: found.map_or(0, stamp), is_read: true });
+        self.settle(&name);
     }
 
     /// A file is not whole: whether it has been as it is for so long that it is given up. Only
     /// whether it changes counts, not what its times say.
-    pub(super) fn give_up(&mut self, name: &str, meta: &ObjectMeta, reason: &str) -> bool {
+    pub(super) fn give_up(&mut self, file: &Candidate, reason: &str, is_torn: bool) -> bool {
         let since = match &self.waiting {
-            Some((known, since)) if known == meta => *since,
+            Some((known, since)) if *known == file.meta => *since,
             _ => {
                 let now = Instant::now();
-                self.waiting = Some((meta.clone(), now));
+                self.waiting = Some((file.meta.clone(), now));
                 now
             }
         };
@@ -160,14 +328,23 @@ impl Watch {
         if since.elapsed() < settle {
             return false;
         }
-        self.begun(name);
-        let why = format!(
-            "is skipped: it is no whole Parquet file and has not changed for {settle:?} ({reason})"
-        );
-        self.folder.report.file_skipped(name, &why);
+        let is_resumed = self.is_resumed(&file.name);
+        let why = match is_torn {
+            true => {
+                format!("it is no whole Parquet file and has not changed for {settle:?} ({reason})")
+            }
+            false => reason.to_owned(),
+        };
+        self.reject(file, &why);
+        if is_torn && !is_resumed {
+            // A run after this one need not wait for it again.
+            self.close();
+            self.mark(Entry { key: key(&file.name), stamp: stamp(&file.meta), is_read: false });
+        }
         true
     }
 }
 
 const VANISHED: &str = "vanished before it was read and is skipped";
-const LATE: &str = "came late and is not read: its name sorts before files that are read already";
+const CHANGED: &str =
+    "has changed since it was read and is not read again; rows that are new belong into a new file";
