@@ -10,6 +10,7 @@ pub mod inspection;
 mod names;
 pub mod online;
 pub mod options;
+mod operators;
 mod pages;
 pub mod prediction;
 pub mod registry;
@@ -21,5 +22,6 @@ pub mod source;
 pub mod store;
 pub mod table;
 pub mod training;
+mod transform;
 
 pub use session::{DEFAULT_WAREHOUSE, Engine, EngineOptions};

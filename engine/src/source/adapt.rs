@@ -1,5 +1,6 @@
 //! Batches of somebody else's schema become batches of the table's: by name, without loss.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, RecordBatch, RecordBatchOptions, new_null_array};
@@ -40,8 +41,11 @@ impl Adapter {
     ) -> Result<Self> {
         let whose = whose.into();
         let mut places = Vec::with_capacity(table.fields().len());
+        let own: HashMap<&str, usize> =
+            theirs.fields().iter().enumerate().rev().map(|(i, f)| (f.name().as_str(), i)).collect();
         for field in table.fields() {
-            let Some((place, other)) = theirs.column_with_name(field.name()) else {
+            let place = own.get(field.name().as_str());
+            let Some((place, other)) = place.map(|place| (*place, theirs.field(*place))) else {
                 if columns == Columns::Overlapping && field.is_nullable() {
                     places.push(None);
                     continue;
@@ -65,7 +69,8 @@ impl Adapter {
             places.push(Some(place));
         }
         if columns == Columns::Same {
-            let extra = theirs.fields().iter().find(|f| table.column_with_name(f.name()).is_none());
+            let known: HashSet<&String> = table.fields().iter().map(|f| f.name()).collect();
+            let extra = theirs.fields().iter().find(|f| !known.contains(f.name()));
             if let Some(extra) = extra {
                 return exec_err!("{whose} has column {}, which the table has not", extra.name());
             }

@@ -1,5 +1,6 @@
 //! One Parquet file of a watched folder.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -77,7 +78,8 @@ pub(super) async fn open(
     }
     let (groups, offset) = groups(&builder, skip);
     let fields = builder.schema().fields().iter().enumerate();
-    let known = fields.filter(|(_, field)| table.column_with_name(field.name()).is_some());
+    let names: HashSet<&String> = table.fields().iter().map(|field| field.name()).collect();
+    let known = fields.filter(|(_, field)| names.contains(field.name()));
     let known: Vec<usize> = known.map(|(index, _)| index).collect();
     let mask = ProjectionMask::roots(builder.parquet_schema(), known);
     let batches = builder
