@@ -3,6 +3,7 @@
 //! DataFusion reads strings as strings: each row's text is found again, only to be looked up among the
 //! categories. As a dictionary, each text of a row group is looked up once, and rows bring its number.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
@@ -40,30 +41,36 @@ fn with_dictionaries(
     names: &[&str],
 ) -> Option<FileScanConfig> {
     let source = plain_source(scan)?;
+    let names: HashSet<&str> = names.iter().copied().collect();
     let table = scan.file_source.table_schema();
     let projection = scan.file_source.projection()?;
     let mut wanted = vec![None; table.table_schema().fields().len()];
     for own in projection.iter() {
         let column = own.expr.downcast_ref::<Column>()?.index();
-        let named = names.contains(&own.alias.as_str());
+        let named = names.contains(own.alias.as_str());
         let is_text = is_text(table.table_schema().field(column).data_type());
         wanted[column] = Some(wanted[column].unwrap_or(true) && named && is_text);
     }
     let fields = table.table_schema().fields().iter().zip(&wanted);
-    let texts: Vec<&str> = fields
+    let mut names: HashSet<&str> = fields
         .filter(|(_, wanted)| **wanted == Some(true))
         .map(|(field, _)| field.name().as_str())
         .collect();
     // What one file does not have as a dictionary is none.
     let footers = scan.file_groups.iter().flat_map(FileGroup::iter);
     let footers = footers.map(|file| footer(runtime, file)).collect::<Option<Vec<_>>>()?;
-    let is_dictionary = |name: &&str| {
-        footers.iter().flat_map(|footer| footer.row_groups()).all(|group| {
-            let mut own = group.columns().iter().filter(|c| c.column_path().parts() == [*name]);
-            own.next().is_some_and(is_all_dictionary)
-        })
-    };
-    let names: Vec<&str> = texts.into_iter().filter(is_dictionary).collect();
+    for group in footers.iter().flat_map(|footer| footer.row_groups()) {
+        let own: HashSet<&str> = group
+            .columns()
+            .iter()
+            .filter(|column| is_all_dictionary(column))
+            .filter_map(|column| match column.column_path().parts() {
+                [name] => Some(name.as_str()),
+                _ => None,
+            })
+            .collect();
+        names.retain(|name| own.contains(name));
+    }
     if names.is_empty() {
         return None;
     }
@@ -97,11 +104,11 @@ fn is_all_dictionary(column: &ColumnChunkMetaData) -> bool {
 }
 
 /// A schema with these columns as dictionaries; None where one is no text.
-fn as_dictionaries(schema: &Schema, names: &[&str]) -> Option<Schema> {
+fn as_dictionaries(schema: &Schema, names: &HashSet<&str>) -> Option<Schema> {
     let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
     let mut fields = vec![];
     for field in schema.fields() {
-        fields.push(match names.contains(&field.name().as_str()) {
+        fields.push(match names.contains(field.name().as_str()) {
             true if is_text(field.data_type()) => {
                 Arc::new(Field::clone(field).with_data_type(dictionary.clone()))
             }

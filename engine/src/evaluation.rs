@@ -1,16 +1,16 @@
 //! EVALUATE as a plan: predictions of the query's rows, and the metrics over them.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::common::{Column, Result, ScalarValue, internal_datafusion_err, plan_err};
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, lit};
+use gradlake_udfs::names::Names;
 use gradlake_udfs::scorer::{Scorer, parts};
 
-use crate::names::{find_column, suggestion};
-use crate::options::nearest;
-use crate::prediction::{PredictOptions, Predictor, free_name, output_names, predict_plan};
+use crate::names::suggested;
+use crate::operators::{Pick, SelectColumns, without_idle_projections};
+use crate::prediction::{PredictOptions, Predictor, picks, predict_picks};
 
 /// The target's values beside the predictions.
 const ACTUAL: &str = "__gradlake_actual";
@@ -42,41 +42,31 @@ pub fn evaluate_plan(
 ) -> Result<LogicalPlan> {
     let model = scorer.model();
     let target = &model.target.name;
-    let schema = Arc::clone(input.schema());
-    let column = |name: &str| -> Result<Option<Expr>> {
-        match model.transform.iter().find(|(output, _)| output == name) {
-            Some((_, sql)) => Ok(Some(state.create_logical_expr(sql, &schema)?)),
-            None => Ok(find_column(&schema, name)?.map(Expr::Column)),
-        }
-    };
-    let Some(actual) = column(target)? else {
-        let names = schema.fields().iter().map(|f| f.name().as_str());
+    let input = without_idle_projections(input);
+    let beside: Vec<&str> = [target].into_iter().chain(&model.weight).map(String::as_str).collect();
+    let (arguments, beside) = picks(state, input.schema(), scorer, &beside)?;
+    let mut beside = beside.into_iter();
+    let Some(actual) = beside.next().flatten() else {
+        let names = Names::of(input.schema().fields());
         return plan_err!(
             "EVALUATE needs the target {target} of model {}, which the query lacks{}",
             model.name,
-            suggestion(nearest(target, names))
+            suggested(&names, target)
         );
     };
-    let weight = match &model.weight {
-        Some(name) => column(name)?,
-        None => None,
-    };
-    let mut columns: Vec<Expr> = schema.columns().into_iter().map(Expr::Column).collect();
-    columns.push(actual.alias(ACTUAL));
+    let weight = beside.next().flatten();
     let weighted = weight.is_some();
-    columns.extend(weight.map(|w| w.alias(WEIGHT)));
-    let with_actual = LogicalPlanBuilder::from(input).project(columns)?.build()?;
 
-    let mut taken: HashSet<String> =
-        with_actual.schema().fields().iter().map(|f| f.name().clone()).collect();
-    let names: Vec<(String, String)> = output_names(scorer)
-        .into_iter()
-        .map(|(part, name)| (part.to_owned(), free_name(name, &mut taken)))
-        .collect();
-    let predicted =
-        predict_plan(state, with_actual, &Predictor::Fixed(Arc::clone(scorer)), options)?;
+    let given = input.schema().fields().len();
+    let predictor = Predictor::Fixed(Arc::clone(scorer));
+    let predicted = predict_picks(input, &predictor, options, arguments)?;
+    // The columns of the input stay where they are.
+    let columns = [(ACTUAL, actual)].into_iter().chain(weight.map(|weight| (WEIGHT, weight)));
+    let own = scorer.fields().iter().enumerate();
+    let own = own.map(|(i, part)| (part.name().as_str(), Pick::Column(given + i)));
+    let predicted = SelectColumns::plan(predicted, columns.chain(own))?;
     let part = |wanted: &str| {
-        let name = names.iter().find(|(part, _)| part == wanted).map(|(_, name)| name.clone());
+        let name = scorer.fields().find(wanted).map(|(_, part)| part.name());
         name.map(|name| Expr::Column(Column::from_name(name)))
     };
     let Some(label) = part(parts::LABEL) else {

@@ -1,15 +1,16 @@
 //! What is known of models, as tables: SHOW MODELS, SHOW TRAINING, DESCRIBE MODEL, the stored metrics.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
     ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, TimestampMillisecondArray,
     UInt64Array,
 };
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::common::Result;
-use gradlake_udfs::scorer::Scorer;
 
+use crate::prediction::column_name;
 use crate::session::Engine;
 use crate::store::{ModelTable, Training, TrainingStatus};
 
@@ -101,17 +102,19 @@ impl Engine {
             let role = if is_key { "partition" } else { "feature" };
             rows.push((column.to_owned(), data_type.to_string(), role));
         }
-        for (part, column) in crate::prediction::output_names(&scorer) {
-            let data_type = scorer.fields().find(part).map(|(_, field)| field.data_type());
-            let data_type = data_type.map_or_else(String::new, DataType::to_string);
-            rows.push((column, data_type, "prediction"));
+        for part in scorer.fields() {
+            let column = column_name(scorer.model(), part.name());
+            rows.push((column, part.data_type().to_string(), "prediction"));
         }
         let text = |f: &dyn Fn(&(String, String, &str)) -> String| -> ArrayRef {
             Arc::new(rows.iter().map(f).map(Some).collect::<StringArray>())
         };
+        // Made by TRANSFORM from columns of the query.
+        let outputs = scorer.model().transform.iter().map(|(output, _)| output);
+        let outputs: HashSet<&String> = outputs.collect();
         let transformed: BooleanArray = rows
             .iter()
-            .map(|(column, _, role)| Some(is_transformed(&scorer, column, role)))
+            .map(|(column, _, role)| Some(*role != "prediction" && outputs.contains(column)))
             .collect();
         batch(vec![
             ("column_name", text(&|r| r.0.clone())),
@@ -128,11 +131,6 @@ impl Engine {
     pub async fn stored_metrics(&self, name: &str, version: Option<u64>) -> Result<RecordBatch> {
         self.store.table(name, version, ModelTable::Metrics).await
     }
-}
-
-/// Whether a column of PREDICT is made by TRANSFORM from columns of the query.
-fn is_transformed(scorer: &Scorer, column: &str, role: &str) -> bool {
-    role != "prediction" && scorer.model().transform.iter().any(|(output, _)| output == column)
 }
 
 fn batch(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch> {

@@ -12,6 +12,7 @@ mod names;
 mod object_stores;
 pub mod online;
 pub mod options;
+mod operators;
 mod pages;
 pub mod prediction;
 pub mod registry;
@@ -23,5 +24,6 @@ pub mod source;
 pub mod store;
 pub mod table;
 pub mod training;
+mod transform;
 
 pub use session::{DEFAULT_WAREHOUSE, Engine, EngineOptions};

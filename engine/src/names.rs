@@ -1,16 +1,12 @@
-//! Columns by name, and what to say when there is none.
+//! What to say when there is no column of a name.
 
-use datafusion::common::{Column, DFSchema, Result, plan_err};
+use gradlake_udfs::names::Names;
 
-/// The column of that exact name; an error where two tables of the query have one.
-pub fn find_column(schema: &DFSchema, name: &str) -> Result<Option<Column>> {
-    let mut found = schema.columns().into_iter().filter(|c| c.name == name);
-    match (found.next(), found.next()) {
-        (Some(_), Some(_)) => plan_err!(
-            "column {name} is ambiguous: the query has it more than once; give one an alias"
-        ),
-        (column, _) => Ok(column),
-    }
+use crate::options::nearest;
+
+/// `; did you mean x?` of the nearest of the names, or nothing.
+pub fn suggested(names: &Names<'_>, name: &str) -> String {
+    suggestion(nearest(name, names.all().iter().copied()))
 }
 
 /// `; did you mean x?`, or nothing.

@@ -26,6 +26,7 @@ use datafusion::parquet::arrow::arrow_reader::{
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use gradlake_udfs::names::Names;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 
@@ -46,10 +47,12 @@ impl Layout {
     fn of(file: &PartitionedFile, runtime: &RuntimeEnv, wanted: &[&Field]) -> Option<Self> {
         let footer = footer(runtime, file)?;
         let own = file_schema(file, &footer)?;
+        let names = Names::of(own.fields());
         let mut fields = own.fields().to_vec();
         let mut columns = vec![];
         for wanted in wanted {
-            let (column, field) = own.column_with_name(wanted.name())?;
+            let column = names.find_exact(wanted.name()).ok()??;
+            let field = own.field(column);
             let (given, data_type) = (field.data_type(), wanted.data_type());
             if given != data_type {
                 if !(is_text(given) && is_text(data_type)) {

@@ -1,23 +1,21 @@
 //! PREDICT as a plan: the query's rows, and behind them what the model says of each.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
-use datafusion::arrow::datatypes::FieldRef;
-use datafusion::common::{Column, DFSchema, Result, SchemaError, plan_err};
-use datafusion::error::DataFusionError;
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::{DFSchema, Result, plan_err};
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
-use gradlake_udfs::functions::follow::{Followed, MODEL_ROWS, MODEL_VERSION, followed_predict_udf};
-use gradlake_udfs::functions::part::prediction_part_udf;
-use gradlake_udfs::functions::predict::bound_predict_udf;
-use gradlake_udfs::scorer::{Scorer, parts};
+use datafusion::logical_expr::LogicalPlan;
+use gradlake_udfs::model::Model;
+use gradlake_udfs::names::Names;
+use gradlake_udfs::scorer::{MODEL_ROWS, MODEL_VERSION, Scorer, parts};
 
-use crate::names::{find_column, suggestion};
+use crate::names::{suggested, suggestion};
+use crate::operators::{Pick, Predict, without_idle_projections};
 use crate::options::{OptionValue, nearest};
+use crate::transform::Transform;
 
-/// The struct column between the two projections of a prediction.
-const ROW: &str = "__gradlake_prediction";
+pub use crate::operators::Predictor;
 
 /// What `WITH (...)` of a PREDICT or EVALUATE says.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,15 +52,6 @@ impl PredictOptions {
     }
 }
 
-/// Whose predictions a plan gives.
-#[derive(Clone, Debug)]
-pub enum Predictor {
-    /// One version, whatever is published meanwhile.
-    Fixed(Arc<Scorer>),
-    /// The newest revision at each batch; each row says which.
-    Followed(Arc<Followed>),
-}
-
 /// The plan of a prediction over `input`, whose columns all stay.
 ///
 /// # Errors
@@ -73,46 +62,46 @@ pub fn predict_plan(
     predictor: &Predictor,
     options: PredictOptions,
 ) -> Result<LogicalPlan> {
-    let schema = Arc::clone(input.schema());
-    let scorer = match predictor {
-        Predictor::Fixed(scorer) => Arc::clone(scorer),
-        Predictor::Followed(followed) => followed.newest(),
-    };
-    let function = match predictor {
-        Predictor::Fixed(scorer) => bound_predict_udf(Arc::clone(scorer), options.threshold),
-        Predictor::Followed(followed) => {
-            followed_predict_udf(Arc::clone(followed), options.threshold)
-        }
-    };
-    let row = function.call(checked_arguments(state, &schema, &scorer, options)?).alias(ROW);
-    let mut columns: Vec<Expr> = schema.columns().into_iter().map(Expr::Column).collect();
-    let with_row: Vec<Expr> = columns.iter().cloned().chain([row]).collect();
-    let plan = LogicalPlanBuilder::from(input).project(with_row)?;
-    let mut taken: HashSet<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
-    let mut parts = output_names(&scorer);
-    if let Predictor::Followed(_) = predictor {
-        parts.extend([MODEL_VERSION, MODEL_ROWS].map(|part| (part, part.to_owned())));
-    }
-    for (part, name) in parts {
-        let name = free_name(name, &mut taken);
-        let row = Expr::Column(Column::from_name(ROW));
-        columns.push(prediction_part_udf(part).call(vec![row]).alias(name));
-    }
-    plan.project(columns)?.build()
+    let input = without_idle_projections(input);
+    let scorer = predictor.scorer();
+    let (arguments, _) = picks(state, input.schema(), &scorer, &[])?;
+    predict_picks(input, predictor, options, arguments)
 }
 
-/// The parts of a prediction and the names of their columns, before a clash adds a suffix.
-pub fn output_names(scorer: &Scorer) -> Vec<(&str, String)> {
-    let target = &scorer.model().target.name;
-    let name_of = |field: &FieldRef| match field.name().as_str() {
+/// The same with the arguments of the model as they were found in `input`.
+pub(crate) fn predict_picks(
+    input: LogicalPlan,
+    predictor: &Predictor,
+    options: PredictOptions,
+    arguments: Vec<Pick>,
+) -> Result<LogicalPlan> {
+    check(input.schema(), &arguments, &predictor.scorer(), options)?;
+    let names = column_names(&input, predictor);
+    Predict::plan(input, predictor.clone(), options.threshold, arguments, names)
+}
+
+/// The columns that the parts of a prediction become, none of which has the name of one of the input.
+fn column_names(input: &LogicalPlan, predictor: &Predictor) -> Vec<String> {
+    let scorer = predictor.scorer();
+    let fields = input.schema().fields();
+    let mut taken: HashSet<String> = fields.iter().map(|field| field.name().clone()).collect();
+    let parts = predictor.parts();
+    let names = parts.iter().map(|part| column_name(scorer.model(), part.name()));
+    names.map(|name| free_name(name, &mut taken)).collect()
+}
+
+/// The column that a part of a prediction becomes, where no other has its name.
+pub(crate) fn column_name(model: &Model, part: &str) -> String {
+    let target = &model.target.name;
+    match part {
         parts::LABEL => format!("predicted_{target}"),
+        MODEL_VERSION | MODEL_ROWS => part.to_owned(),
         part => format!("predicted_{target}_{part}"),
-    };
-    scorer.fields().iter().map(|field| (field.name().as_str(), name_of(field))).collect()
+    }
 }
 
 /// `name`, or `name_1`, `name_2`, ... where that is taken.
-pub fn free_name(name: String, taken: &mut HashSet<String>) -> String {
+fn free_name(name: String, taken: &mut HashSet<String>) -> String {
     let mut free = name.clone();
     let mut suffix = 1;
     while !taken.insert(free.clone()) {
@@ -122,25 +111,13 @@ pub fn free_name(name: String, taken: &mut HashSet<String>) -> String {
     free
 }
 
-/// The column that an error says there is not.
-fn missing_column(error: &DataFusionError) -> Option<&str> {
-    match error.find_root() {
-        DataFusionError::SchemaError(error, _) => match error.as_ref() {
-            SchemaError::FieldNotFound { field, .. } => Some(field.name()),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// What a prediction's function takes, after a look at options and types.
-fn checked_arguments(
-    state: &SessionState,
+/// Refuses options and types that the model cannot take.
+fn check(
     schema: &DFSchema,
+    arguments: &[Pick],
     scorer: &Scorer,
     options: PredictOptions,
-) -> Result<Vec<Expr>> {
-    let arguments = arguments(state, schema, scorer)?;
+) -> Result<()> {
     let model = scorer.model();
     let is_probabilistic = scorer.fields().find(parts::PROBABILITIES).is_some();
     if options.threshold != 0.5 && !is_probabilistic {
@@ -150,46 +127,45 @@ fn checked_arguments(
             model.algorithm
         );
     }
-    let types = arguments
-        .iter()
-        .map(|e| datafusion::logical_expr::ExprSchemable::get_type(e, schema))
-        .collect::<Result<Vec<_>>>()?;
-    scorer.check(&types)?;
-    Ok(arguments)
+    let types: Vec<DataType> =
+        arguments.iter().map(|pick| pick.field(schema).data_type().clone()).collect();
+    scorer.check(&types)
 }
 
-/// What a prediction's function takes: columns of the query, or TRANSFORM's expressions on them.
-fn arguments(state: &SessionState, schema: &DFSchema, scorer: &Scorer) -> Result<Vec<Expr>> {
+/// Where a model finds its arguments among the columns of a query, or TRANSFORM's expressions on them;
+/// and the same of columns beside, which need not be there.
+///
+/// # Errors
+/// When an argument is missing, or two columns could be meant.
+pub(crate) fn picks(
+    state: &SessionState,
+    schema: &DFSchema,
+    scorer: &Scorer,
+    beside: &[&str],
+) -> Result<(Vec<Pick>, Vec<Option<Pick>>)> {
     let model = scorer.model();
-    scorer
-        .arguments()
-        .map(|(name, data_type)| match model.transform.iter().find(|(output, _)| output == name) {
-            Some((_, sql)) => match state.create_logical_expr(sql, schema) {
-                Ok(expression) => Ok(expression),
-                Err(error) => match missing_column(&error) {
-                    Some(column) => {
-                        let names = schema.fields().iter().map(|f| f.name().as_str());
-                        plan_err!(
-                            "TRANSFORM of model {} needs column {column} for {sql}, which the \
-                             query lacks{}",
-                            model.name,
-                            suggestion(nearest(column, names))
-                        )
-                    }
-                    None => Err(error),
-                },
-            },
-            None => match find_column(schema, name)? {
-                Some(column) => Ok(Expr::Column(column)),
-                None => {
-                    let names = schema.fields().iter().map(|f| f.name().as_str());
-                    plan_err!(
-                        "model {} needs column {name} ({data_type}), which the query lacks{}",
-                        model.name,
-                        suggestion(nearest(name, names))
-                    )
-                }
-            },
-        })
-        .collect()
+    let names = Names::of(schema.fields());
+    let transform = Transform::of(model, state, schema, &names);
+    let own = || scorer.arguments().map(|(name, _)| name.as_str());
+    let plain = own().chain(beside.iter().copied()).filter(|name| !transform.makes(name));
+    let mut plain = names.find_all(plain)?.into_iter();
+    let mut find = |name: &str| match transform.pick(name) {
+        Some(made) => made.map(Some),
+        None => Ok(plain.next().flatten().map(Pick::Column)),
+    };
+    let mut arguments = vec![];
+    for (name, data_type) in scorer.arguments() {
+        match find(name)? {
+            Some(pick) => arguments.push(pick),
+            None => {
+                return plan_err!(
+                    "model {} needs column {name} ({data_type}), which the query lacks{}",
+                    model.name,
+                    suggested(&names, name)
+                );
+            }
+        }
+    }
+    let beside = beside.iter().map(|name| find(name)).collect::<Result<_>>()?;
+    Ok((arguments, beside))
 }

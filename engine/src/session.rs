@@ -13,12 +13,11 @@ use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use gradlake_udfs::functions::assert_true::assert_true_udf;
-use gradlake_udfs::functions::follow::Followed;
 use gradlake_udfs::functions::predict::predict_udfs;
 use gradlake_udfs::functions::train::train_udaf;
 use gradlake_udfs::resolver::StateResolver;
 use gradlake_udfs::round::Interrupt;
-use gradlake_udfs::scorer::Scorer;
+use gradlake_udfs::scorer::{Followed, Scorer};
 use gradlake_udfs::shards::{Sequential, Shards};
 
 use crate::catalog::{MODEL_CATALOG, ModelCatalog};
@@ -27,6 +26,7 @@ use crate::event::{Event, EventSink};
 use crate::files::{CsvFilesFactory, GuardScans, JsonFilesFactory, ParquetFilesFactory, UrlTables};
 use crate::object_stores::ObjectStores;
 use crate::online::{Following, is_unbounded};
+use crate::operators::{DropUnusedPredictions, Planner};
 use crate::prediction::{PredictOptions, Predictor, predict_plan};
 use crate::registry::Registry;
 use crate::row_groups::BalanceRowGroups;
@@ -103,6 +103,8 @@ impl Engine {
             .with_config(config)
             .with_runtime_env(Arc::clone(&runtime))
             .with_default_features()
+            .with_query_planner(Arc::new(Planner))
+            .with_optimizer_rule(Arc::new(DropUnusedPredictions))
             .with_physical_optimizer_rule(Arc::new(BalanceRowGroups::new(runtime)))
             .with_physical_optimizer_rule(Arc::new(GuardScans))
             .build();

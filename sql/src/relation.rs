@@ -8,7 +8,7 @@ use datafusion::common::{Result, internal_err};
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
 };
-use datafusion::sql::sqlparser::ast::TableFactor;
+use datafusion::sql::sqlparser::ast::{Query, TableFactor};
 use gradlake_engine::Engine;
 use gradlake_engine::event::{Event, EventSink};
 use gradlake_engine::prediction::PredictOptions;
@@ -86,15 +86,22 @@ impl RelationPlanner for PredictRelation {
         let (Some(engine), Some(scorer)) = (self.engine.upgrade(), self.pinned.get(&model)) else {
             return internal_err!("model {} was not loaded before planning", model.name);
         };
-        let query = TableFactor::Derived {
+        let query = whole_table(&call.query).cloned().unwrap_or(TableFactor::Derived {
             lateral: false,
             subquery: call.query,
             alias: None,
             sample: None,
-        };
+        });
         let (query, events) = (context.plan(query)?, self.pinned.events());
         let is_fixed = model.version.is_some();
         let plan = engine.predict(&scorer, is_fixed, options, query, &events)?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, call.alias))))
     }
+}
+
+/// The table of `SELECT * FROM table`, whose columns DataFusion would look up one by one.
+fn whole_table(query: &Query) -> Option<&TableFactor> {
+    let [only] = query.body.as_select()?.from.as_slice() else { return None };
+    let TableFactor::Table { args: None, .. } = &only.relation else { return None };
+    (query.to_string() == format!("SELECT * FROM {}", only.relation)).then_some(&only.relation)
 }

@@ -7,9 +7,10 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{internal_err, plan_err};
+use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
-use datafusion::logical_expr::{DdlStatement, Expr, LogicalPlan};
+use datafusion::logical_expr::{DdlStatement, Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::DataFrame;
 use datafusion::sql::parser::{CreateExternalTable, Statement as DfStatement};
@@ -196,6 +197,11 @@ impl Session {
 
     /// The plan of rows that a statement of ours takes.
     async fn plan(&self, source: &Source, events: &EventSink) -> Result<LogicalPlan> {
+        if let Some(name) = source.table()
+            && let Some(plan) = self.table_plan(name).await
+        {
+            return plan;
+        }
         let plan = self.logical_plan(source.statement()?, events).await;
         match (source, plan) {
             // A text that is no file is the name of a table to DataFusion.
@@ -206,6 +212,19 @@ impl Session {
             }
             (_, plan) => plan,
         }
+    }
+
+    /// The plan of all rows of a table or file, if there is one. (`SELECT *` would be the same, but
+    /// DataFusion looks each of its columns up among all.)
+    async fn table_plan(&self, name: ObjectName) -> Option<Result<LogicalPlan>> {
+        let state = self.engine.context().state();
+        let folds = state.config_options().sql_parser.enable_ident_normalization;
+        let name = object_name_to_table_reference(name, folds).ok()?;
+        let schema = state.schema_for_ref(name.clone()).ok()?;
+        // What is wrong with it, the planner of queries says.
+        let table = schema.table(name.table()).await.ok()??;
+        let plan = LogicalPlanBuilder::scan(name, provider_as_source(table), None);
+        Some(plan.and_then(LogicalPlanBuilder::build))
     }
 
     /// Plans a statement of DataFusion's, with the models that it names loaded and pinned.

@@ -12,6 +12,7 @@ pub mod kernels;
 pub mod learner;
 pub mod metrics;
 pub mod model;
+pub mod names;
 pub mod optimizer;
 pub mod resolver;
 pub mod round;

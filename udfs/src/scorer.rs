@@ -1,5 +1,7 @@
 //! A model ready to predict: what PREDICT and `predict(...)` run over whole batches.
 
+mod followed;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,10 +10,12 @@ use arrow::array::{
     Array, ArrayRef, AsArray, Float64Array, ListArray, PrimitiveArray, StructArray, UInt32Array,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::compute::{cast, interleave, take};
+use arrow::compute::{cast, interleave, is_null, nullif, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion_common::{Result, ScalarValue, exec_err, internal_err};
+
+pub use self::followed::{Followed, MODEL_ROWS, MODEL_VERSION};
 
 use crate::batch::MiniBatch;
 use crate::encoder::{Column, Input, flatten_columns, flatten_fields};
@@ -186,10 +190,31 @@ impl Scorer {
             .collect();
         let given = flatten_fields(&Fields::from(given))?;
         for member in self.members.iter().flatten().take(1) {
-            let given: Vec<_> = given.iter().map(|i| (i.name.as_str(), &i.data_type)).collect();
-            member.trained.encoder.check(&given)?;
+            let given = given.iter().map(|i| (i.name.as_str(), &i.data_type));
+            member.trained.encoder.check(given)?;
         }
         Ok(())
+    }
+
+    /// The parts of the predictions of a batch, as of [`Scorer::score`], in the order of
+    /// [`Scorer::fields`].
+    ///
+    /// # Errors
+    /// As of [`Scorer::score`].
+    pub fn predict(
+        &self,
+        columns: &[ArrayRef],
+        rows: usize,
+        threshold: f64,
+    ) -> Result<Vec<ArrayRef>> {
+        let scored = self.score(columns, rows, threshold)?;
+        if scored.null_count() == 0 {
+            return Ok(scored.into_parts().1);
+        }
+        // What is NULL as a whole is NULL in every part.
+        let nulls = is_null(&scored)?;
+        let parts = scored.columns().iter();
+        parts.map(|part| nullif(part, &nulls).map_err(Into::into)).collect()
     }
 
     /// Predicts a batch: `columns` in the order of [`Scorer::arguments`], all of `rows` rows. The

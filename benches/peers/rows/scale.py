@@ -124,6 +124,38 @@ def replicas(bench):
     )
 
 
+WIDTHS = (1_000, 2_000, 5_000, 10_000)
+
+
+def wide_table(bench):
+    """TRAIN, PREDICT and EVALUATE of 1,000 to 10,000 columns."""
+    files = {}
+    for width in WIDTHS:
+        files[width] = bench.temp(f"wide_{width}.csv")
+        with open(files[width], "w", encoding="utf-8") as out:
+            out.write(",".join(f"c{i}" for i in range(width)) + ",y\n")
+            for row in range(50):
+                out.write(",".join(str((7 * row + 13 * i) % 11) for i in range(width)) + f",{row}.5\n")
+    statements = {
+        "TRAIN": "TRAIN OR REPLACE MODEL wide_{0} USING linear_regression TARGET y "
+        "WITH (epochs = 1, keep_versions = 1) FROM '{1}'",
+        "PREDICT": "SELECT count(predicted_y) FROM (PREDICT MODEL wide_{0} FROM '{1}')",
+        "EVALUATE": "EVALUATE MODEL wide_{0} FROM '{1}'",
+    }
+    for verb, sql in statements.items():
+        sides = [Side(bench.shell(sql.format(width, files[width]))) for width in WIDTHS]
+        race(sides, bench.repeat)
+        times = " / ".join(f"{side.seconds:.2f}" for side in sides)
+        # With the square of the columns it would be a hundred times.
+        yield Line(
+            "wide-table", f"{verb} of 10,000 columns, 50 rows", "itself of 1,000", "", "whole numbers",
+            f"{bench.cores}", "CSV", sides[-1].seconds, sides[0].seconds, "s", 12,
+            f"{times} s of {' / '.join(f'{width:,}' for width in WIDTHS)} columns", at_most=True,
+            agree=sides[-1].seconds <= 3,
+            **usage(sides[-1], sides[0]),
+        )
+
+
 def start(bench):
     """The least that a process costs."""
     side = Side(bench.shell("SELECT 1"))
@@ -136,5 +168,5 @@ def start(bench):
 
 ROWS = {
     "groups": groups, "sparse": sparse, "spill": spill, "double": double, "replicas": replicas,
-    "start": start,
+    "wide-table": wide_table, "start": start,
 }

@@ -184,16 +184,17 @@ impl Copying {
 
     /// Takes the rows of a batch that are in no file yet.
     fn take(&mut self, batch: &RecordBatch, left: Option<u64>) -> Result<()> {
-        let Some(numbers) = batch.column_by_name(ROW_COLUMN) else {
+        // It stands where the query took it up, not always last.
+        let Ok(number) = batch.schema_ref().index_of(ROW_COLUMN) else {
             return exec_err!("rows of the query have lost their numbers");
         };
-        let numbers = numbers.as_primitive::<UInt64Type>().values();
+        let numbers = batch.column(number).as_primitive::<UInt64Type>().values();
         let old = numbers.partition_point(|row| *row < self.place.consumed);
         let fresh = (numbers.len() - old).min(left.map_or(usize::MAX, |left| left as usize));
         let Some(last) = numbers[old..old + fresh].last() else { return Ok(()) };
-        let columns: Vec<usize> = (0..self.schema.fields().len()).collect();
-        let rows = batch.slice(old, fresh).project(&columns)?;
-        let rows = RecordBatch::try_new(Arc::clone(&self.schema), rows.columns().to_vec())?;
+        let mut columns = batch.slice(old, fresh).columns().to_vec();
+        columns.remove(number);
+        let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
         let writer = match &mut self.writer {
             Some(writer) => writer,
             none => {

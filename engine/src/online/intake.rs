@@ -14,7 +14,7 @@ use datafusion::common::{Result, ScalarValue, exec_err};
 use gradlake_udfs::encoder::{Input, flatten_columns, flatten_fields};
 
 use crate::source::ROW_COLUMN;
-use crate::table::{Distinct, Roles, TargetKind};
+use crate::table::{Distinct, RolePlaces, Roles, TargetKind};
 
 /// Classes at most, as on tables.
 const MAX_CLASSES: usize = 10_000;
@@ -23,7 +23,7 @@ const MAX_CLASSES: usize = 10_000;
 /// (float64, or codes of classes), the weight, and the ordinal of the row.
 #[derive(Debug)]
 pub struct Intake {
-    roles: Roles,
+    places: RolePlaces,
     inputs: Vec<Input>,
     distinct: Option<Distinct>,
     /// Type of a class.
@@ -48,14 +48,12 @@ impl Intake {
     /// # Errors
     /// When a column cannot serve its purpose.
     pub fn new(roles: &Roles, schema: &Schema, next: u64, is_open: bool) -> Result<Self> {
-        let mut columns = vec![];
-        for (name, _) in &roles.inputs {
-            columns.push(schema.field_with_name(name)?.clone());
-        }
-        let inputs = flatten_fields(&Fields::from(columns))?;
+        let places = RolePlaces::new(roles, schema)?;
+        let columns = places.inputs.iter().map(|place| Arc::clone(&schema.fields()[*place]));
+        let inputs = flatten_fields(&columns.collect::<Fields>())?;
         let mut fields: Vec<Field> =
             inputs.iter().map(|i| Field::new(&i.name, i.data_type.clone(), true)).collect();
-        let target = schema.field_with_name(&roles.target)?.data_type();
+        let target = schema.field(places.target).data_type();
         let distinct = match roles.kind {
             TargetKind::Class => {
                 crate::table::check_class_type(roles, target)?;
@@ -72,7 +70,7 @@ impl Intake {
         fields.push(Field::new("weight", DataType::Float32, true));
         fields.push(Field::new("row", DataType::UInt64, false));
         Ok(Self {
-            roles: roles.clone(),
+            places,
             inputs,
             distinct,
             class_type: match target {
@@ -191,14 +189,11 @@ impl Intake {
     /// # Errors
     /// When lists of a vector differ in length, or there are too many classes.
     pub fn take(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let column = |name: &str| -> Result<ArrayRef> {
-            Ok(Arc::clone(batch.column(batch.schema().index_of(name)?)))
-        };
-        let features =
-            self.roles.inputs.iter().map(|(name, _)| column(name)).collect::<Result<Vec<_>>>()?;
+        let column = |place: &usize| Arc::clone(batch.column(*place));
+        let features: Vec<ArrayRef> = self.places.inputs.iter().map(column).collect();
         let mut columns = flatten_columns(&features, &self.inputs)?;
         let n = batch.num_rows();
-        let target = column(&self.roles.target)?;
+        let target = column(&self.places.target);
         let codes = match &mut self.distinct {
             Some(distinct) => Some(distinct.intern(std::slice::from_ref(&target))?),
             None => None,
@@ -207,8 +202,8 @@ impl Intake {
             (Some(_), false) => None,
             _ => Some(cast(&target, &DataType::Float64)?),
         };
-        let weight = match &self.roles.weight {
-            Some(name) => Some(cast(&column(name)?, &DataType::Float32)?),
+        let weight = match &self.places.weight {
+            Some(place) => Some(cast(&column(place), &DataType::Float32)?),
             None => None,
         };
         let ordinals: ArrayRef = match batch.column_by_name(ROW_COLUMN) {

@@ -15,6 +15,7 @@ use datafusion::logical_expr::{
 };
 
 use crate::event::{Event, EventSink};
+use crate::operators::{SelectColumns, input_of, with_input};
 use crate::source::{Cursor, Ledger, ROW_COLUMN, SourceTable, source_tables};
 
 /// A query over one unbounded table.
@@ -117,6 +118,10 @@ fn without_limit(plan: LogicalPlan) -> Result<(LogicalPlan, Option<u64>)> {
             let plan = Projection::try_new(projection.expr, Arc::new(input))?;
             Ok((LogicalPlan::Projection(plan), limit))
         }
+        LogicalPlan::Extension(ref own) if let Some(input) = input_of(own.node.as_ref()) => {
+            let (input, limit) = without_limit(input.clone())?;
+            Ok((with_input(own.node.as_ref(), input)?, limit))
+        }
         LogicalPlan::Limit(limit) => match (limit.get_skip_type()?, limit.get_fetch_type()?) {
             (SkipType::Literal(0), FetchType::Literal(fetch)) => {
                 Ok((limit.input.as_ref().clone(), fetch.map(|n| n as u64)))
@@ -133,6 +138,7 @@ fn check(plan: &LogicalPlan, reach: &mut Option<u64>, is_below_window: bool) -> 
     match plan {
         LogicalPlan::TableScan(_) => return Ok(()),
         LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => {}
+        LogicalPlan::Extension(own) if input_of(own.node.as_ref()).is_some() => {}
         // Rows that a filter takes away below a window count for its reach, and nobody knows them.
         LogicalPlan::Filter(_) => {
             if is_below_window {
@@ -228,7 +234,8 @@ fn number(
             let input = input(&projection.input)?;
             let mut exprs = projection.expr;
             // `SELECT *` is expanded before; a number that is there already stays one.
-            exprs.push(Expr::Column(row_column(input.schema())?));
+            let place = row_column(input.schema())?;
+            exprs.push(Expr::Column(Column::from(input.schema().qualified_field(place))));
             Ok(LogicalPlan::Projection(Projection::try_new(exprs, input)?))
         }
         LogicalPlan::Filter(filter) => {
@@ -243,14 +250,24 @@ fn number(
             let input = input(&window.input)?;
             Ok(LogicalPlan::Window(Window::try_new(window.window_expr, input)?))
         }
+        LogicalPlan::Extension(ref own) if let Some(input) = input_of(own.node.as_ref()) => {
+            let input = number(input.clone(), table)?;
+            match own.node.as_any().downcast_ref::<SelectColumns>() {
+                Some(select) => {
+                    let place = row_column(input.schema())?;
+                    select.with_one_more(input, place)
+                }
+                None => with_input(own.node.as_ref(), input),
+            }
+        }
         other => plan_err!("{} cannot be numbered", other.display()),
     }
 }
 
-fn row_column(schema: &DFSchema) -> Result<Column> {
-    let mut columns = schema.columns().into_iter().rev();
-    match columns.find(|column| column.name == ROW_COLUMN) {
-        Some(column) => Ok(column),
+/// The place of the number of a row.
+fn row_column(schema: &DFSchema) -> Result<usize> {
+    match schema.fields().iter().rposition(|field| field.name() == ROW_COLUMN) {
+        Some(place) => Ok(place),
         None => plan_err!("the numbers of rows are lost in the query"),
     }
 }

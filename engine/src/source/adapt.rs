@@ -1,11 +1,13 @@
 //! Batches of somebody else's schema become batches of the table's: by name, without loss.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use datafusion::arrow::compute::{CastOptions, can_cast_types, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::common::{Result, exec_datafusion_err, exec_err};
+use gradlake_udfs::names::Names;
 
 use super::exact::{Misfit, cast_exactly, may_hold};
 
@@ -40,27 +42,22 @@ struct Place {
 ///
 /// # Errors
 /// When several columns could be meant.
-pub(super) fn position<'a>(
+pub(super) fn position(
     name: &str,
-    names: impl Iterator<Item = &'a str> + Clone,
+    names: &Names<'_>,
 ) -> std::result::Result<Option<usize>, String> {
-    let at = |same: &dyn Fn(&str) -> bool| -> Vec<usize> {
-        names.clone().enumerate().filter(|(_, other)| same(other)).map(|(i, _)| i).collect()
-    };
-    let exact = at(&|other| other == name);
-    match exact.as_slice() {
-        [] => {}
-        [only] => return Ok(Some(*only)),
-        several => return Err(format!("{} columns {name}", several.len())),
+    if let Ok(place) = names.find(name) {
+        return Ok(place);
     }
-    match at(&|other| other.to_lowercase() == name.to_lowercase()).as_slice() {
-        [] => Ok(None),
-        [only] => Ok(Some(*only)),
-        several => {
-            let names: Vec<&str> = names.clone().collect();
-            let meant: Vec<_> = several.iter().map(|i| names[*i]).collect();
+    let same = |is: &dyn Fn(&str) -> bool| -> Vec<&str> {
+        names.all().iter().copied().filter(|other| is(other)).collect()
+    };
+    match same(&|other| other == name).as_slice() {
+        [] => {
+            let meant = same(&|other| other.to_lowercase() == name.to_lowercase());
             Err(format!("no column {name}, but {}, which differ in case alone", meant.join(", ")))
         }
+        several => Err(format!("{} columns {name}", several.len())),
     }
 }
 
@@ -78,16 +75,16 @@ impl Adapter {
     ) -> Result<Self> {
         let whose = whose.into();
         let mut places = Vec::with_capacity(table.fields().len());
+        let names = Names::of(theirs.fields());
         for field in table.fields() {
-            let names = theirs.fields().iter().map(|f| f.name().as_str());
-            let index = match position(field.name(), names.clone()) {
+            let index = match position(field.name(), &names) {
                 Ok(Some(index)) => index,
                 Ok(None) if columns == Columns::Overlapping && field.is_nullable() => {
                     places.push(None);
                     continue;
                 }
                 Ok(None) => {
-                    let has: Vec<_> = names.collect();
+                    let has = names.all();
                     return exec_err!(
                         "{whose} has no column {}, which the table has; it has {}",
                         field.name(),
@@ -111,9 +108,9 @@ impl Adapter {
             places.push(Some(Place { index, is_checked }));
         }
         if columns == Columns::Same {
-            let is_taken = |index: usize| places.iter().flatten().any(|own| own.index == index);
+            let taken: HashSet<usize> = places.iter().flatten().map(|own| own.index).collect();
             let mut fields = theirs.fields().iter().enumerate();
-            if let Some((_, extra)) = fields.find(|(index, _)| !is_taken(*index)) {
+            if let Some((_, extra)) = fields.find(|(index, _)| !taken.contains(index)) {
                 return exec_err!("{whose} has column {}, which the table has not", extra.name());
             }
         } else if !table.fields().is_empty() && places.iter().all(Option::is_none) {

@@ -38,9 +38,10 @@ mod split;
 mod taking;
 mod weights;
 
-use datafusion::arrow::datatypes::DataType;
-use datafusion::common::{Result, exec_datafusion_err};
+use datafusion::arrow::datatypes::{DataType, Schema};
+use datafusion::common::{Result, exec_datafusion_err, internal_err};
 use gradlake_udfs::algorithm::Algorithm;
+use gradlake_udfs::names::Names;
 
 pub use classes::Distinct;
 pub use dealt::{Arrangement, Dealt};
@@ -102,4 +103,35 @@ pub struct Roles {
     pub partition_by: Vec<String>,
     /// A boolean column, true for evaluation rows.
     pub split: Option<String>,
+}
+
+/// Where the columns of [`Roles`] are in batches of the query.
+#[derive(Clone, Debug)]
+pub(crate) struct RolePlaces {
+    pub inputs: Vec<usize>,
+    pub target: usize,
+    pub weight: Option<usize>,
+    pub partition_by: Vec<usize>,
+    pub split: Option<usize>,
+}
+
+impl RolePlaces {
+    /// In batches of this schema.
+    ///
+    /// # Errors
+    /// When one lacks a column.
+    pub fn new(roles: &Roles, schema: &Schema) -> Result<Self> {
+        let names = Names::of(schema.fields());
+        let place = |name: &String| match names.find_exact(name)? {
+            Some(place) => Ok(place),
+            None => internal_err!("the query lost its column {name}"),
+        };
+        Ok(Self {
+            inputs: roles.inputs.iter().map(|(name, _)| place(name)).collect::<Result<_>>()?,
+            target: place(&roles.target)?,
+            weight: roles.weight.as_ref().map(place).transpose()?,
+            partition_by: roles.partition_by.iter().map(place).collect::<Result<_>>()?,
+            split: roles.split.as_ref().map(place).transpose()?,
+        })
+    }
 }

@@ -18,7 +18,7 @@ use super::classes::Distinct;
 use super::columns::RawColumns;
 use super::parallel::lock;
 use super::raw::Skipped;
-use super::{Resources, Roles, TargetKind};
+use super::{Resources, RolePlaces, Roles, TargetKind};
 
 /// Classes at most; a target with more is a number or an identifier taken for a class.
 const MAX_CLASSES: usize = 10_000;
@@ -27,7 +27,7 @@ const MAX_GROUPS: usize = 1_000_000;
 
 /// How columns of the query become columns of raw rows; shared by all partitions.
 pub(super) struct Taking {
-    roles: Roles,
+    places: RolePlaces,
     pub(super) columns: RawColumns,
     /// Of inputs that are categories.
     pub(super) categories: Vec<Option<Mutex<Interner>>>,
@@ -55,9 +55,10 @@ impl Taking {
     /// # Errors
     /// When one has a type that it cannot be used as.
     pub(super) fn new(roles: &Roles, schema: &Schema, resources: &Resources) -> Result<Self> {
+        let places = RolePlaces::new(roles, schema)?;
         let mut columns = vec![];
-        for (name, data_type) in &roles.inputs {
-            let mut field = schema.field_with_name(name)?.clone();
+        for (place, (_, data_type)) in places.inputs.iter().zip(&roles.inputs) {
+            let mut field = schema.field(*place).clone();
             // Texts may come as dictionaries, but a model takes them as the query has them.
             if matches!(field.data_type(), DataType::Dictionary(_, _)) {
                 field = field.with_data_type(data_type.clone());
@@ -73,7 +74,7 @@ impl Taking {
             let data_type = if own { DataType::UInt32 } else { input.data_type.clone() };
             fields.push(Field::new(&input.name, data_type, true));
         }
-        let target = schema.field_with_name(&roles.target)?.data_type();
+        let target = schema.field(places.target).data_type();
         let classes = match roles.kind {
             TargetKind::Class => {
                 check_class_type(roles, target)?;
@@ -97,14 +98,13 @@ impl Taking {
         let groups = if roles.partition_by.is_empty() {
             None
         } else {
-            let mut types = vec![];
-            for name in &roles.partition_by {
-                types.push(schema.field_with_name(name)?.data_type().clone());
-            }
+            let types = places.partition_by.iter();
+            let types: Vec<DataType> =
+                types.map(|place| schema.field(*place).data_type().clone()).collect();
             Some(Mutex::new(Distinct::new(&types, "PARTITION BY".to_owned(), MAX_GROUPS)?))
         };
         Ok(Self {
-            roles: roles.clone(),
+            places,
             categories: is_category.iter().map(|own| own.then(Mutex::default)).collect(),
             columns: RawColumns {
                 inputs,
@@ -123,22 +123,19 @@ impl Taking {
 
     /// The rows of a batch, all of them.
     pub(super) fn rows(&self, batch: &RecordBatch) -> Result<Taken> {
-        let column = |name: &str| -> Result<ArrayRef> {
-            Ok(Arc::clone(batch.column(batch.schema_ref().index_of(name)?)))
-        };
-        let features =
-            self.roles.inputs.iter().map(|(name, _)| column(name)).collect::<Result<Vec<_>>>()?;
+        let places = &self.places;
+        let column = |place: &usize| Arc::clone(batch.column(*place));
+        let features: Vec<ArrayRef> = places.inputs.iter().map(column).collect();
         let groups = match &self.groups {
             Some(groups) => {
-                let names = self.roles.partition_by.iter();
-                let columns = names.map(|name| column(name)).collect::<Result<Vec<_>>>()?;
+                let columns: Vec<ArrayRef> = places.partition_by.iter().map(column).collect();
                 Some(lock(groups).intern(&columns)?)
             }
             None => None,
         };
         let mut columns = flatten_columns(&features, &self.columns.inputs)?;
         self.intern(&mut columns)?;
-        let target = column(&self.roles.target)?;
+        let target = column(&places.target);
         columns.push(match &self.classes {
             Some(classes) => {
                 let codes = lock(classes).intern(std::slice::from_ref(&target))?;
@@ -147,12 +144,10 @@ impl Taking {
             }
             None => cast(&target, &DataType::Float64)?,
         });
-        if let Some(weight) = &self.roles.weight {
-            columns.push(cast(&column(weight)?, &DataType::Float32)?);
+        if let Some(weight) = &places.weight {
+            columns.push(cast(&column(weight), &DataType::Float32)?);
         }
-        if let Some(split) = &self.roles.split {
-            columns.push(column(split)?);
-        }
+        columns.extend(places.split.as_ref().map(column));
         let rows = RecordBatch::try_new(Arc::clone(&self.columns.schema), columns)?;
         self.reserve_interned()?;
         Ok(Taken { rows, groups, target })

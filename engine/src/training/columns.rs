@@ -1,14 +1,20 @@
 //! Which columns of the query are what: features, target, weight, partition, split.
 
-use datafusion::arrow::datatypes::{DataType, Field, Fields};
-use datafusion::common::{Column, DFSchema, ExprSchema, Result, plan_err};
-use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
-use gradlake_udfs::encoder::flatten_fields;
-use gradlake_udfs::model::{Model, NetworkSpec};
+use std::collections::HashSet;
 
-use crate::names::{find_column, suggestion};
-use crate::options::{Solver, Split, nearest};
+use datafusion::arrow::datatypes::{DataType, Field, Fields};
+use datafusion::common::{Result, plan_err};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use gradlake_udfs::encoder::{Input, flatten_fields};
+use gradlake_udfs::model::Model;
+use gradlake_udfs::names::Names;
+
+use super::candidates::{Candidate, Candidates};
+use super::parent::{Spelling, check_parent};
+use crate::names::suggested;
+use crate::operators::{SelectColumns, without_idle_projections};
+use crate::options::Split;
 use crate::request::TrainRequest;
 use crate::table::{Roles, TargetKind};
 
@@ -26,6 +32,8 @@ pub struct TrainingColumns {
     pub target: (String, DataType),
     /// Partition columns with their types.
     pub partition_by: Vec<(String, DataType)>,
+    /// TRANSFORM as (output name, SQL expression), columns written as the query has them.
+    pub transform: Vec<(String, String)>,
 }
 
 impl TrainingColumns {
@@ -38,18 +46,16 @@ impl TrainingColumns {
         request: &TrainRequest,
         parent: Option<&Model>,
     ) -> Result<Self> {
-        let source = transformed(state, request)?;
-        let schema = source.schema();
-        let type_of = |name: &str, clause: &str| -> Result<DataType> {
-            match find_column(schema, name)? {
-                Some(column) => Ok(schema.field_from_column(&column)?.data_type().clone()),
-                None => {
-                    let names = schema.fields().iter().map(|f| f.name().as_str());
-                    plan_err!(
-                        "{clause} names column {name}, which the query lacks{}",
-                        suggestion(nearest(name, names))
-                    )
-                }
+        let query = without_idle_projections(request.query.clone());
+        let source = Candidates::of(state, request, query.schema())?;
+        let names = Names::new(source.columns.iter().map(|column| column.name.as_str()));
+        let find = |name: &String, clause: &str| -> Result<usize> {
+            match names.find(name)? {
+                Some(place) => Ok(place),
+                None => plan_err!(
+                    "{clause} names column {name}, which the query lacks{}",
+                    suggested(&names, name)
+                ),
             }
         };
         let Some(target) = &request.target else {
@@ -58,212 +64,113 @@ impl TrainingColumns {
                 request.algorithm
             );
         };
-        let target = (target.clone(), type_of(target, "TARGET")?);
-        if let Some(weight) = &request.weight {
-            let data_type = type_of(weight, "WEIGHT")?;
-            if !data_type.is_numeric() && data_type != DataType::Null {
-                return plan_err!("WEIGHT column {weight} must be a number, but is {data_type}");
-            }
+        let target = find(target, "TARGET")?;
+        let weight = request.weight.iter().map(|name| find(name, "WEIGHT")).next().transpose()?;
+        if let Some(Candidate { name, field, .. }) = weight.map(|place| &source.columns[place])
+            && !field.data_type().is_numeric()
+            && *field.data_type() != DataType::Null
+        {
+            return plan_err!(
+                "WEIGHT column {name} must be a number, but is {}",
+                field.data_type()
+            );
         }
-        let mut partition_by = vec![];
-        for name in &request.partition_by {
-            partition_by.push((name.clone(), type_of(name, "PARTITION BY")?));
-        }
+        let partition_by = request.partition_by.iter();
+        let partition_by = partition_by.map(|name| find(name, "PARTITION BY"));
+        let partition_by = partition_by.collect::<Result<Vec<_>>>()?;
         let split = match (&request.options.split, &request.options.split_column) {
             (Split::Column, Some(name)) => {
-                let data_type = type_of(name, "split_column")?;
-                if data_type != DataType::Boolean {
+                let place = find(name, "split_column")?;
+                let Candidate { name, field, .. } = &source.columns[place];
+                if *field.data_type() != DataType::Boolean {
                     return plan_err!(
                         "split_column {name} must be a boolean, TRUE for evaluation rows, but is \
-                         {data_type}"
+                         {}",
+                        field.data_type()
                     );
                 }
-                Some(name.clone())
+                Some(place)
             }
             _ => None,
         };
-        let others: Vec<&String> =
-            request.weight.iter().chain(&request.partition_by).chain(&split).collect();
-        if others.contains(&&target.0) {
-            return plan_err!("the target {} cannot serve another purpose too", target.0);
-        }
-        let names: Vec<String> = match &request.features {
-            Some(features) => {
-                for (i, name) in features.iter().enumerate() {
-                    if name == &target.0 {
-                        return plan_err!("the target {name} cannot be a feature");
-                    }
-                    if others.contains(&name) {
-                        return plan_err!(
-                            "column {name} serves as weight, partition or split, so it cannot be \
-                             a feature"
-                        );
-                    }
-                    if features[..i].contains(name) {
-                        return plan_err!("FEATURES names column {name} twice");
-                    }
-                }
-                features.clone()
+        let name_of = |place: usize| source.columns[place].name.as_str();
+        for (i, place) in partition_by.iter().enumerate() {
+            if partition_by[..i].contains(place) {
+                return plan_err!("PARTITION BY names column {} twice", name_of(*place));
             }
-            None => schema
-                .fields()
-                .iter()
-                .map(|f| f.name().clone())
-                .filter(|name| *name != target.0 && !others.contains(&name))
-                .collect(),
-        };
-        let mut inputs = vec![];
-        for name in names {
-            let data_type = type_of(&name, "FEATURES")?;
-            inputs.push((name, data_type));
+            if weight == Some(*place) {
+                return plan_err!(
+                    "column {} stands in WEIGHT and in PARTITION BY; it can have one role",
+                    name_of(*place)
+                );
+            }
         }
+        let mut others: Vec<usize> = vec![];
+        for place in weight.into_iter().chain(partition_by.iter().copied()).chain(split) {
+            if !others.contains(&place) {
+                others.push(place);
+            }
+        }
+        if others.contains(&target) {
+            return plan_err!("the target {} cannot serve another purpose too", name_of(target));
+        }
+        let inputs = match &request.features {
+            Some(features) => source.named_features(features, target, &others)?,
+            None => source.other_columns(&names, target, &others)?,
+        };
         if inputs.is_empty() {
             return plan_err!(
                 "no feature is left: the query needs a column beside the target {}",
-                target.0
+                name_of(target)
             );
         }
-        if let Some(parent) = parent {
-            check_parent(parent, request, &inputs)?;
-        }
+        let used: Vec<usize> = inputs.iter().copied().chain([target]).chain(others).collect();
+        let spelling = Spelling::new(parent, used.iter().map(|place| name_of(*place)));
+        let own = |place: usize| spelling.of(name_of(place)).to_owned();
+        let typed =
+            |place: usize| (own(place), source.columns[place].field.data_type().clone());
         let kind =
             if request.algorithm.is_classifier() { TargetKind::Class } else { TargetKind::Number };
         let roles = Roles {
             algorithm: request.algorithm,
-            inputs: inputs.clone(),
-            target: target.0.clone(),
+            inputs: inputs.iter().copied().map(typed).collect(),
+            target: own(target),
             kind,
-            weight: request.weight.clone(),
-            partition_by: request.partition_by.clone(),
-            split: split.clone(),
+            weight: weight.map(own),
+            partition_by: partition_by.iter().copied().map(own).collect(),
+            split: split.map(own),
         };
-        let mut used: Vec<Expr> = vec![];
-        let all = inputs.iter().map(|(n, _)| n).chain([&target.0]).chain(others);
-        for name in all {
-            let column = Expr::Column(Column::from_name(name));
-            if !used.contains(&column) {
-                used.push(column);
-            }
+        check_feature_names(&roles.inputs)?;
+        if let Some(parent) = parent {
+            check_parent(parent, request, &roles)?;
         }
-        let plan = LogicalPlanBuilder::from(unqualified(source)?).project(used)?.build()?;
-        Ok(Self { plan, roles, inputs, target, partition_by })
-    }
-}
-
-/// The query, or TRANSFORM's outputs over it (with the columns that other clauses name).
-fn transformed(state: &SessionState, request: &TrainRequest) -> Result<LogicalPlan> {
-    let query = request.query.clone();
-    if request.transform.is_empty() {
-        return Ok(query);
-    }
-    let schema = query.schema();
-    let mut outputs = vec![];
-    for (name, sql) in &request.transform {
-        outputs.push(state.create_logical_expr(sql, schema)?.alias(name));
-    }
-    let has = |name: &str| request.transform.iter().any(|(output, _)| output == name);
-    let elsewhere = request
-        .target
-        .iter()
-        .chain(&request.weight)
-        .chain(&request.partition_by)
-        .chain(&request.options.split_column);
-    for name in elsewhere {
-        if let (false, Some(column)) = (has(name), find_column(schema, name)?) {
-            let expr = Expr::Column(column).alias(name);
-            if !outputs.contains(&expr) {
-                outputs.push(expr);
-            }
-        }
-    }
-    LogicalPlanBuilder::from(query).project(outputs)?.build()
-}
-
-/// The same rows with columns by plain name, so that names are all that matters from here on.
-fn unqualified(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let schema: &DFSchema = plan.schema();
-    let columns: Vec<Expr> = schema
-        .columns()
-        .into_iter()
-        .map(|column| {
-            let name = column.name.clone();
-            Expr::Column(column).alias(name)
+        let named: Vec<String> = used.iter().copied().map(own).collect();
+        let picks = used.iter().map(|place| source.columns[*place].pick.clone());
+        let plan = SelectColumns::plan(query, named.iter().map(String::as_str).zip(picks))?;
+        Ok(Self {
+            plan,
+            inputs: roles.inputs.clone(),
+            target: typed(target),
+            partition_by: partition_by.iter().copied().map(typed).collect(),
+            transform: source.transform,
+            roles,
         })
-        .collect();
-    LogicalPlanBuilder::from(plan).project(columns)?.build()
+    }
 }
 
-/// CONTINUE keeps the old encoder and network, so the new features must be the old ones.
-fn check_parent(
-    parent: &Model,
-    request: &TrainRequest,
-    inputs: &[(String, DataType)],
-) -> Result<()> {
-    if parent.algorithm != request.algorithm {
-        return plan_err!(
-            "CONTINUE needs a model of the same algorithm: {} is a {}, not a {}",
-            parent.name,
-            parent.algorithm,
-            request.algorithm
-        );
+/// Refuses features that would have one name: a field of a struct is called `struct.field`.
+fn check_feature_names(inputs: &[(String, DataType)]) -> Result<()> {
+    if !inputs.iter().any(|(_, data_type)| data_type.is_nested()) {
+        return Ok(());
     }
-    let names = |inputs: &[(String, DataType)]| -> Vec<String> {
-        inputs.iter().map(|(name, _)| name.clone()).collect()
-    };
-    let (old, new) = (names(&parent.inputs), names(inputs));
-    if old != new {
-        return plan_err!(
-            "CONTINUE keeps the encoder of model {}, so the features must be {}, but are {}",
-            parent.name,
-            old.join(", "),
-            new.join(", ")
-        );
-    }
-    let partition: Vec<&String> = parent.partition_by.iter().map(|(name, _)| name).collect();
-    if partition != request.partition_by.iter().collect::<Vec<_>>() {
-        return plan_err!(
-            "CONTINUE needs the same PARTITION BY as model {}: {partition:?}, but it is {:?}",
-            parent.name,
-            request.partition_by
-        );
-    }
-    if request.target.as_ref() != Some(&parent.target.name) {
-        return plan_err!(
-            "CONTINUE needs the target of model {}, {}",
-            parent.name,
-            parent.target.name
-        );
-    }
-    let fields: Vec<Field> =
-        inputs.iter().map(|(name, t)| Field::new(name, t.clone(), true)).collect();
-    let given = flatten_fields(&Fields::from(fields))?;
-    let given: Vec<_> = given.iter().map(|i| (i.name.as_str(), &i.data_type)).collect();
-    for member in parent.members.iter().filter_map(|m| m.outcome.as_ref().ok()).take(1) {
-        member.encoder.check(&given)?;
-        check_options(parent, request, &member.network)?;
-    }
-    Ok(())
-}
-
-/// Refuses options that would have to change the network that CONTINUE keeps.
-fn check_options(parent: &Model, request: &TrainRequest, network: &NetworkSpec) -> Result<()> {
-    let options = &request.options;
-    if matches!(options.solver, Solver::Normal | Solver::Newton) {
-        return plan_err!(
-            "CONTINUE goes on by mini-batches, which an exact solver does not; leave option solver \
-             out or set solver = sgd"
-        );
-    }
-    let changes = [
-        ("hidden", options.hidden != network.hidden),
-        ("activation", options.activation != network.activation),
-        ("loss", options.loss.is_some_and(|loss| loss != network.loss)),
-        ("intercept", options.intercept != network.intercept),
-    ];
-    match changes.iter().find(|(name, changed)| *changed && options.is_given(name)) {
-        Some((name, _)) => plan_err!(
-            "CONTINUE keeps the network of model {}, which option {name} would change; leave it out",
-            parent.name
+    let fields = inputs.iter().map(|(name, t)| Field::new(name, t.clone(), true));
+    // (What cannot be a feature is refused where it is read.)
+    let Ok(flat) = flatten_fields(&Fields::from_iter(fields)) else { return Ok(()) };
+    let mut taken = HashSet::new();
+    match flat.iter().find(|input| !taken.insert(input.name.as_str())) {
+        Some(Input { name, .. }) => plan_err!(
+            "two features are called {name}, a column and a field of a struct; give the column \
+             another name in the query"
         ),
         None => Ok(()),
     }

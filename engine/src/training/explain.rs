@@ -142,7 +142,7 @@ fn training_text(request: &TrainRequest, columns: &TrainingColumns) -> String {
         format!("epochs: {}", options.epochs),
     ];
     if !request.partition_by.is_empty() {
-        lines.push(format!("one model per {}", request.partition_by.join(", ")));
+        lines.push(format!("one model per {}", columns.roles.partition_by.join(", ")));
     }
     if let Some((name, version)) = &request.continue_from {
         let version = version.map_or_else(String::new, |v| format!(" version {v}"));
@@ -170,10 +170,11 @@ fn rows_text(request: &TrainRequest, query: &dyn ExecutionPlan) -> String {
 
 /// The first operator after which the order of rows is left to chance, if there is one.
 fn unordered_operator(plan: &dyn ExecutionPlan) -> Option<&str> {
-    const ORDERED: [&str; 12] = [
+    const ORDERED: [&str; 13] = [
         "DataSourceExec",
         "FilterExec",
         "ProjectionExec",
+        "PredictExec",
         "CoalesceBatchesExec",
         "CooperativeExec",
         "LocalLimitExec",

@@ -177,7 +177,7 @@ fn member<'a>(
     key: &'a [ScalarValue],
     events: EventSink,
 ) -> MemberTraining<'a> {
-    let label = member_label(&shared.request.partition_by, key);
+    let label = member_label(&shared.columns.roles.partition_by, key);
     let reference = format!("{}/{number}", shared.reference);
     MemberTraining { shared, events, key, label, reference }
 }

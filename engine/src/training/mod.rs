@@ -5,6 +5,7 @@
 //! ```
 
 mod awake;
+mod candidates;
 mod checkpoint;
 mod columns;
 mod descent;
@@ -14,6 +15,7 @@ mod member;
 mod members;
 mod metrics;
 mod monitor;
+mod parent;
 #[cfg(test)]
 mod plain_sql;
 mod plan;
@@ -292,8 +294,8 @@ impl Engine {
             algorithm: request.algorithm,
             target: Target { name: columns.target.0.clone(), data_type: columns.target.1.clone() },
             inputs: columns.inputs.clone(),
-            transform: request.transform.clone(),
-            weight: request.weight.clone(),
+            transform: columns.transform,
+            weight: columns.roles.weight,
             partition_by: columns.partition_by.clone(),
             options: request.options.written_out(),
             statement: request.statement.clone(),

@@ -1,5 +1,7 @@
 //! `TRAIN MODEL`.
 
+use std::collections::HashMap;
+
 use datafusion::common::plan_err;
 use datafusion::error::Result;
 use datafusion::sql::sqlparser::tokenizer::Token;
@@ -148,19 +150,19 @@ fn check_roles(train: &Train) -> Result<()> {
         many("PARTITION BY", &train.partition_by),
         many("FEATURES", train.features.as_deref().unwrap_or_default()),
     ];
-    let roles: Vec<(&str, String)> = roles.into_iter().flatten().collect();
-    for (i, (role, name)) in roles.iter().enumerate() {
-        match roles[..i].iter().find(|(_, other)| other == name) {
-            Some((other, _)) if other == role => {
+    let mut taken: HashMap<String, &str> = HashMap::new();
+    for (role, name) in roles.into_iter().flatten() {
+        match taken.get(&name) {
+            Some(other) if *other == role => {
                 return plan_err!("{role} names column {name} twice");
             }
-            Some((other, _)) => {
+            Some(other) => {
                 return plan_err!(
                     "column {name} stands in {other} and in {role}; it can have one role"
                 );
             }
-            None => {}
-        }
+            None => taken.insert(name, role),
+        };
     }
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! `TRAIN MODEL`.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use datafusion::common::plan_err;
 use datafusion::error::Result;
 use gradlake_engine::options::{OptionValue, nearest};
 use gradlake_udfs::algorithm::Algorithm;
+use gradlake_udfs::names::Names;
 
 use super::name::{list, quoted, write_options, write_version};
 use super::source::Source;
@@ -65,26 +67,31 @@ impl TransformItem {
     /// When two outputs have one name, or a wildcard speaks of a column that the query lacks.
     pub fn expand(items: &[Self], columns: &[&str]) -> Result<Vec<(String, String)>> {
         let mut outputs: Vec<(String, String)> = vec![];
+        let names = Names::new(columns.iter().copied());
         for item in items {
             match item {
                 TransformItem::Column { name, expression } => {
                     outputs.push((name.clone(), expression.clone()));
                 }
                 TransformItem::Wildcard { except, replace } => {
-                    let named = except.iter().chain(replace.iter().map(|(name, _)| name));
-                    for name in named {
-                        if !columns.contains(&name.as_str()) {
-                            return plan_err!(
-                                "the wildcard of TRANSFORM names column {name}, which the query \
-                                 lacks{}",
-                                did_you_mean(nearest(name, columns.iter().copied()))
-                            );
-                        }
+                    let place = |name: &String| match names.find(name)? {
+                        Some(place) => Ok(place),
+                        None => plan_err!(
+                            "the wildcard of TRANSFORM names column {name}, which the query lacks{}",
+                            did_you_mean(nearest(name, columns.iter().copied()))
+                        ),
+                    };
+                    let except = except.iter().map(place).collect::<Result<HashSet<_>>>()?;
+                    let mut replaced = HashMap::new();
+                    for (name, expression) in replace {
+                        replaced.insert(place(name)?, expression);
                     }
-                    for &column in columns.iter().filter(|c| !except.iter().any(|e| e == **c)) {
-                        let replaced = replace.iter().find(|(name, _)| name == column);
-                        let expression = match replaced {
-                            Some((_, expression)) => expression.clone(),
+                    for (place, &column) in columns.iter().enumerate() {
+                        if except.contains(&place) {
+                            continue;
+                        }
+                        let expression = match replaced.get(&place) {
+                            Some(expression) => (*expression).clone(),
                             // Always quoted: a column may be called like a keyword.
                             None => format!("\"{}\"", column.replace('"', "\"\"")),
                         };
@@ -93,8 +100,9 @@ impl TransformItem {
                 }
             }
         }
-        for (i, (name, _)) in outputs.iter().enumerate() {
-            if outputs[..i].iter().any(|(other, _)| other == name) {
+        let mut taken = HashSet::new();
+        for (name, _) in &outputs {
+            if !taken.insert(name) {
                 return plan_err!(
                     "TRANSFORM has two outputs called {name}; give one of them another alias, or \
                      leave the column out with * EXCEPT ({})",

@@ -1,5 +1,6 @@
 //! Input columns: structs taken apart, types sorted into kinds.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, new_null_array};
@@ -100,30 +101,92 @@ fn push(
 /// The arrays of the inputs, from the columns of a batch. Fields of a struct that is NULL are
 /// NULL; structs may have their fields in another order than when they were flattened.
 pub fn flatten_columns(columns: &[ArrayRef], inputs: &[Input]) -> Result<Vec<ArrayRef>> {
+    let mut parent = Parent::default();
     inputs
         .iter()
         .map(|input| {
             let Some(column) = columns.get(input.column) else {
                 return exec_err!("column {} is missing", input.name);
             };
-            let mut array = Arc::clone(column);
-            for field in &input.path {
-                if *array.data_type() == DataType::Null {
-                    return Ok(new_null_array(&input.data_type, array.len()));
+            match input.path.as_slice() {
+                [] => Ok(Arc::clone(column)),
+                [above @ .., field] => {
+                    parent.enter(column, input, above)?;
+                    parent.field(input, field)
                 }
-                let Some(parent) = array.as_struct_opt() else {
-                    return exec_err!("column {} is no struct", input.name);
-                };
-                let Some(child) = parent.column_by_name(field) else {
-                    return exec_err!("column {} is missing", input.name);
-                };
-                array = if parent.null_count() > 0 {
-                    nullif(child, &is_null(parent)?)?
-                } else {
-                    Arc::clone(child)
-                };
             }
-            Ok(array)
         })
         .collect()
+}
+
+/// The struct whose fields are taken, one after another.
+#[derive(Default)]
+struct Parent<'a> {
+    /// The column and the path that it was reached by.
+    place: Option<(usize, &'a [String])>,
+    /// Its fields by name, which may be many; None of a column that is all NULL.
+    fields: Option<HashMap<String, ArrayRef>>,
+    rows: usize,
+}
+
+impl<'a> Parent<'a> {
+    /// Goes to the struct at the end of a path.
+    fn enter(&mut self, column: &ArrayRef, input: &Input, path: &'a [String]) -> Result<()> {
+        let place = Some((input.column, path));
+        if self.place == place {
+            return Ok(());
+        }
+        let mut array = Arc::clone(column);
+        self.place = place;
+        self.rows = array.len();
+        self.fields = None;
+        for field in path {
+            let Some(own) = fields(&array, input)? else { return Ok(()) };
+            let Some((_, child)) = own.into_iter().find(|(name, _)| name == field) else {
+                return exec_err!("column {} is missing", input.name);
+            };
+            array = child;
+        }
+        if let Some(own) = fields(&array, input)? {
+            let mut by_name = HashMap::with_capacity(own.len());
+            for (name, field) in own {
+                by_name.entry(name).or_insert(field);
+            }
+            self.fields = Some(by_name);
+        }
+        Ok(())
+    }
+
+    fn field(&self, input: &Input, name: &str) -> Result<ArrayRef> {
+        match &self.fields {
+            None => Ok(new_null_array(&input.data_type, self.rows)),
+            Some(fields) => match fields.get(name) {
+                Some(field) => Ok(Arc::clone(field)),
+                None => exec_err!("column {} is missing", input.name),
+            },
+        }
+    }
+}
+
+/// The fields of a struct, NULL where it is; None of a column that is all NULL.
+fn fields(array: &ArrayRef, input: &Input) -> Result<Option<Vec<(String, ArrayRef)>>> {
+    if *array.data_type() == DataType::Null {
+        return Ok(None);
+    }
+    let Some(parent) = array.as_struct_opt() else {
+        return exec_err!("column {} is no struct", input.name);
+    };
+    let nulls = match parent.null_count() {
+        0 => None,
+        _ => Some(is_null(parent)?),
+    };
+    let mut fields = vec![];
+    for (field, child) in parent.fields().iter().zip(parent.columns()) {
+        let child = match &nulls {
+            None => Arc::clone(child),
+            Some(nulls) => nullif(child, nulls)?,
+        };
+        fields.push((field.name().clone(), child));
+    }
+    Ok(Some(fields))
 }

@@ -26,6 +26,7 @@ mod running;
 mod statistics;
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, OnceLock};
 
@@ -321,9 +322,13 @@ impl Encoder {
     ///
     /// # Errors
     /// Names the column, the type found and the type that the model needs.
-    pub fn check(&self, given: &[(&str, &DataType)]) -> Result<()> {
+    pub fn check<'a>(
+        &self,
+        given: impl IntoIterator<Item = (&'a str, &'a DataType)>,
+    ) -> Result<()> {
+        let given: HashMap<&str, &DataType> = given.into_iter().collect();
         for feature in self.features.iter() {
-            let Some((_, found)) = given.iter().find(|(name, _)| *name == feature.name) else {
+            let Some(&found) = given.get(feature.name.as_str()) else {
                 return plan_err!(
                     "the model needs column {} ({}), which is missing",
                     feature.name,

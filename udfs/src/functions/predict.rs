@@ -7,8 +7,8 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, StructArray};
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::array::{ArrayRef, AsArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion_common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion_expr::{
@@ -16,6 +16,7 @@ use datafusion_expr::{
     Volatility,
 };
 
+use crate::names::Names;
 use crate::resolver::StateResolver;
 use crate::scorer::{Scorer, parts};
 
@@ -36,13 +37,14 @@ impl Part {
         }
     }
 
-    fn field(self, scorer: &Scorer) -> Result<&FieldRef> {
+    /// The part's place in a prediction, and its field.
+    fn field(self, scorer: &Scorer) -> Result<(usize, &FieldRef)> {
         let name = match self {
             Part::Label => parts::LABEL,
             Part::Probabilities => parts::PROBABILITIES,
         };
         match scorer.fields().find(name) {
-            Some((_, field)) => Ok(field),
+            Some(part) => Ok(part),
             None => plan_err!(
                 "model {} gives no probabilities, because {} has none; use predict",
                 scorer.model().name,
@@ -64,12 +66,6 @@ pub fn predict_udfs(resolver: &Arc<dyn StateResolver>) -> Vec<ScalarUDF> {
             })
         })
         .collect()
-}
-
-/// A function that gives all parts of a prediction of one model as a struct: what PREDICT uses.
-/// Its arguments are those of [`Scorer::arguments`].
-pub fn bound_predict_udf(scorer: Arc<Scorer>, threshold: f64) -> ScalarUDF {
-    ScalarUDF::from(BoundPredict::new(scorer, None, threshold))
 }
 
 #[derive(Debug)]
@@ -105,7 +101,7 @@ impl Predict {
     }
 
     fn bound(&self, scorer: Arc<Scorer>) -> BoundPredict {
-        BoundPredict::new(scorer, Some(self.part), 0.5)
+        BoundPredict::new(scorer, self.part)
     }
 }
 
@@ -154,17 +150,14 @@ impl ScalarUDFImpl for Predict {
 #[derive(Debug)]
 struct BoundPredict {
     scorer: Arc<Scorer>,
-    part: Option<Part>,
-    threshold: f64,
+    part: Part,
     name: String,
     signature: Signature,
 }
 
 impl PartialEq for BoundPredict {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.scorer, &other.scorer)
-            && self.part == other.part
-            && self.threshold.to_bits() == other.threshold.to_bits()
+        Arc::ptr_eq(&self.scorer, &other.scorer) && self.part == other.part
     }
 }
 
@@ -173,22 +166,14 @@ impl Eq for BoundPredict {}
 impl Hash for BoundPredict {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.name.hash(state);
-        self.threshold.to_bits().hash(state);
     }
 }
 
 impl BoundPredict {
-    fn new(scorer: Arc<Scorer>, part: Option<Part>, threshold: f64) -> Self {
+    fn new(scorer: Arc<Scorer>, part: Part) -> Self {
         let model = scorer.model();
-        let function = part.map_or("predict_row", Part::function);
-        let name = format!("{function}[{} version {}]", model.name, model.version);
-        Self {
-            scorer,
-            part,
-            threshold,
-            name,
-            signature: Signature::variadic_any(Volatility::Immutable),
-        }
+        let name = format!("{}[{} version {}]", part.function(), model.name, model.version);
+        Self { scorer, part, name, signature: Signature::variadic_any(Volatility::Immutable) }
     }
 
     /// The field of the result for arguments of these types. One struct stands for its fields by
@@ -196,25 +181,14 @@ impl BoundPredict {
     fn field(&self, types: &[DataType]) -> Result<FieldRef> {
         match types {
             [DataType::Struct(fields)] if self.takes_struct(types) => {
-                let types: Vec<_> = self
-                    .scorer
-                    .arguments()
-                    .map(|(name, _)| match fields.find(name) {
-                        Some((_, field)) => Ok(field.data_type().clone()),
-                        None => plan_err!(
-                            "model {} needs the field {name}, which the struct lacks",
-                            self.scorer.model().name
-                        ),
-                    })
-                    .collect::<Result<_>>()?;
+                let places = self.places(fields)?;
+                let types: Vec<_> =
+                    places.into_iter().map(|place| fields[place].data_type().clone()).collect();
                 self.scorer.check(&types)?;
             }
             types => self.scorer.check(types)?,
         }
-        let data_type = match self.part {
-            Some(part) => part.field(&self.scorer)?.data_type().clone(),
-            None => DataType::Struct(self.scorer.fields().clone()),
-        };
+        let data_type = self.part.field(&self.scorer)?.1.data_type().clone();
         Ok(Arc::new(Field::new(&self.name, data_type, true)))
     }
 
@@ -238,43 +212,33 @@ impl BoundPredict {
             args.iter().map(|a| a.to_array(rows)).collect::<Result<_>>()?;
         let types: Vec<_> = columns.iter().map(|c| c.data_type().clone()).collect();
         if self.takes_struct(&types) {
-            columns = self.unpack(columns[0].as_struct())?;
+            let row = columns[0].as_struct();
+            let places = self.places(row.fields())?;
+            columns = places.into_iter().map(|place| Arc::clone(row.column(place))).collect();
         }
-        let result = self.scorer.score(&columns, rows, self.threshold)?;
-        let array: ArrayRef = match self.part {
-            None => Arc::new(result),
-            Some(part) => {
-                let name = part.field(&self.scorer)?.name();
-                let Some(column) = result.column_by_name(name) else {
-                    return exec_err!("the prediction has no part {name}");
-                };
-                // A struct that is NULL has NULL parts.
-                let nulls = arrow::compute::is_null(&result)?;
-                if result.null_count() > 0 {
-                    arrow::compute::nullif(column, &nulls)?
-                } else {
-                    Arc::clone(column)
-                }
-            }
+        let (part, field) = self.part.field(&self.scorer)?;
+        let parts = self.scorer.predict(&columns, rows, 0.5)?;
+        let Some(array) = parts.get(part) else {
+            return exec_err!("the prediction has no part {}", field.name());
         };
         if all_scalar {
-            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?));
+            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(array, 0)?));
         }
-        Ok(ColumnarValue::Array(array))
+        Ok(ColumnarValue::Array(Arc::clone(array)))
     }
 
-    /// The fields of a struct in the order of the arguments.
-    fn unpack(&self, row: &StructArray) -> Result<Vec<ArrayRef>> {
-        self.scorer
-            .arguments()
-            .map(|(name, _)| match row.column_by_name(name) {
-                Some(column) => Ok(Arc::clone(column)),
-                None => exec_err!(
-                    "model {} needs the field {name}, which the struct lacks",
-                    self.scorer.model().name
-                ),
-            })
-            .collect()
+    /// Where the arguments are among the fields of a struct.
+    fn places(&self, fields: &Fields) -> Result<Vec<usize>> {
+        let names = || self.scorer.arguments().map(|(name, _)| name.as_str());
+        let places = Names::of(fields).find_all(names())?;
+        let place = |(place, name): (Option<usize>, &str)| match place {
+            Some(place) => Ok(place),
+            None => plan_err!(
+                "model {} needs the field {name}, which the struct lacks",
+                self.scorer.model().name
+            ),
+        };
+        places.into_iter().zip(names()).map(place).collect()
     }
 }
 

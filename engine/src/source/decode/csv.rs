@@ -4,6 +4,8 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::csv::reader::{Decoder, ReaderBuilder};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
+use gradlake_udfs::names::Names;
+
 use super::super::adapt::position;
 use super::lines::{First, LineFormat, NoRow, reason};
 use super::numbers::Check;
@@ -135,8 +137,9 @@ impl LineFormat for Csv {
         let mut missing = vec![];
         let mut twice = None;
         let schema = SchemaRef::clone(&self.schema);
+        let own = Names::new(names.iter().map(String::as_str));
         for field in schema.fields() {
-            match position(field.name(), names.iter().map(String::as_str)) {
+            match position(field.name(), &own) {
                 Ok(Some(place)) => places.push(place),
                 Ok(None) => missing.push(field.name().as_str()),
                 Err(what) => twice = twice.or(Some(what)),
