@@ -10,6 +10,7 @@ pub mod inspection;
 mod names;
 pub mod online;
 pub mod options;
+pub mod output;
 mod pages;
 pub mod prediction;
 pub mod registry;
@@ -18,8 +19,10 @@ mod row_groups;
 mod scan;
 pub mod session;
 pub mod source;
+mod stopping;
 pub mod store;
 pub mod table;
 pub mod training;
 
 pub use session::{DEFAULT_WAREHOUSE, Engine, EngineOptions};
+pub use stopping::STOPPED;

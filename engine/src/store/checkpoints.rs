@@ -3,7 +3,7 @@
 use datafusion::common::{Result, exec_err};
 
 use super::files::failpoints;
-use super::{ModelStore, folder};
+use super::{ModelStore, folder, validate_name};
 
 const MAGIC: &[u8; 8] = b"GLCHECK1";
 /// Files that are kept: the last, and the one before in case the last is damaged.
@@ -121,6 +121,12 @@ impl ModelStore {
             self.files.delete(&format!("{}/checkpoints/{name}", folder(model))).await?;
         }
         Ok(())
+    }
+
+    /// Whether a training has left a checkpoint, be it damaged.
+    pub(super) async fn has_checkpoint(&self, model: &str) -> Result<bool> {
+        validate_name(model)?;
+        Ok(!self.checkpoint_names(model).await?.is_empty())
     }
 
     async fn checkpoint_names(&self, model: &str) -> Result<Vec<String>> {
