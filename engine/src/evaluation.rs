@@ -154,7 +154,8 @@ pub fn evaluate_plan(
     } else {
         NUMBER_METRICS.iter().map(|name| Expr::Column(Column::from_name(*name))).collect()
     };
-    given.extend(COUNTS.iter().chain([&UNKNOWN]).map(|name| Expr::Column(Column::from_name(*name))));
+    given
+        .extend(COUNTS.iter().chain([&UNKNOWN]).map(|name| Expr::Column(Column::from_name(*name))));
     LogicalPlanBuilder::from(predicted)
         .aggregate(Vec::<Expr>::new(), metrics)?
         .project(given)?

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::Database;
+use datafusion::error::DataFusionError;
 use gradlake_engine::event::EventSink;
 use gradlake_sql::Session;
 
@@ -83,7 +84,7 @@ fn statements(folder: &str) -> Vec<(&'static str, String)> {
             ),
         ),
         ("a union", format!("SELECT count(*) FROM ({crossed} UNION ALL {crossed})")),
-        ("lists", format!("SELECT count(*) FROM (SELECT unnest(range(0, 100000)) FROM {long})")),
+        ("lists", format!("SELECT count(*) FROM (SELECT unnest(range(0, 1000)) FROM {long})")),
         ("CREATE TABLE AS", format!("CREATE TABLE t AS SELECT count(*) AS n FROM {pairs}")),
         ("COPY to CSV", format!("COPY ({crossed}) TO '{folder}/x.csv'")),
         ("COPY to Parquet", format!("COPY ({crossed}) TO '{folder}/x.parquet'")),
@@ -91,7 +92,9 @@ fn statements(folder: &str) -> Vec<(&'static str, String)> {
         ("PREDICT", format!("PREDICT MODEL m AS SELECT a.v AS x FROM {pairs}")),
         (
             "a join of predictions",
-            format!("SELECT count(*) FROM (PREDICT MODEL m AS SELECT v AS x FROM {short}) p, {long} b"),
+            format!(
+                "SELECT count(*) FROM (PREDICT MODEL m AS SELECT v AS x FROM {short}) p, {long} b"
+            ),
         ),
         ("EVALUATE", format!("EVALUATE MODEL m AS SELECT a.v AS x, b.k AS y FROM {pairs}")),
         (
@@ -119,7 +122,7 @@ async fn left_by(session: &Arc<Session>, sql: &str, stop: bool) -> Option<String
             batch?;
             tokio::task::yield_now().await;
         }
-        datafusion::error::Result::Ok(())
+        Ok::<(), DataFusionError>(())
     });
     tokio::time::sleep(RUNS).await;
     if task.is_finished() {

@@ -167,9 +167,8 @@ async fn a_checkpoint_without_a_model_can_be_dropped() {
         for drop in ["DROP MODEL m", "DROP MODEL IF EXISTS m"] {
             let statements: Vec<_> = statements.iter().map(String::as_str).collect();
             let mut child = shell(folder, &statements);
-            let has_checkpoint = |rows: &RecordBatch| {
-                rows.num_rows() == 1 && cell(rows, "checkpoint").is_some()
-            };
+            let has_checkpoint =
+                |rows: &RecordBatch| rows.num_rows() == 1 && cell(rows, "checkpoint").is_some();
             shown(&database, has_checkpoint).await;
             let error = database.error(drop).await;
             assert!(error.contains("model m is being trained by "), "{error}");
@@ -203,7 +202,7 @@ async fn two_signals_at_once_lose_no_row() {
     let create = "CREATE UNBOUNDED EXTERNAL TABLE s (x DOUBLE, y DOUBLE) STORED AS JSON \
                   LOCATION 'fifo'";
     let train = "TRAIN MODEL m USING linear_regression TARGET y \
-                 WITH (publish_every = '1000000 rows') FROM s";
+                 WITH (batch_size = 300, publish_every = '1000000 rows') FROM s";
     let child = shell(database.folder.path(), &[create, train]);
     // It stays open until the end.
     let mut producer = std::fs::OpenOptions::new().write(true).open(&fifo).unwrap();
@@ -212,9 +211,11 @@ async fn two_signals_at_once_lose_no_row() {
             .unwrap();
     }
     let is_read = |rows: &RecordBatch| {
-        rows.num_rows() == 1 && cell(rows, "rows").is_some_and(|rows| rows == "400")
+        rows.num_rows() == 1 && cell(rows, "rows").is_some_and(|rows| rows == "300")
     };
     shown(&database, is_read).await;
+    // The rest waits for a mini-batch.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     interrupt(&child);
     interrupt(&child);
     let output = child.wait_with_output().unwrap();

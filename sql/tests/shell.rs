@@ -328,7 +328,8 @@ fn script(text: &str) -> Output {
 fn scripts_have_backslash_commands_and_a_line_for_the_system() {
     let output = script("#!/usr/bin/env -S gradlake -f\n\\pset format csv\nSELECT 1 AS x;\n");
     assert_eq!((stdout(&output), stderr(&output)), ("x\n1\n", ""));
-    let output = script("CREATE TABLE t AS SELECT 1 AS a;\n\\pset format csv\n\\d t\n\\q\nnonsense");
+    let output =
+        script("CREATE TABLE t AS SELECT 1 AS a;\n\\pset format csv\n\\d t\n\\q\nnonsense");
     assert_eq!(stdout(&output), "column_name,data_type,is_nullable\na,Int64,NO\n");
     assert_eq!(output.status.code(), Some(0));
     let output = script("SELECT 1 AS x;\n\\nonsense\nSELECT 2 AS x;");

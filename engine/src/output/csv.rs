@@ -158,10 +158,7 @@ mod tests {
         let c = texts(&[Some("a"), Some(""), None, Some("NULL")]);
         let x: ArrayRef = Arc::new(Float64Array::from(vec![Some(1.5), None, Some(-0.25), None]));
         let columns = || vec![("c", Arc::clone(&c)), ("x", Arc::clone(&x))];
-        assert_eq!(
-            written(WriterBuilder::new(), columns()),
-            "c,x\na,1.5\n\"\",\n,-0.25\nNULL,\n"
-        );
+        assert_eq!(written(WriterBuilder::new(), columns()), "c,x\na,1.5\n\"\",\n,-0.25\nNULL,\n");
         // Also where something else stands for NULL.
         let options = WriterBuilder::new().with_null("NULL".to_owned()).with_header(false);
         assert_eq!(written(options, columns()), "a,1.5\n,NULL\nNULL,-0.25\n\"NULL\",NULL\n");
@@ -181,10 +178,7 @@ mod tests {
             .with_quote(b'\'')
             .with_double_quote(false)
             .with_ignore_leading_whitespace(true);
-        assert_eq!(
-            written(options, columns()),
-            "'a;b'\na,b\nsay \"x\"\n'two\nlines'\n'ä;'\n"
-        );
+        assert_eq!(written(options, columns()), "'a;b'\na,b\nsay \"x\"\n'two\nlines'\n'ä;'\n");
         let n: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None]));
         let columns = || vec![("n", Arc::clone(&n)), ("c", texts(&[Some("a"), None]))];
         let options = WriterBuilder::new().with_quote_style(QuoteStyle::Always);

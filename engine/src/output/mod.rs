@@ -12,8 +12,8 @@ use datafusion::common::Result;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::collect;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{TryStreamExt, stream};
 
 use self::sink::with_csv_text;
@@ -30,10 +30,8 @@ impl Engine {
         let state = self.context().state();
         let staged = Arc::new(Staged::default());
         let runtime = state.runtime_env();
-        let stores = StagedStores::new(
-            Arc::clone(&runtime.object_store_registry),
-            Arc::clone(&staged),
-        );
+        let stores =
+            StagedStores::new(Arc::clone(&runtime.object_store_registry), Arc::clone(&staged));
         let runtime =
             RuntimeEnv { object_store_registry: Arc::new(stores), ..runtime.as_ref().clone() };
         let state = SessionStateBuilder::new_from_existing(state)

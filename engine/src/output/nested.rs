@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use arrow::json::writer::{EncoderOptions, make_encoder};
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringBuilder};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion::arrow::error::ArrowError;
-use arrow::json::writer::{EncoderOptions, make_encoder};
 
 /// The batch with text in place of nested columns.
 pub fn flat(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {

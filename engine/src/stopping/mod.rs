@@ -5,7 +5,7 @@
 //! meanwhile, and those whose filter keeps nothing make none. So an optimizer rule puts
 //!
 //! - a [`PausingExec`] on operators that may compute for long: it returns to the runtime every few
-//!   milliseconds;
+//!   milliseconds, and fails when the query has been stopped;
 //! - one that hands on small pieces below a hash join that gives no rows while it compares (semi and anti
 //!   joins): as small as it takes for the join to ask for the next one soon;
 //! - a [`StoppableFilter`] around the filters of joins: it fails when the query has been stopped.
@@ -24,6 +24,7 @@ use datafusion::config::ConfigOptions;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{
     CrossJoinExec, HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder,
     PiecewiseMergeJoinExec, SortMergeJoinExec,
@@ -83,22 +84,23 @@ impl PhysicalOptimizerRule for StopSoon {
         plan: Arc<dyn ExecutionPlan>,
         _: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let mut stop = None;
+        let stop = self.queries.begin();
+        let mut has_filter = false;
         let plan = plan
             .transform_up(|node| {
                 if !computes(&node) {
                     return Ok(Transformed::no(node));
                 }
-                let node = with_stoppable_filter(node, || {
-                    Arc::clone(stop.get_or_insert_with(|| self.queries.begin()))
-                })?;
-                Ok(Transformed::yes(Arc::new(PausingExec::new(with_pieces(node)?)) as _))
+                let (node, own) = with_stoppable_filter(node, &stop)?;
+                has_filter |= own;
+                let node = with_pieces(node, &stop)?;
+                Ok(Transformed::yes(Arc::new(PausingExec::new(node, &stop)) as _))
             })
             .data()?;
-        // Who drops the rows stops what computes them.
-        Ok(match stop {
-            Some(stop) => Arc::new(PausingExec::new(plan).with_stop(stop)),
-            None => plan,
+        // Who drops the rows stops the filters.
+        Ok(match has_filter {
+            true => Arc::new(PausingExec::new(plan, &stop).as_root()),
+            false => plan,
         })
     }
 
@@ -120,32 +122,34 @@ fn computes(node: &Arc<dyn ExecutionPlan>) -> bool {
         || node.is::<PiecewiseMergeJoinExec>()
         || node.is::<UnnestExec>()
         || node.is::<SortExec>()
-        || node.is::<AggregateExec>()
+        // (Without groups it makes one row.)
+        || node.downcast_ref::<AggregateExec>().is_some_and(|own| !own.group_expr().is_empty())
         || node.is::<WindowAggExec>()
         || node.is::<BoundedWindowAggExec>()
         || node.is::<RecursiveQueryExec>()
 }
 
-/// A join whose filter fails when the query has been stopped; other nodes as they are.
+/// A join whose filter fails when the query has been stopped, and whether there is one; other nodes as they
+/// are.
 fn with_stoppable_filter(
     node: Arc<dyn ExecutionPlan>,
-    stop: impl FnOnce() -> Stop,
-) -> Result<Arc<dyn ExecutionPlan>> {
+    stop: &Stop,
+) -> Result<(Arc<dyn ExecutionPlan>, bool)> {
+    let own = |filter: &JoinFilter| Some(stoppable(filter, Arc::clone(stop)));
     if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() {
         let filter = match join.filter() {
-            Some(filter) => stoppable(filter, stop()),
+            Some(filter) => own(filter),
             // Rows of one side alone come when all pairs are through.
-            None if gives_one_side(join.join_type()) => stoppable(&no_filter(), stop()),
-            None => return Ok(node),
+            None if gives_one_side(join.join_type()) => own(&no_filter()),
+            None => return Ok((node, false)),
         };
-        let join = NestedLoopJoinExecBuilder::from(join).with_filter(Some(filter));
-        return Ok(Arc::new(join.build()?));
+        let join = NestedLoopJoinExecBuilder::from(join).with_filter(filter).build()?;
+        return Ok((Arc::new(join), true));
     }
     if let Some(join) = node.downcast_ref::<HashJoinExec>()
         && let Some(filter) = join.filter()
     {
-        let filter = stoppable(filter, stop());
-        return join.builder().with_filter(Some(filter)).build_exec();
+        return Ok((join.builder().with_filter(own(filter)).build_exec()?, true));
     }
     if let Some(join) = node.downcast_ref::<SortMergeJoinExec>()
         && let Some(filter) = join.filter()
@@ -154,22 +158,22 @@ fn with_stoppable_filter(
             Arc::clone(join.left()),
             Arc::clone(join.right()),
             join.on().to_vec(),
-            Some(stoppable(filter, stop())),
+            own(filter),
             join.join_type(),
             join.sort_options().to_vec(),
             join.null_equality(),
         )?;
-        return Ok(Arc::new(join));
+        return Ok((Arc::new(join), true));
     }
-    Ok(node)
+    Ok((node, false))
 }
 
 /// A hash join without a filter that gives rows of one side alone, and so no row for each pair, with its
 /// input in pieces; other nodes as they are.
-fn with_pieces(node: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+fn with_pieces(node: Arc<dyn ExecutionPlan>, stop: &Stop) -> Result<Arc<dyn ExecutionPlan>> {
     match node.downcast_ref::<HashJoinExec>() {
         Some(join) if join.filter().is_none() && gives_one_side(join.join_type()) => {
-            let pieces = PausingExec::new(Arc::clone(join.right())).in_pieces();
+            let pieces = PausingExec::new(Arc::clone(join.right()), stop).in_pieces();
             let children = vec![Arc::clone(join.left()), Arc::new(pieces) as _];
             join.builder().with_new_children(children)?.build_exec()
         }
@@ -181,4 +185,3 @@ fn with_pieces(node: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
 fn gives_one_side(join_type: &JoinType) -> bool {
     !matches!(join_type, JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full)
 }
-

@@ -3,7 +3,7 @@
 use datafusion::common::{Result, exec_err};
 
 use super::files::failpoints;
-use super::{ModelStore, folder, validate_name};
+use super::{ModelStore, folder};
 
 const MAGIC: &[u8; 8] = b"GLCHECK1";
 /// Files that are kept: the last, and the one before in case the last is damaged.
@@ -125,7 +125,6 @@ impl ModelStore {
 
     /// Whether a training has left a checkpoint, be it damaged.
     pub(super) async fn has_checkpoint(&self, model: &str) -> Result<bool> {
-        validate_name(model)?;
         Ok(!self.checkpoint_names(model).await?.is_empty())
     }
 

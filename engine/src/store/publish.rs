@@ -137,11 +137,16 @@ impl ModelStore {
     /// When there is no such model or version, the version is the one that PREDICT uses, or the model
     /// that is to go is being trained.
     pub async fn drop_model(&self, name: &str, version: Option<u64>) -> Result<()> {
+        validate_name(name)?;
         loop {
-            let mut state = match version {
-                None if self.has_checkpoint(name).await? => self.state(name).await?,
-                _ => self.known(name).await?,
-            };
+            let mut state = self.state(name).await?;
+            if version.is_none() {
+                // (Before anything is looked for: a training that runs writes checkpoints.)
+                self.refuse_while_trained(name, &state).await?;
+            }
+            if version.is_some() || !self.has_checkpoint(name).await? {
+                state = self.known(name).await?;
+            }
             let gone: Vec<VersionEntry> = match version {
                 None => std::mem::take(&mut state.versions),
                 Some(version) => {
@@ -176,18 +181,28 @@ impl ModelStore {
         }
     }
 
-    /// Whether DROP MODEL finds something under a name: versions, or a checkpoint.
+    /// Whether DROP MODEL finds something under a name: versions, a training that runs, or a checkpoint.
     ///
     /// # Errors
     /// When the name is none, or the log cannot be read.
     pub async fn can_drop(&self, name: &str) -> Result<bool> {
-        Ok(self.contains(name).await? || self.has_checkpoint(name).await?)
+        Ok(self.contains(name).await?
+            || self.is_trained(name, &self.state(name).await?).await?
+            || self.has_checkpoint(name).await?)
+    }
+
+    /// Whether a training of the model runs, as far as can be told.
+    async fn is_trained(&self, name: &str, state: &LogState) -> Result<bool> {
+        match &state.lease.owner {
+            Some(holder) => Ok(self.held(name, state.lease.number, holder).await?.is_some()),
+            None => Ok(false),
+        }
     }
 
     /// Fails while a training of the model runs: it would go on with its checkpoints gone.
     async fn refuse_while_trained(&self, name: &str, state: &LogState) -> Result<()> {
         if let Some(holder) = &state.lease.owner
-            && self.held(name, state.lease.number, holder).await?.is_some()
+            && self.is_trained(name, state).await?
         {
             return exec_err!(
                 "model {name} is being trained by {holder}; it can be dropped afterwards"

@@ -202,7 +202,8 @@ impl Encoding {
                     *label = ((f64::from(*label) - mean) / stddev) as f32;
                 }
                 let weights = rows.weight.iter_mut();
-                weights.for_each(|own| *own = self.factors.weight(factors[0], 0.0, f64::from(*own)));
+                weights
+                    .for_each(|own| *own = self.factors.weight(factors[0], 0.0, f64::from(*own)));
             }
             Labels::Classes(_) => {
                 for (label, weight) in rows.label.iter_mut().zip(rows.weight.iter_mut()) {

@@ -367,7 +367,9 @@ fn as_class(target: &str, plain: &DataType) -> String {
         DataType::Time32(_)
         | DataType::Time64(_)
         | DataType::Duration(_)
-        | DataType::Interval(_) => format!("CAST({target} AS VARCHAR) in the query makes a class of it"),
+        | DataType::Interval(_) => {
+            format!("CAST({target} AS VARCHAR) in the query makes a class of it")
+        }
         other => one_value(target, other),
     }
 }

@@ -144,12 +144,7 @@ pub fn factors(
     normalised(all, total, class_weights, is_wide)
 }
 
-fn normalised(
-    rows: f64,
-    total: f64,
-    class_weights: Vec<f64>,
-    is_wide: bool,
-) -> Result<Factors> {
+fn normalised(rows: f64, total: f64, class_weights: Vec<f64>, is_wide: bool) -> Result<Factors> {
     if rows > 0.0 && total.is_infinite() {
         return exec_err!(
             "the weights of the training rows sum to more than float64 holds; divide them by a \
@@ -210,8 +205,7 @@ mod tests {
         let weights = |scale: f64| -> Vec<f32> {
             let mut sums = WeightSums::default();
             (1..=4u32).for_each(|w| sums.add((w % 2) as usize, f64::from(w) * scale));
-            let f =
-                factors(&ClassWeights::None, &labels(), &sums, &[Some(0), Some(1)]).unwrap();
+            let f = factors(&ClassWeights::None, &labels(), &sums, &[Some(0), Some(1)]).unwrap();
             assert_eq!(f.wide_mean.is_some(), !(1e-20..1e20).contains(&scale), "{scale}");
             (1..=4u32)
                 .map(|w| f.weight(f.by_class[0], (w % 2) as f32, f64::from(w) * scale))

@@ -170,12 +170,13 @@ fn rows_text(request: &TrainRequest, query: &dyn ExecutionPlan) -> String {
 
 /// The first operator after which the order of rows is left to chance, if there is one.
 fn unordered_operator(plan: &dyn ExecutionPlan) -> Option<&str> {
-    const ORDERED: [&str; 12] = [
+    const ORDERED: [&str; 13] = [
         "DataSourceExec",
         "FilterExec",
         "ProjectionExec",
         "CoalesceBatchesExec",
         "CooperativeExec",
+        "PausingExec",
         "LocalLimitExec",
         "SortExec",
         "SortPreservingMergeExec",

@@ -207,7 +207,8 @@ mod tests {
         let columns = ["a".to_owned(), "b".to_owned()];
         let text = |value: &str| ScalarValue::from(value);
         let null = ScalarValue::Utf8(None);
-        let label = |a: &ScalarValue, b: &ScalarValue| member_label(&columns, &[a.clone(), b.clone()]);
+        let label =
+            |a: &ScalarValue, b: &ScalarValue| member_label(&columns, &[a.clone(), b.clone()]);
         assert_eq!(label(&text("x"), &ScalarValue::from(1)), "a = x, b = 1");
         assert_eq!(label(&text("NULL"), &null), "a = NULL, b IS NULL");
         assert_eq!(label(&null, &text("it's")), "a IS NULL, b = 'it''s'");

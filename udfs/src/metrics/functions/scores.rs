@@ -10,9 +10,7 @@ use datafusion_expr::Accumulator;
 use serde::{Deserialize, Serialize};
 
 use super::classes::Keys;
-use super::{
-    LABEL, PROB, bytes_to_numbers, numbers_to_bytes, state_of, states, value, weights,
-};
+use super::{LABEL, PROB, bytes_to_numbers, numbers_to_bytes, state_of, states, value, weights};
 use crate::metrics::{LogLoss, Ranking};
 
 #[derive(Serialize, Deserialize)]
