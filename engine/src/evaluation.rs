@@ -1,13 +1,24 @@
-//! EVALUATE as a plan: predictions of the query's rows, and the metrics over them.
+//! EVALUATE as a plan: predictions of the query's rows, and the metrics over them. Behind the metrics are
+//! counts of the rows, for warnings of what the metrics do not show.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use datafusion::common::{Column, Result, ScalarValue, internal_datafusion_err, plan_err};
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
+use datafusion::common::{
+    Column, Result, ScalarValue, internal_datafusion_err, internal_err, plan_err,
+};
 use datafusion::execution::{FunctionRegistry, SessionState};
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion::functions_aggregate::expr_fn::{count, min};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast, lit, when,
+};
+use gradlake_udfs::model::Labels;
 use gradlake_udfs::names::Names;
 use gradlake_udfs::scorer::{Scorer, parts};
 
+use crate::event::{Event, EventSink};
 use crate::names::suggested;
 use crate::operators::{Pick, SelectColumns, without_idle_projections};
 use crate::prediction::{PredictOptions, Predictor, picks, predict_picks};
@@ -33,7 +44,13 @@ pub const LOG_LOSS: &str = "log_loss";
 /// Area under the ROC curve.
 pub const ROC_AUC: &str = "roc_auc";
 
-/// The plan of an evaluation over `input`, which must have the target: one row of metrics.
+/// Counts behind the metrics: rows, those with a target, those of a class that the model does not know.
+const COUNTS: [&str; 3] = ["__gradlake_rows", "__gradlake_targets", "__gradlake_unknown"];
+/// The first of the classes that the model does not know.
+const UNKNOWN: &str = "__gradlake_unknown_class";
+
+/// The plan of an evaluation over `input`, which must have the target: one row of metrics, and behind them
+/// what [`reported`] takes off.
 pub fn evaluate_plan(
     state: &SessionState,
     input: LogicalPlan,
@@ -112,7 +129,8 @@ pub fn evaluate_plan(
             metrics.push(metric(name, &label)?);
         }
     }
-    let given: Vec<Expr> = if model.algorithm.is_classifier() {
+    metrics.extend(counts(&actual, scorer)?);
+    let mut given: Vec<Expr> = if model.algorithm.is_classifier() {
         CLASS_METRICS
             .iter()
             .chain([&LOG_LOSS, &ROC_AUC])
@@ -127,10 +145,87 @@ pub fn evaluate_plan(
     } else {
         NUMBER_METRICS.iter().map(|name| Expr::Column(Column::from_name(*name))).collect()
     };
+    given
+        .extend(COUNTS.iter().chain([&UNKNOWN]).map(|name| Expr::Column(Column::from_name(*name))));
     LogicalPlanBuilder::from(predicted)
         .aggregate(Vec::<Expr>::new(), metrics)?
         .project(given)?
         .build()
+}
+
+/// The aggregates of [`COUNTS`] and [`UNKNOWN`].
+fn counts(actual: &Expr, scorer: &Scorer) -> Result<[Expr; 4]> {
+    let is_unknown = match scorer.model().algorithm.is_classifier() {
+        true => actual.clone().in_list(known_classes(scorer), true),
+        false => lit(false),
+    };
+    let text = cast(actual.clone(), DataType::Utf8);
+    let [rows, targets, unknown] = COUNTS;
+    Ok([
+        count(lit(1)).alias(rows),
+        count(actual.clone()).alias(targets),
+        count(when(is_unknown.clone(), lit(1)).end()?).alias(unknown),
+        min(when(is_unknown, text).end()?).alias(UNKNOWN),
+    ])
+}
+
+/// The classes that any member of a model knows.
+fn known_classes(scorer: &Scorer) -> Vec<Expr> {
+    let members = scorer.model().members.iter().filter_map(|member| member.outcome.as_deref().ok());
+    let mut classes: Vec<&ScalarValue> = vec![];
+    let mut known = HashSet::new();
+    for trained in members {
+        if let Labels::Classes(own) = &trained.labels {
+            classes.extend(own.iter().filter(|class| known.insert(class.to_string())));
+        }
+    }
+    classes.into_iter().map(|class| lit(class.clone())).collect()
+}
+
+/// The metrics of a row that the plan gave, with a warning of what they do not show: that there are no
+/// rows, that some have no target, or a class that the model does not know.
+///
+/// # Errors
+/// When it is no such row.
+pub fn reported(rows: &RecordBatch, scorer: &Scorer, events: &EventSink) -> Result<RecordBatch> {
+    let metrics = rows.num_columns().saturating_sub(COUNTS.len() + 1);
+    for row in 0..rows.num_rows() {
+        let number = |name: &str| match rows.column_by_name(name) {
+            Some(column) => Ok(column.as_primitive::<Int64Type>().value(row)),
+            None => internal_err!("an evaluation has no {name}"),
+        };
+        let [all, targets, unknown] = [number(COUNTS[0])?, number(COUNTS[1])?, number(COUNTS[2])?];
+        let class = match rows.column_by_name(UNKNOWN) {
+            Some(column) => ScalarValue::try_from_array(column, row)?.to_string(),
+            None => String::new(),
+        };
+        let target = &scorer.model().target.name;
+        let model = &scorer.model().name;
+        let some = |n: i64| if n == 1 { "1 row has".to_owned() } else { format!("{n} rows have") };
+        if all == 0 {
+            events(Event::Warning("the query gives no rows: nothing is measured".to_owned()));
+        } else if targets < all {
+            events(Event::Warning(format!(
+                "{} no {target} (NULL) and {} left out",
+                some(all - targets),
+                if all - targets == 1 { "is" } else { "are" }
+            )));
+        }
+        if unknown > 0 {
+            events(Event::Warning(format!(
+                "{} a {target} that model {model} was not trained on, such as '{class}': it never \
+                 predicts that",
+                some(unknown)
+            )));
+        }
+    }
+    Ok(rows.project(&(0..metrics).collect::<Vec<_>>())?)
+}
+
+/// The schema of [`reported`] rows.
+pub fn reported_schema(schema: &Schema) -> Result<SchemaRef> {
+    let metrics = schema.fields().len().saturating_sub(COUNTS.len() + 1);
+    Ok(Arc::new(schema.project(&(0..metrics).collect::<Vec<_>>())?))
 }
 
 /// Refuses a target whose type cannot be compared with the model's classes.

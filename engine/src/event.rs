@@ -22,7 +22,7 @@ pub enum Event {
         rows: u64,
         /// Evaluation rows.
         eval_rows: u64,
-        /// Epochs at most.
+        /// Epochs at most; 0 of solvers, which make none.
         epochs: u64,
         /// What runs, in words: `adam, batch 128, 1 replica` or `newton`.
         method: String,
@@ -57,7 +57,16 @@ pub enum Event {
         /// What waits in the source, where it can tell.
         waiting: Option<Lag>,
     },
-    /// An epoch (or a Newton step) ended.
+    /// A solver made a step, which no one knows how many it will take of.
+    Step {
+        /// Step, from 1.
+        step: u64,
+        /// Mean loss of the rows behind it.
+        loss: f64,
+        /// Rows a second.
+        rows_per_second: f64,
+    },
+    /// An epoch ended.
     Epoch {
         /// Epoch, from 1.
         epoch: u64,
@@ -67,7 +76,7 @@ pub enum Event {
         loss: f64,
         /// Mean loss of the evaluation rows.
         eval_loss: Option<f64>,
-        /// Learning rate of its last step (NaN of exact solvers).
+        /// Learning rate of its last step.
         learning_rate: f64,
         /// Rows a second, evaluation included.
         rows_per_second: f64,
@@ -100,7 +109,7 @@ pub enum Event {
 /// How far a training is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Position {
-    /// Whole epochs (or Newton steps).
+    /// Whole epochs.
     Epoch(u64),
     /// Rows, of a training that takes every row once as it comes.
     Row(u64),

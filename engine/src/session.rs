@@ -31,6 +31,7 @@ use crate::prediction::{PredictOptions, Predictor, predict_plan};
 use crate::registry::Registry;
 use crate::row_groups::BalanceRowGroups;
 use crate::source::{self, SourceTableFactory};
+use crate::stopping::{Queries, StopSoon};
 use crate::store::ModelStore;
 use crate::table::{BLOCK_ROWS, Resources};
 use crate::training::shards::Pool;
@@ -59,6 +60,7 @@ pub struct Engine {
     catalog: Arc<ModelCatalog>,
     shards: RwLock<Option<Arc<dyn Shards>>>,
     pub(crate) interrupt: Arc<Interrupt>,
+    queries: Arc<Queries>,
     pub(crate) threads: usize,
     scorers: RwLock<HashMap<(String, u64), Arc<Scorer>>>,
     pub(crate) following: Arc<Following>,
@@ -99,6 +101,7 @@ impl Engine {
             SessionConfig::new().with_information_schema(true).with_target_partitions(threads);
         // One accumulator a row would be built for aggregates with many groups otherwise.
         config.options_mut().execution.skip_partial_aggregation_probe_ratio_threshold = 1.0;
+        let queries = Arc::<Queries>::default();
         let mut state = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(Arc::clone(&runtime))
@@ -106,6 +109,7 @@ impl Engine {
             .with_query_planner(Arc::new(Planner))
             .with_optimizer_rule(Arc::new(DropUnusedPredictions))
             .with_physical_optimizer_rule(Arc::new(BalanceRowGroups::new(runtime)))
+            .with_physical_optimizer_rule(Arc::new(StopSoon::new(Arc::clone(&queries))))
             .with_physical_optimizer_rule(Arc::new(GuardScans))
             .build();
         state.register_file_format(Arc::new(ParquetFilesFactory::default()), true)?;
@@ -137,6 +141,7 @@ impl Engine {
             catalog,
             shards: RwLock::new(None),
             interrupt: Arc::new(Interrupt::default()),
+            queries,
             threads,
             scorers: RwLock::default(),
             following: Arc::default(),
@@ -156,6 +161,12 @@ impl Engine {
     /// Asks the running training to stop at its next mini-batch.
     pub fn interrupt(&self) {
         self.interrupt.request();
+    }
+
+    /// Stops the queries that run, whose rows nobody wants any more. (To drop them is enough where they
+    /// return to the runtime now and then, which joins that find nothing do not.)
+    pub fn stop_queries(&self) {
+        self.queries.stop();
     }
 
     /// The state that training queries and rounds are planned with: rows keep the order in which

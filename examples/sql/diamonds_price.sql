@@ -17,7 +17,7 @@ SELECT carat, round(power(2, predicted_log_price)) AS price
 FROM (PREDICT MODEL price_law AS SELECT 0.5 AS carat UNION ALL SELECT 1.0 UNION ALL SELECT 2.0)
 ORDER BY carat;
 
-SELECT assert_true(round(weight, 3) = 1.676, 'the slope is not 1.676')
+SELECT assert_true(round(weight, 3) = 1.676, 'the slope is not 1.676') AS slope_is_right
 FROM model.price_law.weights WHERE processed_input = 'log_carat';
-SELECT assert_true(round(weight, 2) = 12.19, 'the intercept is not 12.19')
-FROM model.price_law.weights WHERE processed_input = '__INTERCEPT__';
+SELECT assert_true(round(weight, 2) = 12.19, 'the intercept is not 12.19') AS intercept_is_right
+FROM model.price_law.weights WHERE kind = 'intercept';

@@ -14,4 +14,5 @@ SELECT epoch, round(loss, 4) AS loss FROM model.digit.history WHERE epoch IN (1,
 
 -- scikit-learn's LogisticRegression on the same halves: 0.9344.
 SELECT assert_true(accuracy(label, predicted_label) >= 0.93, 'accuracy below 0.93')
+       AS accuracy_is_reached
 FROM (PREDICT MODEL digit FROM second_half);

@@ -18,4 +18,5 @@ GROUP BY carrier ORDER BY flights DESC LIMIT 5;
 
 -- Three of four flights are in time: to say so of all would be right for 0.749 of them.
 SELECT assert_true(accuracy(late, predicted_late) > 0.875, 'accuracy not above 0.875')
+       AS accuracy_is_reached
 FROM (PREDICT MODEL late AS SELECT * FROM flights WHERE month >= 11);

@@ -42,7 +42,13 @@ async fn run_script(script: &Path) -> Result<(), Box<dyn Error>> {
     }
     for statement in Session::split(&text)? {
         let result = session.collect(&statement, Arc::new(|_event| {})).await;
-        result.map_err(|error| format!("{}\n{statement}", sentence(&error)))?;
+        let rows = result.map_err(|error| format!("{}\n{statement}", sentence(&error)))?;
+        // Whoever runs it reads the names of the columns.
+        let schema = rows.first().map(|rows| rows.schema());
+        let mut names = schema.iter().flat_map(|schema| schema.fields()).map(|field| field.name());
+        if let Some(name) = names.find(|name| name.contains('(')) {
+            return Err(format!("a column is called {name}\n{statement}").into());
+        }
     }
     Ok(())
 }

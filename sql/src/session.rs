@@ -18,6 +18,7 @@ use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Statement as SqlStatement};
 use futures::StreamExt;
 use gradlake_engine::catalog::MODEL_CATALOG;
+use gradlake_engine::evaluation::{reported, reported_schema};
 use gradlake_engine::event::EventSink;
 use gradlake_engine::files::ENDINGS;
 use gradlake_engine::online::{is_unbounded, unbounded_table};
@@ -165,6 +166,12 @@ impl Session {
     /// Asks the running training of this session to stop at its next mini-batch.
     pub fn interrupt(&self) {
         self.engine.interrupt();
+    }
+
+    /// Stops the queries of this session that run: for whoever drops their rows, or is about to. (To drop
+    /// the future or the stream is not enough while a worker is busy with a join, and returns nothing.)
+    pub fn stop_queries(&self) {
+        self.engine.stop_queries();
     }
 
     /// Names for completion: tables, models and columns.
@@ -344,15 +351,25 @@ impl Session {
         let query = self.plan(source, &events).await?;
         Engine::refuse_unbounded(&query, "EVALUATE")?;
         let plan = self.engine.evaluate(&scorer, options, query)?;
-        let stream = self.run(plan, &events).await?;
+        let rows = self.run(plan, &events).await?;
+        let schema = reported_schema(&rows.schema())?;
+        let (model, sink) = (Arc::clone(&scorer), Arc::clone(&events));
+        let metrics = rows.map(move |rows| reported(&rows?, &model, &sink));
+        let stream = Box::pin(RecordBatchStreamAdapter::new(schema, metrics));
         let engine = Arc::clone(&self.engine);
         Ok(at_end(stream, move || engine.warn_of_unseen(&scorer, &events)))
     }
 
     async fn drop_model(&self, drop: &DropModel) -> Result<()> {
         let store = self.engine.store();
-        if drop.if_exists && !store.contains(&drop.name).await? {
-            return Ok(());
+        if drop.if_exists {
+            let is_there = match drop.version {
+                Some(_) => store.contains(&drop.name).await?,
+                None => store.can_drop(&drop.name).await?,
+            };
+            if !is_there {
+                return Ok(());
+            }
         }
         store.drop_model(&drop.name, drop.version).await
     }
@@ -405,6 +422,9 @@ impl Session {
         );
         if is_query && is_unbounded(&plan)? {
             return with_warnings(self.engine.run_in_order(&plan).await?, &plan, events);
+        }
+        if plan.exists(|node| Ok(matches!(node, LogicalPlan::Copy(_) | LogicalPlan::Dml(_))))? {
+            return with_warnings(self.engine.write_files(&plan).await?, &plan, events);
         }
         let frame: DataFrame = self.engine.context().execute_logical_plan(plan.clone()).await?;
         with_warnings(frame.execute_stream().await?, &plan, events)

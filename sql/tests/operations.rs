@@ -6,7 +6,7 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -152,6 +152,77 @@ async fn a_training_on_a_table_is_seen_too() {
     assert_eq!(database.rows("SHOW TRAINING").await.num_rows(), 0);
 }
 
+/// DROP MODEL takes a checkpoint away that has no model yet, but not under a training that runs.
+#[tokio::test]
+async fn a_checkpoint_without_a_model_can_be_dropped() {
+    let database = database().await;
+    write_parts(&database, 1, 400).await;
+    let folder = database.folder.path();
+    let table = "TRAIN MODEL m USING mlp_classifier TARGET y WITH (epochs = 1000000, \
+                 early_stop = FALSE, split = 'none', checkpoint_every = 0) FROM 'all.parquet'";
+    let stream = "TRAIN MODEL m USING logistic_regression TARGET y \
+                  WITH (publish_every = '1000000 rows', checkpoint_every = 0) \
+                  AS SELECT a, b, c, y FROM parts";
+    for statements in [vec![table.to_owned()], vec![endless(folder), stream.to_owned()]] {
+        for drop in ["DROP MODEL m", "DROP MODEL IF EXISTS m"] {
+            let statements: Vec<_> = statements.iter().map(String::as_str).collect();
+            let mut child = shell(folder, &statements);
+            let has_checkpoint =
+                |rows: &RecordBatch| rows.num_rows() == 1 && cell(rows, "checkpoint").is_some();
+            shown(&database, has_checkpoint).await;
+            let error = database.error(drop).await;
+            assert!(error.contains("model m is being trained by "), "{error}");
+            assert!(error.ends_with("; it can be dropped afterwards"), "{error}");
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let rows = shown(&database, |rows| cell(rows, "state").unwrap() == "stopped").await;
+            assert_eq!(cell(&rows, "version"), None);
+            let error = database.error("DROP MODEL m VERSION 1").await;
+            assert!(error.contains("there is no model m"), "{error}");
+            database.rows("DROP MODEL IF EXISTS m VERSION 1").await;
+            assert_eq!(database.rows("SHOW TRAINING").await.num_rows(), 1);
+            database.rows(drop).await;
+            assert_eq!(database.rows("SHOW TRAINING").await.num_rows(), 0);
+            let error = database.error("DROP MODEL m").await;
+            assert!(error.contains("there is no model m"), "{error}");
+            database.rows("DROP MODEL IF EXISTS m").await;
+        }
+    }
+    // Nothing is in the way of another statement.
+    let train = "TRAIN MODEL m USING linear_regression TARGET z AS SELECT a, z FROM numbered";
+    database.rows(train).await;
+}
+
+/// `timeout` signals the process and its group: two signals of one Ctrl-C, and what was taken up is kept.
+#[tokio::test]
+async fn two_signals_at_once_lose_no_row() {
+    let database = database().await;
+    let fifo = database.path("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let create = "CREATE UNBOUNDED EXTERNAL TABLE s (x DOUBLE, y DOUBLE) STORED AS JSON \
+                  LOCATION 'fifo'";
+    let train = "TRAIN MODEL m USING linear_regression TARGET y \
+                 WITH (batch_size = 300, publish_every = '1000000 rows') FROM s";
+    let child = shell(database.folder.path(), &[create, train]);
+    // It stays open until the end.
+    let mut producer = std::fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+    for i in 0..400 {
+        writeln!(producer, "{{\"x\": {}, \"y\": {}}}", f64::from(i) / 100.0, f64::from(i) / 50.0)
+            .unwrap();
+    }
+    let is_read = |rows: &RecordBatch| {
+        rows.num_rows() == 1 && cell(rows, "rows").is_some_and(|rows| rows == "300")
+    };
+    shown(&database, is_read).await;
+    // The rest waits for a mini-batch.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    interrupt(&child);
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr).matches("error").count(), 0, "{output:?}");
+    assert_eq!(database.number("SELECT max(rows) AS rows FROM model.m.versions").await, 400.0);
+}
+
 /// A second Ctrl-C drops the statement; the same process may train again at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_statement_lets_go_of_its_lease() {
@@ -167,6 +238,53 @@ async fn a_dropped_statement_lets_go_of_its_lease() {
     while database.session.execute(STREAM, Arc::new(|_| {})).await.is_err() {
         assert!(begun.elapsed() < Duration::from_secs(10), "the lease is still held");
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What metrics do not show is told.
+#[tokio::test]
+async fn an_evaluation_tells_of_rows_that_it_cannot_measure() {
+    let database = Database::open().await;
+    for train in [
+        "TRAIN MODEL m USING logistic_regression TARGET k AS SELECT value AS x, \
+         CASE WHEN value % 2 = 0 THEN 'a' ELSE 'b' END AS k FROM generate_series(1, 50)",
+        "TRAIN MODEL n USING linear_regression TARGET y AS SELECT value AS x, value AS y \
+         FROM generate_series(1, 9)",
+    ] {
+        database.rows(train).await;
+    }
+    database.events();
+    let rows = "SELECT 1 AS x, 'a' AS k UNION ALL SELECT 2, 'A' UNION ALL SELECT 3, 'B'";
+    for (query, expected) in [
+        ("EVALUATE MODEL m AS SELECT 1 AS x, 'a' AS k".to_owned(), vec![]),
+        (
+            "EVALUATE MODEL m AS SELECT 1 AS x, 'a' AS k WHERE false".to_owned(),
+            vec!["the query gives no rows: nothing is measured"],
+        ),
+        (
+            format!("EVALUATE MODEL m AS {rows}"),
+            vec![
+                "2 rows have a k that model m was not trained on, such as 'A': it never predicts \
+                 that",
+            ],
+        ),
+        (
+            format!("EVALUATE MODEL m AS {rows} UNION ALL SELECT 3, NULL"),
+            vec![
+                "1 row has no k (NULL) and is left out",
+                "2 rows have a k that model m was not trained on, such as 'A': it never predicts \
+                 that",
+            ],
+        ),
+        (
+            "EVALUATE MODEL n AS SELECT 1 AS x, CAST(NULL AS DOUBLE) AS y FROM (VALUES (1), (2))"
+                .to_owned(),
+            vec!["2 rows have no y (NULL) and are left out"],
+        ),
+    ] {
+        let metrics = database.rows(&query).await;
+        assert_eq!((metrics.num_rows(), metrics.num_columns()), (1, 6), "{query}");
+        assert_eq!(database.warnings(), expected, "{query}");
     }
 }
 

@@ -304,3 +304,104 @@ fn standard_input_is_an_unbounded_table() {
     rows.sort_unstable();
     assert_eq!(rows, ["a,2", "c,4", "d,5", "s,y"]);
 }
+
+/// Runs a script with `-f`, in a pipe and by `\i`, which must all give the same.
+fn script(text: &str) -> Output {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("s.sql"), text).unwrap();
+    let run = |arguments: &[&str], input: &str| {
+        let mut child = gradlake(folder.path());
+        let child = child.args(arguments).stdin(Stdio::piped());
+        let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let file = run(&["-f", "s.sql"], "");
+    for other in [run(&[], text), run(&["-f", "-"], text), run(&["-c", "\\i s.sql"], "")] {
+        assert_eq!(stdout(&other), stdout(&file));
+        assert_eq!(other.status.code(), file.status.code());
+    }
+    file
+}
+
+#[test]
+fn scripts_have_backslash_commands_and_a_line_for_the_system() {
+    let output = script("#!/usr/bin/env -S gradlake -f\n\\pset format csv\nSELECT 1 AS x;\n");
+    assert_eq!((stdout(&output), stderr(&output)), ("x\n1\n", ""));
+    let output =
+        script("CREATE TABLE t AS SELECT 1 AS a;\n\\pset format csv\n\\d t\n\\q\nnonsense");
+    assert_eq!(stdout(&output), "column_name,data_type,is_nullable\na,Int64,NO\n");
+    assert_eq!(output.status.code(), Some(0));
+    let output = script("SELECT 1 AS x;\n\\nonsense\nSELECT 2 AS x;");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(stdout(&output).lines().count(), 5);
+    let expected = "error: s.sql, line 2: unknown command '\\nonsense', \\? lists the commands\n";
+    assert_eq!(stderr(&output), expected);
+    assert_eq!(results(&["--format", "csv", "-c", "SHOW MODELS; \\m"]).lines().count(), 2);
+    for nothing in ["-- a comment", "", ";", "/* two */", "#!/usr/bin/env gradlake"] {
+        assert_eq!(results(&["-c", nothing]), "", "{nothing}");
+        assert_eq!(stdout(&script(nothing)), "", "{nothing}");
+    }
+}
+
+#[test]
+fn null_and_the_empty_text_differ_in_csv() {
+    let rows = "SELECT 1 AS n, 'a' AS c UNION ALL SELECT 2, '' UNION ALL SELECT 3, NULL ORDER BY n";
+    let expected = "n,c\n1,a\n2,\"\"\n3,\n";
+    assert_eq!(results(&["--format", "csv", "-c", rows]), expected);
+    let folder = TempDir::new().unwrap();
+    let copy = format!("COPY ({rows}) TO 'x.csv'");
+    assert!(gradlake(folder.path()).args(["-c", &copy]).status().unwrap().success());
+    assert_eq!(std::fs::read_to_string(folder.path().join("x.csv")).unwrap(), expected);
+}
+
+#[test]
+fn predictions_are_copied_as_the_shell_writes_them() {
+    let folder = TempDir::new().unwrap();
+    let train = "TRAIN MODEL m USING logistic_regression TARGET k \
+                 AS SELECT value AS x, value % 2 = 0 AS k FROM generate_series(1, 50)";
+    let predict = "PREDICT MODEL m AS SELECT 1 AS x";
+    let copy = format!("COPY ({predict}) TO 'p.csv'");
+    let output = gradlake(folder.path())
+        .args(["-q", "--format", "csv", "-c", train, "-c", "\\o shown.csv", "-c", predict])
+        .args(["-c", "\\o", "-c", &copy])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    assert_eq!(read("p.csv"), read("shown.csv"));
+    assert!(read("p.csv").starts_with("x,predicted_k,predicted_k_probs\n1,"), "{}", read("p.csv"));
+    assert!(read("p.csv").contains("\"[{\"\"label\"\":"), "{}", read("p.csv"));
+}
+
+/// What fails before any row, after some, and after so many that files were begun.
+#[test]
+fn a_copy_that_fails_leaves_what_was_there() {
+    let folder = TempDir::new().unwrap();
+    let failures = [
+        "SELECT no_such_column AS x",
+        "SELECT 1 / 0 AS x",
+        "SELECT 1000 / (999 - value) AS x FROM generate_series(1, 1000)",
+        "SELECT repeat('x', 1000) AS t, 1 / (100000 - value) AS x FROM generate_series(1, 100000)",
+    ];
+    for format in ["csv", "json", "parquet", "arrow"] {
+        let file = folder.path().join(format!("old.{format}"));
+        for query in failures {
+            std::fs::write(&file, "what was there").unwrap();
+            for target in [format!("old.{format}"), format!("new.{format}")] {
+                let copy = format!("COPY ({query}) TO '{target}'");
+                let output = gradlake(folder.path()).args(["-c", &copy]).output().unwrap();
+                assert_eq!(output.status.code(), Some(1), "{copy}");
+                assert_eq!(stderr(&output).lines().count(), 1, "{copy}: {}", stderr(&output));
+            }
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), "what was there", "{query}");
+        }
+        let copy = format!("COPY (SELECT 1 AS x) TO 'old.{format}'");
+        assert!(gradlake(folder.path()).args(["-c", &copy]).status().unwrap().success());
+        assert!(std::fs::read(&file).unwrap() != b"what was there");
+    }
+    let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["old.arrow", "old.csv", "old.json", "old.parquet"]);
+}

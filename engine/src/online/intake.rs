@@ -203,7 +203,7 @@ impl Intake {
             _ => Some(cast(&target, &DataType::Float64)?),
         };
         let weight = match &self.places.weight {
-            Some(place) => Some(cast(&column(place), &DataType::Float32)?),
+            Some(place) => Some(cast(&column(place), &DataType::Float64)?),
             None => None,
         };
         let ordinals: ArrayRef = match batch.column_by_name(ROW_COLUMN) {
@@ -219,7 +219,7 @@ impl Intake {
             (None, None) => return exec_err!("the target has no values"),
         });
         columns.push(match weight {
-            Some(weight) => weight,
+            Some(weight) => cast(&weight, &DataType::Float32)?,
             None => Arc::new(datafusion::arrow::array::Float32Array::from_value(1.0, n)),
         });
         columns.push(ordinals);
@@ -241,7 +241,7 @@ impl Intake {
     ) -> Option<BooleanArray> {
         let nulls = target.logical_nulls();
         let numbers = numbers.map(|numbers| numbers.as_primitive::<Float64Type>());
-        let weight = weight.map(|weight| weight.as_primitive::<Float32Type>());
+        let weight = weight.map(|weight| weight.as_primitive::<Float64Type>());
         let mut keep = Vec::with_capacity(rows.len());
         for (i, row) in rows.iter().enumerate() {
             let cause = if nulls.as_ref().is_some_and(|nulls| nulls.is_null(i)) {
@@ -252,6 +252,9 @@ impl Intake {
                 Some("the weight is NULL")
             } else if weight.is_some_and(|w| !w.value(i).is_finite() || w.value(i) < 0.0) {
                 Some("the weight is negative or not finite")
+            } else if weight.is_some_and(|w| !is_held(w.value(i))) {
+                // (Their mean is not known before the end, so they are taken as they are.)
+                Some("float32 does not hold the weight")
             } else {
                 codes.and_then(|codes| self.meet(codes.value(i)))
             };
@@ -306,4 +309,10 @@ impl<'a> Taken<'a> {
             rows: columns[n - 1].as_primitive::<UInt64Type>().values(),
         }
     }
+}
+
+/// Whether float32 holds a weight, be it with fewer digits.
+fn is_held(weight: f64) -> bool {
+    let held = weight as f32;
+    held.is_finite() && (held > 0.0 || weight == 0.0)
 }

@@ -123,6 +123,11 @@ impl ModelStore {
         Ok(())
     }
 
+    /// Whether a training has left a checkpoint, be it damaged.
+    pub(super) async fn has_checkpoint(&self, model: &str) -> Result<bool> {
+        Ok(!self.checkpoint_names(model).await?.is_empty())
+    }
+
     async fn checkpoint_names(&self, model: &str) -> Result<Vec<String>> {
         let mut names = self.files.names(&format!("{}/checkpoints", folder(model))).await?;
         names.retain(|name| name.parse::<u64>().is_ok());

@@ -49,13 +49,7 @@ impl FeatureColumns {
     fn push(&mut self, feature: &Feature, element: Option<u32>, scale: Option<&Scale>) {
         self.feature.append_value(&feature.name);
         self.element.append_option(element);
-        self.kind.append_value(match &feature.kind {
-            FeatureKind::Number(_) => "number",
-            FeatureKind::Boolean(_) => "boolean",
-            FeatureKind::Timestamp(_) => "timestamp",
-            FeatureKind::Vector(_) => "vector",
-            FeatureKind::Category(_) => "category",
-        });
+        self.kind.append_value(feature.kind.name());
         self.data_type.append_value(feature.data_type.to_string());
         let finite = |x: f64| Some(x).filter(|x| x.is_finite());
         let values = match scale {

@@ -130,13 +130,23 @@ impl ModelStore {
         Err(error)
     }
 
-    /// Drops a version, or the model with all its versions and checkpoints.
+    /// Drops a version, or the model with all its versions and checkpoints. A model may be nothing
+    /// but the checkpoint of a training that stopped before its first version.
     ///
     /// # Errors
-    /// When there is no such model or version, or the version is the one that PREDICT uses.
+    /// When there is no such model or version, the version is the one that PREDICT uses, or the model
+    /// that is to go is being trained.
     pub async fn drop_model(&self, name: &str, version: Option<u64>) -> Result<()> {
+        validate_name(name)?;
         loop {
-            let mut state = self.known(name).await?;
+            let mut state = self.state(name).await?;
+            if version.is_none() {
+                // (Before anything is looked for: a training that runs writes checkpoints.)
+                self.refuse_while_trained(name, &state).await?;
+            }
+            if version.is_some() || !self.has_checkpoint(name).await? {
+                state = self.known(name).await?;
+            }
             let gone: Vec<VersionEntry> = match version {
                 None => std::mem::take(&mut state.versions),
                 Some(version) => {
@@ -154,6 +164,8 @@ impl ModelStore {
                 }
             };
             if state.versions.is_empty() {
+                // The last version takes the checkpoints with it.
+                self.refuse_while_trained(name, &state).await?;
                 state.current = None;
                 state.next_version = 1;
             }
@@ -167,6 +179,36 @@ impl ModelStore {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether DROP MODEL finds something under a name: versions, a training that runs, or a checkpoint.
+    ///
+    /// # Errors
+    /// When the name is none, or the log cannot be read.
+    pub async fn can_drop(&self, name: &str) -> Result<bool> {
+        Ok(self.contains(name).await?
+            || self.is_trained(name, &self.state(name).await?).await?
+            || self.has_checkpoint(name).await?)
+    }
+
+    /// Whether a training of the model runs, as far as can be told.
+    async fn is_trained(&self, name: &str, state: &LogState) -> Result<bool> {
+        match &state.lease.owner {
+            Some(holder) => Ok(self.held(name, state.lease.number, holder).await?.is_some()),
+            None => Ok(false),
+        }
+    }
+
+    /// Fails while a training of the model runs: it would go on with its checkpoints gone.
+    async fn refuse_while_trained(&self, name: &str, state: &LogState) -> Result<()> {
+        if let Some(holder) = &state.lease.owner
+            && self.is_trained(name, state).await?
+        {
+            return exec_err!(
+                "model {name} is being trained by {holder}; it can be dropped afterwards"
+            );
+        }
+        Ok(())
     }
 
     /// Makes a version the one that PREDICT uses.

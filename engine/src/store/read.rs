@@ -21,6 +21,7 @@ use super::log::VersionEntry;
 use super::members::{MemberRow, indices, read_members};
 use super::records::{from_batch, from_parquet};
 use super::tables::{Manifest, Pair, plain};
+use super::weights::{lacks_kind, weights};
 use super::{FORMAT_VERSION, ModelStore, ModelTable};
 use crate::table::Distinct;
 
@@ -74,7 +75,12 @@ impl ModelStore {
             return versions_batch(&versions, current);
         }
         let entry = self.entry(name, version).await?;
-        self.file(&entry, table).await
+        let rows = self.file(&entry, table).await?;
+        if table == ModelTable::Weights && lacks_kind(&rows) {
+            // What is read is what today's program would have written.
+            return weights(&self.load(name, Some(entry.version)).await?);
+        }
+        Ok(rows)
     }
 
     async fn file(&self, entry: &VersionEntry, table: ModelTable) -> Result<RecordBatch> {
@@ -342,4 +348,66 @@ fn versions_batch(versions: &[VersionEntry], current: u64) -> Result<RecordBatch
     debug_assert!(matches!(fields[2].data_type(), DataType::Timestamp(TimeUnit::Millisecond, _)));
     let columns = columns.into_iter().map(|(_, column)| column).collect();
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::event::EventSink;
+    use crate::options::TrainOptions;
+    use crate::request::TrainRequest;
+    use crate::session::{Engine, EngineOptions};
+    use crate::store::log::Action;
+    use crate::store::records::to_parquet;
+
+    /// A model whose table `weights` has no kinds, as those of the first versions of this program.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn weights_of_older_programs_have_kinds_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let warehouse = Some(folder.path().display().to_string());
+        let engine = Engine::open(EngineOptions { warehouse, ..Default::default() }).unwrap();
+        let query = "SELECT * FROM (VALUES ('a', 1.0, 'g'), ('NULL', 2.0, 'h'), (NULL, 5.0, 'g'), \
+                     ('a', 1.0, 'h')) AS t(c, y, kind)";
+        let algorithm = "linear_regression".parse().unwrap();
+        for (name, partition_by) in [("m", vec![]), ("p", vec!["kind".to_owned()])] {
+            let request = TrainRequest {
+                name: name.to_owned(),
+                or_replace: false,
+                if_not_exists: false,
+                algorithm,
+                transform: vec![],
+                target: Some("y".to_owned()),
+                features: Some(vec!["c".to_owned()]),
+                weight: None,
+                partition_by,
+                continue_from: None,
+                options: TrainOptions::check(algorithm, &[]).unwrap(),
+                query: engine.context().sql(query).await.unwrap().into_unoptimized_plan(),
+                statement: "TRAIN MODEL".to_owned(),
+            };
+            let events: EventSink = Arc::new(|_| {});
+            engine.train(&request, &events).await.unwrap();
+            let store = &engine.store;
+            let table = store.table(name, None, ModelTable::Weights).await.unwrap();
+            // The table as it was: without kinds, and with a text for NULL.
+            let kind = table.num_columns() - 5;
+            assert_eq!(table.schema().field(kind).name(), "kind");
+            let mut old = table.clone();
+            old.remove_column(kind);
+            assert!(lacks_kind(&old) && !lacks_kind(&table));
+            let bytes = to_parquet(&old).unwrap();
+            let mut state = store.state(name).await.unwrap();
+            let entry = &mut state.versions[0];
+            let path = format!("{}/weights.parquet", entry.folder);
+            for file in entry.files.iter_mut().filter(|file| file.name == "weights.parquet") {
+                (file.bytes, file.crc32) = (bytes.len() as u64, crc32fast::hash(&bytes));
+            }
+            store.files.replace(&path, bytes).await.unwrap();
+            assert!(store.commit(name, &state, &Action::new("publish"), "test").await.unwrap());
+            let read = store.table(name, None, ModelTable::Weights).await.unwrap();
+            assert_eq!(read, table, "{name}");
+        }
+    }
 }

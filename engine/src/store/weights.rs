@@ -4,6 +4,10 @@
 //! With `x' = (x - center) / stddev` and `z = sum w' x' + b'`, the raw weight is
 //! `w = s w' / stddev` and the raw intercept `s (b' - sum w' center / stddev) + mean`, where `s` and
 //! `mean` take a standardised target back (1 and 0 elsewhere).
+//!
+//! `kind` says what a weight belongs to: `number`, `boolean`, `timestamp` or `vector` (of the feature, as
+//! the table `features` has it), a `category`, `missing` (rows whose category is NULL), or the
+//! `intercept`. Names alone do not, since a column may be called as the intercept is.
 
 use std::sync::Arc;
 
@@ -16,12 +20,17 @@ use gradlake_udfs::model::{Labels, Model};
 
 use super::tables::{trained, with_keys};
 
-/// What the intercept is called.
-pub const INTERCEPT: &str = "__INTERCEPT__";
+/// What the intercept is called, and its kind.
+const INTERCEPT: (&str, &str) = ("__INTERCEPT__", "intercept");
+/// The kind of a category.
+const CATEGORY: &str = "category";
+/// The kind of the category of rows that have none.
+const MISSING: &str = "missing";
 
 /// The columns of the table, as they grow.
 struct Columns {
     processed_input: StringBuilder,
+    kind: StringBuilder,
     category: StringBuilder,
     class_label: StringBuilder,
     weight: Vec<f64>,
@@ -31,12 +40,13 @@ struct Columns {
 impl Columns {
     fn push(
         &mut self,
-        input: &str,
+        (input, kind): (&str, &str),
         class_label: Option<&str>,
         weight: f64,
         standardized_weight: f64,
     ) {
         self.processed_input.append_value(input);
+        self.kind.append_value(kind);
         self.category.append_null();
         self.class_label.append_option(class_label);
         self.weight.push(weight);
@@ -53,10 +63,12 @@ impl Columns {
     ) -> Result<()> {
         let n = categories.len();
         self.processed_input.append_value_n(input, n);
+        self.category.append_array(categories.array())?;
         if categories.array().null_count() == 0 {
-            self.category.append_array(categories.array())?;
+            self.kind.append_value_n(CATEGORY, n);
         } else {
-            categories.iter().for_each(|own| self.category.append_value(own.unwrap_or("NULL")));
+            let kind = |own: Option<&str>| if own.is_some() { CATEGORY } else { MISSING };
+            categories.iter().for_each(|own| self.kind.append_value(kind(own)));
         }
         match class_label {
             Some(label) => self.class_label.append_value_n(label, n),
@@ -71,6 +83,7 @@ impl Columns {
         let text = |name: &str, nullable| Field::new(name, DataType::Utf8, nullable);
         let schema = Arc::new(Schema::new(vec![
             text("processed_input", false),
+            text("kind", false),
             text("category", true),
             text("class_label", true),
             Field::new("weight", DataType::Float64, false),
@@ -78,6 +91,7 @@ impl Columns {
         ]));
         let columns: Vec<ArrayRef> = vec![
             Arc::new(self.processed_input.finish()),
+            Arc::new(self.kind.finish()),
             Arc::new(self.category.finish()),
             Arc::new(self.class_label.finish()),
             Arc::new(Float64Array::from(self.weight)),
@@ -85,6 +99,16 @@ impl Columns {
         ];
         Ok(RecordBatch::try_new(schema, columns)?)
     }
+}
+
+/// Columns of the table, without those of PARTITION BY.
+const OWN_COLUMNS: usize = 6;
+
+/// Whether a table was written before weights had a kind.
+pub(super) fn lacks_kind(table: &RecordBatch) -> bool {
+    let schema = table.schema();
+    let first = schema.fields().len().checked_sub(OWN_COLUMNS - 1);
+    first.is_some_and(|first| schema.field(first).name() == "processed_input")
 }
 
 /// Bytes of the name of a column, about.
@@ -109,6 +133,7 @@ fn room(model: &Model) -> Columns {
     }
     Columns {
         processed_input: StringBuilder::with_capacity(rows, inputs),
+        kind: StringBuilder::with_capacity(rows, rows * CATEGORY.len()),
         category: StringBuilder::with_capacity(rows, categories),
         class_label: StringBuilder::with_capacity(rows, labels),
         weight: Vec::with_capacity(rows),
@@ -143,7 +168,8 @@ pub(super) fn weights(model: &Model) -> Result<RecordBatch> {
             let mut weights = weights.map(|weight| f64::from(*weight));
             for (input, own) in trained.encoder.dense_names().iter().zip(weights.by_ref()) {
                 shift += own * input.center / input.stddev;
-                rows.push(&input.name, class_label.as_deref(), scale * own / input.stddev, own);
+                let name = (input.name.as_str(), input.kind);
+                rows.push(name, class_label.as_deref(), scale * own / input.stddev, own);
             }
             for feature in trained.encoder.features() {
                 let FeatureKind::Category(categories) = &feature.kind else { continue };

@@ -14,6 +14,7 @@ pub(super) struct RawColumns {
     /// Which inputs are categories.
     pub is_category: Vec<bool>,
     pub kind: TargetKind,
+    pub target_name: String,
     pub has_weight: bool,
     pub schema: SchemaRef,
 }
@@ -36,7 +37,7 @@ impl RawColumns {
         block.column(self.inputs.len())
     }
 
-    /// Row weights, float32, if there are any.
+    /// Row weights, float64, if there are any.
     pub(super) fn weight<'a>(&self, block: &'a RecordBatch) -> Option<&'a ArrayRef> {
         self.has_weight.then(|| block.column(self.inputs.len() + 1))
     }

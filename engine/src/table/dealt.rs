@@ -201,13 +201,16 @@ impl Encoding {
                 for label in rows.label.iter_mut() {
                     *label = ((f64::from(*label) - mean) / stddev) as f32;
                 }
-                rows.weight.iter_mut().for_each(|weight| *weight *= factors[0]);
+                let weights = rows.weight.iter_mut();
+                weights
+                    .for_each(|own| *own = self.factors.weight(factors[0], 0.0, f64::from(*own)));
             }
             Labels::Classes(_) => {
                 for (label, weight) in rows.label.iter_mut().zip(rows.weight.iter_mut()) {
                     let class = self.classes[*label as usize];
                     *label = class as f32;
-                    *weight *= factors[class as usize];
+                    let factor = factors[class as usize];
+                    *weight = self.factors.weight(factor, *label, f64::from(*weight));
                 }
             }
         }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
-use datafusion::arrow::datatypes::{Float32Type, UInt32Type};
+use datafusion::arrow::datatypes::{Float64Type, UInt32Type};
 use datafusion::common::Result;
 use datafusion::execution::memory_pool::MemoryReservation;
 use gradlake_udfs::batch::{Rows, Width};
@@ -293,8 +293,9 @@ impl Job {
             }
         }
         if let Some(weight) = self.data.columns.weight(block) {
-            let weight = weight.as_primitive::<Float32Type>();
-            rows.weight.iter_mut().zip(weight.values()).for_each(|(own, w)| *own *= w);
+            let weight = weight.as_primitive::<Float64Type>();
+            let rows = rows.weight.iter_mut().zip(&rows.label).zip(weight.values());
+            rows.for_each(|((own, label), w)| *own = self.factors.weight(*own, *label, *w));
         }
     }
 }

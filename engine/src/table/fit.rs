@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::buffer::BooleanBuffer;
-use datafusion::arrow::datatypes::{DataType, Float32Type, UInt32Type};
-use datafusion::common::{Result, ScalarValue, internal_err};
+use datafusion::arrow::datatypes::{DataType, Float64Type, UInt32Type};
+use datafusion::common::{Result, ScalarValue, exec_datafusion_err, internal_err};
 use gradlake_udfs::encoder::{Encoder, FeatureKind, Interner, Statistics, Values};
 use gradlake_udfs::model::Labels;
 use gradlake_udfs::shards::{Sequential, Shards};
@@ -83,6 +83,7 @@ fn fit(
 pub(super) struct Sums {
     features: Statistics,
     target: Statistics,
+    target_name: String,
     weights: WeightSums,
 }
 
@@ -93,7 +94,8 @@ impl Sums {
             columns.inputs.iter().map(|i| (i.name.clone(), i.data_type.clone())).collect();
         Ok(Self {
             features: Statistics::new(&inputs, standardize)?,
-            target: Statistics::new(&[("target".to_owned(), DataType::Float64)], true)?,
+            target: Statistics::new(&[(columns.target_name.clone(), DataType::Float64)], true)?,
+            target_name: columns.target_name.clone(),
             weights: WeightSums::default(),
         })
     }
@@ -140,7 +142,13 @@ impl Sums {
                 Labels::Classes(codes.flat_map(|code| values[code as usize].clone()).collect())
             }
             None => {
-                let encoder = self.target.finish(&[None])?;
+                let encoder = self.target.finish(&[None]).map_err(|_| {
+                    exec_datafusion_err!(
+                        "the values of the target {} are too large: their standard deviation is \
+                         not finite",
+                        self.target_name
+                    )
+                })?;
                 let Some(FeatureKind::Number(scale)) = encoder.features().first().map(|f| &f.kind)
                 else {
                     return internal_err!("the target is no number");
@@ -163,11 +171,11 @@ impl Sums {
 fn weights(columns: &RawColumns, block: &RecordBatch, train: Option<&BooleanBuffer>) -> WeightSums {
     let mut sums = WeightSums::default();
     let codes = columns.target(block).as_primitive_opt::<UInt32Type>();
-    let weight = columns.weight(block).map(|w| w.as_primitive::<Float32Type>());
+    let weight = columns.weight(block).map(|w| w.as_primitive::<Float64Type>());
     for row in 0..block.num_rows() {
         if train.is_none_or(|train| train.value(row)) {
             let class = codes.map_or(0, |codes| codes.value(row) as usize);
-            sums.add(class, weight.map_or(1.0, |w| f64::from(w.value(row))));
+            sums.add(class, weight.map_or(1.0, |w| w.value(row)));
         }
     }
     sums

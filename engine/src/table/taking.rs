@@ -9,7 +9,7 @@ use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, RecordBatch, UInt32Array,
 };
 use datafusion::arrow::compute::{cast, filter, filter_record_batch};
-use datafusion::arrow::datatypes::{DataType, Field, Fields, Float32Type, Float64Type, Schema};
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Float64Type, Schema};
 use datafusion::common::{Result, plan_err};
 use datafusion::execution::memory_pool::MemoryReservation;
 use gradlake_udfs::encoder::{Interner, Kind, flatten_columns, flatten_fields};
@@ -90,7 +90,8 @@ impl Taking {
             }
         };
         if roles.weight.is_some() {
-            fields.push(Field::new("weight", DataType::Float32, true));
+            // (Their scale does not matter, and may be none that float32 has.)
+            fields.push(Field::new("weight", DataType::Float64, true));
         }
         if roles.split.is_some() {
             fields.push(Field::new("split", DataType::Boolean, true));
@@ -110,6 +111,7 @@ impl Taking {
                 inputs,
                 is_category,
                 kind: roles.kind,
+                target_name: roles.target.clone(),
                 has_weight: roles.weight.is_some(),
                 schema: Arc::new(Schema::new(fields)),
             },
@@ -145,7 +147,7 @@ impl Taking {
             None => cast(&target, &DataType::Float64)?,
         });
         if let Some(weight) = &places.weight {
-            columns.push(cast(&column(weight), &DataType::Float32)?);
+            columns.push(cast(&column(weight), &DataType::Float64)?);
         }
         columns.extend(places.split.as_ref().map(column));
         let rows = RecordBatch::try_new(Arc::clone(&self.columns.schema), columns)?;
@@ -207,7 +209,7 @@ impl Taking {
                 .is_none_or(|numbers| numbers.values().iter().all(|v| v.is_finite()))
             && is_not_finite(&taken.target).is_none()
             && weight.is_none_or(|weight| {
-                let weight = weight.as_primitive::<Float32Type>();
+                let weight = weight.as_primitive::<Float64Type>();
                 weight.null_count() == 0
                     && weight.values().iter().all(|v| v.is_finite() && *v >= 0.0)
             })
@@ -219,7 +221,7 @@ impl Taking {
         let target = self.columns.target(rows);
         let numbers = self.columns.numbers(rows);
         let floats = is_not_finite(&taken.target);
-        let weight = self.columns.weight(rows).map(|weight| weight.as_primitive::<Float32Type>());
+        let weight = self.columns.weight(rows).map(|weight| weight.as_primitive::<Float64Type>());
         let mut keep = BooleanBufferBuilder::new(rows.num_rows());
         for row in 0..rows.num_rows() {
             let cause = if target.is_null(row) {
@@ -291,12 +293,15 @@ pub fn check_number_type(roles: &Roles, data_type: &DataType) -> Result<()> {
     if plain.is_numeric() || matches!(plain, DataType::Boolean | DataType::Null) {
         return Ok(());
     }
-    plan_err!(
-        "the target {} of {} must be a number, but is {data_type}; a classifier \
-         (logistic_regression, linear_svm, mlp_classifier) takes it as a class",
-        roles.target,
-        roles.algorithm
-    )
+    let (target, algorithm) = (&roles.target, &roles.algorithm);
+    let hint = match plain {
+        other if is_class_type(other) => {
+            "a classifier (logistic_regression, linear_svm, mlp_classifier) takes it as a class"
+                .to_owned()
+        }
+        other => as_number(target, other),
+    };
+    plan_err!("the target {target} of {algorithm} must be a number, but is {data_type}; {hint}")
 }
 
 /// Refuses targets that are no classes.
@@ -305,7 +310,20 @@ pub fn check_class_type(roles: &Roles, data_type: &DataType) -> Result<()> {
         DataType::Dictionary(_, value) => value,
         other => other,
     };
-    let fits = plain.is_numeric()
+    if is_class_type(plain) {
+        return Ok(());
+    }
+    let (target, algorithm) = (&roles.target, &roles.algorithm);
+    let hint = as_class(target, plain);
+    plan_err!(
+        "the target {target} of {algorithm} must be a string, boolean, date or number, but is \
+         {data_type}; {hint}"
+    )
+}
+
+/// Whether values of a type are classes.
+fn is_class_type(plain: &DataType) -> bool {
+    plain.is_numeric()
         || matches!(
             plain,
             DataType::Utf8
@@ -315,13 +333,55 @@ pub fn check_class_type(roles: &Roles, data_type: &DataType) -> Result<()> {
                 | DataType::Null
                 | DataType::Date32
                 | DataType::Date64
-        );
-    if fits {
-        return Ok(());
+        )
+}
+
+/// What makes a number of a target of some other type.
+fn as_number(target: &str, plain: &DataType) -> String {
+    match plain {
+        DataType::Timestamp(_, _) => {
+            format!("date_part('epoch', {target}) AS seconds in the query makes seconds of it")
+        }
+        DataType::Time32(_) | DataType::Time64(_) => {
+            format!("date_part('hour', {target}) AS hour in the query makes a number of it")
+        }
+        DataType::Duration(_) | DataType::Interval(_) => {
+            format!("date_part('epoch', {target}) AS seconds in the query makes seconds of it")
+        }
+        other => one_value(target, other),
     }
-    plan_err!(
-        "the target {} of {} must be a string, boolean, date or number, but is {data_type}",
-        roles.target,
-        roles.algorithm
-    )
+}
+
+/// What makes a class of a target of some other type.
+fn as_class(target: &str, plain: &DataType) -> String {
+    match plain {
+        DataType::Timestamp(_, _) => format!(
+            "CAST({target} AS DATE) AS day or date_part('hour', {target}) AS hour in the query makes \
+             classes of it"
+        ),
+        DataType::Time32(_)
+        | DataType::Time64(_)
+        | DataType::Duration(_)
+        | DataType::Interval(_) => {
+            format!("CAST({target} AS VARCHAR) in the query makes a class of it")
+        }
+        other => one_value(target, other),
+    }
+}
+
+/// What takes one value out of a target that has several.
+fn one_value(target: &str, plain: &DataType) -> String {
+    match plain {
+        DataType::Struct(fields) => {
+            let field = fields.first().map_or("field", |field| field.name());
+            format!("name one of its fields in the query, such as {target}['{field}'] AS {field}")
+        }
+        DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(_, _) => {
+            format!("take one of its elements in the query, such as {target}[1] AS first")
+        }
+        DataType::Map(_, _) => {
+            format!("take one of its values in the query, such as {target}['key'][1] AS value")
+        }
+        _ => "cast it to one of these in the query".to_owned(),
+    }
 }

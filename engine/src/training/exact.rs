@@ -39,14 +39,6 @@ pub struct Solved {
     pub warning: Option<String>,
 }
 
-/// Steps at most, for progress.
-pub fn steps(method: Method) -> u64 {
-    match method {
-        Method::Newton => NewtonOptions::default().max_steps,
-        Method::Normal | Method::Descent => 1,
-    }
-}
-
 /// Solves for the parameters of a linear model.
 ///
 /// # Errors
@@ -254,12 +246,9 @@ async fn newton(
                 rows: train.rows(),
                 duration_ms: elapsed.as_millis() as u64,
             });
-            (training.events)(Event::Epoch {
-                epoch: report.steps,
-                epochs: defaults.max_steps,
+            (training.events)(Event::Step {
+                step: report.steps,
                 loss: report.loss,
-                eval_loss: None,
-                learning_rate: f64::NAN,
                 rows_per_second: train.rows() as f64 / elapsed.as_secs_f64().max(1e-9),
             });
         }

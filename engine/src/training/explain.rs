@@ -177,6 +177,7 @@ fn unordered_operator(plan: &dyn ExecutionPlan) -> Option<&str> {
         "PredictExec",
         "CoalesceBatchesExec",
         "CooperativeExec",
+        "PausingExec",
         "LocalLimitExec",
         "SortExec",
         "SortPreservingMergeExec",
@@ -269,8 +270,14 @@ fn analyze_text(finished: &Finished) -> String {
         if !report.label.is_empty() {
             line += &format!("{}: ", report.label);
         }
+        let unit = match (report.is_exact, report.epochs) {
+            (true, 1) => "step",
+            (true, _) => "steps",
+            (false, 1) => "epoch",
+            (false, _) => "epochs",
+        };
         line += &format!(
-            "{}, {} rows, {} evaluation rows, {} epochs",
+            "{}, {} rows, {} evaluation rows, {} {unit}",
             report.method, report.rows, report.eval_rows, report.epochs
         );
         lines.push(line);

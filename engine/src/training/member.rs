@@ -52,6 +52,8 @@ pub struct Report {
     pub rows_per_replica: Vec<u64>,
     /// Epochs or steps.
     pub epochs: u64,
+    /// Whether they are steps of a solver.
+    pub is_exact: bool,
     /// Bytes of the encoded table in memory and spilled.
     pub encoded_bytes: (u64, u64),
 }
@@ -105,7 +107,7 @@ impl MemberTraining<'_> {
         let (state, history, loss, eval_loss, description) = match prepared.method {
             Method::Normal | Method::Newton => {
                 let description = prepared.method.name().to_owned();
-                started(exact::steps(prepared.method), description.clone());
+                started(0, description.clone());
                 let solved = exact::solve(
                     self,
                     prepared.method,
@@ -153,6 +155,7 @@ impl MemberTraining<'_> {
             eval_rows,
             rows_per_replica,
             epochs: history.len() as u64,
+            is_exact: prepared.method != Method::Descent,
             encoded_bytes: (prepared.train.memory_bytes(), prepared.train.spilled_bytes()),
         };
         log::debug!("member {} took {:?}", self.label, begun.elapsed());

@@ -182,8 +182,36 @@ fn member<'a>(
     MemberTraining { shared, events, key, label, reference }
 }
 
-/// `carrier = UA, origin = JFK`; empty without PARTITION BY.
+/// `carrier = UA, origin IS NULL`; empty without PARTITION BY. No two members have the same: checkpoints
+/// know them by it.
 fn member_label(columns: &[String], key: &[ScalarValue]) -> String {
-    let parts: Vec<_> = columns.iter().zip(key).map(|(c, v)| format!("{c} = {v}")).collect();
-    parts.join(", ")
+    let part = |(column, value): (&String, &ScalarValue)| {
+        if value.is_null() {
+            return format!("{column} IS NULL");
+        }
+        let value = value.to_string();
+        match value.contains([',', '\'']) {
+            true => format!("{column} = '{}'", value.replace('\'', "''")),
+            false => format!("{column} = {value}"),
+        }
+    };
+    columns.iter().zip(key).map(part).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_members_have_the_same_label() {
+        let columns = ["a".to_owned(), "b".to_owned()];
+        let text = |value: &str| ScalarValue::from(value);
+        let null = ScalarValue::Utf8(None);
+        let label =
+            |a: &ScalarValue, b: &ScalarValue| member_label(&columns, &[a.clone(), b.clone()]);
+        assert_eq!(label(&text("x"), &ScalarValue::from(1)), "a = x, b = 1");
+        assert_eq!(label(&text("NULL"), &null), "a = NULL, b IS NULL");
+        assert_eq!(label(&null, &text("it's")), "a IS NULL, b = 'it''s'");
+        assert_ne!(label(&text("x, b = y"), &text("z")), label(&text("x"), &text("y, b = z")));
+    }
 }

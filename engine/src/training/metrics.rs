@@ -38,7 +38,9 @@ pub async fn measure(
         }
     });
     let metrics = task.await?;
-    Ok(metrics.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
+    // (What is added takes the sign from a zero.)
+    let defined = |(name, value): (&str, Option<f64>)| Some((name.to_owned(), value? + 0.0));
+    Ok(metrics.into_iter().filter_map(defined).collect())
 }
 
 /// Calls `add` with raw outputs `[rows, outputs]`, labels and weights of some rows and what `sums` made for

@@ -239,6 +239,7 @@ impl Engine {
             eval_rows: 0,
             rows_per_replica: vec![model.rows],
             epochs: 1,
+            is_exact: false,
             encoded_bytes: (0, 0),
         };
         Ok(Finished { model, report: vec![report], duration: begun.elapsed() })

@@ -89,7 +89,8 @@ impl Watched {
                 status.loss = Some(*loss);
                 status.rows_per_second = self.pace.at(now, status.rows);
             }
-            Event::Epoch { epoch, loss, rows_per_second, .. } => {
+            Event::Epoch { epoch, loss, rows_per_second, .. }
+            | Event::Step { step: epoch, loss, rows_per_second } => {
                 let rows = epoch.saturating_mul(self.rows);
                 (status.epoch, status.rows) = (Some(*epoch), self.before.saturating_add(rows));
                 status.loss = Some(*loss);

@@ -26,11 +26,12 @@ Exit status: 0 all statements ran, 1 a statement failed or was interrupted, 2 wr
 #[derive(Clone, Debug, Parser)]
 #[command(name = "gradlake", version, after_help = EXAMPLES)]
 pub struct Args {
-    /// Run the statements of this text; may be given several times, also mixed with -f
-    #[arg(short = 'c', long = "command", value_name = "SQL")]
+    /// Run the statements and backslash commands of this text; may be given several times, also mixed with -f
+    // (A comment begins with two hyphens, as an option does.)
+    #[arg(short = 'c', long = "command", value_name = "SQL", allow_hyphen_values = true)]
     commands: Vec<String>,
 
-    /// Run the statements of this file ('-': standard input); may be given several times
+    /// Run the statements and backslash commands of this file ('-': standard input); may be given several times
     #[arg(short = 'f', long = "file", value_name = "FILE", value_parser = script_file)]
     files: Vec<PathBuf>,
 
@@ -214,6 +215,8 @@ mod tests {
             ]
         );
         assert_eq!(parse(&[]).unwrap().1, []);
+        let (_, sources) = parse(&["-c", "-- a comment", "-q"]).unwrap();
+        assert_eq!(sources, [Source::Command("-- a comment".to_owned())]);
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Asks the running training to stop at its next mini-batch and to keep its checkpoint.
     fn interrupt(&self);
 
+    /// Stops queries that run, whose rows nobody wants.
+    fn stop_queries(&self);
+
     /// Keywords and the names of tables, models and columns.
     async fn completions(&self) -> Vec<String>;
 }
@@ -29,6 +32,10 @@ impl Backend for Session {
 
     fn interrupt(&self) {
         Self::interrupt(self);
+    }
+
+    fn stop_queries(&self) {
+        Self::stop_queries(self);
     }
 
     async fn completions(&self) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! The backslash commands of the prompt.
+//! The backslash commands of the prompt and of scripts.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use super::args::{Format, MaxRows};
 
 /// What `\?` prints.
-pub const HELP: &str = r"Statements end with ';' and may span lines.
+pub const HELP: &str = r"Statements end with ';' and may span lines. Commands end with their line; scripts may have them too.
   \? or \h           this help
   \q or Ctrl-D       leave
   \d                 list tables
@@ -25,7 +25,7 @@ Ctrl-C stops a running statement; a training keeps its checkpoint, and the same 
 /// The names of all commands, for completion.
 pub const NAMES: [&str; 9] = [r"\?", r"\h", r"\q", r"\d", r"\m", r"\i", r"\o", r"\pset", r"\quiet"];
 
-/// A command of the prompt.
+/// A command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Print [`HELP`].
@@ -48,13 +48,8 @@ pub enum Command {
     Quiet(Option<bool>),
 }
 
-/// Whether a line is for the shell and not for the session.
-pub fn is_command(line: &str) -> bool {
-    line.trim_start().starts_with('\\') || plain_word(line).is_some()
-}
-
-/// `quit`, `exit` and `help`, which hands type without a backslash.
-fn plain_word(line: &str) -> Option<Command> {
+/// `quit`, `exit` and `help`, which hands type without a backslash (at the prompt alone).
+pub fn plain_word(line: &str) -> Option<Command> {
     let word = line.trim().trim_end_matches(';').trim_end().to_ascii_lowercase();
     match word.as_str() {
         "quit" | "exit" => Some(Command::Quit),
@@ -63,7 +58,7 @@ fn plain_word(line: &str) -> Option<Command> {
     }
 }
 
-/// Reads a line that [`is_command`].
+/// Reads a command.
 pub fn parse(line: &str) -> Result<Command, String> {
     if let Some(command) = plain_word(line) {
         return Ok(command);
@@ -147,11 +142,10 @@ mod tests {
             (r"\quiet", Command::Quiet(None)),
             (r"\quiet off", Command::Quiet(Some(false))),
         ] {
-            assert!(is_command(line), "{line}");
             assert_eq!(parse(line), Ok(command), "{line}");
         }
         for line in ["SELECT 1;", "exit_code", "help me;", ""] {
-            assert!(!is_command(line), "{line}");
+            assert_eq!(plain_word(line), None, "{line}");
         }
     }
 

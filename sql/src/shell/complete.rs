@@ -8,7 +8,7 @@ use rustyline::hint::Hinter;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Context, Helper};
 
-use super::command::{NAMES, is_command};
+use super::command::{NAMES, plain_word};
 use super::script::is_complete;
 
 /// The helper of the line editor.
@@ -112,7 +112,7 @@ impl Completer for Assistant {
 impl Validator for Assistant {
     fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
         let input = context.input();
-        if is_command(input) || is_complete(input) {
+        if plain_word(input).is_some() || is_complete(input) {
             Ok(ValidationResult::Valid(None))
         } else {
             Ok(ValidationResult::Incomplete)

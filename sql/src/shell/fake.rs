@@ -20,6 +20,7 @@ use super::backend::Backend;
 #[derive(Default)]
 pub struct Fake {
     pub interrupted: AtomicBool,
+    pub stopped: AtomicBool,
     pub executed: AtomicUsize,
 }
 
@@ -103,6 +104,10 @@ impl Backend for Fake {
 
     fn interrupt(&self) {
         self.interrupted.store(true, Ordering::SeqCst);
+    }
+
+    fn stop_queries(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
     }
 
     async fn completions(&self) -> Vec<String> {

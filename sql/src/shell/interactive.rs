@@ -13,12 +13,11 @@ use rustyline::{Behavior, CompletionType, Config, Editor};
 use tokio::runtime::{Handle, Runtime};
 
 use super::backend::Backend;
-use super::command::{self, Command, HELP};
+use super::command;
 use super::complete::Assistant;
 use super::message::Place;
-use super::output::Output;
 use super::runner::{Ended, Runner};
-use super::script::{Statement, statements};
+use super::script::statements;
 
 const PROMPT: &str = "gradlake> ";
 /// Statements that the history keeps.
@@ -72,17 +71,12 @@ pub fn interact(
         }
         remember(&mut editor, history.as_deref(), &input);
         control.block_on(runner.forget_interrupts());
-        let ended = if command::is_command(&input) {
-            match command::parse(&input) {
-                Ok(Command::Quit) => return ExitCode::SUCCESS,
-                Ok(command) => control.block_on(obey(&mut runner, command)),
-                Err(text) => {
-                    runner.error(&text);
-                    Ended::Failed
-                }
+        let ended = match command::plain_word(&input) {
+            Some(command) => control.block_on(runner.obey(command, &Place::default())),
+            None => {
+                let say_line = statements(&input).len() > 1;
+                control.block_on(runner.run_text(&input, None, say_line))
             }
-        } else {
-            control.block_on(run_all(&mut runner, &input))
         };
         if let Some(assistant) = editor.helper() {
             assistant.forget_names();
@@ -90,54 +84,9 @@ pub fn interact(
         match ended {
             Ended::Done | Ended::Failed | Ended::Interrupted => {}
             Ended::Terminated => return ExitCode::FAILURE,
-            Ended::Closed => return ExitCode::SUCCESS,
+            Ended::Closed | Ended::Quit => return ExitCode::SUCCESS,
         }
     }
-}
-
-async fn run_all(runner: &mut Runner, input: &str) -> Ended {
-    let found = statements(input);
-    let say_line = found.len() > 1;
-    for Statement { text, line, column } in found {
-        let ended = runner.run(text, &Place { file: None, line, column, say_line }).await;
-        if ended != Ended::Done {
-            return ended;
-        }
-    }
-    Ended::Done
-}
-
-async fn obey(runner: &mut Runner, command: Command) -> Ended {
-    match command {
-        Command::Help => runner.say(HELP),
-        Command::Quit => {}
-        Command::Statement(sql) => return runner.run(&sql, &Place::default()).await,
-        Command::Include(path) => match std::fs::read_to_string(&path) {
-            Ok(script) => return runner.run_script(&script, Some(&path)).await,
-            Err(error) => {
-                runner.error(&format!("cannot read {}: {error}", path.display()));
-                return Ended::Failed;
-            }
-        },
-        Command::Output(None) => runner.redirect(Output::stdout()),
-        Command::Output(Some(path)) => match Output::file(&path) {
-            Ok(output) => runner.redirect(output),
-            Err(error) => {
-                runner.error(&format!("cannot write {}: {error}", path.display()));
-                return Ended::Failed;
-            }
-        },
-        Command::Settings => {
-            let rows = runner.settings.max_rows.map_or("inf".to_owned(), |rows| rows.to_string());
-            let format = format!("{:?}", runner.settings.format).to_lowercase();
-            let quiet = if runner.settings.quiet { "on" } else { "off" };
-            runner.say(&format!("format {format}, maxrows {rows}, quiet {quiet}"));
-        }
-        Command::Format(format) => runner.settings.format = format,
-        Command::MaxRows(rows) => runner.settings.max_rows = rows.0,
-        Command::Quiet(quiet) => runner.settings.quiet = quiet.unwrap_or(!runner.settings.quiet),
-    }
-    Ended::Done
 }
 
 fn editor(

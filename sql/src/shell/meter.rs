@@ -12,7 +12,10 @@ use super::text::{bytes, count, duration, figure, rows};
 pub struct Meter {
     name: String,
     epoch: u64,
+    /// Epochs at most; 0 of solvers.
     epochs: u64,
+    /// Steps that a solver has made.
+    steps: u64,
     /// Rows of an epoch.
     rows: u64,
     rows_done: u64,
@@ -45,6 +48,7 @@ impl Meter {
             name: String::new(),
             epoch: 0,
             epochs: 0,
+            steps: 0,
             rows: 0,
             rows_done: 0,
             loss: None,
@@ -89,6 +93,11 @@ impl Meter {
                 self.rows_done = self.rows;
                 self.loss = Some(*loss);
                 self.eval_loss = *eval_loss;
+                self.rate = Some(*rows_per_second);
+            }
+            Event::Step { step, loss, rows_per_second } => {
+                self.steps = *step;
+                self.loss = Some(*loss);
                 self.rate = Some(*rows_per_second);
             }
             Event::Streaming {
@@ -161,8 +170,12 @@ impl Meter {
         &self.name
     }
 
-    /// Rows learned and rows to learn, over all epochs.
+    /// Rows learned and rows to learn, over all epochs; 0 and 0 of solvers, whose steps nobody knows the
+    /// number of.
     pub fn position(&self) -> (u64, u64) {
+        if self.epochs == 0 {
+            return (0, 0);
+        }
         let length = self.epochs.max(1).saturating_mul(self.rows.max(1));
         let done =
             self.epoch.saturating_sub(1).saturating_mul(self.rows).saturating_add(self.rows_done);
@@ -182,10 +195,15 @@ impl Meter {
         (learned > 0 && seconds > 0.0).then(|| (length - done) as f64 * seconds / learned as f64)
     }
 
-    /// `epoch 3/10: loss 0.3456, eval_loss 0.3512, 123,456 rows/s, 12 s left`.
+    /// `epoch 3/10: loss 0.3456, eval_loss 0.3512, 123,456 rows/s, 12 s left`, or of a solver `step 3: loss
+    /// 0.3456, 123,456 rows/s`.
     pub fn epoch_line(&self, now: Instant) -> String {
         let losses = losses(self.loss.unwrap_or(f64::NAN), self.eval_loss);
-        format!("epoch {}/{}: {losses}{}", self.epoch, self.epochs, self.pace(now, ", "))
+        let pace = self.pace(now, ", ");
+        match self.epochs {
+            0 => format!("step {}: {losses}{pace}", self.steps),
+            epochs => format!("epoch {}/{epochs}: {losses}{pace}", self.epoch),
+        }
     }
 
     /// The same for the bar, short enough for a terminal of 80 columns.
@@ -193,7 +211,10 @@ impl Meter {
         if let Some(stream) = &self.stream {
             return self.stream_status(stream, now);
         }
-        let mut text = format!("epoch {}/{}", self.epoch.max(1), self.epochs.max(1));
+        let mut text = match self.epochs {
+            0 => format!("step {}", self.steps.max(1)),
+            epochs => format!("epoch {}/{epochs}", self.epoch.max(1)),
+        };
         if let Some(loss) = self.loss {
             text += &format!("  loss {}", figure(loss));
         }
@@ -250,6 +271,27 @@ mod tests {
         };
         meter.observe(&event, now);
         meter
+    }
+
+    #[test]
+    fn steps_of_a_solver_have_no_end_in_sight() {
+        let now = Instant::now();
+        let mut meter = Meter::new(now);
+        let event = Event::Started {
+            model: "m".to_owned(),
+            member: String::new(),
+            rows: 100,
+            eval_rows: 0,
+            epochs: 0,
+            method: "newton".to_owned(),
+        };
+        meter.observe(&event, now);
+        assert_eq!((meter.position(), meter.status(now).as_str()), ((0, 0), "step 1"));
+        meter.observe(&Event::Step { step: 3, loss: 0.5, rows_per_second: 1000.0 }, now);
+        let later = now + Duration::from_secs(2);
+        assert_eq!(meter.epoch_line(later), "step 3: loss 0.5000, 1,000 rows/s");
+        assert_eq!(meter.status(later), "step 3  loss 0.5000  1,000 rows/s");
+        assert_eq!((meter.position(), meter.seconds_left(later)), ((0, 0), None));
     }
 
     fn epoch(epoch: u64) -> Event {

@@ -18,7 +18,7 @@ mod interactive;
 mod keywords;
 pub mod message;
 mod meter;
-mod nested;
+mod obey;
 mod output;
 mod progress;
 mod rows;
@@ -130,7 +130,7 @@ fn run(
             }
         };
         match control.block_on(runner.run_script(&script, file)) {
-            Ended::Done => {}
+            Ended::Done | Ended::Quit => {}
             Ended::Closed => return Ok(ExitCode::SUCCESS),
             Ended::Failed | Ended::Interrupted | Ended::Terminated => {
                 return Ok(ExitCode::FAILURE);

@@ -107,6 +107,7 @@ impl State {
             | Event::Progress { .. }
             | Event::Streaming { .. }
             | Event::Epoch { .. }
+            | Event::Step { .. }
             | Event::Resumed { .. }
             | Event::Checkpoint { .. } => self.stop = Some(TRAINING_STOPS),
             Event::Copying => self.stop = Some(COPY_STOPS),
@@ -140,7 +141,7 @@ impl State {
                 self.next_line = now;
             }
             Event::Progress { .. } => {}
-            Event::Epoch { .. } => {
+            Event::Epoch { .. } | Event::Step { .. } => {
                 let line = self.meter.epoch_line(now);
                 if now >= self.next_line {
                     self.next_line = now + PACE;
@@ -184,7 +185,10 @@ impl State {
                 bar.set_prefix(name);
                 bar.set_message(status);
             }
-            Event::Started { .. } | Event::Progress { .. } | Event::Epoch { .. } => {
+            Event::Started { .. }
+            | Event::Progress { .. }
+            | Event::Epoch { .. }
+            | Event::Step { .. } => {
                 let (position, length) = self.meter.position();
                 let status = self.meter.status(now);
                 let name = self.meter.name().to_owned();

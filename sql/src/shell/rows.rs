@@ -3,16 +3,15 @@
 use std::io::{self, Write};
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::csv;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json;
 use datafusion::arrow::json::writer::{JsonArray, LineDelimited};
 use datafusion::arrow::util::display::FormatOptions;
 use datafusion::arrow::util::pretty::pretty_format_batches_with_options;
+use gradlake_engine::output::csv::CsvText;
 
 use super::args::Format;
-use super::nested;
 use super::output::Output;
 use super::text::{count, rows};
 
@@ -36,7 +35,7 @@ enum Form {
     /// The statement returns no columns (CREATE TABLE and such).
     Nothing,
     Table(Table),
-    Csv(Box<csv::Writer<Output>>, SchemaRef),
+    Csv(CsvText),
     Json(json::Writer<Output, JsonArray>),
     Ndjson(json::Writer<Output, LineDelimited>),
 }
@@ -56,11 +55,11 @@ impl RowWriter {
             match format {
                 Format::Table => Form::Table(Table::new(max_rows, schema.clone())),
                 Format::Csv => {
-                    let schema = nested::flat_schema(schema);
-                    let mut writer = csv::WriterBuilder::new().build(output.clone());
+                    let (csv, mut text) = (CsvText::default(), vec![]);
                     // The header, also when there are no rows.
-                    writer.write(&RecordBatch::new_empty(schema.clone()))?;
-                    Form::Csv(Box::new(writer), schema)
+                    csv.header(schema, &mut text);
+                    output.clone().write_all(&text)?;
+                    Form::Csv(csv)
                 }
                 Format::Json => Form::Json(json().build(output.clone())),
                 Format::Ndjson => Form::Ndjson(json().build(output.clone())),
@@ -75,7 +74,11 @@ impl RowWriter {
         match &mut self.form {
             Form::Nothing => {}
             Form::Table(table) => table.write(batch, &mut self.output)?,
-            Form::Csv(writer, schema) => writer.write(&nested::flat(batch, schema)?)?,
+            Form::Csv(csv) => {
+                let mut text = vec![];
+                csv.rows(batch, &mut text)?;
+                self.output.write_all(&text)?;
+            }
             Form::Json(writer) => writer.write(batch)?,
             Form::Ndjson(writer) => writer.write(batch)?,
         }
@@ -88,7 +91,7 @@ impl RowWriter {
         match self.form {
             Form::Nothing => return Ok(None),
             Form::Table(table) => table.finish(&mut self.output)?,
-            Form::Csv(..) => {}
+            Form::Csv(_) => {}
             Form::Json(mut writer) => {
                 writer.finish()?;
                 self.output.write_all(b"\n")?;
@@ -332,6 +335,6 @@ mod tests {
         let mut writer = RowWriter::new(Format::Csv, None, &schema, &memory.output()).unwrap();
         writer.write(&batch).unwrap();
         assert_eq!(writer.finish().unwrap(), Some(2));
-        assert_eq!(memory.text(), "v\n\"[1,null]\"\n\"\"\n");
+        assert_eq!(memory.text(), "v\n\"[1,null]\"\n\n");
     }
 }

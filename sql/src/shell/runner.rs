@@ -1,6 +1,5 @@
 //! Runs statements one after another: rows to the output, everything else to the console.
 
-use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,6 +7,7 @@ use std::time::{Duration, Instant};
 use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use futures::StreamExt;
+use gradlake_engine::STOPPED;
 use gradlake_engine::event::EventSink;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -15,15 +15,18 @@ use tokio::task::JoinHandle;
 
 use super::args::Format;
 use super::backend::Backend;
-use super::message::{Place, located};
+use super::message::{Place, located, sentence};
 use super::output::Output;
 use super::progress::{Look, Progress};
 use super::rows::{RowWriter, summary};
-use super::script::{Statement, statements};
 use super::signals::Interrupt;
 
 /// After a statement is dropped, its workers get this long to notice.
 const UNWIND: Duration = Duration::from_secs(1);
+
+/// Signals within this time of one that counts are the same wish: `timeout` signals the process and its
+/// group, and a terminal may send Ctrl-C to a process that hands it on.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 /// What the shell lets a user choose.
 #[derive(Clone, Debug)]
@@ -53,6 +56,8 @@ pub enum Ended {
     Terminated,
     /// The reader of the results went away: nothing is left to do.
     Closed,
+    /// `\q`: the script, or the prompt, is to end.
+    Quit,
 }
 
 /// Runs statements on a backend.
@@ -62,6 +67,8 @@ pub struct Runner {
     interrupts: UnboundedReceiver<Interrupt>,
     output: Output,
     console: Output,
+    /// How many files include the one that runs.
+    pub(super) included: usize,
     /// The choices in force.
     pub settings: Settings,
 }
@@ -81,7 +88,7 @@ impl Runner {
         (output, console): (Output, Output),
         settings: Settings,
     ) -> Self {
-        Self { backend, workers, interrupts, output, console, settings }
+        Self { backend, workers, interrupts, output, console, included: 0, settings }
     }
 
     /// Prints an error.
@@ -104,21 +111,6 @@ impl Runner {
         // The runtime hands signals over when it has nothing else to do.
         tokio::time::sleep(Duration::from_millis(1)).await;
         while self.interrupts.try_recv() == Ok(Interrupt::Statement) {}
-    }
-
-    /// Runs a script up to the first statement that does not run to its end.
-    pub async fn run_script(&mut self, script: &str, file: Option<&Path>) -> Ended {
-        let statements = statements(script);
-        let say_line = script.trim().contains('\n');
-        for Statement { text, line, column } in statements {
-            let file = file.map(|path| path.display().to_string());
-            let place = Place { file, line, column, say_line };
-            let ended = self.run(text, &place).await;
-            if ended != Ended::Done {
-                return ended;
-            }
-        }
-        Ended::Done
     }
 
     /// Runs one statement.
@@ -173,6 +165,7 @@ impl Runner {
         progress: &Progress,
     ) -> (Option<Result<Option<u64>, Failure>>, Option<Interrupt>) {
         let mut last = None;
+        let mut heard: Option<Instant> = None;
         let mut open = true;
         loop {
             let interrupt = tokio::select! {
@@ -183,18 +176,27 @@ impl Runner {
                 open = false;
                 continue;
             };
-            let asked = last.is_some();
             if last != Some(Interrupt::Shell) {
                 last = Some(interrupt);
             }
+            let asked = match heard {
+                Some(heard) if heard.elapsed() < SAME_SIGNAL => continue,
+                heard => heard.is_some(),
+            };
+            heard = Some(Instant::now());
             if let (Some(stop), false) = (progress.stop(), asked) {
                 self.backend.interrupt();
                 progress.say(stop);
             } else {
                 task.abort();
+                self.backend.stop_queries();
                 // What it had written so far may end here; a result that came first counts.
                 let unwound = tokio::time::timeout(UNWIND, pin!(&mut *task)).await;
                 return match unwound {
+                    // The query was stopped from within.
+                    Ok(Ok(Err(Failure::Statement(error)))) if sentence(&error) == STOPPED => {
+                        (None, last)
+                    }
                     Ok(Ok(result)) => (Some(result), last),
                     Ok(Err(_)) | Err(_) => (None, last),
                 };
@@ -238,36 +240,38 @@ async fn drive(
             None => RowWriter::new(format, max_rows, &schema, &output).map_err(fail)?,
         };
         match batch {
-            Some(batch) => open.write(&batch).map_err(fail)?,
+            Some(batch) => {
+                open.write(&batch).map_err(fail)?;
+                // Rows that are there already would never let the task be stopped.
+                tokio::task::yield_now().await;
+            }
             None => return open.finish().map_err(fail),
         }
         writer = Some(open);
     }
 }
 
+/// What tests of the shell run their scripts on.
 #[cfg(test)]
-mod tests {
-    use std::io::ErrorKind;
-    use std::sync::atomic::Ordering;
-
+pub mod stage {
     use tokio::runtime::{Builder, Runtime};
     use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
     use super::super::fake::Fake;
-    use super::super::output::memory::{Failing, Memory};
+    use super::super::output::memory::Memory;
     use super::*;
 
-    struct Stage {
-        control: Runtime,
-        workers: Runtime,
-        fake: Arc<Fake>,
-        interrupts: UnboundedSender<Interrupt>,
-        runner: Runner,
-        results: Memory,
-        console: Memory,
+    pub struct Stage {
+        pub control: Runtime,
+        pub workers: Runtime,
+        pub fake: Arc<Fake>,
+        pub interrupts: UnboundedSender<Interrupt>,
+        pub runner: Runner,
+        pub results: Memory,
+        pub console: Memory,
     }
 
-    fn stage() -> Stage {
+    pub fn stage() -> Stage {
         let workers = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let control = Builder::new_current_thread().enable_all().build().unwrap();
         let (results, console) = (Memory::default(), Memory::default());
@@ -290,12 +294,12 @@ mod tests {
     }
 
     impl Stage {
-        fn script(&mut self, script: &str) -> Ended {
+        pub fn script(&mut self, script: &str) -> Ended {
             self.control.block_on(self.runner.run_script(script, None))
         }
 
         /// Runs a statement and interrupts it after each of these milliseconds.
-        fn interrupted(&mut self, sql: &str, after: &[u64]) -> Ended {
+        pub fn interrupted(&mut self, sql: &str, after: &[u64]) -> Ended {
             let (sender, after) = (self.interrupts.clone(), after.to_vec());
             self.workers.spawn(async move {
                 for milliseconds in after {
@@ -306,6 +310,17 @@ mod tests {
             self.script(sql)
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::path::Path;
+    use std::sync::atomic::Ordering;
+
+    use super::super::output::memory::Failing;
+    use super::stage::stage;
+    use super::*;
 
     #[test]
     fn results_alone_reach_the_output() {
@@ -357,6 +372,7 @@ mod tests {
         }
         assert_eq!(stage.console.text(), "error: interrupted\nerror: interrupted\n");
         assert!(!stage.fake.interrupted.load(Ordering::SeqCst));
+        assert!(stage.fake.stopped.load(Ordering::SeqCst));
         // The shell goes on.
         assert_eq!(stage.script("rows 1"), Ended::Done);
         assert_eq!(stage.results.text(), "x\n0\n0\n");
@@ -377,10 +393,29 @@ mod tests {
     fn a_second_interrupt_drops_a_training() {
         let mut stage = stage();
         let start = Instant::now();
-        assert_eq!(stage.interrupted("train stubborn", &[60, 60]), Ended::Interrupted);
-        assert!(start.elapsed() < Duration::from_secs(2));
+        assert_eq!(stage.interrupted("train stubborn", &[60, 600]), Ended::Interrupted);
+        assert!(start.elapsed() < Duration::from_secs(3));
         assert!(stage.fake.interrupted.load(Ordering::SeqCst));
         assert!(stage.console.text().ends_with("error: interrupted\n"));
+    }
+
+    #[test]
+    fn signals_at_once_are_one() {
+        let mut stage = stage();
+        assert_eq!(stage.interrupted("train", &[150, 0, 5]), Ended::Interrupted);
+        let console = stage.console.text();
+        assert!(console.contains("\ncheckpoint after epoch "), "{console}");
+        // SIGINT and SIGTERM at once end the shell, and the training well.
+        stage.fake.interrupted.store(false, Ordering::SeqCst);
+        let sender = stage.interrupts.clone();
+        stage.workers.spawn(async move {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            sender.send(Interrupt::Statement).unwrap();
+            sender.send(Interrupt::Shell).unwrap();
+        });
+        assert_eq!(stage.script("train"), Ended::Terminated);
+        let console = stage.console.text();
+        assert!(console.lines().last().unwrap().starts_with("error: interrupted after epoch"));
     }
 
     #[test]

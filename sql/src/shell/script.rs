@@ -3,7 +3,8 @@
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
-/// One statement of a script, without the semicolon and without the comments before it.
+/// One statement of a script, without the semicolon and without the comments before it, or a command,
+/// which begins with a backslash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Statement<'a> {
     /// Its text.
@@ -48,6 +49,31 @@ enum Ending {
 }
 
 fn scan(script: &str) -> (Vec<Statement<'_>>, Ending) {
+    let mut found = vec![];
+    // A file that the system runs begins with a line for the system.
+    let (mut line, mut part) = match script.starts_with("#!") {
+        true => (2, script.split_once('\n').map_or("", |(_, rest)| rest)),
+        false => (1, script),
+    };
+    loop {
+        let (command, ending) = scan_part(part, line, &mut found);
+        let Some((offset, location)) = command else { return (found, ending) };
+        let rest = part.get(offset..).unwrap_or_default();
+        let (text, rest) = rest.split_once('\n').unwrap_or((rest, ""));
+        line += location.line - 1;
+        found.push(Statement { text: text.trim(), line, column: location.column });
+        line += 1;
+        part = rest;
+    }
+}
+
+/// The statements before the first backslash that stands where a statement would begin, and its place. It
+/// is a command to the end of its line, which need not be made of tokens.
+fn scan_part<'a>(
+    script: &'a str,
+    first_line: u64,
+    found: &mut Vec<Statement<'a>>,
+) -> (Option<(usize, Location)>, Ending) {
     let mut tokens = Vec::new();
     // The dialect that DataFusion reads by default.
     let failure = Tokenizer::new(&GenericDialect {}, script)
@@ -55,18 +81,24 @@ fn scan(script: &str) -> (Vec<Statement<'_>>, Ending) {
         .tokenize_with_location_into_buf(&mut tokens)
         .err();
 
-    let mut found = Vec::new();
+    let mut statement = |begin, end, at: Location| {
+        let at = Location { line: at.line + first_line - 1, ..at };
+        found.push(statement(script, begin, end, at));
+    };
     let mut cursor = Cursor::new(script);
     let mut start: Option<(usize, Location)> = None;
-    let mut closed = false;
+    let mut closed = first_line > 1;
     let mut end = cursor.offset(Location { line: 1, column: 1 });
     for TokenWithSpan { token, span } in &tokens {
         let offset = cursor.offset(span.start);
         match token {
             Token::Whitespace(_) | Token::EOF => {}
+            Token::Backslash if start.is_none() => {
+                return (Some((offset, span.start)), Ending::Closed);
+            }
             Token::SemiColon => {
                 if let Some((begin, at)) = start.take() {
-                    found.push(statement(script, begin, offset, at));
+                    statement(begin, offset, at);
                 }
                 closed = true;
             }
@@ -81,7 +113,7 @@ fn scan(script: &str) -> (Vec<Statement<'_>>, Ending) {
         start.get_or_insert((end, cursor.location()));
     }
     if let Some((begin, at)) = start {
-        found.push(statement(script, begin, script.len(), at));
+        statement(begin, script.len(), at);
     }
     let ending = match failure {
         Some(error) if error.message.contains("nterminated") || error.message.contains("EOF") => {
@@ -91,7 +123,7 @@ fn scan(script: &str) -> (Vec<Statement<'_>>, Ending) {
         None if closed => Ending::Closed,
         None => Ending::Open,
     };
-    (found, ending)
+    (None, ending)
 }
 
 fn statement(script: &str, begin: usize, end: usize, at: Location) -> Statement<'_> {
@@ -174,6 +206,30 @@ mod tests {
         for text in ["", " \n ", ";;", " ; -- only a comment", "/* one */"] {
             assert_eq!(split(text), [], "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_backslash_where_a_statement_begins_is_a_command_to_the_end_of_its_line() {
+        assert_eq!(
+            split("SELECT 1;\n  \\o it's ; here\nSELECT ';\n\\x'; -- \\n\n\\q"),
+            [
+                ("SELECT 1", 1, 1),
+                ("\\o it's ; here", 2, 3),
+                ("SELECT ';\n\\x'", 3, 1),
+                ("\\q", 5, 1)
+            ]
+        );
+        assert_eq!(split("SELECT 1; \\d t;"), [("SELECT 1", 1, 1), ("\\d t;", 1, 11)]);
+        assert_eq!(split("SELECT \\d"), [("SELECT \\d", 1, 1)]);
+        assert!(is_complete("\\d t"));
+        assert!(!is_complete("\\d t\nSELECT 1"));
+    }
+
+    #[test]
+    fn a_line_for_the_system_is_no_statement() {
+        assert_eq!(split("#!/usr/bin/env -S gradlake -f\nSELECT 1;"), [("SELECT 1", 2, 1)]);
+        assert_eq!(split("#!/usr/bin/env gradlake"), []);
+        assert_eq!(split("SELECT 1;\n#!x").len(), 2);
     }
 
     #[test]

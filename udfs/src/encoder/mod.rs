@@ -145,6 +145,17 @@ pub enum FeatureKind {
 }
 
 impl FeatureKind {
+    /// Its name in the tables of a model.
+    pub fn name(&self) -> &'static str {
+        match self {
+            FeatureKind::Number(_) => "number",
+            FeatureKind::Boolean(_) => "boolean",
+            FeatureKind::Category(_) => "category",
+            FeatureKind::Timestamp(_) => "timestamp",
+            FeatureKind::Vector(_) => "vector",
+        }
+    }
+
     /// Dense inputs that it becomes.
     pub fn dense(&self) -> usize {
         match self {
@@ -165,6 +176,8 @@ pub struct InputName {
     pub center: f64,
     /// See `center`.
     pub stddev: f64,
+    /// The kind of the feature, [`FeatureKind::name`]: `time.hour_sin` may also be a column.
+    pub kind: &'static str,
 }
 
 /// From the text of a category to its global index.
@@ -292,9 +305,9 @@ impl Encoder {
     pub fn dense_names(&self) -> Vec<InputName> {
         let mut dense = vec![];
         for feature in self.features.iter() {
-            let name = feature.name.as_str();
+            let (name, kind) = (feature.name.as_str(), feature.kind.name());
             let mut push = |name: String, center: f64, stddev: f64| {
-                dense.push(InputName { name, center, stddev });
+                dense.push(InputName { name, center, stddev, kind });
             };
             match &feature.kind {
                 FeatureKind::Number(s) | FeatureKind::Boolean(s) => {

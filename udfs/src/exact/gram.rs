@@ -276,5 +276,6 @@ fn loss(gram: &[f64], b: &[f64], weights: &[f64], yy: f64) -> f64 {
         quadratic += weights[j] * (column[j] * weights[j] + 2.0 * below);
     }
     let linear: f64 = b.iter().zip(weights).map(|(b, w)| b * w).sum();
-    (yy - 2.0 * linear + quadratic).max(0.0)
+    // (What is added takes the sign from a zero.)
+    (yy - 2.0 * linear + quadratic).max(0.0) + 0.0
 }

@@ -52,9 +52,14 @@ impl Confusion {
 
     /// Share of rows whose class was predicted; None without rows.
     pub fn accuracy(&self) -> Option<f64> {
-        let all: f64 = self.cells.values().sum();
-        let right: f64 =
-            self.cells.iter().filter(|((c, p), _)| c == p).map(|(_, weight)| weight).sum();
+        // (The sum of no numbers is -0.)
+        let (mut all, mut right) = (0.0, 0.0);
+        for ((class, predicted), weight) in &self.cells {
+            all += weight;
+            if class == predicted {
+                right += weight;
+            }
+        }
         (all > 0.0).then(|| right / all)
     }
 

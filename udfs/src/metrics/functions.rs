@@ -240,6 +240,11 @@ fn weights(values: &[ArrayRef]) -> impl Fn(usize) -> Option<f64> + use<'_> {
     }
 }
 
+/// The value of a metric, whose zero has no sign.
+fn value(metric: Option<f64>) -> ScalarValue {
+    ScalarValue::Float64(metric.map(|value| value + 0.0))
+}
+
 /// A state that is bytes, as a scalar.
 fn state_of(bytes: Vec<u8>) -> Vec<ScalarValue> {
     vec![ScalarValue::LargeBinary(Some(bytes))]

@@ -87,7 +87,9 @@ async fn passes(args: &Args) -> Result<()> {
 fn epochs_into(epochs: &Arc<Mutex<Vec<Value>>>) -> EventSink {
     let epochs = Arc::clone(epochs);
     Arc::new(move |event| {
-        if let Event::Epoch { rows_per_second, loss, .. } = event {
+        if let Event::Epoch { rows_per_second, loss, .. }
+        | Event::Step { rows_per_second, loss, .. } = event
+        {
             let entry = json!({ "rows_per_second": rows_per_second, "loss": loss });
             epochs.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
-use datafusion::arrow::datatypes::{DataType, Float32Type, SchemaRef, UInt32Type};
+use datafusion::arrow::datatypes::{DataType, Float64Type, SchemaRef, UInt32Type};
 use datafusion::common::{Result, internal_err};
 use datafusion::execution::memory_pool::MemoryReservation;
 use gradlake_udfs::batch::{Rows, Width};
@@ -23,6 +23,7 @@ use super::super::parallel::{in_order, lock};
 use super::super::placement::{Filling, Placement, Sorter};
 use super::super::shuffle::Buckets;
 use super::super::taking::Taking;
+use super::super::weights::is_normal;
 use super::super::{BLOCK_ROWS, Resources, Roles};
 use super::{Arrangement, Held};
 use crate::pages::PageRows;
@@ -236,7 +237,11 @@ impl Reading {
         rows.weight.clear();
         match columns.weight(block) {
             Some(weight) => {
-                rows.weight.extend_from_slice(weight.as_primitive::<Float32Type>().values());
+                let weight = weight.as_primitive::<Float64Type>().values();
+                if !weight.iter().all(|weight| is_normal(*weight)) {
+                    return Ok(false);
+                }
+                rows.weight.extend(weight.iter().map(|weight| *weight as f32));
             }
             None => rows.weight.resize(n, 1.0),
         }

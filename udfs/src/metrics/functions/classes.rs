@@ -9,7 +9,7 @@ use datafusion_common::{Result, ScalarValue, exec_err};
 use datafusion_expr::Accumulator;
 use serde::{Deserialize, Serialize};
 
-use super::{state_of, states, weights};
+use super::{state_of, states, value, weights};
 use crate::metrics::Confusion;
 
 /// Distinct labels, by bytes that compare as they do.
@@ -83,7 +83,7 @@ impl Accumulator for ClassAccumulator {
     fn evaluate(&mut self) -> Result<ScalarValue> {
         let ranks = self.keys.ranks();
         let ordered = self.confusion.relabelled(|code| ranks[code as usize]);
-        Ok(ScalarValue::Float64((self.metric)(&ordered)))
+        Ok(value((self.metric)(&ordered)))
     }
 
     fn size(&self) -> usize {

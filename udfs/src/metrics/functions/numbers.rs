@@ -5,7 +5,7 @@ use arrow::datatypes::Float64Type;
 use datafusion_common::{Result, ScalarValue, exec_err};
 use datafusion_expr::Accumulator;
 
-use super::{bytes_to_numbers, numbers_to_bytes, state_of, states, weights};
+use super::{bytes_to_numbers, numbers_to_bytes, state_of, states, value, weights};
 use crate::metrics::Residuals;
 
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl Accumulator for NumberAccumulator {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        Ok(ScalarValue::Float64((self.metric)(&self.residuals)))
+        Ok(value((self.metric)(&self.residuals)))
     }
 
     fn size(&self) -> usize {

@@ -10,7 +10,7 @@ use datafusion_expr::Accumulator;
 use serde::{Deserialize, Serialize};
 
 use super::classes::Keys;
-use super::{LABEL, PROB, bytes_to_numbers, numbers_to_bytes, state_of, states, weights};
+use super::{LABEL, PROB, bytes_to_numbers, numbers_to_bytes, state_of, states, value, weights};
 use crate::metrics::{LogLoss, Ranking};
 
 #[derive(Serialize, Deserialize)]
@@ -185,7 +185,7 @@ impl Accumulator for ScoreAccumulator {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        Ok(ScalarValue::Float64(self.result()?))
+        Ok(value(self.result()?))
     }
 
     fn size(&self) -> usize {

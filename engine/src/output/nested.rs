@@ -2,36 +2,28 @@
 
 use std::sync::Arc;
 
+use arrow::json::writer::{EncoderOptions, make_encoder};
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringBuilder};
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion::arrow::error::ArrowError;
-use datafusion::arrow::json::writer::{EncoderOptions, make_encoder};
 
-/// The schema with text in place of nested columns.
-pub fn flat_schema(schema: &SchemaRef) -> SchemaRef {
+/// The batch with text in place of nested columns.
+pub fn flat(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let schema = batch.schema_ref();
     if !schema.fields().iter().any(|field| field.data_type().is_nested()) {
-        return schema.clone();
-    }
-    let flat = |field: &FieldRef| {
-        if field.data_type().is_nested() {
-            Arc::new(Field::new(field.name(), DataType::Utf8, true))
-        } else {
-            field.clone()
-        }
-    };
-    Arc::new(Schema::new(schema.fields().iter().map(flat).collect::<Vec<_>>()))
-}
-
-/// The batch with text in place of nested columns; `schema` is that of [`flat_schema`].
-pub fn flat(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
-    let fields = batch.schema_ref().fields();
-    if !fields.iter().any(|field| field.data_type().is_nested()) {
         return Ok(batch.clone());
     }
-    let columns = fields.iter().zip(batch.columns()).map(|(field, column)| {
-        if field.data_type().is_nested() { text(field, column) } else { Ok(column.clone()) }
-    });
-    RecordBatch::try_new(schema.clone(), columns.collect::<Result<_, _>>()?)
+    let (mut fields, mut columns) = (vec![], vec![]);
+    for (field, column) in schema.fields().iter().zip(batch.columns()) {
+        if field.data_type().is_nested() {
+            fields.push(Arc::new(Field::new(field.name(), DataType::Utf8, true)));
+            columns.push(text(field, column)?);
+        } else {
+            fields.push(Arc::clone(field));
+            columns.push(Arc::clone(column));
+        }
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
 }
 
 fn text(field: &FieldRef, column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
@@ -67,8 +59,7 @@ mod tests {
             ("p", Arc::new(pairs)),
         ])
         .unwrap();
-        let schema = flat_schema(batch.schema_ref());
-        let flat = flat(&batch, &schema).unwrap();
+        let flat = flat(&batch).unwrap();
         assert_eq!(flat.schema().field(1).data_type(), &DataType::Utf8);
         assert_eq!(flat.column(0), batch.column(0));
         let expected = StringArray::from(vec![
@@ -83,7 +74,6 @@ mod tests {
         let batch =
             RecordBatch::try_from_iter([("id", Arc::new(Int64Array::from(vec![1])) as ArrayRef)])
                 .unwrap();
-        assert!(Arc::ptr_eq(&flat_schema(batch.schema_ref()), batch.schema_ref()));
-        assert_eq!(flat(&batch, batch.schema_ref()).unwrap(), batch);
+        assert_eq!(flat(&batch).unwrap(), batch);
     }
 }
