@@ -130,7 +130,9 @@ fn files_are_read_and_models_published() {
     let rows =
         server.run("SELECT round(predicted_y, 3) AS p FROM (PREDICT MODEL m AS SELECT 3.0 AS x)");
     assert_eq!(rows, "p\n6.0\n");
-    server.run("COPY (PREDICT MODEL m FROM 's3://lake/data/') TO 's3://lake/scored/'");
+    server.run(
+        "COPY (PREDICT MODEL m FROM 's3://lake/data/') TO 's3://lake/scored/' STORED AS PARQUET",
+    );
     let far = "SELECT count(*) AS n FROM 's3://lake/scored/' WHERE abs(y - predicted_y) > 0.001";
     assert_eq!(server.run(far), "n\n0\n");
     // Texts, named by their endings.
@@ -154,7 +156,10 @@ fn what_is_wrong_is_said_in_a_sentence() {
     let Some(server) = Server::start() else { return };
     write_rows(&server);
     let select = "SELECT * FROM 's3://lake/data/'";
-    let refused = server.fails(|c| drop(c.env("AWS_ACCESS_KEY_ID", "wrong")), select);
+    let wrong = |command: &mut Command| {
+        command.env("AWS_ACCESS_KEY_ID", "wrong");
+    };
+    let refused = server.fails(wrong, select);
     assert!(refused.contains("s3://lake/data/ must not be read with the credentials"), "{refused}");
     let refused = server.fails(|_| {}, "SELECT * FROM 's3://nowhere/data/'");
     assert!(refused.contains("there is no bucket for s3://nowhere/data/"), "{refused}");
@@ -214,7 +219,7 @@ fn a_folder_of_a_bucket_is_watched() {
     write_rows(&server);
     let stream = "CREATE UNBOUNDED EXTERNAL TABLE s (x DOUBLE, y DOUBLE) STORED AS PARQUET \
                   LOCATION 's3://lake/data/' OPTIONS ('end' 'when_empty', 'poll' '10 ms'); ";
-    let train = format!("{stream}TRAIN MODEL m USING linear_regression TARGET y FROM s");
+    let train = format!("{stream}TRAIN OR REPLACE MODEL m USING linear_regression TARGET y FROM s");
     server.run(&train);
     assert_eq!(server.run("SELECT max(rows) AS n FROM model.m.versions"), "n\n600\n");
     server.run(

@@ -162,23 +162,29 @@ pub(crate) fn told<T>(text: &str, error: Error) -> Result<T> {
                 false => plan_err!("there is no file {text}"),
             }
         }
-        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
-            let why = one_line(&error.to_string());
-            exec_err!("{text} must not be read with the credentials that are given: {why}")
-        }
         error => {
             let why = one_line(&error.to_string());
             // Where a machine of Amazon would ask for its role, which is the last resort.
-            match (why.contains("NoSuchBucket"), why.contains("169.254.169.254")) {
-                (true, _) => plan_err!("there is no bucket for {text}"),
-                (_, true) => exec_err!(
+            let says = |text: &str| why.contains(text);
+            match &error {
+                _ if says("NoSuchBucket") => plan_err!("there is no bucket for {text}"),
+                _ if says("169.254.169.254") => exec_err!(
                     "{text} needs credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or \
                      AWS_SKIP_SIGNATURE=true for a public bucket"
                 ),
+                // A listing that is refused comes as an error of any kind, with the answer's status.
+                Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
+                    refused(text, &why)
+                }
+                _ if says("403 Forbidden") || says("401 Unauthorized") => refused(text, &why),
                 _ => exec_err!("{text} cannot be read: {why}"),
             }
         }
     }
+}
+
+fn refused<T>(text: &str, why: &str) -> Result<T> {
+    exec_err!("{text} must not be read with the credentials that are given: {why}")
 }
 
 /// The message of a server, without its lines and at a length that can be read.

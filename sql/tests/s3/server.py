@@ -7,7 +7,7 @@ named by the first argument says how many of the next requests are answered 503.
 import sys
 import threading
 
-from moto.server import DomainDispatcherApplication, create_backend_app
+from moto.server import create_backend_app
 from werkzeug.serving import make_server
 
 FORBIDDEN = (
@@ -49,7 +49,7 @@ class Faults:
         return self.app(environ, start_response)
 
 
-app = Faults(DomainDispatcherApplication(create_backend_app, service="s3"), sys.argv[1])
+app = Faults(create_backend_app("s3"), sys.argv[1])
 server = make_server("127.0.0.1", 0, app, threaded=True)
 print(server.port, flush=True)
 server.serve_forever()

@@ -225,7 +225,8 @@ impl Reading {
             let column = &layout.columns[place];
             Some(Column {
                 index: places.partition_point(|p| *p < place),
-                is_text: !is_text_type(field.data_type()) && !column.is_strict,
+                is_text: !is_text_type(field.data_type())
+                    && !(column.is_strict && holds(field.data_type(), &column.data_type)),
                 has_decimal_comma: column.has_decimal_comma,
             })
         });
@@ -351,6 +352,13 @@ impl<'a> Names<'a> {
         let exact = self.exact.get(name).copied();
         exact.or_else(|| self.folded.get(&name.to_lowercase()).copied().flatten())
     }
+}
+
+/// Whether arrow's reader of a type takes all cells of another as they are written.
+fn holds(data_type: &DataType, cells: &DataType) -> bool {
+    data_type == cells
+        || cells == &DataType::Null
+        || (data_type == &DataType::Float64 && cells == &DataType::Int64)
 }
 
 fn is_text_type(data_type: &DataType) -> bool {
