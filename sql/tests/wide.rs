@@ -65,7 +65,8 @@ async fn every_statement_takes_thousands_of_columns() {
         let metrics = database.rows(&format!("EVALUATE MODEL wide FROM '{file}'")).await;
         assert_eq!(metrics.num_columns(), 6);
         // Groups, of fewer rows than columns.
-        let groups = "USING logistic_regression TARGET k PARTITION BY g WITH (epochs = 1, solver = 'sgd')";
+        let groups =
+            "USING logistic_regression TARGET k PARTITION BY g WITH (epochs = 1, solver = 'sgd')";
         database.rows(&format!("TRAIN OR REPLACE MODEL groups {groups} FROM '{file}'")).await;
         let query = format!("SELECT count(predicted_k) FROM (PREDICT MODEL groups FROM '{file}')");
         assert_eq!(ints(&database, &query).await, [60]);
@@ -123,7 +124,8 @@ async fn functions_take_thousands_of_arguments() {
     database.rows("TRAIN MODEL m USING linear_regression TARGET y FROM rows").await;
     let names: Vec<_> = (0..ARGUMENTS).map(|i| format!("c{i}")).collect();
     let named: Vec<_> = names.iter().rev().map(|name| format!("{name}: {name}")).collect();
-    let straight = database.number("SELECT sum(predicted_y) FROM (PREDICT MODEL m FROM rows)").await;
+    let straight =
+        database.number("SELECT sum(predicted_y) FROM (PREDICT MODEL m FROM rows)").await;
     for argument in [names.join(", "), format!("{{{}}}", named.join(", "))] {
         let sum = database.number(&format!("SELECT sum(predict('m', {argument})) FROM rows")).await;
         assert!((straight - sum).abs() < 1e-9, "{straight} is not {sum}");
@@ -154,7 +156,8 @@ async fn transform_takes_thousands_of_columns() {
             _ => format!("\"Col {i}\""),
         })
         .collect();
-    for items in [outputs.join(", "), "* EXCEPT (k, g, y) REPLACE (\"Col 7\" + 1 AS \"Col 7\")".to_owned()]
+    for items in
+        [outputs.join(", "), "* EXCEPT (k, g, y) REPLACE (\"Col 7\" + 1 AS \"Col 7\")".to_owned()]
     {
         let train = format!(
             "TRAIN OR REPLACE MODEL m USING linear_regression TRANSFORM ({items}) TARGET y \

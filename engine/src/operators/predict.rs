@@ -123,10 +123,11 @@ impl Predict {
         arguments: Vec<Pick>,
         names: Vec<String>,
     ) -> Result<LogicalPlan> {
-        let rename = |(part, name): (FieldRef, String)| Arc::new(Field::clone(&part).with_name(name));
+        let rename =
+            |(part, name): (FieldRef, String)| Arc::new(Field::clone(&part).with_name(name));
         let columns = predictor.parts().into_iter().zip(names).map(rename).collect();
-        let node =
-            Self::new(input, Prediction { predictor, threshold, arguments, columns }).map(Arc::new)?;
+        let node = Self::new(input, Prediction { predictor, threshold, arguments, columns })
+            .map(Arc::new)?;
         Ok(LogicalPlan::Extension(Extension { node }))
     }
 
