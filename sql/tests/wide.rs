@@ -65,7 +65,8 @@ async fn every_statement_takes_thousands_of_columns() {
         let metrics = database.rows(&format!("EVALUATE MODEL wide FROM '{file}'")).await;
         assert_eq!(metrics.num_columns(), 6);
         // Groups, of fewer rows than columns.
-        let groups = "USING logistic_regression TARGET k PARTITION BY g WITH (epochs = 1, solver = 'sgd')";
+        let groups =
+            "USING logistic_regression TARGET k PARTITION BY g WITH (epochs = 1, solver = 'sgd')";
         database.rows(&format!("TRAIN OR REPLACE MODEL groups {groups} FROM '{file}'")).await;
         let query = format!("SELECT count(predicted_k) FROM (PREDICT MODEL groups FROM '{file}')");
         assert_eq!(ints(&database, &query).await, [60]);
@@ -123,7 +124,8 @@ async fn functions_take_thousands_of_arguments() {
     database.rows("TRAIN MODEL m USING linear_regression TARGET y FROM rows").await;
     let names: Vec<_> = (0..ARGUMENTS).map(|i| format!("c{i}")).collect();
     let named: Vec<_> = names.iter().rev().map(|name| format!("{name}: {name}")).collect();
-    let straight = database.number("SELECT sum(predicted_y) FROM (PREDICT MODEL m FROM rows)").await;
+    let straight =
+        database.number("SELECT sum(predicted_y) FROM (PREDICT MODEL m FROM rows)").await;
     for argument in [names.join(", "), format!("{{{}}}", named.join(", "))] {
         let sum = database.number(&format!("SELECT sum(predict('m', {argument})) FROM rows")).await;
         assert!((straight - sum).abs() < 1e-9, "{straight} is not {sum}");
@@ -154,7 +156,8 @@ async fn transform_takes_thousands_of_columns() {
             _ => format!("\"Col {i}\""),
         })
         .collect();
-    for items in [outputs.join(", "), "* EXCEPT (k, g, y) REPLACE (\"Col 7\" + 1 AS \"Col 7\")".to_owned()]
+    for items in
+        [outputs.join(", "), "* EXCEPT (k, g, y) REPLACE (\"Col 7\" + 1 AS \"Col 7\")".to_owned()]
     {
         let train = format!(
             "TRAIN OR REPLACE MODEL m USING linear_regression TRANSFORM ({items}) TARGET y \
@@ -184,7 +187,12 @@ async fn streams_have_thousands_of_columns() {
     let scored = database.rows("PREDICT MODEL m FROM flow").await;
     assert_eq!((scored.num_rows(), scored.num_columns()), (60, COLUMNS + 6));
     let out = database.path("scored");
-    database.rows(&format!("COPY (PREDICT MODEL m FROM flow) TO '{}/'", out.display())).await;
+    database
+        .rows(&format!(
+            "COPY (PREDICT MODEL m FROM flow) TO '{}/' STORED AS PARQUET",
+            out.display()
+        ))
+        .await;
     let counted = format!("SELECT count(predicted_y), count(\"Col 0\") FROM '{}/'", out.display());
     assert_eq!(ints(&database, &counted).await, [60, 60]);
     assert!(!database.events().iter().any(|event| matches!(event, Event::Warning(_))));
@@ -212,11 +220,33 @@ async fn wide_vectors_and_many_categories() {
                 FROM generate_series(1, 200000)";
     database.rows(make).await;
     database
-        .rows("TRAIN MODEL c USING logistic_regression TARGET y WITH (epochs = 1) FROM many")
+        .rows("TRAIN MODEL c USING logistic_regression TARGET y WITH (epochs = 1, split = 'none') FROM many")
         .await;
     let query = "SELECT count(predicted_y) FROM (PREDICT MODEL c FROM many)";
     assert_eq!(ints(&database, query).await, [200_000]);
     let rows = database.rows("SELECT count(*) FROM model.c.weights").await;
     let rows = arrow::compute::cast(rows.column(0), &arrow::datatypes::DataType::Float64).unwrap();
     assert_eq!(rows.as_primitive::<Float64Type>().value(0), 200_001.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_may_be_very_long() {
+    let database = Database::open().await;
+    let name = "Long ".repeat(2_000);
+    let make = format!(
+        "CREATE TABLE t AS SELECT value AS \"{name}\", value * 2 AS y FROM generate_series(1, 9)"
+    );
+    database.rows(&make).await;
+    database.rows("TRAIN MODEL m USING linear_regression TARGET y FROM t").await;
+    let other = name.to_uppercase();
+    let query =
+        format!("SELECT round(predicted_y, 3) FROM (PREDICT MODEL m AS SELECT 7 AS \"{other}\")");
+    assert_eq!(database.number(&query).await, 14.0);
+    assert_eq!(
+        database.error("PREDICT MODEL m AS SELECT 1 AS x").await,
+        format!("model m needs column {name} (Int64), which the query lacks")
+    );
+    let weights = database.rows("SELECT processed_input FROM model.m.weights").await;
+    let names = arrow::compute::cast(weights.column(0), &arrow::datatypes::DataType::Utf8).unwrap();
+    assert_eq!(names.as_string::<i32>().value(0), name);
 }

@@ -125,8 +125,7 @@ mod tests {
         engine.train(&request, &events).await.unwrap();
         let scorer = engine.scorer("m", None).await.unwrap();
         let options = PredictOptions::check(&[]).unwrap();
-        let plan =
-            engine.predict(&scorer, false, options, query.clone(), &events).unwrap();
+        let plan = engine.predict(&scorer, false, options, query.clone(), &events).unwrap();
         assert_eq!(plan.schema().fields().len(), 52);
         assert_eq!(most_expressions(&engine, &plan), 0);
         // Six metrics.

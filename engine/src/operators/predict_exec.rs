@@ -217,11 +217,8 @@ impl ExecutionPlan for PredictExec {
         _: &ConfigOptions,
     ) -> Result<FilterDescription> {
         let own = (0..self.scoring.given).collect();
-        let child = ChildFilterDescription::from_child_with_allowed_indices(
-            &filters,
-            own,
-            &self.input,
-        )?;
+        let child =
+            ChildFilterDescription::from_child_with_allowed_indices(&filters, own, &self.input)?;
         Ok(FilterDescription::new().with_child(child))
     }
 

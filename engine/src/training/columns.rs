@@ -127,8 +127,7 @@ impl TrainingColumns {
         let used: Vec<usize> = inputs.iter().copied().chain([target]).chain(others).collect();
         let spelling = Spelling::new(parent, used.iter().map(|place| name_of(*place)));
         let own = |place: usize| spelling.of(name_of(place)).to_owned();
-        let typed =
-            |place: usize| (own(place), source.columns[place].field.data_type().clone());
+        let typed = |place: usize| (own(place), source.columns[place].field.data_type().clone());
         let kind =
             if request.algorithm.is_classifier() { TargetKind::Class } else { TargetKind::Number };
         let roles = Roles {

@@ -45,11 +45,7 @@ impl Spelling {
 }
 
 /// CONTINUE keeps the old encoder and network, so the new features must be the old ones.
-pub(super) fn check_parent(
-    parent: &Model,
-    request: &TrainRequest,
-    roles: &Roles,
-) -> Result<()> {
+pub(super) fn check_parent(parent: &Model, request: &TrainRequest, roles: &Roles) -> Result<()> {
     let inputs = &roles.inputs;
     if parent.algorithm != request.algorithm {
         return plan_err!(
