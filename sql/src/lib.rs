@@ -5,6 +5,7 @@ mod relation;
 pub mod session;
 pub mod shell;
 pub mod statements;
+mod wildcard;
 
 pub use session::{Session, SessionOptions};
 pub use shell::message::sentence;

@@ -16,6 +16,7 @@ use gradlake_udfs::scorer::Scorer;
 
 use crate::parsers::ModelUse;
 use crate::statements::PredictRows;
+use crate::wildcard::{with_all_columns, without_wildcard};
 
 /// Where events go, as long as somebody holds it.
 type WeakSink = Weak<dyn Fn(Event) + Send + Sync>;
@@ -78,6 +79,13 @@ impl RelationPlanner for PredictRelation {
         relation: TableFactor,
         context: &mut dyn RelationPlannerContext,
     ) -> Result<RelationPlanning> {
+        if let TableFactor::Derived { lateral: false, subquery, alias, sample: None } = &relation
+            && let Some(query) = without_wildcard(subquery)
+        {
+            let plan = with_all_columns(context.plan(derived(Box::new(query)))?)?;
+            let planned = PlannedRelation::new(plan, alias.clone());
+            return Ok(RelationPlanning::Planned(Box::new(planned)));
+        }
         let Some(call) = PredictRows::of(&relation)? else {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
@@ -86,12 +94,7 @@ impl RelationPlanner for PredictRelation {
         let (Some(engine), Some(scorer)) = (self.engine.upgrade(), self.pinned.get(&model)) else {
             return internal_err!("model {} was not loaded before planning", model.name);
         };
-        let query = whole_table(&call.query).cloned().unwrap_or(TableFactor::Derived {
-            lateral: false,
-            subquery: call.query,
-            alias: None,
-            sample: None,
-        });
+        let query = derived(call.query);
         let (query, events) = (context.plan(query)?, self.pinned.events());
         let is_fixed = model.version.is_some();
         let plan = engine.predict(&scorer, is_fixed, options, query, &events)?;
@@ -99,9 +102,7 @@ impl RelationPlanner for PredictRelation {
     }
 }
 
-/// The table of `SELECT * FROM table`, whose columns DataFusion would look up one by one.
-fn whole_table(query: &Query) -> Option<&TableFactor> {
-    let [only] = query.body.as_select()?.from.as_slice() else { return None };
-    let TableFactor::Table { args: None, .. } = &only.relation else { return None };
-    (query.to_string() == format!("SELECT * FROM {}", only.relation)).then_some(&only.relation)
+/// `(query)` in FROM.
+fn derived(subquery: Box<Query>) -> TableFactor {
+    TableFactor::Derived { lateral: false, subquery, alias: None, sample: None }
 }

@@ -7,15 +7,17 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{internal_err, plan_err};
-use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
-use datafusion::logical_expr::{DdlStatement, Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::dml::CopyTo;
+use datafusion::logical_expr::{DdlStatement, Expr, LogicalPlan};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::DataFrame;
-use datafusion::sql::parser::{CreateExternalTable, Statement as DfStatement};
+use datafusion::sql::parser::{
+    CopyToSource, CopyToStatement, CreateExternalTable, Statement as DfStatement,
+};
 use datafusion::sql::planner::object_name_to_table_reference;
-use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Statement as SqlStatement};
+use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query, Statement as SqlStatement};
 use futures::StreamExt;
 use gradlake_engine::catalog::MODEL_CATALOG;
 use gradlake_engine::evaluation::{reported, reported_schema};
@@ -35,6 +37,7 @@ use crate::sentence;
 use crate::statements::{
     AlterModelAction, DropModel, Evaluate, Predict, Source, Statement, Train, TransformItem,
 };
+use crate::wildcard::{with_all_columns, without_wildcard};
 
 /// How to open a session.
 #[derive(Clone, Debug, Default)]
@@ -204,11 +207,6 @@ impl Session {
 
     /// The plan of rows that a statement of ours takes.
     async fn plan(&self, source: &Source, events: &EventSink) -> Result<LogicalPlan> {
-        if let Some(name) = source.table()
-            && let Some(plan) = self.table_plan(name).await
-        {
-            return plan;
-        }
         let plan = self.logical_plan(source.statement()?, events).await;
         match (source, plan) {
             // A text that is no file is the name of a table to DataFusion.
@@ -219,19 +217,6 @@ impl Session {
             }
             (_, plan) => plan,
         }
-    }
-
-    /// The plan of all rows of a table or file, if there is one. (`SELECT *` would be the same, but
-    /// DataFusion looks each of its columns up among all.)
-    async fn table_plan(&self, name: ObjectName) -> Option<Result<LogicalPlan>> {
-        let state = self.engine.context().state();
-        let folds = state.config_options().sql_parser.enable_ident_normalization;
-        let name = object_name_to_table_reference(name, folds).ok()?;
-        let schema = state.schema_for_ref(name.clone()).ok()?;
-        // What is wrong with it, the planner of queries says.
-        let table = schema.table(name.table()).await.ok()??;
-        let plan = LogicalPlanBuilder::scan(name, provider_as_source(table), None);
-        Some(plan.and_then(LogicalPlanBuilder::build))
     }
 
     /// Plans a statement of DataFusion's, with the models that it names loaded and pinned.
@@ -250,7 +235,53 @@ impl Session {
         }
         match statement {
             DfStatement::CreateExternalTable(create) => self.created_table(create).await,
-            statement => self.declaring(&statement).statement_to_plan(statement).await,
+            DfStatement::CopyTo(copy) if copy.partitioned_by.is_empty() => {
+                self.copy_plan(copy).await
+            }
+            DfStatement::Statement(statement) => match *statement {
+                SqlStatement::Query(query) => self.query_plan(query).await,
+                other => self.statement_plan(DfStatement::Statement(Box::new(other))).await,
+            },
+            statement => self.statement_plan(statement).await,
+        }
+    }
+
+    async fn statement_plan(&self, statement: DfStatement) -> Result<LogicalPlan> {
+        self.declaring(&statement).statement_to_plan(statement).await
+    }
+
+    /// Plans a query, of `SELECT *` without the list of its columns.
+    async fn query_plan(&self, query: Box<Query>) -> Result<LogicalPlan> {
+        let plan = |query: Query| {
+            let statement = SqlStatement::Query(Box::new(query));
+            self.statement_plan(DfStatement::Statement(Box::new(statement)))
+        };
+        match without_wildcard(&query) {
+            Some(query) => with_all_columns(plan(query).await?),
+            None => plan(*query).await,
+        }
+    }
+
+    /// Plans COPY, whose query may be such a one too.
+    async fn copy_plan(&self, mut copy: CopyToStatement) -> Result<LogicalPlan> {
+        let all = match &copy.source {
+            CopyToSource::Query(query) => without_wildcard(query),
+            CopyToSource::Relation(_) => None,
+        };
+        let Some(query) = all else { return self.statement_plan(DfStatement::CopyTo(copy)).await };
+        copy.source = CopyToSource::Query(Box::new(query));
+        match self.statement_plan(DfStatement::CopyTo(copy)).await? {
+            LogicalPlan::Copy(copy) => {
+                let input = with_all_columns(Arc::unwrap_or_clone(copy.input))?;
+                Ok(LogicalPlan::Copy(CopyTo::new(
+                    Arc::new(input),
+                    copy.output_url,
+                    copy.partition_by,
+                    copy.file_type,
+                    copy.options,
+                )))
+            }
+            other => internal_err!("COPY is planned as {}", other.display()),
         }
     }
 

@@ -187,7 +187,12 @@ async fn streams_have_thousands_of_columns() {
     let scored = database.rows("PREDICT MODEL m FROM flow").await;
     assert_eq!((scored.num_rows(), scored.num_columns()), (60, COLUMNS + 6));
     let out = database.path("scored");
-    database.rows(&format!("COPY (PREDICT MODEL m FROM flow) TO '{}/'", out.display())).await;
+    database
+        .rows(&format!(
+            "COPY (PREDICT MODEL m FROM flow) TO '{}/' STORED AS PARQUET",
+            out.display()
+        ))
+        .await;
     let counted = format!("SELECT count(predicted_y), count(\"Col 0\") FROM '{}/'", out.display());
     assert_eq!(ints(&database, &counted).await, [60, 60]);
     assert!(!database.events().iter().any(|event| matches!(event, Event::Warning(_))));
@@ -215,11 +220,33 @@ async fn wide_vectors_and_many_categories() {
                 FROM generate_series(1, 200000)";
     database.rows(make).await;
     database
-        .rows("TRAIN MODEL c USING logistic_regression TARGET y WITH (epochs = 1) FROM many")
+        .rows("TRAIN MODEL c USING logistic_regression TARGET y WITH (epochs = 1, split = 'none') FROM many")
         .await;
     let query = "SELECT count(predicted_y) FROM (PREDICT MODEL c FROM many)";
     assert_eq!(ints(&database, query).await, [200_000]);
     let rows = database.rows("SELECT count(*) FROM model.c.weights").await;
     let rows = arrow::compute::cast(rows.column(0), &arrow::datatypes::DataType::Float64).unwrap();
     assert_eq!(rows.as_primitive::<Float64Type>().value(0), 200_001.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_may_be_very_long() {
+    let database = Database::open().await;
+    let name = "Long ".repeat(2_000);
+    let make = format!(
+        "CREATE TABLE t AS SELECT value AS \"{name}\", value * 2 AS y FROM generate_series(1, 9)"
+    );
+    database.rows(&make).await;
+    database.rows("TRAIN MODEL m USING linear_regression TARGET y FROM t").await;
+    let other = name.to_uppercase();
+    let query =
+        format!("SELECT round(predicted_y, 3) FROM (PREDICT MODEL m AS SELECT 7 AS \"{other}\")");
+    assert_eq!(database.number(&query).await, 14.0);
+    assert_eq!(
+        database.error("PREDICT MODEL m AS SELECT 1 AS x").await,
+        format!("model m needs column {name} (Int64), which the query lacks")
+    );
+    let weights = database.rows("SELECT processed_input FROM model.m.weights").await;
+    let names = arrow::compute::cast(weights.column(0), &arrow::datatypes::DataType::Utf8).unwrap();
+    assert_eq!(names.as_string::<i32>().value(0), name);
 }

@@ -92,6 +92,15 @@ impl Pick {
         })
     }
 
+    /// As an expression of DataFusion's on the columns of `input`.
+    pub fn logical(&self, input: &DFSchema) -> Expr {
+        match self {
+            Self::Column(place) => Expr::from(input.qualified_field(*place)),
+            // It names its columns as the input does.
+            Self::Computed(computed, _) => computed.logical.clone(),
+        }
+    }
+
     /// As DataFusion evaluates it on rows of `input`.
     pub fn physical(&self, input: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
         let column = |place: usize| Column::new(input.field(place).name(), place);

@@ -9,8 +9,11 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{DFSchema, DFSchemaRef, Result};
-use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
+use datafusion::logical_expr::{
+    Expr, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNodeCore,
+};
 use datafusion::physical_plan::ExecutionPlan;
+use gradlake_udfs::functions::predict::prediction_part_udf;
 use gradlake_udfs::scorer::{Followed, MODEL_ROWS, MODEL_VERSION, Scorer};
 
 use super::pick::{Moves, Pick, places};
@@ -123,6 +126,13 @@ impl Predict {
         arguments: Vec<Pick>,
         names: Vec<String>,
     ) -> Result<LogicalPlan> {
+        // A query that speaks of a row outside of it: rules that turn it into a join do not look into
+        // operators of ours.
+        if let (Predictor::Fixed(scorer), false) =
+            (&predictor, input.all_out_ref_exprs().is_empty())
+        {
+            return correlated(input, scorer, threshold, &arguments, names);
+        }
         let rename =
             |(part, name): (FieldRef, String)| Arc::new(Field::clone(&part).with_name(name));
         let columns = predictor.parts().into_iter().zip(names).map(rename).collect();
@@ -168,6 +178,24 @@ impl Predict {
     }
 }
 
+/// The same as a projection, which scores once for each part.
+fn correlated(
+    input: LogicalPlan,
+    scorer: &Arc<Scorer>,
+    threshold: f64,
+    arguments: &[Pick],
+    names: Vec<String>,
+) -> Result<LogicalPlan> {
+    let schema = Arc::clone(input.schema());
+    let mut columns: Vec<Expr> = schema.iter().map(Expr::from).collect();
+    for (part, name) in names.into_iter().enumerate() {
+        let function = prediction_part_udf(Arc::clone(scorer), part, threshold);
+        let arguments = arguments.iter().map(|pick| pick.logical(&schema)).collect();
+        columns.push(function.call(arguments).alias(name));
+    }
+    LogicalPlanBuilder::from(input).project(columns)?.build()
+}
+
 impl UserDefinedLogicalNodeCore for Predict {
     fn name(&self) -> &str {
         "Predict"
@@ -210,10 +238,6 @@ impl UserDefinedLogicalNodeCore for Predict {
         wanted.sort_unstable();
         wanted.dedup();
         Some(vec![wanted])
-    }
-
-    fn supports_limit_pushdown(&self) -> bool {
-        true
     }
 }
 

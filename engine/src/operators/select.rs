@@ -147,8 +147,4 @@ impl UserDefinedLogicalNodeCore for SelectColumns {
     fn necessary_children_exprs(&self, _: &[usize]) -> Option<Vec<Vec<usize>>> {
         Some(vec![places(&self.picks)])
     }
-
-    fn supports_limit_pushdown(&self) -> bool {
-        true
-    }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use datafusion::error::Result;
 use datafusion::sql::parser::Statement as DfStatement;
-use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query};
+use datafusion::sql::sqlparser::ast::{ObjectName, Query};
 
 use super::name::exact;
 
@@ -20,15 +20,6 @@ pub enum Source {
 }
 
 impl Source {
-    /// The table or file, as a name.
-    pub fn table(&self) -> Option<ObjectName> {
-        match self {
-            Source::Query(_) => None,
-            Source::Table(name) => Some(name.clone()),
-            Source::File(path) => Some(ObjectName::from(vec![Ident::with_quote('\'', path)])),
-        }
-    }
-
     /// The query as a statement that DataFusion plans; of a table or file, `SELECT * FROM it`.
     pub fn statement(&self) -> Result<DfStatement> {
         Ok(DfStatement::Statement(Box::new(datafusion::sql::sqlparser::ast::Statement::Query(

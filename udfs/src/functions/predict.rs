@@ -37,14 +37,14 @@ impl Part {
         }
     }
 
-    /// The part's place in a prediction, and its field.
-    fn field(self, scorer: &Scorer) -> Result<(usize, &FieldRef)> {
+    /// The part's place in a prediction.
+    fn place(self, scorer: &Scorer) -> Result<usize> {
         let name = match self {
             Part::Label => parts::LABEL,
             Part::Probabilities => parts::PROBABILITIES,
         };
         match scorer.fields().find(name) {
-            Some(part) => Ok(part),
+            Some((place, _)) => Ok(place),
             None => plan_err!(
                 "model {} gives no probabilities, because {} has none; use predict",
                 scorer.model().name,
@@ -66,6 +66,14 @@ pub fn predict_udfs(resolver: &Arc<dyn StateResolver>) -> Vec<ScalarUDF> {
             })
         })
         .collect()
+}
+
+/// A function that gives one part of a prediction: that number of [`Scorer::fields`]. Its arguments
+/// are those of [`Scorer::arguments`].
+pub fn prediction_part_udf(scorer: Arc<Scorer>, part: usize, threshold: f64) -> ScalarUDF {
+    let name = scorer.fields().get(part).map_or("part", |field| field.name());
+    let name = format!("predict_{name}");
+    ScalarUDF::from(BoundPredict::new(scorer, part, &name, threshold))
 }
 
 #[derive(Debug)]
@@ -100,8 +108,9 @@ impl Predict {
         }
     }
 
-    fn bound(&self, scorer: Arc<Scorer>) -> BoundPredict {
-        BoundPredict::new(scorer, self.part)
+    fn bound(&self, scorer: Arc<Scorer>) -> Result<BoundPredict> {
+        let part = self.part.place(&scorer)?;
+        Ok(BoundPredict::new(scorer, part, self.name(), 0.5))
     }
 }
 
@@ -121,7 +130,7 @@ impl ScalarUDFImpl for Predict {
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         let scorer = self.scorer(args.scalar_arguments.first().copied().flatten())?;
         let types: Vec<_> = args.arg_fields[1..].iter().map(|f| f.data_type().clone()).collect();
-        self.bound(scorer).field(&types)
+        self.bound(scorer)?.field(&types)
     }
 
     fn simplify(&self, args: Vec<Expr>, _: &SimplifyContext) -> Result<ExprSimplifyResult> {
@@ -132,7 +141,7 @@ impl ScalarUDFImpl for Predict {
             );
         };
         let scorer = self.scorer(Some(name))?;
-        let call = ScalarUDF::from(self.bound(scorer)).call(rest.to_vec());
+        let call = ScalarUDF::from(self.bound(scorer)?).call(rest.to_vec());
         Ok(ExprSimplifyResult::Simplified(call))
     }
 
@@ -141,7 +150,7 @@ impl ScalarUDFImpl for Predict {
             Some(ColumnarValue::Scalar(name)) => Some(name),
             _ => None,
         };
-        let bound = self.bound(self.scorer(name)?);
+        let bound = self.bound(self.scorer(name)?)?;
         bound.predict(&args.args[1..], args.number_rows)
     }
 }
@@ -150,14 +159,18 @@ impl ScalarUDFImpl for Predict {
 #[derive(Debug)]
 struct BoundPredict {
     scorer: Arc<Scorer>,
-    part: Part,
+    /// Of [`Scorer::fields`].
+    part: usize,
+    threshold: f64,
     name: String,
     signature: Signature,
 }
 
 impl PartialEq for BoundPredict {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.scorer, &other.scorer) && self.part == other.part
+        Arc::ptr_eq(&self.scorer, &other.scorer)
+            && self.part == other.part
+            && self.threshold.to_bits() == other.threshold.to_bits()
     }
 }
 
@@ -166,14 +179,16 @@ impl Eq for BoundPredict {}
 impl Hash for BoundPredict {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.name.hash(state);
+        self.threshold.to_bits().hash(state);
     }
 }
 
 impl BoundPredict {
-    fn new(scorer: Arc<Scorer>, part: Part) -> Self {
+    fn new(scorer: Arc<Scorer>, part: usize, function: &str, threshold: f64) -> Self {
         let model = scorer.model();
-        let name = format!("{}[{} version {}]", part.function(), model.name, model.version);
-        Self { scorer, part, name, signature: Signature::variadic_any(Volatility::Immutable) }
+        let name = format!("{function}[{} version {}]", model.name, model.version);
+        let signature = Signature::variadic_any(Volatility::Immutable);
+        Self { scorer, part, threshold, name, signature }
     }
 
     /// The field of the result for arguments of these types. One struct stands for its fields by
@@ -188,7 +203,10 @@ impl BoundPredict {
             }
             types => self.scorer.check(types)?,
         }
-        let data_type = self.part.field(&self.scorer)?.1.data_type().clone();
+        let Some(part) = self.scorer.fields().get(self.part) else {
+            return exec_err!("a prediction has no part {}", self.part);
+        };
+        let data_type = part.data_type().clone();
         Ok(Arc::new(Field::new(&self.name, data_type, true)))
     }
 
@@ -216,10 +234,9 @@ impl BoundPredict {
             let places = self.places(row.fields())?;
             columns = places.into_iter().map(|place| Arc::clone(row.column(place))).collect();
         }
-        let (part, field) = self.part.field(&self.scorer)?;
-        let parts = self.scorer.predict(&columns, rows, 0.5)?;
-        let Some(array) = parts.get(part) else {
-            return exec_err!("the prediction has no part {}", field.name());
+        let parts = self.scorer.predict(&columns, rows, self.threshold)?;
+        let Some(array) = parts.get(self.part) else {
+            return exec_err!("a prediction has no part {}", self.part);
         };
         if all_scalar {
             return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(array, 0)?));
