@@ -170,7 +170,7 @@ fn rows_text(request: &TrainRequest, query: &dyn ExecutionPlan) -> String {
 
 /// The first operator after which the order of rows is left to chance, if there is one.
 fn unordered_operator(plan: &dyn ExecutionPlan) -> Option<&str> {
-    const ORDERED: [&str; 13] = [
+    const ORDERED: [&str; 14] = [
         "DataSourceExec",
         "FilterExec",
         "ProjectionExec",
