@@ -36,6 +36,7 @@ mod shuffle;
 mod spill;
 mod split;
 mod taking;
+mod targets;
 mod weights;
 
 use datafusion::arrow::datatypes::{DataType, Schema};
@@ -53,7 +54,7 @@ pub use provider::Slice;
 pub use raw::{RawTable, Subset};
 pub use resources::Resources;
 pub use split::{Mask, SplitRule};
-pub use taking::{check_class_type, check_number_type};
+pub use targets::{check_class_type, check_number_type};
 
 /// Rows of the blocks that statistics are reduced over, in order. A column of float32 fills 32 KB but for
 /// what the allocator needs to align it: with 8,192 rows it would take 40.

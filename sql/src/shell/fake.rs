@@ -59,6 +59,10 @@ impl Backend for Fake {
                 events(Event::Reading { rows: 5 });
                 std::future::pending().await
             }
+            ["busy"] => {
+                std::thread::sleep(Duration::from_secs(4));
+                Ok(stream(stream::empty().boxed()))
+            }
             ["panic"] => panic!("a test panics"),
             ["train", ..] => {
                 events(Event::Started {

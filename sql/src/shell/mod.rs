@@ -26,6 +26,7 @@ mod runner;
 mod script;
 mod signals;
 mod text;
+mod workers;
 
 use std::io::{self, IsTerminal, Read};
 use std::path::Path;
@@ -39,6 +40,7 @@ use self::backend::Backend;
 use self::output::Output;
 use self::progress::Look;
 use self::runner::{Ended, Runner, Settings};
+use self::workers::Workers;
 use crate::session::{Session, SessionOptions};
 
 /// Rows of a table on a terminal, as in datafusion-cli.
@@ -61,11 +63,7 @@ pub fn main() -> ExitCode {
 
 fn start(args: &Args, sources: Vec<Source>, console: Output) -> Result<ExitCode, String> {
     let no_threads = |error: io::Error| format!("cannot start threads: {error}");
-    let mut workers = Builder::new_multi_thread();
-    if let Some(threads) = args.threads {
-        workers.worker_threads(usize::from(threads));
-    }
-    let workers = workers.thread_stack_size(STACK).enable_all().build().map_err(no_threads)?;
+    let workers = workers(args.threads).map_err(no_threads)?;
     let control = Builder::new_current_thread().enable_all().build().map_err(no_threads)?;
 
     let options = SessionOptions {
@@ -82,6 +80,15 @@ fn start(args: &Args, sources: Vec<Source>, console: Output) -> Result<ExitCode,
     // A worker that does not yield must not keep the process.
     workers.shutdown_background();
     code
+}
+
+/// Threads that run statements.
+fn workers(threads: Option<u16>) -> io::Result<Runtime> {
+    let mut workers = Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        workers.worker_threads(usize::from(threads));
+    }
+    workers.thread_stack_size(STACK).enable_all().build()
 }
 
 fn run(
@@ -109,8 +116,9 @@ fn run(
         look: if redraws { Look::Bar } else { Look::Lines },
     };
     let outputs = (Output::stdout(), console);
-    let mut runner =
-        Runner::new(backend.clone(), workers.handle().clone(), interrupts, outputs, settings);
+    let threads = args.threads;
+    let pool = Workers::new(workers.handle().clone(), move || self::workers(threads));
+    let mut runner = Runner::new(backend.clone(), pool, interrupts, outputs, settings);
 
     let sources = match sources.is_empty() {
         false => sources,

@@ -9,7 +9,6 @@ use datafusion::error::DataFusionError;
 use futures::StreamExt;
 use gradlake_engine::STOPPED;
 use gradlake_engine::event::EventSink;
-use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
@@ -20,6 +19,7 @@ use super::output::Output;
 use super::progress::{Look, Progress};
 use super::rows::{RowWriter, summary};
 use super::signals::Interrupt;
+use super::workers::Workers;
 
 /// After a statement is dropped, its workers get this long to notice.
 const UNWIND: Duration = Duration::from_secs(1);
@@ -63,7 +63,7 @@ pub enum Ended {
 /// Runs statements on a backend.
 pub struct Runner {
     backend: Arc<dyn Backend>,
-    workers: Handle,
+    workers: Workers,
     interrupts: UnboundedReceiver<Interrupt>,
     output: Output,
     console: Output,
@@ -80,10 +80,10 @@ enum Failure {
 }
 
 impl Runner {
-    /// A runner whose statements run on `workers`.
+    /// A runner whose statements run on these threads.
     pub fn new(
         backend: Arc<dyn Backend>,
-        workers: Handle,
+        workers: Workers,
         interrupts: UnboundedReceiver<Interrupt>,
         (output, console): (Output, Output),
         settings: Settings,
@@ -118,7 +118,7 @@ impl Runner {
         let start = Instant::now();
         let look = if self.settings.quiet { Look::Quiet } else { self.settings.look };
         let progress = Progress::new(look, self.console.clone());
-        let mut task = self.workers.spawn(drive(
+        let mut task = self.workers.handle().spawn(drive(
             self.backend.clone(),
             sql.to_owned(),
             progress.clone(),
@@ -198,7 +198,11 @@ impl Runner {
                         (None, last)
                     }
                     Ok(Ok(result)) => (Some(result), last),
-                    Ok(Err(_)) | Err(_) => (None, last),
+                    Ok(Err(_)) => (None, last),
+                    Err(_) => {
+                        self.workers.take_over();
+                        (None, last)
+                    }
                 };
             }
         }
@@ -279,7 +283,9 @@ pub mod stage {
         let fake = Arc::new(Fake::default());
         let runner = Runner::new(
             fake.clone(),
-            workers.handle().clone(),
+            Workers::new(workers.handle().clone(), || {
+                Builder::new_multi_thread().worker_threads(1).enable_all().build()
+            }),
             receiver,
             (results.output(), console.output()),
             Settings {
@@ -301,10 +307,11 @@ pub mod stage {
         /// Runs a statement and interrupts it after each of these milliseconds.
         pub fn interrupted(&mut self, sql: &str, after: &[u64]) -> Ended {
             let (sender, after) = (self.interrupts.clone(), after.to_vec());
-            self.workers.spawn(async move {
+            std::thread::spawn(move || {
                 for milliseconds in after {
-                    tokio::time::sleep(Duration::from_millis(milliseconds)).await;
-                    sender.send(Interrupt::Statement).unwrap();
+                    std::thread::sleep(Duration::from_millis(milliseconds));
+                    // Nobody listens any more when a test has ended.
+                    let _ = sender.send(Interrupt::Statement);
                 }
             });
             self.script(sql)
@@ -375,6 +382,18 @@ mod tests {
         assert!(stage.fake.stopped.load(Ordering::SeqCst));
         // The shell goes on.
         assert_eq!(stage.script("rows 1"), Ended::Done);
+        assert_eq!(stage.results.text(), "x\n0\n0\n");
+    }
+
+    /// The only worker does not come back.
+    #[test]
+    fn what_cannot_be_stopped_is_left_behind() {
+        let mut stage = stage();
+        assert_eq!(stage.interrupted("busy", &[20]), Ended::Interrupted);
+        assert_eq!(stage.console.text(), "error: interrupted\n");
+        let start = Instant::now();
+        assert_eq!(stage.script("rows 1"), Ended::Done);
+        assert!(start.elapsed() < Duration::from_secs(1));
         assert_eq!(stage.results.text(), "x\n0\n0\n");
     }
 
