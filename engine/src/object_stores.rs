@@ -154,14 +154,14 @@ pub(crate) fn open(
     Ok((store, path))
 }
 
-/// What the environment and then the options say, by names in lower case.
-fn settings(options: &[(String, String)]) -> HashMap<String, String> {
-    let mut settings = HashMap::new();
+/// What the environment says, by names in lower case, and then the options, which go before it.
+fn settings(options: &[(String, String)]) -> Vec<(String, String)> {
+    let mut settings = vec![];
     for (name, value) in std::env::vars_os() {
         if let (Ok(name), Ok(value)) = (name.into_string(), value.into_string())
             && ENVIRONMENT.iter().any(|prefix| name.starts_with(prefix))
         {
-            settings.insert(name.to_lowercase(), value);
+            settings.push((name.to_lowercase(), value));
         }
     }
     settings.extend(options.iter().cloned());

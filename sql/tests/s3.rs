@@ -185,7 +185,7 @@ fn a_training_that_is_killed_resumes_from_the_bucket() {
     );
     let train = |name: &str| {
         format!(
-            "TRAIN MODEL {name} USING mlp_classifier TARGET y WITH (epochs = 40, early_stop = \
+            "TRAIN MODEL {name} USING mlp_classifier TARGET y WITH (epochs = 300, early_stop = \
              false, split = 'none', checkpoint_every = 0) FROM 's3://lake/data/a.parquet'"
         )
     };
@@ -198,14 +198,13 @@ fn a_training_that_is_killed_resumes_from_the_bucket() {
         .unwrap();
     let started = Instant::now();
     loop {
-        std::thread::sleep(Duration::from_millis(300));
+        std::thread::sleep(Duration::from_millis(50));
         let shown = server.run("SHOW TRAINING");
         if shown.contains("killed") && process.try_wait().unwrap().is_none() {
             break;
         }
         assert!(started.elapsed() < Duration::from_secs(60), "{shown}");
     }
-    std::thread::sleep(Duration::from_secs(1));
     process.kill().unwrap();
     process.wait().unwrap();
     server.run(&train("killed"));

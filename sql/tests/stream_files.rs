@@ -149,12 +149,12 @@ fn a_fifo_is_no_file() {
     }
     // Substitutions of the shell, and standard input.
     let binary = env!("CARGO_BIN_EXE_gradlake");
-    for script in ["<(echo x)", "/dev/stdin"] {
-        let script = format!("echo x | {binary} -q -c \"SELECT * FROM '$(echo {script})'\"");
+    for place in ["/dev/fd/3", "/dev/stdin"] {
+        let script = format!("echo x | {binary} -q -c \"SELECT * FROM '{place}'\" 3< <(echo x)");
         let output =
             Command::new("bash").current_dir(folder).args(["-c", &script]).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(text.contains(" is a FIFO, whose bytes come once"), "{script}: {text}");
+        assert!(text.contains(" is a FIFO, whose bytes come once"), "{place}: {text}");
     }
     // Of its own name a table is found before the path, and its rows come.
     let writer = std::thread::spawn({

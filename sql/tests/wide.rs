@@ -232,7 +232,7 @@ async fn wide_vectors_and_many_categories() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_may_be_very_long() {
     let database = Database::open().await;
-    let name = "Long ".repeat(2_000);
+    let name = format!("{}name", "Long ".repeat(2_000));
     let make = format!(
         "CREATE TABLE t AS SELECT value AS \"{name}\", value * 2 AS y FROM generate_series(1, 9)"
     );

@@ -1,6 +1,6 @@
 //! Where files are: one file, a folder, or a pattern, on a disk or in an object store.
 
-use std::path::Path as FilePath;
+use std::path::{Component, Path as FilePath, PathBuf};
 
 use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::execution::object_store::ObjectStoreUrl;
@@ -35,7 +35,7 @@ pub(crate) struct Location {
     /// Whether it ends with a slash or is a folder of the disk.
     pub(crate) is_folder: bool,
     /// The path on the disk, of a file or folder that is there.
-    pub(crate) on_disk: Option<std::path::PathBuf>,
+    pub(crate) on_disk: Option<PathBuf>,
 }
 
 impl Location {
@@ -63,7 +63,7 @@ impl Location {
     fn of_path(text: &str, path: &FilePath) -> Result<Self> {
         refuse_fifo(text)?;
         let absolute = match std::path::absolute(path) {
-            Ok(path) => path,
+            Ok(path) => normal(&path),
             Err(error) => return exec_err!("{text} cannot be found: {error}"),
         };
         let store = ObjectStoreUrl::local_filesystem();
@@ -170,6 +170,20 @@ impl Location {
     }
 }
 
+/// A path without `..`, each of which takes the name before it off.
+fn normal(path: &FilePath) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                normal.pop();
+            }
+            part => normal.push(part),
+        }
+    }
+    normal
+}
+
 fn disk_path(text: &str, path: &FilePath) -> Result<Path> {
     match Path::from_absolute_path(path) {
         Ok(path) => Ok(path),
@@ -201,6 +215,7 @@ mod tests {
     fn places_of_files() {
         let of = |text: &str| Location::parse(text).unwrap();
         assert_eq!(of("/data/x.csv").prefix.as_ref(), "data/x.csv");
+        assert_eq!(of("/data/sub/../x.csv").prefix.as_ref(), "data/x.csv");
         assert!(of("/data/").is_folder && !of("/data/x.csv").is_folder);
         let pattern = of("/data/a*/x-*.csv");
         assert_eq!(pattern.prefix.as_ref(), "data");

@@ -131,7 +131,7 @@ mod tests {
 
     fn file(path: &str) -> ObjectMeta {
         ObjectMeta {
-            location: path.into(),
+            location: object_store::path::Path::parse(path).unwrap(),
             last_modified: chrono::DateTime::UNIX_EPOCH,
             size: 1,
             e_tag: None,

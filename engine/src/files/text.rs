@@ -79,6 +79,9 @@ pub(crate) fn parse(
 pub(crate) fn whole(text: &str) -> Cow<'_, str> {
     /// Beyond it, neighbouring whole numbers are one fraction.
     const EXACT: f64 = 9_007_199_254_740_992.0;
+    if !text.contains(['.', 'e', 'E']) {
+        return Cow::Borrowed(text);
+    }
     match text.parse::<f64>() {
         Ok(value) if value.fract() == 0.0 && value.abs() <= EXACT => {
             Cow::Owned(format!("{value:.0}"))

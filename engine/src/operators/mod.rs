@@ -128,8 +128,8 @@ mod tests {
         let plan = engine.predict(&scorer, false, options, query.clone(), &events).unwrap();
         assert_eq!(plan.schema().fields().len(), 52);
         assert_eq!(most_expressions(&engine, &plan), 0);
-        // Six metrics.
+        // Six metrics and four counts.
         let plan = engine.evaluate(&scorer, options, query).unwrap();
-        assert_eq!(most_expressions(&engine, &plan), 6);
+        assert_eq!(most_expressions(&engine, &plan), 10);
     }
 }

@@ -91,7 +91,7 @@ impl Ledger {
     pub fn cursors_between(&self, ordinal: u64, until: u64) -> Vec<Cursor> {
         let mut cursors = self.cursors_at(ordinal);
         let inner = self.inner();
-        if inner.next < until {
+        if until <= ordinal || inner.next < until {
             // Rows that a run before has consumed, and of which this one has not read all again:
             // its first cursors still name them.
             return cursors;

@@ -123,7 +123,7 @@ mod tests {
             let report = Arc::new(Report::default());
             let (batches, end) = decode(&Format::Json, lines.as_bytes(), step, &report);
             end.unwrap();
-            assert_eq!(text(&batches), "| -2   |  |\n| 1000 |  |\n| 7    |  |");
+            assert_eq!(text(&batches), "| -2   |   |\n| 1000 |   |\n| 7    |   |");
             let rejected = report.first_rejected();
             let numbers: Vec<_> = rejected.iter().map(|line| line.number.unwrap()).collect();
             assert_eq!(numbers, [1, 4, 5, 7, 8]);
