@@ -5,7 +5,7 @@
 //! `s3/requirements.txt`. The gate sets it; without it these tests say that they skip.
 
 // Helpers of tests are tests; what is skipped is printed.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

@@ -99,7 +99,7 @@ impl PhysicalOptimizerRule for StopSoon {
             .data()?;
         // Who drops the rows stops the filters.
         Ok(match has_filter {
-            true => Arc::new(PausingExec::new(plan, &stop).as_root()),
+            true => Arc::new(PausingExec::new(plan, &stop).into_root()),
             false => plan,
         })
     }

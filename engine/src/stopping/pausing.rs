@@ -52,7 +52,7 @@ impl PausingExec {
     }
 
     /// Stops a query whose rows are dropped before their end.
-    pub fn as_root(self) -> Self {
+    pub fn into_root(self) -> Self {
         Self { is_root: true, ..self }
     }
 }

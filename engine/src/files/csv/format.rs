@@ -87,7 +87,10 @@ impl CsvFiles {
 
 /// How files are written, of those that were looked at; a file that has changed is another.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Layouts(Arc<Mutex<HashMap<Path, (ObjectMeta, Arc<Layout>)>>>);
+pub(super) struct Layouts(Arc<Mutex<HashMap<Path, Known>>>);
+
+/// A file as it was when it was looked at, and how it is written.
+type Known = (ObjectMeta, Arc<Layout>);
 
 impl Layouts {
     fn get(&self, file: &ObjectMeta) -> Option<Arc<Layout>> {

@@ -225,8 +225,8 @@ impl Reading {
             let column = &layout.columns[place];
             Some(Column {
                 index: places.partition_point(|p| *p < place),
-                is_text: !is_text_type(field.data_type())
-                    && !(column.is_strict && holds(field.data_type(), &column.data_type)),
+                is_text: !(is_text_type(field.data_type())
+                    || (column.is_strict && holds(field.data_type(), &column.data_type))),
                 has_decimal_comma: column.has_decimal_comma,
             })
         });

@@ -215,10 +215,8 @@ fn decoded(
             rest.advance(taken);
             // A batch is full, or this was the last.
             if !rest.is_empty() || !more {
-                return Ok(match decoder.flush()? {
-                    Some(batch) => Some((batch, (bytes, decoder, rest, more))),
-                    None => None,
-                });
+                let batch = decoder.flush()?;
+                return Ok(batch.map(|batch| (batch, (bytes, decoder, rest, more))));
             }
         }
     })
