@@ -175,7 +175,10 @@ async fn a_checkpoint_without_a_model_can_be_dropped() {
             assert!(error.ends_with("; it can be dropped afterwards"), "{error}");
             child.kill().unwrap();
             child.wait().unwrap();
-            let rows = shown(&database, |rows| cell(rows, "state").unwrap() == "stopped").await;
+            let has_stopped = |rows: &RecordBatch| {
+                rows.num_rows() == 1 && cell(rows, "state").unwrap() == "stopped"
+            };
+            let rows = shown(&database, has_stopped).await;
             assert_eq!(cell(&rows, "version"), None);
             let error = database.error("DROP MODEL m VERSION 1").await;
             assert!(error.contains("there is no model m"), "{error}");
