@@ -172,67 +172,52 @@ fn retry() -> RetryConfig {
     RetryConfig { retry_timeout: RETRY_FOR, ..Default::default() }
 }
 
-/// Says what an object store takes for an option that it does not know.
-fn unknown(name: &str, kind: &str) -> String {
-    format!("has the option {kind}.{name}, which {kind} does not know")
+/// The settings that a kind of store knows, the options last, which go before the environment.
+///
+/// # Errors
+/// When an option is not known.
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
+fn known_settings<K: std::str::FromStr>(
+    kind: &str,
+    options: &[(String, String)],
+) -> Result<Vec<(K, String)>, String> {
+    if let Some((name, _)) = options.iter().find(|(name, _)| name.parse::<K>().is_err()) {
+        return Err(format!("has the option {kind}.{name}, which {kind} does not know"));
+    }
+    let settings = settings(options).into_iter();
+    Ok(settings.filter_map(|(name, value)| Some((name.parse().ok()?, value))).collect())
 }
 
 #[cfg(feature = "aws")]
 fn amazon(url: &Url, options: &[(String, String)]) -> Result<Arc<dyn ObjectStore>, String> {
     use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-    let settings = settings(options);
     let mut builder = AmazonS3Builder::new().with_url(url.as_str()).with_retry(retry());
-    for (name, _) in options {
-        if name.parse::<AmazonS3ConfigKey>().is_err() {
-            return Err(unknown(name, "aws"));
+    for (key, value) in known_settings::<AmazonS3ConfigKey>("aws", options)? {
+        // An endpoint without TLS is meant as it is written.
+        if key == AmazonS3ConfigKey::Endpoint && value.starts_with("http://") {
+            builder = builder.with_allow_http(true);
         }
-    }
-    let mut endpoint = None;
-    for (name, value) in &settings {
-        if let Ok(key) = name.parse::<AmazonS3ConfigKey>() {
-            if key == AmazonS3ConfigKey::Endpoint {
-                endpoint = Some(value.clone());
-            }
-            builder = builder.with_config(key, value);
-        }
-    }
-    // An endpoint without TLS is meant as it is written.
-    if endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")) {
-        builder = builder.with_allow_http(true);
+        builder = builder.with_config(key, value);
     }
     builder.build().map(|store| Arc::new(store) as _).map_err(cannot_open)
 }
 
 #[cfg(feature = "gcp")]
 fn google(url: &Url, options: &[(String, String)]) -> Result<Arc<dyn ObjectStore>, String> {
-    use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+    use object_store::gcp::GoogleCloudStorageBuilder;
     let mut builder = GoogleCloudStorageBuilder::new().with_url(url.as_str()).with_retry(retry());
-    for (name, _) in options {
-        if name.parse::<GoogleConfigKey>().is_err() {
-            return Err(unknown(name, "gcp"));
-        }
-    }
-    for (name, value) in settings(options) {
-        if let Ok(key) = name.parse::<GoogleConfigKey>() {
-            builder = builder.with_config(key, value);
-        }
+    for (key, value) in known_settings("gcp", options)? {
+        builder = builder.with_config(key, value);
     }
     builder.build().map(|store| Arc::new(store) as _).map_err(cannot_open)
 }
 
 #[cfg(feature = "azure")]
 fn microsoft(url: &Url, options: &[(String, String)]) -> Result<Arc<dyn ObjectStore>, String> {
-    use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+    use object_store::azure::MicrosoftAzureBuilder;
     let mut builder = MicrosoftAzureBuilder::new().with_url(url.as_str()).with_retry(retry());
-    for (name, _) in options {
-        if name.parse::<AzureConfigKey>().is_err() {
-            return Err(unknown(name, "azure"));
-        }
-    }
-    for (name, value) in settings(options) {
-        if let Ok(key) = name.parse::<AzureConfigKey>() {
-            builder = builder.with_config(key, value);
-        }
+    for (key, value) in known_settings("azure", options)? {
+        builder = builder.with_config(key, value);
     }
     builder.build().map(|store| Arc::new(store) as _).map_err(cannot_open)
 }

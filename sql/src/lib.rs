@@ -1,6 +1,7 @@
 //! The language of Gradlake and its shell.
 
 pub mod parsers;
+mod planning;
 mod relation;
 pub mod session;
 pub mod shell;

@@ -16,7 +16,7 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err};
+use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileScanConfigBuilder};
 use datafusion::datasource::source::DataSourceExec;
@@ -30,7 +30,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, Statistics,
 };
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 
 use super::listing::one_line;
 use super::name_in;
@@ -62,14 +62,16 @@ fn within<T>(run: impl FnOnce() -> T) -> T {
     run()
 }
 
-/// A future whose panics are caught: nothing of them is printed.
-pub(crate) fn quietly<F: Future + Unpin>(future: F) -> impl Future<Output = F::Output> {
-    let mut future = future;
-    std::future::poll_fn(move |context| within(|| Pin::new(&mut future).poll(context)))
+/// What a future gives, or what it said when it panicked.
+pub(crate) async fn caught<F: Future>(future: F) -> Result<F::Output, String> {
+    let mut future = std::pin::pin!(AssertUnwindSafe(future).catch_unwind());
+    std::future::poll_fn(|context| within(|| future.as_mut().poll(context)))
+        .await
+        .map_err(|panic| message_of(panic.as_ref()))
 }
 
 /// What a panic said, in one line.
-pub(crate) fn message_of(panic: &(dyn Any + Send)) -> String {
+fn message_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     one_line(text.unwrap_or("without a message"))
@@ -80,13 +82,7 @@ pub(crate) fn message_of(panic: &(dyn Any + Send)) -> String {
 /// # Errors
 /// As the step, or when it panics.
 pub(crate) fn reading<T>(file: &str, step: impl FnOnce() -> Result<T>) -> Result<T> {
-    match within(|| catch_unwind(AssertUnwindSafe(step))) {
-        Ok(Err(error)) if is_of_reader(&error) => Err(named(file, &error)),
-        Ok(result) => result,
-        Err(panic) => {
-            exec_err!("{file} cannot be read: the reader failed, {}", message_of(panic.as_ref()))
-        }
-    }
+    attempt(step).map_err(|failure| failure.named(file))
 }
 
 fn named(file: &str, error: &DataFusionError) -> DataFusionError {
@@ -219,23 +215,21 @@ impl ExecutionPlan for ScanGuard {
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
         let files = Files { scan: Arc::clone(&self.scan), context: Arc::clone(&context) };
-        let inner = match attempt(|| self.scan.execute(partition, context)) {
-            Attempt::Done(inner) => inner,
-            Attempt::Failed(failure) => return Err(failure.named(&files.any())),
-        };
+        let inner = attempt(|| self.scan.execute(partition, context));
+        let inner = inner.map_err(|failure| failure.named(&files.any()))?;
         let schema = self.schema();
         let guarded = Guarded { inner, is_over: false };
-        let told = guarded.then(move |batch| {
+        let rows = guarded.then(move |batch| {
             let files =
                 Files { scan: Arc::clone(&files.scan), context: Arc::clone(&files.context) };
             async move {
                 match batch {
                     Ok(batch) => Ok(batch),
-                    Err(failure) => Err(files.told(failure).await),
+                    Err(failure) => Err(files.named(failure).await),
                 }
             }
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, told)))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
     }
 }
 
@@ -245,16 +239,10 @@ enum Failure {
     Panic(String),
 }
 
-enum Attempt<T> {
-    Done(T),
-    Failed(Failure),
-}
-
-fn attempt<T>(step: impl FnOnce() -> Result<T>) -> Attempt<T> {
+fn attempt<T>(step: impl FnOnce() -> Result<T>) -> Result<T, Failure> {
     match within(|| catch_unwind(AssertUnwindSafe(step))) {
-        Ok(Ok(value)) => Attempt::Done(value),
-        Ok(Err(error)) => Attempt::Failed(Failure::Error(error)),
-        Err(panic) => Attempt::Failed(Failure::Panic(message_of(panic.as_ref()))),
+        Ok(result) => result.map_err(Failure::Error),
+        Err(panic) => Err(Failure::Panic(message_of(panic.as_ref()))),
     }
 }
 
@@ -291,13 +279,10 @@ impl Stream for Guarded {
         if this.is_over {
             return Poll::Ready(None);
         }
-        let poll = attempt(|| Ok(this.inner.poll_next_unpin(context)));
-        let failure = match poll {
-            Attempt::Done(Poll::Ready(Some(Err(error)))) => Failure::Error(error),
-            Attempt::Done(poll) => {
-                return poll.map(|batch| batch.map(|batch| batch.map_err(Failure::Error)));
-            }
-            Attempt::Failed(failure) => failure,
+        let failure = match attempt(|| Ok(this.inner.poll_next_unpin(context))) {
+            Ok(Poll::Ready(Some(Err(error)))) => Failure::Error(error),
+            Ok(poll) => return poll.map(|batch| batch.map(|batch| batch.map_err(Failure::Error))),
+            Err(failure) => failure,
         };
         this.is_over = true;
         Poll::Ready(Some(Err(failure)))
@@ -305,6 +290,7 @@ impl Stream for Guarded {
 }
 
 /// The files of a scan, to find out which of them it was.
+#[derive(Clone)]
 struct Files {
     scan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
@@ -338,7 +324,7 @@ impl Files {
 
     /// A failure with the file that it is about. Where several are read, each is read alone until
     /// one fails.
-    async fn told(self, failure: Failure) -> DataFusionError {
+    async fn named(self, failure: Failure) -> DataFusionError {
         if !failure.is_of_reader() {
             return failure.named("");
         }
@@ -358,8 +344,7 @@ impl Files {
                 .with_file_groups(vec![FileGroup::new(vec![file.clone()])])
                 .build();
             let alone = DataSourceExec::from_data_source(alone);
-            let rows = attempt(|| alone.execute(0, Arc::clone(&self.context)));
-            let Attempt::Done(inner) = rows else {
+            let Ok(inner) = attempt(|| alone.execute(0, Arc::clone(&self.context))) else {
                 return failure.named(&self.name(file));
             };
             let mut rows = Guarded { inner, is_over: false };

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use datafusion::common::{DataFusionError, Result, exec_err, plan_err};
+use datafusion::common::{
+    DataFusionError, Result, exec_datafusion_err, plan_datafusion_err, plan_err,
+};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::TryStreamExt;
 use object_store::{Error, ObjectMeta, ObjectStoreExt};
@@ -47,12 +49,12 @@ pub(crate) async fn list(
             }
             // A prefix of an object store is a folder without anything of its own.
             Err(Error::NotFound { .. }) if location.store.as_str() != "file:///" => {}
-            Err(error) => return told(text, error),
+            Err(error) => return Err(store_error(text, error)),
         }
     }
     let mut found: Vec<ObjectMeta> = match store.list(Some(&location.prefix)).try_collect().await {
         Ok(found) => found,
-        Err(error) => return told(text, error),
+        Err(error) => return Err(store_error(text, error)),
     };
     if found.is_empty() && location.pattern.is_none() && location.on_disk.is_none() {
         return plan_err!("there is no file or folder {text}");
@@ -152,39 +154,39 @@ fn table_format(relative: &[&str]) -> Option<&'static str> {
     is_log.then_some(*format)
 }
 
-/// What a store says when it cannot be asked, in one sentence.
-pub(crate) fn told<T>(text: &str, error: Error) -> Result<T> {
-    match error {
-        Error::NotFound { source, .. } => {
-            let source = source.to_string();
-            match source.contains("NoSuchBucket") {
-                true => plan_err!("there is no bucket for {text}"),
-                false => plan_err!("there is no file {text}"),
-            }
-        }
-        error => {
-            let why = one_line(&error.to_string());
-            // Where a machine of Amazon would ask for its role, which is the last resort.
-            let says = |text: &str| why.contains(text);
-            match &error {
-                _ if says("NoSuchBucket") => plan_err!("there is no bucket for {text}"),
-                _ if says("169.254.169.254") => exec_err!(
-                    "{text} needs credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or \
-                     AWS_SKIP_SIGNATURE=true for a public bucket"
-                ),
-                // A listing that is refused comes as an error of any kind, with the answer's status.
-                Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
-                    refused(text, &why)
-                }
-                _ if says("403 Forbidden") || says("401 Unauthorized") => refused(text, &why),
-                _ => exec_err!("{text} cannot be read: {why}"),
-            }
-        }
+/// What a store says when it cannot be asked about `text`, in one sentence.
+pub(crate) fn store_error(text: &str, error: Error) -> DataFusionError {
+    // Of a file that is not there, the error beneath says whether there is a bucket.
+    let said = match &error {
+        Error::NotFound { source, .. } => source.to_string(),
+        error => error.to_string(),
+    };
+    let says = |part: &str| said.contains(part);
+    if says("NoSuchBucket") {
+        return plan_datafusion_err!("there is no bucket for {text}");
     }
-}
-
-fn refused<T>(text: &str, why: &str) -> Result<T> {
-    exec_err!("{text} must not be read with the credentials that are given: {why}")
+    if let Error::NotFound { .. } = error {
+        return plan_datafusion_err!("there is no file {text}");
+    }
+    // Where a machine of Amazon would ask for its role, which is the last resort.
+    if says("169.254.169.254") {
+        return exec_datafusion_err!(
+            "{text} needs credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or \
+             AWS_SKIP_SIGNATURE=true for a public bucket"
+        );
+    }
+    let said = one_line(&said);
+    // A listing that is refused comes as an error of any kind, with the status of the answer.
+    let is_refused =
+        matches!(error, Error::PermissionDenied { .. } | Error::Unauthenticated { .. })
+            || said.contains("403 Forbidden")
+            || said.contains("401 Unauthorized");
+    match is_refused {
+        true => exec_datafusion_err!(
+            "{text} must not be read with the credentials that are given: {said}"
+        ),
+        false => exec_datafusion_err!("{text} cannot be read: {said}"),
+    }
 }
 
 /// The message of a server, without its lines and at a length that can be read.
@@ -194,14 +196,6 @@ pub(crate) fn one_line(text: &str) -> String {
     match line.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{} ...", &line[..end]),
         None => line,
-    }
-}
-
-/// The error of a store as ours, with the place that it is about.
-pub(crate) fn store_error(text: &str, error: Error) -> DataFusionError {
-    match told::<()>(text, error) {
-        Err(error) => error,
-        Ok(()) => DataFusionError::Execution(format!("{text} cannot be read")),
     }
 }
 

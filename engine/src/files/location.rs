@@ -8,8 +8,8 @@ use glob::{MatchOptions, Pattern};
 use object_store::path::Path;
 use url::{Position, Url};
 
+use super::fifo::refuse_fifo;
 use crate::object_stores::is_object_url;
-use crate::source::refuse_fifo;
 
 /// Characters that make a pattern of a path.
 const GLOB: [char; 3] = ['*', '?', '['];
@@ -61,7 +61,7 @@ impl Location {
     }
 
     fn of_path(text: &str, path: &FilePath) -> Result<Self> {
-        refuse_fifo(text)?;
+        refuse_fifo(text, path)?;
         let absolute = match std::path::absolute(path) {
             Ok(path) => normal(&path),
             Err(error) => return exec_err!("{text} cannot be found: {error}"),

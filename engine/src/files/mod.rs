@@ -11,6 +11,7 @@
 //! a library does with a broken file ends as one sentence that names it ([`guard`]).
 
 mod csv;
+mod fifo;
 mod guard;
 mod json;
 mod kind;
@@ -20,16 +21,19 @@ mod parquet;
 mod partitions;
 mod table;
 mod text;
+mod text_format;
+mod text_source;
 mod url_tables;
 mod widen;
 
 pub(crate) use csv::CsvFilesFactory;
-pub(crate) use guard::{GuardScans, guard, reading};
+pub(crate) use guard::{GuardScans, caught, guard, reading};
 pub(crate) use json::JsonFilesFactory;
 pub use kind::ENDINGS;
-pub(crate) use parquet::ParquetFilesFactory;
+pub(crate) use parquet::{ParquetFilesFactory, readable};
 pub(crate) use table::create_table;
 pub(crate) use url_tables::UrlTables;
+pub(crate) use widen::integer;
 
 use std::path::Path as FilePath;
 use std::sync::Arc;
@@ -40,13 +44,6 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
-
-/// Bytes of a text file from which the types of its columns are taken: all of most files.
-const INFER_BYTES: usize = 32 << 20;
-/// Bytes of all text files of a table beyond which only the beginning of each is looked at.
-const INFER_TOTAL_BYTES: usize = 128 << 20;
-/// Bytes of the beginning of a text file.
-const HEAD_BYTES: usize = 256 << 10;
 
 /// A file as errors name it: a path on the disk from the working folder, or a path in its store.
 fn name_of(store: &dyn ObjectStore, file: &Path) -> String {

@@ -1,7 +1,6 @@
 //! Parquet files as one table: DataFusion's format, with types that come together by name.
 
 use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -20,10 +19,10 @@ use datafusion::datasource::physical_plan::{
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::physical_expr::{LexOrdering, LexRequirement};
 use datafusion::physical_plan::ExecutionPlan;
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectMeta, ObjectStore};
 
-use super::guard::{message_of, quietly};
+use super::guard::caught;
 use super::listing::one_line;
 use super::{name_of, widen};
 use crate::scan;
@@ -172,17 +171,15 @@ async fn own_schema(
     let cache = state.runtime_env().cache_manager.get_file_metadata_cache();
     let metadata =
         DFParquetMetadata::new(store.as_ref(), object).with_file_metadata_cache(Some(cache));
-    let schema = Box::pin(async { metadata.fetch_schema().await });
     let name = name_of(store.as_ref(), &object.location);
-    match quietly(AssertUnwindSafe(schema).catch_unwind()).await {
+    match caught(metadata.fetch_schema()).await {
         Ok(Ok(schema)) => Ok(readable(&schema).unwrap_or(schema)),
         Ok(Err(error)) => {
             exec_err!("{name} cannot be read as Parquet: {}", one_line(&error.strip_backtrace()))
         }
-        Err(panic) => exec_err!(
-            "{name} cannot be read as Parquet: the reader failed, {}",
-            message_of(panic.as_ref())
-        ),
+        Err(panic) => {
+            exec_err!("{name} cannot be read as Parquet: the reader failed, {panic}")
+        }
     }
 }
 
@@ -194,7 +191,7 @@ fn without_metadata(schema: &Schema) -> Schema {
 
 /// A schema whose types the reader can decode, if it differs: of dictionaries it knows those of
 /// texts and bytes, and fails on others, which pandas writes for categories of numbers.
-fn readable(schema: &Schema) -> Option<Schema> {
+pub(crate) fn readable(schema: &Schema) -> Option<Schema> {
     let is_other = |field: &&Arc<Field>| has_other_dictionary(field.data_type());
     schema.fields().iter().find(is_other)?;
     let fields = schema.fields().iter().map(|field| {

@@ -37,10 +37,13 @@ use super::location::Location;
 use super::{partitions, widen};
 use crate::object_stores;
 
-/// Files of one format as a table. What is listed is listed anew for each query.
+/// Files of one format as a table.
 #[derive(Debug)]
 pub(crate) struct FileTable {
     locations: Vec<Location>,
+    /// The files of the one location, where the table is of one statement alone; else they are
+    /// listed anew for each.
+    listed: Option<Vec<ObjectMeta>>,
     format: Arc<dyn FileFormat>,
     /// The format that a statement names; what is listed is of the first listing's kind.
     wanted: Option<Format>,
@@ -53,7 +56,7 @@ pub(crate) struct FileTable {
     column_defaults: HashMap<String, Expr>,
 }
 
-/// The table of the files of a place, all that is not said taken from the files.
+/// The table of the files of a place for one statement: what is not said is taken from the files.
 ///
 /// # Errors
 /// When there is no such file, or it cannot be read.
@@ -72,7 +75,9 @@ pub(crate) async fn open(state: &SessionState, location: Location) -> Result<Fil
     let store = state.runtime_env().object_store(&location.store)?;
     let file_schema = format.infer_schema(state, &store, &not_empty(&listing.files)).await?;
     let partition_columns = partitions::infer(&location, &listing.files)?;
-    FileTable::new(vec![location], format, Some(kind.format), file_schema, partition_columns)
+    let wanted = Some(kind.format);
+    let table = FileTable::new(vec![location], format, wanted, file_schema, partition_columns)?;
+    Ok(FileTable { listed: Some(listing.files), ..table })
 }
 
 /// The table that CREATE EXTERNAL TABLE makes.
@@ -217,6 +222,7 @@ impl FileTable {
         widen::refuse_duplicates("the table", &table_schema)?;
         Ok(Self {
             locations,
+            listed: None,
             format,
             wanted,
             file_schema,
@@ -234,15 +240,16 @@ impl FileTable {
     async fn files(&self, state: &dyn Session, filters: &[Expr]) -> Result<Vec<PartitionedFile>> {
         let mut files: Vec<PartitionedFile> = vec![];
         for location in &self.locations {
-            let listing = match list(state.runtime_env(), location, self.wanted).await {
-                Ok(listing) => listing,
-                // Declared, and not written yet.
-                Err(_) if location.is_folder && location.pattern.is_none() => {
-                    Listing { kind: None, files: vec![] }
-                }
-                Err(error) => return Err(error),
+            let found = match &self.listed {
+                Some(listed) => listed.clone(),
+                None => match list(state.runtime_env(), location, self.wanted).await {
+                    Ok(listing) => listing.files,
+                    // Declared, and not written yet.
+                    Err(_) if location.is_folder && location.pattern.is_none() => vec![],
+                    Err(error) => return Err(error),
+                },
             };
-            for meta in listing.files {
+            for meta in found {
                 let values = partitions::values(location, &meta, &self.partition_columns)?;
                 let mut file = PartitionedFile::new_from_meta(meta);
                 file.partition_values = values;

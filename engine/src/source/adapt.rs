@@ -9,6 +9,8 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit}
 use datafusion::common::{Result, exec_datafusion_err, exec_err};
 use gradlake_udfs::names::Names;
 
+use crate::files::integer;
+
 use super::exact::{Misfit, cast_exactly, may_hold};
 
 /// How strictly columns must agree.
@@ -259,22 +261,6 @@ fn is_lossless(from: &DataType, to: &DataType) -> bool {
         },
     };
     held && (from == to || can_cast_types(from, to))
-}
-
-/// (whether it is signed, bits) of integer types.
-fn integer(data_type: &DataType) -> Option<(bool, u8)> {
-    use DataType::*;
-    Some(match data_type {
-        Int8 => (true, 8),
-        Int16 => (true, 16),
-        Int32 => (true, 32),
-        Int64 => (true, 64),
-        UInt8 => (false, 8),
-        UInt16 => (false, 16),
-        UInt32 => (false, 32),
-        UInt64 => (false, 64),
-        _ => return None,
-    })
 }
 
 /// Decimal digits after the second.

@@ -25,7 +25,6 @@ mod decode;
 mod exact;
 mod factory;
 mod feed;
-mod fifo;
 mod folder;
 mod ledger;
 mod location;
@@ -39,7 +38,6 @@ mod socket;
 mod table;
 
 pub use factory::{FORMATS, SourceTableFactory};
-pub use fifo::refuse_fifo;
 pub use folder::{FileRows, FolderCursor, FolderSource, Manifest};
 pub use ledger::Ledger;
 pub use notices::with_warnings;

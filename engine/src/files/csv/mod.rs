@@ -3,6 +3,6 @@
 mod cells;
 mod format;
 mod layout;
-mod source;
+mod reading;
 
 pub(crate) use format::CsvFilesFactory;

@@ -2,7 +2,7 @@
 
 mod array;
 mod format;
+mod reading;
 mod seen;
-mod source;
 
 pub(crate) use format::JsonFilesFactory;

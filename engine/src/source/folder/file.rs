@@ -1,7 +1,6 @@
 //! One Parquet file of a watched folder.
 
 use std::ops::Range;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -25,6 +24,7 @@ use super::super::{BATCH_ROWS, Cursor, Rows};
 use super::Folder;
 use super::manifest::{FolderCursor, Manifest};
 use super::watch::Candidate;
+use crate::files::{caught, readable};
 
 /// What a Parquet file begins and ends with.
 const MAGIC: &[u8] = b"PAR1";
@@ -145,7 +145,9 @@ async fn check(
     Ok(())
 }
 
-const PANICKED: &str = "it makes the Parquet decoder panic";
+fn panicked(message: &str) -> Trouble {
+    Trouble::File(format!("the Parquet reader failed, {message}"))
+}
 
 /// An error that names a file, as a sentence that begins with `it`.
 fn why(whose: &str, error: &DataFusionError) -> String {
@@ -246,10 +248,16 @@ impl Object {
         }
         let mut object = self.clone();
         let footer = ArrowReaderMetadata::load_async(&mut object, ArrowReaderOptions::default());
-        match AssertUnwindSafe(footer).catch_unwind().await {
-            Ok(Ok(footer)) => Ok(footer),
-            Ok(Err(error)) => Err(self.parquet_trouble(error).await),
-            Err(_) => Err(Trouble::File(PANICKED.to_owned())),
+        let footer = match caught(footer).await {
+            Ok(Ok(footer)) => footer,
+            Ok(Err(error)) => return Err(self.parquet_trouble(error).await),
+            Err(message) => return Err(panicked(&message)),
+        };
+        let Some(schema) = readable(footer.schema()) else { return Ok(footer) };
+        let options = ArrowReaderOptions::new().with_schema(Arc::new(schema));
+        match ArrowReaderMetadata::try_new(Arc::clone(footer.metadata()), options) {
+            Ok(footer) => Ok(footer),
+            Err(error) => Err(self.parquet_trouble(error).await),
         }
     }
 
@@ -276,10 +284,10 @@ impl Object {
         &self,
         batches: &mut ParquetRecordBatchStream<Object>,
     ) -> Result<Option<RecordBatch>, Trouble> {
-        match AssertUnwindSafe(batches.next()).catch_unwind().await {
+        match caught(batches.next()).await {
             Ok(Some(Err(error))) => Err(self.parquet_trouble(error).await),
             Ok(batch) => Ok(batch.and_then(Result::ok)),
-            Err(_) => Err(Trouble::File(PANICKED.to_owned())),
+            Err(message) => Err(panicked(&message)),
         }
     }
 

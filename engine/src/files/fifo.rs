@@ -1,18 +1,17 @@
 //! What cannot be read as a file: FIFOs, sockets and devices, whose rows come once.
 
+use std::path::Path;
+
 use datafusion::common::{Result, plan_err};
 
-use super::location::Location;
-
-/// Refuses a path at which there is no file but something whose bytes come once: a FIFO (a process
-/// substitution too), a socket, or a device such as `/dev/stdin` of a terminal. It is not opened.
-/// What is no path, or names nothing, is no FIFO.
+/// Refuses a path, written as `location`, at which there is no file but something whose bytes come
+/// once: a FIFO (a process substitution too), a socket, or a device such as `/dev/stdin` of a
+/// terminal. It is not opened. Where there is nothing, there is no FIFO.
 ///
 /// # Errors
 /// One sentence that names the statement that reads it.
-pub fn refuse_fifo(location: &str) -> Result<()> {
-    let Ok(Location::Path(path)) = Location::parse(location) else { return Ok(()) };
-    let Some(kind) = kind(&path) else { return Ok(()) };
+pub(super) fn refuse_fifo(location: &str, path: &Path) -> Result<()> {
+    let Some(kind) = kind(path) else { return Ok(()) };
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
     let format = match ending.to_lowercase().as_str() {
         "parquet" => {
@@ -25,7 +24,7 @@ pub fn refuse_fifo(location: &str) -> Result<()> {
         "arrow" | "ipc" => "ARROW",
         _ => "CSV",
     };
-    let place = match std::path::absolute(&path) {
+    let place = match std::path::absolute(path) {
         Ok(path) if kind == SOCKET => format!("unix://{}", path.display()),
         _ => location.to_owned(),
     };
@@ -38,7 +37,7 @@ pub fn refuse_fifo(location: &str) -> Result<()> {
 const SOCKET: &str = "a socket";
 
 #[cfg(unix)]
-fn kind(path: &std::path::Path) -> Option<&'static str> {
+fn kind(path: &Path) -> Option<&'static str> {
     use std::os::unix::fs::FileTypeExt;
 
     let file_type = std::fs::metadata(path).ok()?.file_type();
@@ -54,13 +53,17 @@ fn kind(path: &std::path::Path) -> Option<&'static str> {
 }
 
 #[cfg(not(unix))]
-fn kind(_: &std::path::Path) -> Option<&'static str> {
+fn kind(_: &Path) -> Option<&'static str> {
     None
 }
 
 #[cfg(all(test, unix))]
 mod tests {
-    use super::*;
+    use super::super::location::Location;
+
+    fn refuse_fifo(location: &str) -> datafusion::common::Result<()> {
+        Location::parse(location).map(|_| ())
+    }
 
     #[test]
     fn what_comes_once_is_no_file() {
