@@ -1,5 +1,5 @@
-//! The kernels, each beside the plain loop that defines it: `cargo bench -p gradlake-benches --bench
-//! kernels [-- FILTER]`.
+//! The kernels, each beside the plain loop that defines it: `cargo bench -p gradlake-benches
+//! --bench kernels [-- FILTER]`.
 //!
 //! Before a kernel is timed it must agree with its loop. "elem/s" are what the name of the group
 //! says: floating-point operations, rows, values or parameters a second.

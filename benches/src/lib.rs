@@ -98,8 +98,8 @@ impl Rows {
     }
 }
 
-/// Writes a Parquet file of `rows` rows: `columns` float32 features `f0`, `f1`, ... in `[-1, 1)` and
-/// a boolean `label` that follows a logistic law of them.
+/// Writes a Parquet file of `rows` rows: `columns` float32 features `f0`, `f1`, ... in `[-1, 1)`
+/// and a boolean `label` that follows a logistic law of them.
 ///
 /// # Errors
 /// When the file cannot be written.

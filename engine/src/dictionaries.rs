@@ -1,7 +1,8 @@
 //! String columns of Parquet files that are stored as dictionaries, read as dictionaries.
 //!
-//! DataFusion reads strings as strings: each row's text is found again, only to be looked up among the
-//! categories. As a dictionary, each text of a row group is looked up once, and rows bring its number.
+//! DataFusion reads strings as strings: each row's text is found again, only to be looked up among
+//! the categories. As a dictionary, each text of a row group is looked up once, and rows bring its
+//! number.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,8 +23,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use crate::files::guard;
 use crate::scan::{file_schema, footer, is_text, plain_source, scan_of};
 
-/// The plan, with those of the named columns as dictionaries that are stored so throughout, where it is a
-/// scan of Parquet files and nothing more.
+/// The plan, with those of the named columns as dictionaries that are stored so throughout, where
+/// it is a scan of Parquet files and nothing more.
 pub(crate) fn read_dictionaries(
     plan: Arc<dyn ExecutionPlan>,
     runtime: &RuntimeEnv,
@@ -131,8 +132,8 @@ mod tests {
     use super::*;
     use crate::session::{Engine, EngineOptions};
 
-    /// Two row groups of a column of dictionaries, one of texts, and one that is a dictionary in the first
-    /// group alone.
+    /// Two row groups of a column of dictionaries, one of texts, and one that is a dictionary in
+    /// the first group alone.
     fn write(path: &std::path::Path) {
         let texts = |seed: i32| -> ArrayRef {
             let text = |i: i32| (i % 7 != 3).then(|| format!("text {}", (i * seed) % 11));
@@ -174,7 +175,8 @@ mod tests {
         }
         let engine =
             Engine::open(EngineOptions { threads: Some(2), ..Default::default() }).unwrap();
-        // As a training plans it: partitions in the order of the files, which nobody takes from another.
+        // As a training plans it: partitions in the order of the files, which nobody takes from
+        // another.
         let state = engine.training_state();
         let plan = async |columns: &str, rest: &str| {
             let sql = format!("SELECT {columns} FROM '{}/' {rest}", folder.path().display());

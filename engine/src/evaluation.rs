@@ -1,5 +1,5 @@
-//! EVALUATE as a plan: predictions of the query's rows, and the metrics over them. Behind the metrics are
-//! counts of the rows, for warnings of what the metrics do not show.
+//! EVALUATE as a plan: predictions of the query's rows, and the metrics over them. Behind the
+//! metrics are counts of the rows, for warnings of what the metrics do not show.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -44,13 +44,14 @@ pub const LOG_LOSS: &str = "log_loss";
 /// Area under the ROC curve.
 pub const ROC_AUC: &str = "roc_auc";
 
-/// Counts behind the metrics: rows, those with a target, those of a class that the model does not know.
+/// Counts behind the metrics: rows, those with a target, those of a class that the model does not
+/// know.
 const COUNTS: [&str; 3] = ["__gradlake_rows", "__gradlake_targets", "__gradlake_unknown"];
 /// The first of the classes that the model does not know.
 const UNKNOWN: &str = "__gradlake_unknown_class";
 
-/// The plan of an evaluation over `input`, which must have the target: one row of metrics, and behind them
-/// what [`reported`] takes off.
+/// The plan of an evaluation over `input`, which must have the target: one row of metrics, and
+/// behind them what [`reported`] takes off.
 pub fn evaluate_plan(
     state: &SessionState,
     input: LogicalPlan,
@@ -182,8 +183,8 @@ fn known_classes(scorer: &Scorer) -> Vec<Expr> {
     classes.into_iter().map(|class| lit(class.clone())).collect()
 }
 
-/// The metrics of a row that the plan gave, with a warning of what they do not show: that there are no
-/// rows, that some have no target, or a class that the model does not know.
+/// The metrics of a row that the plan gave, with a warning of what they do not show: that there are
+/// no rows, that some have no target, or a class that the model does not know.
 ///
 /// # Errors
 /// When it is no such row.

@@ -1,4 +1,5 @@
-//! What is known of models, as tables: SHOW MODELS, SHOW TRAINING, DESCRIBE MODEL, the stored metrics.
+//! What is known of models, as tables: SHOW MODELS, SHOW TRAINING, DESCRIBE MODEL, the stored
+//! metrics.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -102,7 +102,8 @@ pub(crate) fn split_options(
     (own, others)
 }
 
-/// Opens the store of a URL by the options of a table; from now on it serves all of its host or bucket.
+/// Opens the store of a URL by the options of a table; from now on it serves all of its host or
+/// bucket.
 ///
 /// # Errors
 /// When an option is not known, or the store cannot be opened.

@@ -1,9 +1,9 @@
 //! Parquet files on a disk, read page by page.
 //!
-//! DataFusion reads the columns of a whole row group before it decodes the first of its rows, since stores
-//! of the cloud answer a few large requests sooner than many small ones. A training that reads row groups of
-//! a million rows on every core would hold the file a second time, and what memory costs to be had is a good
-//! part of a short training.
+//! DataFusion reads the columns of a whole row group before it decodes the first of its rows, since
+//! stores of the cloud answer a few large requests sooner than many small ones. A training that
+//! reads row groups of a million rows on every core would hold the file a second time, and what
+//! memory costs to be had is a good part of a short training.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -42,8 +42,8 @@ struct Layout {
 }
 
 impl Layout {
-    /// None where the footer is not in the cache, or the file differs from the table in more than the
-    /// order of its columns: then it is DataFusion's.
+    /// None where the footer is not in the cache, or the file differs from the table in more than
+    /// the order of its columns: then it is DataFusion's.
     fn of(file: &PartitionedFile, runtime: &RuntimeEnv, wanted: &[&Field]) -> Option<Self> {
         let footer = footer(runtime, file)?;
         let own = file_schema(file, &footer)?;
@@ -175,8 +175,9 @@ impl PageRows {
         groups.map(|(_, rows)| *rows as u64).sum()
     }
 
-    /// Where the rows are cut into so many parts: where a row group begins, since whoever reads a part of one
-    /// reads its dictionaries, or at a multiple of `unit` where that would make parts too unequal.
+    /// Where the rows are cut into so many parts: where a row group begins, since whoever reads a
+    /// part of one reads its dictionaries, or at a multiple of `unit` where that would make parts
+    /// too unequal.
     pub(crate) fn cuts(&self, parts: usize, unit: u64) -> Vec<u64> {
         /// The part of its share by which one may differ.
         const NEAR: u64 = 8;
@@ -392,7 +393,8 @@ mod tests {
             let found = concat_batches(pages.schema(), &batches).unwrap();
             assert_eq!(found, truth.slice(first as usize, (end - first) as usize));
         }
-        // Row groups of 1,000 rows; one that begins 333 rows beside an equal cut is near enough, not 334.
+        // Row groups of 1,000 rows; one that begins 333 rows beside an equal cut is near enough,
+        // not 334.
         assert_eq!(pages.cuts(1, 64), [0, 8000]);
         assert_eq!(pages.cuts(2, 64), [0, 4000, 8000]);
         assert_eq!(pages.cuts(3, 64), [0, 2624, 5000, 8000]);

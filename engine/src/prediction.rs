@@ -80,7 +80,8 @@ pub(crate) fn predict_picks(
     Predict::plan(input, predictor.clone(), options.threshold, arguments, names)
 }
 
-/// The columns that the parts of a prediction become, none of which has the name of one of the input.
+/// The columns that the parts of a prediction become, none of which has the name of one of the
+/// input.
 fn column_names(input: &LogicalPlan, predictor: &Predictor) -> Vec<String> {
     let scorer = predictor.scorer();
     let fields = input.schema().fields();
@@ -132,8 +133,8 @@ fn check(
     scorer.check(&types)
 }
 
-/// Where a model finds its arguments among the columns of a query, or TRANSFORM's expressions on them;
-/// and the same of columns beside, which need not be there.
+/// Where a model finds its arguments among the columns of a query, or TRANSFORM's expressions on
+/// them; and the same of columns beside, which need not be there.
 ///
 /// # Errors
 /// When an argument is missing, or two columns could be meant.

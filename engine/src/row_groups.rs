@@ -1,8 +1,8 @@
 //! Deals the row groups of Parquet files evenly to the partitions that read them.
 //!
-//! DataFusion cuts files into ranges of equal bytes, and a row group belongs to the range in which it
-//! begins: of a file with two equal groups both begin in the first half, and one core reads them while
-//! the other waits.
+//! DataFusion cuts files into ranges of equal bytes, and a row group belongs to the range in which
+//! it begins: of a file with two equal groups both begin in the first half, and one core reads them
+//! while the other waits.
 
 use std::sync::Arc;
 
@@ -20,8 +20,9 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use crate::scan::{extent, footer};
 
-/// An optimizer rule that moves the cuts between partitions to where row groups begin. Rows keep their
-/// order and partitions their number; files whose footers are not in the cache stay as they are.
+/// An optimizer rule that moves the cuts between partitions to where row groups begin. Rows keep
+/// their order and partitions their number; files whose footers are not in the cache stay as they
+/// are.
 #[derive(Debug)]
 pub(crate) struct BalanceRowGroups {
     runtime: Arc<RuntimeEnv>,
@@ -65,8 +66,8 @@ impl BalanceRowGroups {
     }
 }
 
-/// The files in the order in which they are read, neighbouring ranges of a file as one; None where a
-/// file has no range, since then nobody has cut anything.
+/// The files in the order in which they are read, neighbouring ranges of a file as one; None where
+/// a file has no range, since then nobody has cut anything.
 fn whole_parts(groups: &[FileGroup]) -> Option<Vec<PartitionedFile>> {
     let mut parts: Vec<PartitionedFile> = vec![];
     for file in groups.iter().flat_map(FileGroup::iter) {

@@ -163,8 +163,8 @@ impl Engine {
         self.interrupt.request();
     }
 
-    /// Stops the queries that run, whose rows nobody wants any more. (To drop them is enough where they
-    /// return to the runtime now and then, which joins that find nothing do not.)
+    /// Stops the queries that run, whose rows nobody wants any more. (To drop them is enough where
+    /// they return to the runtime now and then, which joins that find nothing do not.)
     pub fn stop_queries(&self) {
         self.queries.stop();
     }

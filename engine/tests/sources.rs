@@ -522,8 +522,8 @@ async fn files_of_a_folder_are_read_once_in_the_order_of_names() {
     assert!(report.take_warnings().is_empty());
 }
 
-/// Names that come in any order, runs that stop at any row, and windows that look back: every row has
-/// one ordinal for ever, and every file is read once.
+/// Names that come in any order, runs that stop at any row, and windows that look back: every row
+/// has one ordinal for ever, and every file is read once.
 #[tokio::test]
 async fn every_row_comes_once_whenever_its_file_comes() {
     let mut seed = 1u64;
@@ -924,8 +924,8 @@ fn column(name: &str, values: impl Array + 'static) -> RecordBatch {
     RecordBatch::try_from_iter([(name, values)]).unwrap()
 }
 
-/// Types that differ are read where the values fit, as a whole; a file that does not fit is left out,
-/// and read when it is replaced.
+/// Types that differ are read where the values fit, as a whole; a file that does not fit is left
+/// out, and read when it is replaced.
 #[tokio::test]
 async fn files_of_other_types_are_read_if_all_their_values_fit() {
     use datafusion::arrow::array::{TimestampMicrosecondArray, TimestampMillisecondArray};

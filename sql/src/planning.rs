@@ -1,5 +1,5 @@
-//! How statements are planned: DataFusion's plans, with models that are named loaded first, files found
-//! by their paths, and `SELECT *` of wide tables without the list of its columns.
+//! How statements are planned: DataFusion's plans, with models that are named loaded first, files
+//! found by their paths, and `SELECT *` of wide tables without the list of its columns.
 
 use std::sync::Arc;
 
@@ -120,9 +120,10 @@ impl Session {
         state
     }
 
-    /// Plans CREATE EXTERNAL TABLE. Planning looks for every table that a statement names, and finds
-    /// files by their paths too: a FIFO or folder that is called as its table would be opened, and
-    /// what a producer has written to the FIFO would be lost. So the table has another name meanwhile.
+    /// Plans CREATE EXTERNAL TABLE. Planning looks for every table that a statement names, and
+    /// finds files by their paths too: a FIFO or folder that is called as its table would be
+    /// opened, and what a producer has written to the FIFO would be lost. So the table has another
+    /// name meanwhile.
     async fn created_table(&self, mut create: CreateExternalTable) -> Result<LogicalPlan> {
         let definition = create.to_string();
         // No path has a zero in it.

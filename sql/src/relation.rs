@@ -25,8 +25,8 @@ type WeakSink = Weak<dyn Fn(Event) + Send + Sync>;
 #[derive(Default)]
 pub struct PinnedModels {
     scorers: RwLock<HashMap<ModelUse, Arc<Scorer>>>,
-    /// Where events of the statement go that is being planned. (Not held longer than by whoever runs
-    /// it: a sink that is dropped tells its other end that the statement is over.)
+    /// Where events of the statement go that is being planned. (Not held longer than by whoever
+    /// runs it: a sink that is dropped tells its other end that the statement is over.)
     events: RwLock<Option<WeakSink>>,
 }
 

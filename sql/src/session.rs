@@ -163,8 +163,9 @@ impl Session {
         self.engine.interrupt();
     }
 
-    /// Stops the queries of this session that run: for whoever drops their rows, or is about to. (To drop
-    /// the future or the stream is not enough while a worker is busy with a join, and returns nothing.)
+    /// Stops the queries of this session that run: for whoever drops their rows, or is about to.
+    /// (To drop the future or the stream is not enough while a worker is busy with a join, and
+    /// returns nothing.)
     pub fn stop_queries(&self) {
         self.engine.stop_queries();
     }

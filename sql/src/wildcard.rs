@@ -1,8 +1,8 @@
 //! `SELECT * FROM relation` without a list of its columns.
 //!
-//! DataFusion's planner of queries compares each column of `*` with all others, by texts that it makes
-//! for every pair: 10,000 columns take ten seconds. So the query is planned with a constant in place of
-//! `*`, and the projection of the constant is taken off again.
+//! DataFusion's planner of queries compares each column of `*` with all others, by texts that it
+//! makes for every pair: 10,000 columns take ten seconds. So the query is planned with a constant
+//! in place of `*`, and the projection of the constant is taken off again.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Queries that nobody wants any more end soon, whatever they compute: the next statement is answered, and
-//! the cores are free.
+//! Queries that nobody wants any more end soon, whatever they compute: the next statement is
+//! answered, and the cores are free.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests are tests.
 #![cfg(target_os = "linux")]

@@ -60,8 +60,8 @@ async fn a_stream_is_its_rows_as_a_table() {
     }
 }
 
-/// A model of a table goes on with its encoder, its classes and its optimizer state; so it does on a
-/// table without shuffling.
+/// A model of a table goes on with its encoder, its classes and its optimizer state; so it does on
+/// a table without shuffling.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_of_a_table_goes_on_with_a_stream() {
     let database = Database::open().await;

@@ -1,5 +1,5 @@
-//! Every optimizer on a stream, one row a step: progressive losses are those of numpy, River and Vowpal
-//! Wabbit, which `oracle/online.py` wrote.
+//! Every optimizer on a stream, one row a step: progressive losses are those of numpy, River and
+//! Vowpal Wabbit, which `oracle/online.py` wrote.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests.
 

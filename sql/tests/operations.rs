@@ -1,5 +1,5 @@
-//! Streams in operation: trainings seen from elsewhere, warnings, rows that are no rows, clocks that
-//! run backwards, checkpoints of others and damaged ones.
+//! Streams in operation: trainings seen from elsewhere, warnings, rows that are no rows, clocks
+//! that run backwards, checkpoints of others and damaged ones.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests are tests.
 #![cfg(unix)]
@@ -196,7 +196,8 @@ async fn a_checkpoint_without_a_model_can_be_dropped() {
     database.rows(train).await;
 }
 
-/// `timeout` signals the process and its group: two signals of one Ctrl-C, and what was taken up is kept.
+/// `timeout` signals the process and its group: two signals of one Ctrl-C, and what was taken up is
+/// kept.
 #[tokio::test]
 async fn two_signals_at_once_lose_no_row() {
     let database = database().await;
@@ -340,8 +341,8 @@ async fn select_predict_and_train_tell_warnings() {
     assert_eq!(cell(&rejected, "total").unwrap(), "6");
 }
 
-/// A file of other columns is left out and told by its name, and the training goes on without it; when
-/// it is put right, it is learned from. Columns that the table does not know are left out.
+/// A file of other columns is left out and told by its name, and the training goes on without it;
+/// when it is put right, it is learned from. Columns that the table does not know are left out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_schema_that_changes_in_mid_stream() {
     let database = database().await;

@@ -56,7 +56,8 @@ async fn a_scorer_takes_up_new_versions() {
     panic!("version 2 was not taken up");
 }
 
-/// Between two versions, a scorer in the process of the training predicts by what was learned so far.
+/// Between two versions, a scorer in the process of the training predicts by what was learned so
+/// far.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn revisions_reach_a_scorer_of_the_same_process() {
     let database = Database::open().await;

@@ -199,7 +199,8 @@ async fn a_warehouse_in_memory_does_all_that_a_folder_does() {
     assert!(models.list().await.unwrap().is_empty());
 }
 
-/// Eight writers at once, without a lease: every number is given once, and what lost a race says so.
+/// Eight writers at once, without a lease: every number is given once, and what lost a race says
+/// so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_at_once_never_overwrite_each_other() {
     let (database, ..) = two_models().await;

@@ -15,7 +15,8 @@ use gradlake_engine::event::Event;
 
 const COLUMNS: usize = 5_000;
 
-/// Rows of `COLUMNS` numbers, a class `k`, a group `g` and `y`, which is the first minus the last number.
+/// Rows of `COLUMNS` numbers, a class `k`, a group `g` and `y`, which is the first minus the last
+/// number.
 fn write_csv(path: &Path, rows: usize) {
     let mut text = String::new();
     for column in 0..COLUMNS {

@@ -66,8 +66,8 @@ impl<'a> MiniBatch<'a> {
         }
     }
 
-    /// The `d` dense values of each of up to `rows` rows from `first` on, to be asked for while others
-    /// are computed with.
+    /// The `d` dense values of each of up to `rows` rows from `first` on, to be asked for while
+    /// others are computed with.
     pub fn rows_ahead(&self, first: usize, rows: usize, d: usize) -> Ahead<'a> {
         let (first, end) = (first.min(self.rows), (first + rows).min(self.rows));
         Ahead::new(&self.dense[first * d..end * d])
@@ -84,7 +84,8 @@ impl<'a> MiniBatch<'a> {
     }
 }
 
-/// A mini-batch whose rows lie in two places: the first of them together, the others all over a chunk.
+/// A mini-batch whose rows lie in two places: the first of them together, the others all over a
+/// chunk.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Scattered<'a> {
     /// The rows that are together.
@@ -95,8 +96,8 @@ pub struct Scattered<'a> {
     pub order: &'a [u32],
     /// Which of it the next mini-batch is, where that is known.
     pub next: &'a [u32],
-    /// Labels and weights of all rows, for steps that read the numbers where they lie; none for those that bring
-    /// the rows together.
+    /// Labels and weights of all rows, for steps that read the numbers where they lie; none for
+    /// those that bring the rows together.
     pub beside: MiniBatch<'a>,
     /// What is read after these rows.
     pub ahead: Ahead<'a>,
@@ -120,8 +121,8 @@ impl<'a> Scattered<'a> {
             .then(|| self.together.slice(range.start, range.end, width))
     }
 
-    /// Copies the rows of a range to the beginning of `to`, and asks for as large a part of what is read
-    /// ahead if rows of numbers are among what is copied.
+    /// Copies the rows of a range to the beginning of `to`, and asks for as large a part of what is
+    /// read ahead if rows of numbers are among what is copied.
     pub fn bring(&self, range: &Range<usize>, width: Width, to: &mut Rows) {
         to.reach(range.len(), width);
         let mut to = to.as_mut();
@@ -136,8 +137,8 @@ impl<'a> Scattered<'a> {
 
 /// Rows whose dense numbers are brought into panels.
 impl Scattered<'_> {
-    /// Copies the dense numbers of the rows of a range to the first rows of `to`, and asks for as large a part
-    /// of what is read ahead.
+    /// Copies the dense numbers of the rows of a range to the first rows of `to`, and asks for as
+    /// large a part of what is read ahead.
     pub fn bring_dense(&self, range: &Range<usize>, width: Width, to: &mut Panels) {
         let d = width.dense;
         let n = self.together.rows;
@@ -270,8 +271,9 @@ pub struct RowsMut<'a> {
 }
 
 impl RowsMut<'_> {
-    /// Puts copies of the rows of `from` that `order` counts up in the place of its own, `first` and
-    /// those that follow. While rows of 16 numbers or more are copied, what is read next is asked for.
+    /// Puts copies of the rows of `from` that `order` counts up in the place of its own, `first`
+    /// and those that follow. While rows of 16 numbers or more are copied, what is read next is
+    /// asked for.
     #[inline(always)]
     pub fn copy(
         &mut self,
@@ -325,8 +327,8 @@ const WINDOW: usize = 16;
 
 /// Copies rows of `n` values of `from`, one after another.
 ///
-/// (Loops, since closures and pairs of iterators may be left out of what is compiled for wide vectors: to
-/// call them takes as long as to copy a row.)
+/// (Loops, since closures and pairs of iterators may be left out of what is compiled for wide
+/// vectors: to call them takes as long as to copy a row.)
 #[inline(always)]
 fn gather<T: Copy>(to: &mut [T], from: &[T], n: usize, rows: &[u32], ahead: Ahead<'_>) {
     match n {
@@ -352,8 +354,8 @@ fn gather<T: Copy>(to: &mut [T], from: &[T], n: usize, rows: &[u32], ahead: Ahea
     }
 }
 
-/// Copies rows of `n` values, more than the first `W - 1` windows have and no more than `W`: the last
-/// window ends with the row.
+/// Copies rows of `n` values, more than the first `W - 1` windows have and no more than `W`: the
+/// last window ends with the row.
 #[inline(always)]
 fn gather_windows<T: Copy, const W: usize>(
     to: &mut [T],

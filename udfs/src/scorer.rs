@@ -27,8 +27,8 @@ const BLOCK: usize = 2048;
 /// Rows that are scored at a time: what is between the layers stays in the cache.
 const SCORED: usize = 256;
 
-/// Values of a workspace that waits for the next batch, at most: those of many hundred inputs or classes would
-/// be much memory, and are cleared in a small part of the time that they take.
+/// Values of a workspace that waits for the next batch, at most: those of many hundred inputs or
+/// classes would be much memory, and are cleared in a small part of the time that they take.
 const KEPT: usize = 1 << 20;
 
 /// The name of the struct field (and output column) of a prediction's parts.
@@ -54,8 +54,8 @@ pub struct Scorer {
     spare: Mutex<Vec<Workspace>>,
 }
 
-/// What lies between the columns of a batch and its prediction. To clear memory for each batch anew took a
-/// fiftieth of the time of 28-64-32-1.
+/// What lies between the columns of a batch and its prediction. To clear memory for each batch anew
+/// took a fiftieth of the time of 28-64-32-1.
 #[derive(Debug, Default)]
 struct Workspace {
     dense: Vec<f32>,

@@ -8,13 +8,14 @@ pub trait Shards: Debug + Send + Sync {
     /// returns when all have returned. One that is alone runs where it is asked for.
     fn run(&self, n: usize, task: &(dyn Fn(usize) + Sync));
 
-    /// How many run at the same time. Only what gives the same bits however it is cut may be cut by it.
+    /// How many run at the same time. Only what gives the same bits however it is cut may be cut by
+    /// it.
     fn threads(&self) -> usize {
         1
     }
 
-    /// Calls `work`, which calls [`Shards::run`] many times for up to so many threads, from where that costs
-    /// least: meanwhile as many may wait without sleeping.
+    /// Calls `work`, which calls [`Shards::run`] many times for up to so many threads, from where
+    /// that costs least: meanwhile as many may wait without sleeping.
     fn enter(&self, threads: usize, work: &mut (dyn FnMut() + Send)) {
         let _ = threads;
         work();

@@ -183,7 +183,8 @@ async fn own_schema(
     }
 }
 
-/// Columns without what their writer noted beside them: files that differ in notes alone are one table.
+/// Columns without what their writer noted beside them: files that differ in notes alone are one
+/// table.
 fn without_metadata(schema: &Schema) -> Schema {
     let bare = |field: &Arc<Field>| field.as_ref().clone().with_metadata(HashMap::new());
     Schema::new(schema.fields().iter().map(bare).collect::<Vec<_>>())

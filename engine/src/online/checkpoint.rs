@@ -1,5 +1,5 @@
-//! What a checkpoint of an online training holds: up to which row the source is consumed, and all that
-//! the rows until then have left.
+//! What a checkpoint of an online training holds: up to which row the source is consumed, and all
+//! that the rows until then have left.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! COPY of an unbounded table into a folder of Parquet files, each row once across restarts.
 //!
-//! Files are numbered. The footer of each says which rows of the source are in the files so far, and
-//! a file is created whole or not at all, once: so the newest file is the checkpoint, and two
+//! Files are numbered. The footer of each says which rows of the source are in the files so far,
+//! and a file is created whole or not at all, once: so the newest file is the checkpoint, and two
 //! processes cannot both write the same rows.
 
 use std::sync::Arc;

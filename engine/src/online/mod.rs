@@ -1,5 +1,5 @@
-//! Online training: every row once, in the order in which rows come, from an unbounded table or (with
-//! `statistics = 'running'`) from any query.
+//! Online training: every row once, in the order in which rows come, from an unbounded table or
+//! (with `statistics = 'running'`) from any query.
 //!
 //! ```text
 //! query ──► Intake (rows that can be learned from, as numbers) ──► queue ──► mini-batches

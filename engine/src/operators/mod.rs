@@ -73,8 +73,8 @@ mod tests {
     use crate::session::{Engine, EngineOptions};
     use crate::training::TrainingColumns;
 
-    /// The most expressions that an operator of the optimized plan shows to DataFusion's rules, which
-    /// look each of their columns up among all.
+    /// The most expressions that an operator of the optimized plan shows to DataFusion's rules,
+    /// which look each of their columns up among all.
     fn most_expressions(engine: &Engine, plan: &LogicalPlan) -> usize {
         let plan = engine.training_state().optimize(plan).unwrap();
         let mut most = 0;

@@ -126,8 +126,8 @@ impl Predict {
         arguments: Vec<Pick>,
         names: Vec<String>,
     ) -> Result<LogicalPlan> {
-        // A query that speaks of a row outside of it: rules that turn it into a join do not look into
-        // operators of ours.
+        // A query that speaks of a row outside of it: rules that turn it into a join do not look
+        // into operators of ours.
         if let (Predictor::Fixed(scorer), false) =
             (&predictor, input.all_out_ref_exprs().is_empty())
         {

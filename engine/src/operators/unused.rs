@@ -82,8 +82,8 @@ fn predicts(plan: &LogicalPlan) -> bool {
     predict(plan).is_some() || below(plan).is_some_and(predicts)
 }
 
-/// The plan without the prediction that it ends with, if none of its columns is among the names that
-/// are used above, or in operators between.
+/// The plan without the prediction that it ends with, if none of its columns is among the names
+/// that are used above, or in operators between.
 fn without(plan: &LogicalPlan, mut used: HashSet<String>) -> Result<Option<LogicalPlan>> {
     if let Some(predict) = predict(plan) {
         let is_used = predict.columns().any(|column| used.contains(column));

@@ -1,5 +1,5 @@
-//! Rows as CSV, as psql writes them: NULL is an empty field and the empty text is `""`, so that they can
-//! be told apart. Lists and structs, which CSV has not, are JSON text.
+//! Rows as CSV, as psql writes them: NULL is an empty field and the empty text is `""`, so that
+//! they can be told apart. Lists and structs, which CSV has not, are JSON text.
 
 use arrow::csv::{QuoteStyle, WriterBuilder};
 use arrow::util::display::{ArrayFormatter, FormatOptions};

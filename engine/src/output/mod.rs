@@ -21,8 +21,8 @@ use self::staged::{Staged, StagedStores};
 use crate::session::Engine;
 
 impl Engine {
-    /// Runs a statement that writes files. They appear when all of it is written: when it fails or is
-    /// dropped, nothing is left of it, and files that were there before stay as they were.
+    /// Runs a statement that writes files. They appear when all of it is written: when it fails or
+    /// is dropped, nothing is left of it, and files that were there before stay as they were.
     ///
     /// # Errors
     /// When the plan cannot be made. (Rows tell what fails later.)

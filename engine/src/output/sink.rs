@@ -1,5 +1,5 @@
-//! COPY into CSV files with [`CsvText`] in place of arrow's writer, which takes no lists and structs and
-//! writes NULL and the empty text alike.
+//! COPY into CSV files with [`CsvText`] in place of arrow's writer, which takes no lists and
+//! structs and writes NULL and the empty text alike.
 
 use std::fmt;
 use std::sync::Arc;

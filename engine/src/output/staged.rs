@@ -1,5 +1,6 @@
-//! Files that appear whole or not at all: what a statement writes is finished when all of it is written,
-//! and given up when the statement fails or is dropped. A file of the same name stays as it was until then.
+//! Files that appear whole or not at all: what a statement writes is finished when all of it is
+//! written, and given up when the statement fails or is dropped. A file of the same name stays as
+//! it was until then.
 
 use std::fmt;
 use std::ops::Range;
@@ -17,7 +18,8 @@ use object_store::{
 };
 use url::Url;
 
-/// Bytes of small files that are kept in memory until all is written; what comes beyond is uploaded.
+/// Bytes of small files that are kept in memory until all is written; what comes beyond is
+/// uploaded.
 const KEPT: usize = 64 << 20;
 
 /// Files that are written but not there yet.
@@ -95,8 +97,8 @@ impl Staged {
 }
 
 impl Drop for Staged {
-    /// The statement was dropped. A folder's uploads take away what they wrote when they are dropped; others
-    /// are told.
+    /// The statement was dropped. A folder's uploads take away what they wrote when they are
+    /// dropped; others are told.
     fn drop(&mut self) {
         let files = self.take();
         if let (false, Ok(runtime)) = (files.is_empty(), tokio::runtime::Handle::try_current()) {

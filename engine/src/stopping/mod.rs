@@ -1,13 +1,14 @@
 //! Queries that stop soon when nobody wants their rows any more.
 //!
-//! A task of tokio is stopped between two polls. Some of DataFusion's operators do not return from one for
-//! as long as there is something to compute: joins make batches out of what they hold and poll no input
-//! meanwhile, and those whose filter keeps nothing make none. So an optimizer rule puts
+//! A task of tokio is stopped between two polls. Some of DataFusion's operators do not return from
+//! one for as long as there is something to compute: joins make batches out of what they hold and
+//! poll no input meanwhile, and those whose filter keeps nothing make none. So an optimizer rule
+//! puts
 //!
 //! - a [`PausingExec`] on operators that may compute for long: it returns to the runtime every few
 //!   milliseconds, and fails when the query has been stopped;
-//! - one that hands on small pieces below a hash join that gives no rows while it compares (semi and anti
-//!   joins): as small as it takes for the join to ask for the next one soon;
+//! - one that hands on small pieces below a hash join that gives no rows while it compares (semi
+//!   and anti joins): as small as it takes for the join to ask for the next one soon;
 //! - a [`StoppableFilter`] around the filters of joins: it fails when the query has been stopped.
 
 mod filter;
@@ -129,8 +130,8 @@ fn computes(node: &Arc<dyn ExecutionPlan>) -> bool {
         || node.is::<RecursiveQueryExec>()
 }
 
-/// A join whose filter fails when the query has been stopped, and whether there is one; other nodes as they
-/// are.
+/// A join whose filter fails when the query has been stopped, and whether there is one; other nodes
+/// as they are.
 fn with_stoppable_filter(
     node: Arc<dyn ExecutionPlan>,
     stop: &Stop,
@@ -168,8 +169,8 @@ fn with_stoppable_filter(
     Ok((node, false))
 }
 
-/// A hash join without a filter that gives rows of one side alone, and so no row for each pair, with its
-/// input in pieces; other nodes as they are.
+/// A hash join without a filter that gives rows of one side alone, and so no row for each pair,
+/// with its input in pieces; other nodes as they are.
 fn with_pieces(node: Arc<dyn ExecutionPlan>, stop: &Stop) -> Result<Arc<dyn ExecutionPlan>> {
     match node.downcast_ref::<HashJoinExec>() {
         Some(join) if join.filter().is_none() && gives_one_side(join.join_type()) => {

@@ -23,8 +23,8 @@ use super::{STOPPED, Stop};
 
 /// A task that has computed for so long returns to the runtime.
 const PAUSE_AFTER: Duration = Duration::from_millis(10);
-/// What the operator above makes of a piece should take no longer than this, and is worth its while beyond
-/// a quarter of it.
+/// What the operator above makes of a piece should take no longer than this, and is worth its while
+/// beyond a quarter of it.
 const PIECE: Duration = Duration::from_millis(20);
 
 /// Hands on the rows of its input.
@@ -45,8 +45,8 @@ impl PausingExec {
         Self { input, in_pieces: false, is_root: false, stop: Arc::clone(stop), properties }
     }
 
-    /// Hands on batches in pieces, so that the operator above, which makes nothing of a piece that would
-    /// let it pause, soon asks for the next.
+    /// Hands on batches in pieces, so that the operator above, which makes nothing of a piece that
+    /// would let it pause, soon asks for the next.
     pub fn in_pieces(self) -> Self {
         Self { in_pieces: true, ..self }
     }

@@ -23,8 +23,8 @@ pub struct Checkpoint {
 /// In place of the version: the checkpoint outlives the versions that its training publishes.
 const OUTLIVES: u64 = 0;
 
-/// The bytes of a file: magic, version that the training will publish (or 0), length and text of the
-/// fingerprint, progress, CRC-32 of all that.
+/// The bytes of a file: magic, version that the training will publish (or 0), length and text of
+/// the fingerprint, progress, CRC-32 of all that.
 fn encode(version: u64, fingerprint: &str, bytes: &[u8]) -> Vec<u8> {
     let mut file = MAGIC.to_vec();
     file.extend_from_slice(&version.to_le_bytes());
@@ -52,8 +52,8 @@ fn decode(file: &[u8]) -> Option<(u64, Checkpoint)> {
 }
 
 impl ModelStore {
-    /// Saves the progress of a training. The publication of a version ends a training on a table, and
-    /// with it its checkpoints; those of a stream outlive it.
+    /// Saves the progress of a training. The publication of a version ends a training on a table,
+    /// and with it its checkpoints; those of a stream outlive it.
     ///
     /// # Errors
     /// When the store cannot be written; the checkpoint before stays.

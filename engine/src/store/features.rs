@@ -31,8 +31,8 @@ pub(super) struct FeatureRow {
     pub null_count: u64,
 }
 
-/// The columns of `features` as they are written. (Records that are read come one model at a time; there
-/// may be a row for each feature of a million groups to write, or a million categories.)
+/// The columns of `features` as they are written. (Records that are read come one model at a time;
+/// there may be a row for each feature of a million groups to write, or a million categories.)
 #[derive(Default)]
 struct FeatureColumns {
     feature: StringBuilder,

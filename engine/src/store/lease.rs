@@ -5,8 +5,8 @@
 //! no longer its own. On the machine of the owner, a lease ends with the owner's process at once.
 //!
 //! Clocks of two machines may differ, and one may be set while a training runs. So a lease that is
-//! over by the clock of whoever wants it is watched for its whole length first, by a clock that only
-//! runs forward: an owner who lives renews it meanwhile.
+//! over by the clock of whoever wants it is watched for its whole length first, by a clock that
+//! only runs forward: an owner who lives renews it meanwhile.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

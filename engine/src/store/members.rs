@@ -137,8 +137,8 @@ pub(super) fn members(model: &Model) -> Result<RecordBatch> {
     with_keys(model, &all, &batch)
 }
 
-/// The classes of each member, in the target's own type where every reader knows it; empty lists where
-/// there are none.
+/// The classes of each member, in the target's own type where every reader knows it; empty lists
+/// where there are none.
 fn classes(model: &Model) -> Result<ArrayRef> {
     let mut values: Vec<ScalarValue> = vec![];
     let mut lengths = vec![];

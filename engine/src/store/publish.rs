@@ -93,11 +93,12 @@ impl ModelStore {
         }
     }
 
-    /// Writes the files of a version one after another, while those that follow are made side by side.
+    /// Writes the files of a version one after another, while those that follow are made side by
+    /// side.
     async fn write_version(&self, model: &Arc<Model>, folder: &str) -> Result<Vec<FileEntry>> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        // (A table is made by one thread before its row groups are made by all, so that there are more tables
-        // in hand than cores. Tasks go on while a file is written.)
+        // (A table is made by one thread before its row groups are made by all, so that there are
+        // more tables in hand than cores. Tasks go on while a file is written.)
         let mut made = stream::iter(ModelTable::FILES)
             .map(|table| {
                 let model = Arc::clone(model);
@@ -134,8 +135,8 @@ impl ModelStore {
     /// but the checkpoint of a training that stopped before its first version.
     ///
     /// # Errors
-    /// When there is no such model or version, the version is the one that PREDICT uses, or the model
-    /// that is to go is being trained.
+    /// When there is no such model or version, the version is the one that PREDICT uses, or the
+    /// model that is to go is being trained.
     pub async fn drop_model(&self, name: &str, version: Option<u64>) -> Result<()> {
         validate_name(name)?;
         loop {
@@ -181,7 +182,8 @@ impl ModelStore {
         }
     }
 
-    /// Whether DROP MODEL finds something under a name: versions, a training that runs, or a checkpoint.
+    /// Whether DROP MODEL finds something under a name: versions, a training that runs, or a
+    /// checkpoint.
     ///
     /// # Errors
     /// When the name is none, or the log cannot be read.

@@ -155,8 +155,8 @@ fn columns(part: &RecordBatch, writers: Vec<ArrowColumnWriter>) -> Result<Vec<Ar
     Ok(chunks)
 }
 
-/// Properties for a column at a path. Weights, and the texts of many categories, hardly repeat: to look each up
-/// in a dictionary takes longer than to write it.
+/// Properties for a column at a path. Weights, and the texts of many categories, hardly repeat: to
+/// look each up in a dictionary takes longer than to write it.
 fn tuned(
     properties: WriterPropertiesBuilder,
     path: Vec<String>,

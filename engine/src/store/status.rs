@@ -1,7 +1,8 @@
 //! What a running training says of itself, and what is known of those that no longer run.
 //!
-//! The owner of a lease writes a small file beside its heartbeat from time to time. It is for people
-//! who look on: nothing that is learned depends on it, and a crash may take the last one away.
+//! The owner of a lease writes a small file beside its heartbeat from time to time. It is for
+//! people who look on: nothing that is learned depends on it, and a crash may take the last one
+//! away.
 
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ pub struct TrainingStatus {
     pub statement: String,
     /// When it first began or last went on, in milliseconds since the epoch.
     pub started_ms: i64,
-    /// The epoch, from 1, or 0 while rows are read; None of a training that takes rows as they come.
+    /// The epoch, from 1, or 0 while rows are read; None of a training that takes rows as they
+    /// come.
     pub epoch: Option<u64>,
     /// Rows learned so far over all epochs, or read while the epoch is 0.
     pub rows: u64,

@@ -1,13 +1,13 @@
 //! The table `weights`: a linear model for people, on the scale of the columns and on the
 //! standardised one.
 //!
-//! With `x' = (x - center) / stddev` and `z = sum w' x' + b'`, the raw weight is
-//! `w = s w' / stddev` and the raw intercept `s (b' - sum w' center / stddev) + mean`, where `s` and
-//! `mean` take a standardised target back (1 and 0 elsewhere).
+//! With `x' = (x - center) / stddev` and `z = sum w' x' + b'`, the raw weight is `w = s w' /
+//! stddev` and the raw intercept `s (b' - sum w' center / stddev) + mean`, where `s` and `mean`
+//! take a standardised target back (1 and 0 elsewhere).
 //!
-//! `kind` says what a weight belongs to: `number`, `boolean`, `timestamp` or `vector` (of the feature, as
-//! the table `features` has it), a `category`, `missing` (rows whose category is NULL), or the
-//! `intercept`. Names alone do not, since a column may be called as the intercept is.
+//! `kind` says what a weight belongs to: `number`, `boolean`, `timestamp` or `vector` (of the
+//! feature, as the table `features` has it), a `category`, `missing` (rows whose category is NULL),
+//! or the `intercept`. Names alone do not, since a column may be called as the intercept is.
 
 use std::sync::Arc;
 
@@ -53,7 +53,8 @@ impl Columns {
         self.standardized_weight.push(standardized_weight);
     }
 
-    /// The categories of a feature, whose raw and standardised weights are the same but for `scale`.
+    /// The categories of a feature, whose raw and standardised weights are the same but for
+    /// `scale`.
     fn push_categories(
         &mut self,
         (input, categories): (&str, &Categories),
@@ -114,7 +115,8 @@ pub(super) fn lacks_kind(table: &RecordBatch) -> bool {
 /// Bytes of the name of a column, about.
 const NAME_BYTES: usize = 16;
 
-/// Columns with room for the rows of a model: to grow into fresh memory takes longer than to fill it.
+/// Columns with room for the rows of a model: to grow into fresh memory takes longer than to fill
+/// it.
 fn room(model: &Model) -> Columns {
     let (mut rows, mut inputs, mut categories, mut labels) = (0, 0, 0, 0);
     for (_, trained) in trained(model).filter(|(_, own)| own.network.hidden.is_empty()) {

@@ -11,8 +11,8 @@ use super::raw::{Place, RawData, Subset, running_sums};
 /// Blocks that a thread takes at a time: a chunk that lies on disk is read again for the next ones.
 const UNIT: usize = 4;
 
-/// The rows of a subset in blocks: they begin at multiples of [`BLOCK_ROWS`], whatever the chunks that
-/// hold them.
+/// The rows of a subset in blocks: they begin at multiples of [`BLOCK_ROWS`], whatever the chunks
+/// that hold them.
 pub(super) struct Blocks<'a> {
     data: &'a RawData,
     subset: &'a Subset,
@@ -90,7 +90,8 @@ impl<'a> Blocks<'a> {
         }
     }
 
-    /// Calls `f` with each block and the position of its first row in the subset, one after another.
+    /// Calls `f` with each block and the position of its first row in the subset, one after
+    /// another.
     pub(super) fn for_each(
         &self,
         mut f: impl FnMut(u64, &RecordBatch) -> Result<()>,
@@ -104,8 +105,8 @@ impl<'a> Blocks<'a> {
     }
 
     /// Calls `f` with each block and the position of its first row in the subset, on all cores, and
-    /// `take` with what it gives, in the order of the blocks. Each thread has a state of its own; they
-    /// are returned.
+    /// `take` with what it gives, in the order of the blocks. Each thread has a state of its own;
+    /// they are returned.
     pub(super) fn in_order<S: Send, T: Send>(
         &self,
         state: impl Fn() -> S + Sync,

@@ -82,8 +82,8 @@ impl Chunks {
         Ok(rest)
     }
 
-    /// Keeps a chunk in memory or on disk, many threads at once; if it is spilled, its memory is given
-    /// back. It is one of the chunks once it is added.
+    /// Keeps a chunk in memory or on disk, many threads at once; if it is spilled, its memory is
+    /// given back. It is one of the chunks once it is added.
     ///
     /// # Errors
     /// When it has to be spilled and cannot.

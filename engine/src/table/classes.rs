@@ -22,7 +22,8 @@ pub struct Distinct {
     keys: Vec<Box<[u8]>>,
     /// What the numbers stand for, once that is asked: a value per column.
     values: OnceLock<Vec<Vec<ScalarValue>>>,
-    /// The numbers of small integers, where a column of integers is all: [`UNKNOWN`] until one comes.
+    /// The numbers of small integers, where a column of integers is all: [`UNKNOWN`] until one
+    /// comes.
     small: Vec<u32>,
 }
 

@@ -20,8 +20,8 @@ use super::taking::Taking;
 use super::{Resources, Roles};
 
 /// Share of the memory limit up to which raw rows stay in memory. A reader of Parquet holds the
-/// compressed columns of a row group for each partition beside them, which no pool counts: 300 MB of
-/// two groups of a million rows of 62 numbers.
+/// compressed columns of a row group for each partition beside them, which no pool counts: 300 MB
+/// of two groups of a million rows of 62 numbers.
 const RAW_SHARE: f64 = 0.25;
 /// Batches of a partition that wait to be taken in.
 const AHEAD: usize = 2;

@@ -6,8 +6,8 @@ use gradlake_udfs::encoder::{Input, Values};
 
 use super::TargetKind;
 
-/// A column per input (category columns as provisional codes), then the target, then weight and split where
-/// there are such.
+/// A column per input (category columns as provisional codes), then the target, then weight and
+/// split where there are such.
 #[derive(Debug)]
 pub(super) struct RawColumns {
     pub inputs: Vec<Input>,

@@ -1,18 +1,18 @@
-//! Deals rows to chunks at random. Where a row goes is a function of its number and the seed: neither
-//! threads nor what is spilled change it, and no table of all rows is needed.
+//! Deals rows to chunks at random. Where a row goes is a function of its number and the seed:
+//! neither threads nor what is spilled change it, and no table of all rows is needed.
 //!
-//! Rows are dealt as cards are, some thousands at a time (a stratum): of every stratum each chunk gets the
-//! same share, drawn without replacement, and lays it down in the order in which the rows come. So each chunk
-//! is a stratified sample of all rows, which the order of an epoch ([`super::EpochOrder`]) shuffles, and a
-//! block of rows writes to every chunk in one run.
+//! Rows are dealt as cards are, some thousands at a time (a stratum): of every stratum each chunk
+//! gets the same share, drawn without replacement, and lays it down in the order in which the rows
+//! come. So each chunk is a stratified sample of all rows, which the order of an epoch
+//! ([`super::EpochOrder`]) shuffles, and a block of rows writes to every chunk in one run.
 
 use gradlake_udfs::kernels::rng::mix;
 
 use super::BLOCK_ROWS;
 use super::order::permute;
 
-/// Rows of a stratum that each chunk gets, if the stratum is not the largest: runs of fewer would write
-/// more lines of the cache than they fill.
+/// Rows of a stratum that each chunk gets, if the stratum is not the largest: runs of fewer would
+/// write more lines of the cache than they fill.
 const SHARE: usize = 16;
 /// Rows of a stratum at most.
 const MAX_STRATUM: usize = 1 << 16;
@@ -85,7 +85,8 @@ impl Dealing {
         }
     }
 
-    /// Rows that a chunk gets of a stratum of so many: `ceil((c + 1) n / chunks) - ceil(c n / chunks)`.
+    /// Rows that a chunk gets of a stratum of so many: `ceil((c + 1) n / chunks) - ceil(c n /
+    /// chunks)`.
     fn share(&self, chunk: usize, rows: usize) -> usize {
         let before = |chunk: usize| (chunk * rows).div_ceil(self.chunks);
         before(chunk + 1) - before(chunk)
@@ -189,9 +190,9 @@ mod tests {
         }
     }
 
-    /// Every row of a stratum is as likely in every chunk: chi-square of 64 parts of the stratum by 64
-    /// parts of the chunks over 25 strata, whose share is drawn without replacement: below its mean, 63^2
-    /// degrees of freedom, with a standard deviation of 89.
+    /// Every row of a stratum is as likely in every chunk: chi-square of 64 parts of the stratum by
+    /// 64 parts of the chunks over 25 strata, whose share is drawn without replacement: below its
+    /// mean, 63^2 degrees of freedom, with a standard deviation of 89.
     #[test]
     fn chunks_are_random() {
         const STRATUM: usize = 2 * BLOCK_ROWS;

@@ -1,11 +1,11 @@
-//! Rows of numbers that are dealt to their chunks as they are read, before anything is known of their scale,
-//! and encoded where they lie: what most trainings over Parquet files read. Nothing is kept of the columns,
-//! so memory is filled once and not given back. Beyond the memory limit they are dealt into buckets, and
-//! encoded when those are put in order.
+//! Rows of numbers that are dealt to their chunks as they are read, before anything is known of
+//! their scale, and encoded where they lie: what most trainings over Parquet files read. Nothing is
+//! kept of the columns, so memory is filled once and not given back. Beyond the memory limit they
+//! are dealt into buckets, and encoded when those are put in order.
 //!
-//! The bits are those of rows that are kept, fitted and encoded: statistics are of the same blocks, rows go
-//! to the same places. Where that cannot be had, for a number that float32 does not hold or a row that is to
-//! be left out, reading ends and the query is read anew as others are.
+//! The bits are those of rows that are kept, fitted and encoded: statistics are of the same blocks,
+//! rows go to the same places. Where that cannot be had, for a number that float32 does not hold or
+//! a row that is to be left out, reading ends and the query is read anew as others are.
 
 mod reading;
 
@@ -67,8 +67,9 @@ enum Held {
 }
 
 impl Dealt {
-    /// Deals rows as they are read, and tells `progress` how many there are so far; None where they must be
-    /// read as others are. `arrange` says how so many rows of so many numbers are dealt, if they can be.
+    /// Deals rows as they are read, and tells `progress` how many there are so far; None where they
+    /// must be read as others are. `arrange` says how so many rows of so many numbers are dealt, if
+    /// they can be.
     ///
     /// # Errors
     /// When the rows cannot be read, a column has a type that cannot be used, or the training is
@@ -124,7 +125,8 @@ impl Dealt {
         self.rows
     }
 
-    /// The seed of the full shuffle that they are dealt by; None: they are in the order of the query.
+    /// The seed of the full shuffle that they are dealt by; None: they are in the order of the
+    /// query.
     pub fn shuffle(&self) -> Option<u64> {
         self.shuffle
     }
@@ -142,7 +144,8 @@ impl Dealt {
     /// Encodes the rows where they lie, or as they are put in order.
     ///
     /// # Errors
-    /// When memory and disk do not suffice, class weights do not fit the classes, or the training is interrupted.
+    /// When memory and disk do not suffice, class weights do not fit the classes, or the training
+    /// is interrupted.
     pub async fn encode(
         self,
         encoder: &Encoder,

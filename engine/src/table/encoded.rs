@@ -22,14 +22,15 @@ use super::{EpochOrder, Resources, SMALL_ROWS};
 /// Share of the memory limit up to which encoded rows stay in memory; the rest is for replicas and
 /// what runs beside them.
 pub(super) const ENCODED_SHARE: f64 = 0.875;
-/// Bytes of a chunk's features, or its categories: many mini-batches that stay in the second cache, and
-/// the next chunk with them, while they are put in the order of an epoch and learned from. The allocator
-/// has pieces of this size, less what it may need to align them.
+/// Bytes of a chunk's features, or its categories: many mini-batches that stay in the second cache,
+/// and the next chunk with them, while they are put in the order of an epoch and learned from. The
+/// allocator has pieces of this size, less what it may need to align them.
 const CHUNK_BYTES: usize = (1 << 18) - 128;
 /// Rows of a chunk at least and at most.
 const CHUNK_ROWS: (usize, usize) = (1024, 65_536);
-/// What the hash of rows begins with. It is of rows in their chunks: whoever changes how they are ordered in
-/// an epoch, or dealt to replicas, raises it, so that no checkpoint goes on in another order.
+/// What the hash of rows begins with. It is of rows in their chunks: whoever changes how they are
+/// ordered in an epoch, or dealt to replicas, raises it, so that no checkpoint goes on in another
+/// order.
 const ORDER_VERSION: u64 = 4;
 
 /// Rows as kernels take them: `features` (`FixedSizeList<Float32>[d]`), `categories`
@@ -75,7 +76,8 @@ impl EncodedTable {
         &self.skipped
     }
 
-    /// A hash of all rows in the order of their chunks: a checkpoint belongs to the rows that it saw.
+    /// A hash of all rows in the order of their chunks: a checkpoint belongs to the rows that it
+    /// saw.
     pub fn data_hash(&self) -> u64 {
         self.hash
     }
@@ -158,8 +160,8 @@ impl Builder {
         }
     }
 
-    /// Takes the chunks that lie in memory which is reserved, once `finish` has made encoded rows of each,
-    /// on all cores.
+    /// Takes the chunks that lie in memory which is reserved, once `finish` has made encoded rows
+    /// of each, on all cores.
     pub(super) fn take(
         &mut self,
         mut placement: Placement,
@@ -189,8 +191,8 @@ impl Builder {
         Ok(())
     }
 
-    /// Takes the chunks of buckets, once `finish` has made encoded rows of each, on all cores, of which no
-    /// more than the memory limit allows stay in memory.
+    /// Takes the chunks of buckets, once `finish` has made encoded rows of each, on all cores, of
+    /// which no more than the memory limit allows stay in memory.
     pub(super) fn take_buckets(
         &mut self,
         buckets: Buckets,
@@ -240,8 +242,8 @@ fn chained(sum: u64, next: u64) -> u64 {
     mix(sum, 0, next)
 }
 
-/// Keeps the rows of a chunk, and gives their hash; if they are spilled, they are given back to be written
-/// over.
+/// Keeps the rows of a chunk, and gives their hash; if they are spilled, they are given back to be
+/// written over.
 fn keep(
     rows: Rows,
     width: Width,

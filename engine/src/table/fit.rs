@@ -77,8 +77,8 @@ fn fit(
     sums.finish(&interners, data.classes.as_ref(), standardize_target, shards)
 }
 
-/// Sums over training rows from which everything is fitted. They depend on the order of the rows, so they
-/// are taken block by block and merged in the order of the blocks.
+/// Sums over training rows from which everything is fitted. They depend on the order of the rows,
+/// so they are taken block by block and merged in the order of the blocks.
 #[derive(Clone, Debug)]
 pub(super) struct Sums {
     features: Statistics,

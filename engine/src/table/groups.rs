@@ -1,4 +1,5 @@
-//! Rows by group: brought together in memory, or found here and there where that would take too much.
+//! Rows by group: brought together in memory, or found here and there where that would take too
+//! much.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -106,7 +107,8 @@ struct Scattered {
     nulls: Option<BooleanBuffer>,
 }
 
-/// The columns with each row where `to` says; None if the values of one are not 1, 2, 4 or 8 bytes each.
+/// The columns with each row where `to` says; None if the values of one are not 1, 2, 4 or 8 bytes
+/// each.
 fn scattered(
     schema: &Schema,
     resources: &Resources,

@@ -1,6 +1,6 @@
-//! Memory for many rows. A region goes back to the system as soon as it is let go of: an allocator keeps what
-//! it is given back for a while, so raw rows that are encoded would stay beside the encoded ones. What a
-//! shelf lends comes back to it.
+//! Memory for many rows. A region goes back to the system as soon as it is let go of: an allocator
+//! keeps what it is given back for a while, so raw rows that are encoded would stay beside the
+//! encoded ones. What a shelf lends comes back to it.
 
 use std::sync::{Arc, Mutex};
 
@@ -29,8 +29,8 @@ enum Memory {
 pub(super) enum PageSize {
     /// For what is filled at once, or from its beginning to its end.
     Huge,
-    /// For what is filled everywhere a little while other memory is given back: a row in each huge page
-    /// would take all of it at once.
+    /// For what is filled everywhere a little while other memory is given back: a row in each huge
+    /// page would take all of it at once.
     Small,
 }
 
@@ -118,8 +118,8 @@ impl Span {
     }
 }
 
-/// Memory that is written and read again and again: what an allocator is given back and asked for anew may
-/// have gone to the system in between, which then clears every page of it.
+/// Memory that is written and read again and again: what an allocator is given back and asked for
+/// anew may have gone to the system in between, which then clears every page of it.
 #[derive(Default)]
 pub(super) struct Shelf(Mutex<Vec<Vec<u8>>>);
 

@@ -8,14 +8,14 @@ use super::Resources;
 use super::encoded::ENCODED_SHARE;
 use super::parallel::lock;
 
-/// Bytes that the metrics of two classes take for a row: its score with class and weight, twice while they
-/// are sorted.
+/// Bytes that the metrics of two classes take for a row: its score with class and weight, twice
+/// while they are sorted.
 const ROW_BYTES: usize = 16;
 /// Share of the memory limit up to which room is left for them.
 const SHARE: f64 = 0.75;
 
-/// Room that stays free while encoded rows come into memory: what is measured after the last epoch must
-/// find it.
+/// Room that stays free while encoded rows come into memory: what is measured after the last epoch
+/// must find it.
 pub(super) struct MetricsRoom {
     wanted: usize,
     reservation: Mutex<MemoryReservation>,
@@ -23,8 +23,8 @@ pub(super) struct MetricsRoom {
 }
 
 impl MetricsRoom {
-    /// For the metrics of `rows` rows; nothing is reserved yet. What is reserved for others now is taken to
-    /// stay so.
+    /// For the metrics of `rows` rows; nothing is reserved yet. What is reserved for others now is
+    /// taken to stay so.
     pub(super) fn new(resources: &Resources, rows: u64) -> Self {
         Self {
             wanted: (rows as usize * ROW_BYTES).min(resources.room(SHARE)),

@@ -56,16 +56,16 @@ pub use resources::Resources;
 pub use split::{Mask, SplitRule};
 pub use targets::{check_class_type, check_number_type};
 
-/// Rows of the blocks that statistics are reduced over, in order. A column of float32 fills 32 KB but for
-/// what the allocator needs to align it: with 8,192 rows it would take 40.
+/// Rows of the blocks that statistics are reduced over, in order. A column of float32 fills 32 KB
+/// but for what the allocator needs to align it: with 8,192 rows it would take 40.
 pub const BLOCK_ROWS: usize = 8160;
 
-/// Rows up to which something is done at once, as it takes less time than finding a thread or making a
-/// plan for it.
+/// Rows up to which something is done at once, as it takes less time than finding a thread or
+/// making a plan for it.
 pub(crate) const SMALL_ROWS: u64 = 8192;
 
-/// Does what takes long on a thread that may be blocked, and what `is_quick` at once; `what` names it if
-/// it panics.
+/// Does what takes long on a thread that may be blocked, and what `is_quick` at once; `what` names
+/// it if it panics.
 pub(crate) async fn waiting<T: Send + 'static>(
     is_quick: bool,
     what: &str,

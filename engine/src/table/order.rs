@@ -84,8 +84,8 @@ pub(super) fn permute(order: &mut [u32], key: u64) {
             #[inline(always)]
             || {
                 for (pair, draws) in draws.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-                    // Numbers below i + 1 by Lemire's multiplication, two of the same 64 bits; their
-                    // bias is below 2^-32 times the number of rows.
+                    // Numbers below i + 1 by Lemire's multiplication, two of the same 64 bits;
+                    // their bias is below 2^-32 times the number of rows.
                     let i = (first + 2 * pair) as u64;
                     let bits = mix(key, 0, i);
                     draws[0] = (((bits >> 32) * (i + 1)) >> 32) as u32;

@@ -18,12 +18,14 @@ struct Taking<T, F> {
     outcome: Result<()>,
 }
 
-/// Calls `work` with every number below `units`, each once, on all cores, and `take` with the results
-/// in the order of the numbers: what it makes of them does not depend on the number of threads. A
-/// thread hands a state of its own (made by `state`) from unit to unit; all states are returned.
+/// Calls `work` with every number below `units`, each once, on all cores, and `take` with the
+/// results in the order of the numbers: what it makes of them does not depend on the number of
+/// threads. A thread hands a state of its own (made by `state`) from unit to unit; all states are
+/// returned.
 ///
 /// # Errors
-/// The first of `work` and `take`, after which no unit is begun; or that the training was interrupted.
+/// The first of `work` and `take`, after which no unit is begun; or that the training was
+/// interrupted.
 pub(super) fn in_order<S: Send, T: Send>(
     resources: &Resources,
     units: usize,

@@ -1,4 +1,5 @@
-//! Raw rows in pieces of memory of their own ([`Region`]), each of which is let go of with its last row.
+//! Raw rows in pieces of memory of their own ([`Region`]), each of which is let go of with its last
+//! row.
 
 use datafusion::arrow::array::{Array, ArrayData, ArrayRef, RecordBatch, make_array};
 use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer};
@@ -33,8 +34,8 @@ struct Column {
 }
 
 impl Pieces {
-    /// Takes a batch, and gives those of a piece that is full; a batch that is not of numbers alone, or
-    /// larger than a piece, is given back as it is.
+    /// Takes a batch, and gives those of a piece that is full; a batch that is not of numbers
+    /// alone, or larger than a piece, is given back as it is.
     pub(super) fn push(&mut self, batch: RecordBatch) -> Result<Vec<RecordBatch>> {
         let Some(bytes) = bytes(&batch) else {
             let mut done = self.finish()?;

@@ -1,4 +1,5 @@
-//! Encoded rows in memory: chunks that many threads fill at once, each row in the place it is to have.
+//! Encoded rows in memory: chunks that many threads fill at once, each row in the place it is to
+//! have.
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -41,8 +42,8 @@ pub(super) struct Filling<'a> {
     run: usize,
 }
 
-/// Runs at most that chunks are locked in while many threads fill them. A thread that hands on a lock waits
-/// until all that it wrote is out of its way, so it must not do so for a few rows.
+/// Runs at most that chunks are locked in while many threads fill them. A thread that hands on a
+/// lock waits until all that it wrote is out of its way, so it must not do so for a few rows.
 const RUNS: usize = 64;
 
 /// Chunks that are full.

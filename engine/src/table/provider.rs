@@ -172,8 +172,8 @@ impl Share {
 /// The columns as dictionaries with the same keys.
 fn keyed(keys: &UInt32Array, columns: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
     let Some(first) = columns.first() else { return Ok(vec![]) };
-    // Once, since all columns have as many values, and many keys at a time: one after another, as arrow checks
-    // them, takes a fortieth of the epoch of a linear model.
+    // Once, since all columns have as many values, and many keys at a time: one after another, as
+    // arrow checks them, takes a fortieth of the epoch of a linear model.
     let largest = keys.values().iter().fold(0, |most: u32, key| most.max(*key));
     if !keys.is_empty() && largest as usize >= first.len() {
         return internal_err!("row {largest} of a chunk of {} rows is asked for", first.len());

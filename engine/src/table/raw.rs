@@ -115,8 +115,8 @@ impl RawTable {
         self.groups.iter().map(|g| (g.key.clone(), g.subset.clone())).collect()
     }
 
-    /// Calls `work` with every number below `units` on all cores, and `take` with what it gives, in the
-    /// order of the numbers.
+    /// Calls `work` with every number below `units` on all cores, and `take` with what it gives, in
+    /// the order of the numbers.
     ///
     /// # Errors
     /// The first of the two, or that the training was interrupted.
@@ -130,8 +130,8 @@ impl RawTable {
         Ok(())
     }
 
-    /// Lets go of the rows, when nothing will be asked of them any more; of many on a thread of its own, as
-    /// it takes long to give back what they are made of.
+    /// Lets go of the rows, when nothing will be asked of them any more; of many on a thread of its
+    /// own, as it takes long to give back what they are made of.
     pub fn release(&mut self) {
         let data = self.data.take();
         if self.rows > SMALL_ROWS {
@@ -157,8 +157,8 @@ impl RawData {
         interners.filter_map(|(column, own)| Some((column, own.as_ref()?))).collect()
     }
 
-    /// Lets go of the chunks from number `from` on of which all rows are among the first `rows`, and gives
-    /// the number of the first that is kept.
+    /// Lets go of the chunks from number `from` on of which all rows are among the first `rows`,
+    /// and gives the number of the first that is kept.
     pub fn let_go(&self, from: usize, rows: u64) -> usize {
         let end = self.chunk_ends.partition_point(|end| *end <= rows);
         for index in from..end {

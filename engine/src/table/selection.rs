@@ -66,7 +66,8 @@ impl Selection {
         self.unknown
     }
 
-    /// The selected rows of the block that begins at row `first`, and the number of the first of them.
+    /// The selected rows of the block that begins at row `first`, and the number of the first of
+    /// them.
     pub(super) fn of(&self, first: u64, block: &RecordBatch) -> Result<(RecordBatch, u64)> {
         let before = self.before[first as usize / BLOCK_ROWS];
         let Some(bits) = &self.bits else { return Ok((block.clone(), before)) };

@@ -1,5 +1,6 @@
-//! Rows dealt beyond the memory limit: they come into buckets of neighbouring chunks, which are written out
-//! as they fill, and in the end each bucket is put in order alone. All of it is done by many threads at once.
+//! Rows dealt beyond the memory limit: they come into buckets of neighbouring chunks, which are
+//! written out as they fill, and in the end each bucket is put in order alone. All of it is done by
+//! many threads at once.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -21,8 +22,8 @@ use super::spill::{self, SpillLog};
 
 /// Share of the memory limit up to which rows wait in buckets.
 const SHARE: f64 = 0.5;
-/// Bytes of a bucket, about, at least and at most, unless its chunks are larger: each thread puts one in order
-/// at a time, in memory, where there is room for it.
+/// Bytes of a bucket, about, at least and at most, unless its chunks are larger: each thread puts
+/// one in order at a time, in memory, where there is room for it.
 const BUCKET_BYTES: (usize, usize) = (1 << 20, 16 << 20);
 /// Part of the room for buckets that those are to have which are put in order.
 const ORDERED_PART: usize = 8;
@@ -56,7 +57,8 @@ struct Bucket {
     spilled: Vec<spill::Place>,
 }
 
-/// Rows of a bucket, in any order, and their places: the first `len` of those that there is room for.
+/// Rows of a bucket, in any order, and their places: the first `len` of those that there is room
+/// for.
 struct Waiting {
     rows: Rows,
     places: Vec<Place>,
@@ -146,8 +148,8 @@ impl Buckets {
         first..(first + self.chunks).min(self.dealing.chunks())
     }
 
-    /// Adds the rows that `order` counts up to a bucket; what does not fit is written out, while others may
-    /// go on with the bucket.
+    /// Adds the rows that `order` counts up to a bucket; what does not fit is written out, while
+    /// others may go on with the bucket.
     fn add<'a>(
         &'a self,
         index: usize,
@@ -189,8 +191,8 @@ impl Buckets {
         Ok((place, Waiting { rows: chunk.into_rows(), places, len: 0 }))
     }
 
-    /// Calls `work` with every chunk, on all cores, and `take` with what it makes of it, in order. What `work`
-    /// gives back is used for another chunk.
+    /// Calls `work` with every chunk, on all cores, and `take` with what it makes of it, in order.
+    /// What `work` gives back is used for another chunk.
     ///
     /// # Errors
     /// Those of the two, or when what was written out cannot be read.
@@ -204,8 +206,8 @@ impl Buckets {
         let (buckets, threads) = (self.buckets.len(), self.resources.shards().threads());
         let waiting = buckets * self.waiting_bytes();
         self.reservation.resize(waiting);
-        // A thread has the chunks of a bucket and what is read back of it. As many do so as there is room for,
-        // one of them whatever it takes.
+        // A thread has the chunks of a bucket and what is read back of it. As many do so as there
+        // is room for, one of them whatever it takes.
         let ordered = self.largest * row_bytes(self.width) + self.waiting_bytes();
         let at_once = (self.resources.room(1.0) / 2 / ordered.max(1)).clamp(1, threads);
         self.reservation.resize(waiting + at_once * ordered);

@@ -135,7 +135,8 @@ impl SpillLog {
     }
 }
 
-/// Writes a batch as a stream. Its buffers go to the file from where they lie; what is small goes together.
+/// Writes a batch as a stream. Its buffers go to the file from where they lie; what is small goes
+/// together.
 fn write(batch: &RecordBatch, to: &mut Appending) -> Result<()> {
     let mut writer = StreamWriter::try_new(BufWriter::new(to), &batch.schema())?;
     writer.write(batch)?;

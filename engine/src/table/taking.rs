@@ -1,5 +1,5 @@
-//! From batches of the query to raw rows: categories, classes and groups become numbers, and rows that nothing
-//! can be learned from are left out.
+//! From batches of the query to raw rows: categories, classes and groups become numbers, and rows
+//! that nothing can be learned from are left out.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;

@@ -1,8 +1,8 @@
 //! Row weights times class weights, with mean 1 over the training rows.
 //!
-//! Weights count relative to one another, so their scale may be any that float64 has. Those that float32
-//! has are rounded to it first, and the others when they are divided by their mean. What is less than
-//! float32 has then, is 0.
+//! Weights count relative to one another, so their scale may be any that float64 has. Those that
+//! float32 has are rounded to it first, and the others when they are divided by their mean. What is
+//! less than float32 has then, is 0.
 
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use gradlake_udfs::model::Labels;
@@ -79,8 +79,8 @@ pub struct Factors {
 }
 
 impl Factors {
-    /// The weight of a row of a class (0 where there are none), whose factor is known: an infinite one is
-    /// as large as float32 has.
+    /// The weight of a row of a class (0 where there are none), whose factor is known: an infinite
+    /// one is as large as float32 has.
     #[inline]
     pub fn weight(&self, factor: f32, class: f32, weight: f64) -> f32 {
         match self.wide_mean {

@@ -1,8 +1,9 @@
 //! Workers that stay awake between two rounds.
 //!
-//! Between the end of a round and the replicas of the next lie some hundred microseconds in which one worker
-//! folds and plans. The others would go to sleep, and to wake one takes as long again; so they wait in a loop,
-//! as threads of OpenMP do between two parallel regions, though no longer than a round's end takes.
+//! Between the end of a round and the replicas of the next lie some hundred microseconds in which
+//! one worker folds and plans. The others would go to sleep, and to wake one takes as long again;
+//! so they wait in a loop, as threads of OpenMP do between two parallel regions, though no longer
+//! than a round's end takes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,8 +19,8 @@ const MOST: Duration = Duration::from_micros(200);
 pub struct Awake(Arc<AtomicU64>);
 
 impl Awake {
-    /// Lets those workers of the runtime that so many replicas keep busy wait until the next round begins;
-    /// called on one of them when a round has ended.
+    /// Lets those workers of the runtime that so many replicas keep busy wait until the next round
+    /// begins; called on one of them when a round has ended.
     pub fn wait(&self, replicas: usize) {
         let workers = waiting_workers(Handle::current().metrics().num_workers(), replicas);
         let rounds = self.0.load(Ordering::Acquire);

@@ -30,7 +30,8 @@ pub(super) struct Candidate {
 }
 
 impl Candidates {
-    /// The columns of a query, or TRANSFORM's outputs over it and the columns that have no such name.
+    /// The columns of a query, or TRANSFORM's outputs over it and the columns that have no such
+    /// name.
     pub fn of(state: &SessionState, request: &TrainRequest, schema: &DFSchema) -> Result<Self> {
         let names = Names::of(schema.fields());
         let (mut columns, mut transform) = (vec![], vec![]);

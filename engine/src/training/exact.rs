@@ -15,8 +15,8 @@ use super::plan::Method;
 use crate::event::Event;
 use crate::table::{EncodedTable, SMALL_ROWS, Slice, waiting};
 
-/// Partitions of a pass over so many rows. They follow from the rows alone, so that sums do not depend
-/// on the machine.
+/// Partitions of a pass over so many rows. They follow from the rows alone, so that sums do not
+/// depend on the machine.
 pub fn partitions(rows: u64) -> usize {
     rows.div_ceil(SMALL_ROWS).clamp(1, MAX_PARTITIONS) as usize
 }
@@ -180,10 +180,10 @@ impl Passes<'_> {
     }
 }
 
-/// Where Newton's method ends over a part of many rows, taken in chunks from all over the table. From
-/// there fewer passes over all of them are left, three of five on the benchmark's rows, and a pass over
-/// the part takes a sixteenth of one. None of few rows, and where the part has no minimum that is soon
-/// found.
+/// Where Newton's method ends over a part of many rows, taken in chunks from all over the table.
+/// From there fewer passes over all of them are left, three of five on the benchmark's rows, and a
+/// pass over the part takes a sixteenth of one. None of few rows, and where the part has no minimum
+/// that is soon found.
 async fn warm(
     passes: &Passes<'_>,
     options: NewtonOptions,

@@ -26,8 +26,8 @@ pub struct MemberResult {
 
 /// Trains the members of all groups, in the order of their keys.
 ///
-/// A worker of the runtime does so, whoever waits for it: the steps of a round's plan are its to run, and
-/// to wake another thread for each takes longer than they do.
+/// A worker of the runtime does so, whoever waits for it: the steps of a round's plan are its to
+/// run, and to wake another thread for each takes longer than they do.
 ///
 /// # Errors
 /// When a training breaks; of a model without groups also when its rows allow none.
@@ -112,8 +112,8 @@ async fn train_only(
     }
 }
 
-/// Trains a member: (its number, its key, its rows). A group that cannot train is recorded and fails
-/// nothing.
+/// Trains a member: (its number, its key, its rows). A group that cannot train is recorded and
+/// fails nothing.
 async fn train_one(
     shared: &Shared,
     raw: &RawTable,
@@ -182,8 +182,8 @@ fn member<'a>(
     MemberTraining { shared, events, key, label, reference }
 }
 
-/// `carrier = UA, origin IS NULL`; empty without PARTITION BY. No two members have the same: checkpoints
-/// know them by it.
+/// `carrier = UA, origin IS NULL`; empty without PARTITION BY. No two members have the same:
+/// checkpoints know them by it.
 fn member_label(columns: &[String], key: &[ScalarValue]) -> String {
     let part = |(column, value): (&String, &ScalarValue)| {
         if value.is_null() {

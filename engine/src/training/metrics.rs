@@ -43,8 +43,8 @@ pub async fn measure(
     Ok(metrics.into_iter().filter_map(defined).collect())
 }
 
-/// Calls `add` with raw outputs `[rows, outputs]`, labels and weights of some rows and what `sums` made for
-/// their chunk, on all cores, and `take` with that of each chunk, in order.
+/// Calls `add` with raw outputs `[rows, outputs]`, labels and weights of some rows and what `sums`
+/// made for their chunk, on all cores, and `take` with that of each chunk, in order.
 fn for_each_chunk<T: Send>(
     network: &Network,
     parameters: &[f32],

@@ -12,8 +12,8 @@ use crate::options::Solver;
 use crate::request::TrainRequest;
 use crate::table::Roles;
 
-/// How columns are spelled: as the query has them, or as the model to continue, where the two differ
-/// in case alone.
+/// How columns are spelled: as the query has them, or as the model to continue, where the two
+/// differ in case alone.
 pub(super) struct Spelling(HashMap<String, String>);
 
 impl Spelling {

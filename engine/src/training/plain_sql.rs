@@ -155,8 +155,8 @@ async fn the_aggregate_in_plain_sql_is_a_round_of_train() {
         assert_eq!(state.steps, trained.steps, "{how}");
         assert_eq!(state.rows, 1500, "{how}");
 
-        // Rows in the order of another epoch are the values of dictionaries: their rounds, too, are what
-        // the replicas give without a plan.
+        // Rows in the order of another epoch are the values of dictionaries: their rounds, too, are
+        // what the replicas give without a plan.
         let order = table.epoch_order(1, request.options.seed, true);
         let rows = table.slice(&order, 100, 1400, replicas);
         let context = engine.context();

@@ -18,10 +18,11 @@ const MAX_SHARDS: usize = 8;
 const FLOPS_PER_ROUND: u64 = 400_000_000_000;
 /// Rows of such a round at most: those of few operations wait for memory, up to 100 ns each.
 const ROWS_PER_ROUND: u64 = 50_000_000;
-/// Rounds (merges) of an epoch with more than one replica, at least. More of them cost time, up to a
-/// millisecond each, and gain nothing: after 1, 3 and 10 epochs of 2 and 8 replicas over Adult, California
-/// housing and a made data set of 100,000 rows, linear and with a hidden layer, merging 10 times an epoch or
-/// 4 made less than 0.001 of log loss and 0.005 of R2 of difference, in either direction.
+/// Rounds (merges) of an epoch with more than one replica, at least. More of them cost time, up to
+/// a millisecond each, and gain nothing: after 1, 3 and 10 epochs of 2 and 8 replicas over Adult,
+/// California housing and a made data set of 100,000 rows, linear and with a hidden layer, merging
+/// 10 times an epoch or 4 made less than 0.001 of log loss and 0.005 of R2 of difference, in either
+/// direction.
 const MERGES_PER_EPOCH: u64 = 4;
 
 /// Rows below which `split = 'auto'` keeps every row for training.
@@ -51,8 +52,8 @@ impl Method {
     }
 }
 
-/// The loss of `loss = auto`, of a classifier by the number of its classes. The one of `linear_svm` is
-/// that of scikit-learn's `LinearSVC`.
+/// The loss of `loss = auto`, of a classifier by the number of its classes. The one of `linear_svm`
+/// is that of scikit-learn's `LinearSVC`.
 pub fn default_loss(algorithm: Algorithm, classes: usize) -> Loss {
     match algorithm {
         Algorithm::LinearRegression | Algorithm::MlpRegressor => Loss::Squared,
@@ -106,7 +107,8 @@ pub fn split_rule(options: &TrainOptions, method: Method, rows: u64) -> SplitRul
     }
 }
 
-/// The seed of the full shuffle of the rows that a method learns from; None: they stay in their order.
+/// The seed of the full shuffle of the rows that a method learns from; None: they stay in their
+/// order.
 pub fn shuffle(options: &TrainOptions, method: Method) -> Option<u64> {
     (options.shuffle && method == Method::Descent).then_some(options.seed)
 }

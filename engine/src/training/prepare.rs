@@ -25,8 +25,8 @@ pub struct Prepared {
 }
 
 impl MemberTraining<'_> {
-    /// Splits, fits and encodes the rows; if they are all that the table has (`is_only`), it lets go of
-    /// them as they are encoded.
+    /// Splits, fits and encodes the rows; if they are all that the table has (`is_only`), it lets
+    /// go of them as they are encoded.
     pub async fn prepare(
         &self,
         raw: &RawTable,
@@ -127,7 +127,8 @@ impl MemberTraining<'_> {
         Ok(method(options, network.loss, width, network.outputs, rows))
     }
 
-    /// The encoder, the labels and the network for training rows, or those of the model to continue.
+    /// The encoder, the labels and the network for training rows, or those of the model to
+    /// continue.
     fn settle(
         &self,
         fitted: &Fitted,

@@ -54,8 +54,8 @@ pub async fn read_rows(
     Ok(TrainingRows::Raw(raw))
 }
 
-/// How rows of `d` numbers are dealt, with two classes if the target has such; None where some do not train
-/// or belong to another model.
+/// How rows of `d` numbers are dealt, with two classes if the target has such; None where some do
+/// not train or belong to another model.
 fn arrangement(request: &TrainRequest, d: usize, rows: u64) -> Option<Arrangement> {
     if request.continue_from.is_some() || !request.partition_by.is_empty() {
         return None;
@@ -142,8 +142,8 @@ mod tests {
         matches!(rows, TrainingRows::Dealt(_))
     }
 
-    /// Whether rows are dealt, which columns there are, what is trained, the target and whether there are
-    /// weights, the options.
+    /// Whether rows are dealt, which columns there are, what is trained, the target and whether
+    /// there are weights, the options.
     type Case<'a> = (bool, &'a str, Algorithm, (&'a str, bool), &'a [(&'a str, &'a str)]);
 
     /// What a training finds: all parameters by their bits, the encoder, the losses.

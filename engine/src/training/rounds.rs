@@ -22,8 +22,8 @@ use super::awake::Awake;
 use crate::registry::Registry;
 use crate::table::Slice;
 
-/// A text as a run. A literal becomes an array of as many values as a batch has rows; of plain text each would
-/// be a copy, which took a tenth of an epoch.
+/// A text as a run. A literal becomes an array of as many values as a batch has rows; of plain text
+/// each would be a copy, which took a tenth of an epoch.
 fn one_run(text: &str) -> ScalarValue {
     let ends = Field::new("run_ends", DataType::Int32, false);
     let values = Field::new("values", DataType::Utf8, true);
@@ -52,8 +52,8 @@ impl RoundRunner {
     }
 
     /// The plan of a round: the one that DataFusion makes of `SELECT train('reference', ...) FROM
-    /// encoded`, put together here because its planner and optimizers take 0.35 ms, as two replicas do
-    /// for 20,000 rows of 28 numbers.
+    /// encoded`, put together here because its planner and optimizers take 0.35 ms, as two replicas
+    /// do for 20,000 rows of 28 numbers.
     ///
     /// # Errors
     /// Never in practice: the columns are those that the aggregate wants.

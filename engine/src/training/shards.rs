@@ -41,11 +41,11 @@ impl Shards for Pool {
         self.pool.current_num_threads()
     }
 
-    /// On a thread of the pool, while the others look for shards without going to sleep: a step hands
-    /// some over every hundred microseconds, and to wake a thread takes ten.
+    /// On a thread of the pool, while the others look for shards without going to sleep: a step
+    /// hands some over every hundred microseconds, and to wake a thread takes ten.
     ///
-    /// They help one training alone. Of two they would take shards that last as long as a chunk of the
-    /// other, so that beside another training threads sleep as they would.
+    /// They help one training alone. Of two they would take shards that last as long as a chunk of
+    /// the other, so that beside another training threads sleep as they would.
     fn enter(&self, threads: usize, work: &mut (dyn FnMut() + Send)) {
         // The trainings of small groups run on the pool itself, and keep it busy.
         if self.pool.current_thread_index().is_some() {
@@ -57,8 +57,8 @@ impl Shards for Pool {
         }
         let has_ended = AtomicBool::new(false);
         self.pool.scope(|scope| {
-            // (Before any shard: who waits for a shard takes what came last, so that helpers that nobody
-            // has taken yet are not in the way.)
+            // (Before any shard: who waits for a shard takes what came last, so that helpers that
+            // nobody has taken yet are not in the way.)
             for _ in 1..threads.min(self.threads()) {
                 scope.spawn(|_| {
                     while !has_ended.load(Ordering::Acquire) && entry.is_alone() {

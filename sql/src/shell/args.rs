@@ -26,12 +26,14 @@ Exit status: 0 all statements ran, 1 a statement failed or was interrupted, 2 wr
 #[derive(Clone, Debug, Parser)]
 #[command(name = "gradlake", version, after_help = EXAMPLES)]
 pub struct Args {
-    /// Run the statements and backslash commands of this text; may be given several times, also mixed with -f
+    /// Run the statements and backslash commands of this text; may be given several times, also
+    /// mixed with -f
     // (A comment begins with two hyphens, as an option does.)
     #[arg(short = 'c', long = "command", value_name = "SQL", allow_hyphen_values = true)]
     commands: Vec<String>,
 
-    /// Run the statements and backslash commands of this file ('-': standard input); may be given several times
+    /// Run the statements and backslash commands of this file ('-': standard input); may be given
+    /// several times
     #[arg(short = 'f', long = "file", value_name = "FILE", value_parser = script_file)]
     files: Vec<PathBuf>,
 
@@ -39,7 +41,8 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "table")]
     pub format: Format,
 
-    /// Rows of a table to show at most: a number, or 'inf' for all [default: 40 on a terminal, otherwise inf]
+    /// Rows of a table to show at most: a number, or 'inf' for all [default: 40 on a terminal,
+    /// otherwise inf]
     #[arg(long, value_name = "N|inf")]
     pub maxrows: Option<MaxRows>,
 

@@ -170,8 +170,8 @@ impl Meter {
         &self.name
     }
 
-    /// Rows learned and rows to learn, over all epochs; 0 and 0 of solvers, whose steps nobody knows the
-    /// number of.
+    /// Rows learned and rows to learn, over all epochs; 0 and 0 of solvers, whose steps nobody
+    /// knows the number of.
     pub fn position(&self) -> (u64, u64) {
         if self.epochs == 0 {
             return (0, 0);
@@ -195,8 +195,8 @@ impl Meter {
         (learned > 0 && seconds > 0.0).then(|| (length - done) as f64 * seconds / learned as f64)
     }
 
-    /// `epoch 3/10: loss 0.3456, eval_loss 0.3512, 123,456 rows/s, 12 s left`, or of a solver `step 3: loss
-    /// 0.3456, 123,456 rows/s`.
+    /// `epoch 3/10: loss 0.3456, eval_loss 0.3512, 123,456 rows/s, 12 s left`, or of a solver `step
+    /// 3: loss 0.3456, 123,456 rows/s`.
     pub fn epoch_line(&self, now: Instant) -> String {
         let losses = losses(self.loss.unwrap_or(f64::NAN), self.eval_loss);
         let pace = self.pace(now, ", ");

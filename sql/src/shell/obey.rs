@@ -1,4 +1,5 @@
-//! Scripts and the backslash commands in them: what is a statement is run, what is a command obeyed.
+//! Scripts and the backslash commands in them: what is a statement is run, what is a command
+//! obeyed.
 
 use std::path::Path;
 

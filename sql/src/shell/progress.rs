@@ -78,8 +78,8 @@ impl Progress {
         Arc::new(move |event| progress.state().show(event, Instant::now()))
     }
 
-    /// What to say of an interruption, where the statement ends well when it is asked to; None where
-    /// it is simply dropped.
+    /// What to say of an interruption, where the statement ends well when it is asked to; None
+    /// where it is simply dropped.
     pub fn stop(&self) -> Option<&'static str> {
         self.state().stop
     }

@@ -24,8 +24,8 @@ use super::workers::Workers;
 /// After a statement is dropped, its workers get this long to notice.
 const UNWIND: Duration = Duration::from_secs(1);
 
-/// Signals within this time of one that counts are the same wish: `timeout` signals the process and its
-/// group, and a terminal may send Ctrl-C to a process that hands it on.
+/// Signals within this time of one that counts are the same wish: `timeout` signals the process and
+/// its group, and a terminal may send Ctrl-C to a process that hands it on.
 const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 /// What the shell lets a user choose.

@@ -3,8 +3,8 @@
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
-/// One statement of a script, without the semicolon and without the comments before it, or a command,
-/// which begins with a backslash.
+/// One statement of a script, without the semicolon and without the comments before it, or a
+/// command, which begins with a backslash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Statement<'a> {
     /// Its text.
@@ -67,8 +67,8 @@ fn scan(script: &str) -> (Vec<Statement<'_>>, Ending) {
     }
 }
 
-/// The statements before the first backslash that stands where a statement would begin, and its place. It
-/// is a command to the end of its line, which need not be made of tokens.
+/// The statements before the first backslash that stands where a statement would begin, and its
+/// place. It is a command to the end of its line, which need not be made of tokens.
 fn scan_part<'a>(
     script: &'a str,
     first_line: u64,

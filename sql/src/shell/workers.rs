@@ -23,9 +23,9 @@ impl Workers {
         &self.handle
     }
 
-    /// Has other threads run what comes: a statement that was stopped keeps these, since a single call (a
-    /// function over a batch of rows, say) cannot be stopped. They end when it does, and what else they
-    /// do, such as watching a folder, goes on then.
+    /// Has other threads run what comes: a statement that was stopped keeps these, since a single
+    /// call (a function over a batch of rows, say) cannot be stopped. They end when it does, and
+    /// what else they do, such as watching a folder, goes on then.
     pub fn take_over(&mut self) {
         // Without more threads the next statement waits for these.
         if let Ok(other) = (self.make)() {

@@ -12,8 +12,8 @@ use super::TextHasher;
 pub struct Categories(StringArray);
 
 impl Categories {
-    /// Copies of texts, NULL first if it is one of them. None where they have more bytes than an array of
-    /// texts can.
+    /// Copies of texts, NULL first if it is one of them. None where they have more bytes than an
+    /// array of texts can.
     pub fn copied<'a>(
         has_null: bool,
         texts: impl Iterator<Item = &'a str> + Clone,

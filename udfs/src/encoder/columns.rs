@@ -49,7 +49,8 @@ pub(super) type Scaled<'a> = (usize, &'a Scale, Numbers);
 /// writing takes longer than encoding.
 pub(super) fn encode_numbers(columns: &[Scaled<'_>], rows: usize, dense: &mut [f32], d: usize) {
     let mut tiles = [[0.0f32; TILE]; LANES];
-    // With a stride that it knows, the compiler turns squares by gathers from the tiles, number by number.
+    // With a stride that it knows, the compiler turns squares by gathers from the tiles, number by
+    // number.
     let stride = black_box(TILE);
     vectorized(
         #[inline(always)]
@@ -85,8 +86,8 @@ pub(super) fn encode_numbers(columns: &[Scaled<'_>], rows: usize, dense: &mut [f
     );
 }
 
-/// Where 16 columns side by side begin that have the one at `at` among them and none behind it that is
-/// not: there, or so that they are the last.
+/// Where 16 columns side by side begin that have the one at `at` among them and none behind it that
+/// is not: there, or so that they are the last.
 #[inline(always)]
 fn run(columns: &[Scaled<'_>], at: usize) -> Option<usize> {
     let start = at.min(columns.len().checked_sub(LANES)?);
@@ -112,7 +113,8 @@ fn encode_tile<T: ArrowPrimitiveType>(
     T::Native: Into<f64>,
 {
     let (own, next) = values.values()[first..].split_at(tile.len());
-    // Columns are too many, and each visit to one too short, for the machine to see what comes next.
+    // Columns are too many, and each visit to one too short, for the machine to see what comes
+    // next.
     fetch(&next[..next.len().min(TILE)]);
     for (out, value) in tile.iter_mut().zip(own) {
         let value: f64 = (*value).into();

@@ -21,8 +21,8 @@ use super::{OneShot, TextHasher};
 /// Bytes of a text that its key holds whole.
 const SHORT: usize = 12;
 
-/// What a text is known by: its length in 32 bits, then the text and zeros if it is short (as in Arrow's
-/// string views), else its hash in 64 bits and its place among the long texts in 32.
+/// What a text is known by: its length in 32 bits, then the text and zeros if it is short (as in
+/// Arrow's string views), else its hash in 64 bits and its place among the long texts in 32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Key([u8; 16]);
 
@@ -204,8 +204,8 @@ impl Interner {
         })
     }
 
-    /// A number whose order is that of the texts as far as they are short: the first bytes, then how many
-    /// there are.
+    /// A number whose order is that of the texts as far as they are short: the first bytes, then
+    /// how many there are.
     fn beginning(&self, key: &Key) -> u128 {
         let mut bytes = [0; 16];
         let (first, length) = bytes.split_at_mut(SHORT);
@@ -348,8 +348,8 @@ mod tests {
 
     #[test]
     fn texts_keep_their_codes_as_the_table_grows() {
-        // Long ones that begin alike, short ones that are the beginning of others, letters of two bytes; of 12
-        // bytes, 13 that begin with them, and a letter across the twelfth.
+        // Long ones that begin alike, short ones that are the beginning of others, letters of two
+        // bytes; of 12 bytes, 13 that begin with them, and a letter across the twelfth.
         let text = |i: usize| match i % 6 {
             0 => format!("https://example.org/{i}"),
             1 => format!("{i}"),

@@ -49,8 +49,8 @@ use categories::Places;
 /// Hashing of texts that does not differ from run to run.
 pub(crate) type TextHasher = BuildHasherDefault<OneShot>;
 
-/// xxh3 of what is written, at once: its state for texts in pieces takes longer to set up than a short
-/// text to hash.
+/// xxh3 of what is written, at once: its state for texts in pieces takes longer to set up than a
+/// short text to hash.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OneShot(u64);
 
@@ -121,8 +121,8 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// The encoded value. (By the inverse, which is taken once of many values: a division of each takes
-    /// longer than all else.)
+    /// The encoded value. (By the inverse, which is taken once of many values: a division of each
+    /// takes longer than all else.)
     #[inline(always)]
     pub fn encode(&self, value: f64) -> f32 {
         ((value - self.center) * (1.0 / self.stddev)) as f32
@@ -301,7 +301,8 @@ impl Encoder {
         self.lookups.iter().flatten().map(|lookup| lookup.offset).collect()
     }
 
-    /// The dense inputs of the first layer in order; those of the categories of all features follow.
+    /// The dense inputs of the first layer in order; those of the categories of all features
+    /// follow.
     pub fn dense_names(&self) -> Vec<InputName> {
         let mut dense = vec![];
         for feature in self.features.iter() {

@@ -3,8 +3,8 @@
 use super::Scale;
 use crate::kernels::math::vectorized;
 
-/// Running sums of [`Moments::of`]: their number is fixed, so that every machine gives the same bits, and
-/// so many that none waits for the addition before.
+/// Running sums of [`Moments::of`]: their number is fixed, so that every machine gives the same
+/// bits, and so many that none waits for the addition before.
 const LANES: usize = 64;
 
 /// Count, mean and squared deviations of numbers, by the pairwise update of Chan, Golub and
@@ -172,8 +172,8 @@ fn add_finite_squares<T: Copy + Into<f64>>(row: &[T], mean: f64, squares: &mut [
     }
 }
 
-/// The moments of each of the `n` elements of rows that begin at these values. Rows go by as they lie
-/// in memory: first for the sums, then for the squared deviations.
+/// The moments of each of the `n` elements of rows that begin at these values. Rows go by as they
+/// lie in memory: first for the sums, then for the squared deviations.
 pub(super) fn element_moments<T: Copy + Into<f64>>(
     values: &[T],
     begins: &[usize],

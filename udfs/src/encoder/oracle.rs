@@ -1,5 +1,5 @@
-//! Encoders against scikit-learn, on columns of every kind that `tests/oracle/encoder.py` wrote, and
-//! the laws that statistics and row hashes keep.
+//! Encoders against scikit-learn, on columns of every kind that `tests/oracle/encoder.py` wrote,
+//! and the laws that statistics and row hashes keep.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -322,7 +322,8 @@ fn statistics_of_parts_in_any_order_are_those_of_the_whole() {
             }
         }
     }
-    // Empty is the identity, bit for bit. (As text: NaN, the bound of no values, differs from itself.)
+    // Empty is the identity, bit for bit. (As text: NaN, the bound of no values, differs from
+    // itself.)
     let text = format!("{:?}", whole.features());
     let mut sum = Statistics::new(&table.inputs, true).unwrap();
     sum.merge(&table.statistics(0, rows, &mask)).unwrap();

@@ -1,5 +1,5 @@
-//! Rows of numbers that are put together before anything is known of their scale, and encoded where they lie
-//! when it is.
+//! Rows of numbers that are put together before anything is known of their scale, and encoded where
+//! they lie when it is.
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
@@ -15,8 +15,8 @@ const AS_IT_IS: Scale =
 /// Values that are encoded side by side.
 const LANES: usize = 16;
 
-/// Whether columns of a type can be written into rows by [`plain_rows`]; dictionaries are left to others, as
-/// their keys may be too narrow for batches that are put together.
+/// Whether columns of a type can be written into rows by [`plain_rows`]; dictionaries are left to
+/// others, as their keys may be too narrow for batches that are put together.
 ///
 /// # Errors
 /// When the type cannot be a feature.
@@ -25,8 +25,9 @@ pub fn is_plain(name: &str, data_type: &DataType) -> Result<bool> {
         && matches!(Kind::of(name, data_type)?, Kind::Number | Kind::Boolean))
 }
 
-/// Writes columns of numbers and booleans into rows `[rows, columns]` as they are; what is NULL or not
-/// finite is NaN. Says whether float32 holds every value exactly; if not, the rows are of no use.
+/// Writes columns of numbers and booleans into rows `[rows, columns]` as they are; what is NULL or
+/// not finite is NaN. Says whether float32 holds every value exactly; if not, the rows are of no
+/// use.
 ///
 /// # Errors
 /// When a column has no numbers.
@@ -52,7 +53,8 @@ pub fn is_single(value: f64) -> bool {
 }
 
 impl Encoder {
-    /// Encodes rows `[rows, d]` of [`plain_rows`] where they lie, to the bits of [`Encoder::encode`].
+    /// Encodes rows `[rows, d]` of [`plain_rows`] where they lie, to the bits of
+    /// [`Encoder::encode`].
     ///
     /// # Errors
     /// When a feature is neither a number nor a boolean.

@@ -4,8 +4,8 @@ use super::moments::Moments;
 use crate::batch::Width;
 
 /// Parameters up to which a Newton system is solved in a twentieth of a second: 35 to 65 ms at 1500
-/// (one core of an AMD EPYC, `benches/benches/kernels.rs`), and its matrices take 18 MB each. Time grows
-/// with the third power, memory with the second.
+/// (one core of an AMD EPYC, `benches/benches/kernels.rs`), and its matrices take 18 MB each. Time
+/// grows with the third power, memory with the second.
 const PARAMETERS: usize = 1500;
 
 /// Operations of one step up to which Newton's method, which needs about ten, is worth its time.

@@ -1,12 +1,12 @@
 //! Linear regression by its Gram matrix: one pass over the rows, then one solve.
 //!
 //! # Accuracy
-//! Sums are float64 and shifted by a reference row (see `moments.rs`), so unstandardised columns and
-//! timestamps lose nothing to their distance from 0. The normal equations square the condition
+//! Sums are float64 and shifted by a reference row (see `moments.rs`), so unstandardised columns
+//! and timestamps lose nothing to their distance from 0. The normal equations square the condition
 //! number of the standardised columns: with condition `k` the weights carry a relative error of
-//! about `k^2 1e-16` (scikit-learn's `lstsq`: `k 1e-16`), up to `k = 1e6` or so; beyond that columns
-//! count as dependent and the solution of least norm is taken. Weights agree with scikit-learn's to
-//! 1e-9 of the largest, mostly to 1e-12, on the data sets of the tests.
+//! about `k^2 1e-16` (scikit-learn's `lstsq`: `k 1e-16`), up to `k = 1e6` or so; beyond that
+//! columns count as dependent and the solution of least norm is taken. Weights agree with
+//! scikit-learn's to 1e-9 of the largest, mostly to 1e-12, on the data sets of the tests.
 
 use datafusion_common::{Result, exec_err, internal_err, plan_err};
 

@@ -228,8 +228,9 @@ fn bad_input_is_an_error() {
     assert!(NewtonSum::from_bytes(&bytes).is_err());
 }
 
-/// Gradient and Hessian of one output over numbers alone against their sums, with and without an intercept,
-/// over more blocks than are added up in a chain; in buffers of whatever shape came before.
+/// Gradient and Hessian of one output over numbers alone against their sums, with and without an
+/// intercept, over more blocks than are added up in a chain; in buffers of whatever shape came
+/// before.
 #[test]
 fn newton_sums_of_one_output_are_their_sums_in_any_buffers() {
     let draw = |what: u64, i: usize| 2.0 * unit(mix(5, what, i as u64)) - 1.0;

@@ -300,8 +300,8 @@ impl NewtonSum {
         self.wrong += vectorized(
             #[inline(always)]
             || {
-                // (As variables of the closure they have lengths that nothing changes: no check is left
-                // in the loop.)
+                // (As variables of the closure they have lengths that nothing changes: no check is
+                // left in the loop.)
                 let (z, residual, loss) = (&mut scores[..n], &mut residuals[..n], &mut h[..n]);
                 let (label, weight) = (&part.label[..n], &part.weight[..n]);
                 let mut wrong = 0;
@@ -401,8 +401,8 @@ fn is_class(label: f32, classes: f32) -> bool {
     (label.trunc() == label) & (label >= 0.0) & (label < classes)
 }
 
-/// `z` becomes the probabilities; the loss `log sum exp(z) - z_y`, and whether class `y` is strictly
-/// ahead.
+/// `z` becomes the probabilities; the loss `log sum exp(z) - z_y`, and whether class `y` is
+/// strictly ahead.
 fn softmax(z: &mut [f64], class: usize) -> (f64, bool) {
     let own = z[class];
     let rivals = z.iter().enumerate().filter(|(k, _)| *k != class);

@@ -3,17 +3,17 @@
 //! The columns of `v` before the categories (`a` of them, the last one is 1) are called dense; the
 //! caller decides what stands between the dense numbers and the 1 (the Gram sum puts the target
 //! there). Three matrices hold the result:
-//! - `dense [a, a]`, lower triangle, column-major, which is the upper one, row-major: block of rows by
-//!   block, in tiles of registers where `a` is small, by faer's products elsewhere;
+//! - `dense [a, a]`, lower triangle, column-major, which is the upper one, row-major: block of rows
+//!   by block, in tiles of registers where `a` is small, by faer's products elsewhere;
 //! - `cross [t, a]`, row-major: row `k` is the sum of `h v` over the rows of category `k`;
 //! - `pairs`, packed lower triangle of `[t, t]`: the weights of rows that have both categories.
 //!
 //! # Why values are shifted
 //! `sum x^2 - (sum x)^2 / W` loses `(mean / stddev)^2` in relative accuracy, all of it for a
-//! timestamp. So dense numbers come as `x - r` with a reference row `r` of the data. With `r` one of
-//! `m` equally weighted rows, `(r - mean)^2 / m <= variance`, so that what centring loses is at most
-//! a factor of the number of rows: in the worst case (`r` the only outlier of a million rows) ten of
-//! sixteen digits remain, and all of them usually.
+//! timestamp. So dense numbers come as `x - r` with a reference row `r` of the data. With `r` one
+//! of `m` equally weighted rows, `(r - mean)^2 / m <= variance`, so that what centring loses is at
+//! most a factor of the number of rows: in the worst case (`r` the only outlier of a million rows)
+//! ten of sixteen digits remain, and all of them usually.
 
 use std::ops::Range;
 
@@ -26,11 +26,11 @@ use crate::kernels::prefetch::Ahead;
 
 /// Rows of a block: the depth of a product. Two blocks of 100 columns fill 400 KB.
 pub(super) const BLOCK: usize = 256;
-/// Blocks that are added up one after another, before their sum is added to that of those before: a longer
-/// chain would round more.
+/// Blocks that are added up one after another, before their sum is added to that of those before: a
+/// longer chain would round more.
 const CHAIN: usize = 16;
-/// Columns up to which the Gram matrix is made in tiles of registers, over rows that stay in the second
-/// cache.
+/// Columns up to which the Gram matrix is made in tiles of registers, over rows that stay in the
+/// second cache.
 const NARROW: usize = 64;
 
 /// Whether moments [settle](Moments::settle) after the block that ends at row `end` of `rows`.
@@ -56,8 +56,8 @@ pub(super) struct Block {
     values: Vec<f64>,
     /// The same, each row times its weight.
     scaled: Vec<f64>,
-    /// `[a, stride]`, of few columns: the Gram matrices of the blocks since [`Moments::settle`], in whole
-    /// vectors.
+    /// `[a, stride]`, of few columns: the Gram matrices of the blocks since [`Moments::settle`], in
+    /// whole vectors.
     partial: Vec<f64>,
 }
 
@@ -88,8 +88,8 @@ impl Block {
         start..start + self.rows * self.stride
     }
 
-    /// Fills the first columns with `dense [rows, d] - reference [d]`; rows without weight become 0,
-    /// whatever they hold.
+    /// Fills the first columns with `dense [rows, d] - reference [d]`; rows without weight become
+    /// 0, whatever they hold.
     pub(super) fn fill(&mut self, dense: &[f32], reference: &[f64], weight: &[f32]) {
         let place = self.place();
         let values = &mut self.values[place];
@@ -115,8 +115,8 @@ impl Block {
     }
 
     /// Adds the Gram matrix of the rows with weights `h` to the upper triangle of the row-major
-    /// `dense [a, a]`, of few columns to what [`Moments::settle`] takes in; asks for the values that are
-    /// `ahead` meanwhile.
+    /// `dense [a, a]`, of few columns to what [`Moments::settle`] takes in; asks for the values
+    /// that are `ahead` meanwhile.
     fn add_gram(&mut self, h: &[f64], dense: &mut [f64], ahead: Ahead<'_>) {
         let (columns, stride, place) = (self.columns, self.stride, self.place());
         let (values, scaled) = (&self.values[place.clone()], &mut self.scaled[..place.len()]);
@@ -194,8 +194,8 @@ impl Moments {
     }
 
     /// Adds the rows of `block` with category indices `codes [rows, c]` and the weights `h [rows]`,
-    /// which may be negative. Asks for the values that are `ahead` meanwhile. What the block has summed up
-    /// is to be [settled](Self::settle) before it serves other moments.
+    /// which may be negative. Asks for the values that are `ahead` meanwhile. What the block has
+    /// summed up is to be [settled](Self::settle) before it serves other moments.
     pub(super) fn add_block(
         &mut self,
         block: &mut Block,

@@ -10,9 +10,9 @@
 //!   newton.parameters(), newton.report()
 //! ```
 //!
-//! The method is the damped Newton method of Boyd and Vandenberghe, Convex Optimization, 9.5.2, with
-//! backtracking: since a pass gives loss, gradient and Hessian together, a full step that lowers
-//! the objective (nearly all of them) costs one pass.
+//! The method is the damped Newton method of Boyd and Vandenberghe, Convex Optimization, 9.5.2,
+//! with backtracking: since a pass gives loss, gradient and Hessian together, a full step that
+//! lowers the objective (nearly all of them) costs one pass.
 //!
 //! # Singular Hessians
 //! The softmax with `K` logits does not change when one vector is added to the weights of all
@@ -117,7 +117,8 @@ impl NewtonSum {
     }
 }
 
-/// Adds `s 1 1^T / K` to the `K` rows and columns from `start`, with `s` of the size of the diagonal.
+/// Adds `s 1 1^T / K` to the `K` rows and columns from `start`, with `s` of the size of the
+/// diagonal.
 fn pin_sum(hessian: &mut [f64], count: usize, start: usize, outputs: usize) {
     let diagonal = (start..start + outputs).map(|i| hessian[i * count + i]);
     let size = diagonal.sum::<f64>() / (outputs * outputs) as f64;
@@ -133,8 +134,8 @@ fn pin_sum(hessian: &mut [f64], count: usize, start: usize, outputs: usize) {
 pub struct NewtonOptions {
     /// Penalty `(l2 / 2) |w|^2` beside the mean loss; at least 0.
     pub l2: f64,
-    /// Converged where no partial derivative of the objective is larger; scikit-learn's `tol`. At 0 steps go
-    /// on until rounding ends them.
+    /// Converged where no partial derivative of the objective is larger; scikit-learn's `tol`. At 0
+    /// steps go on until rounding ends them.
     pub tolerance: f64,
     /// Newton steps taken at most.
     pub max_steps: u64,

@@ -59,8 +59,8 @@ fn cholesky(a: &mut [f64], n: usize) -> Result<Option<f64>> {
     Ok((smallest.is_finite() && smallest > 0.0).then_some(smallest))
 }
 
-/// Solves `L L^T x = b` in place, `L` as [`cholesky`] leaves it: column by column, each of which is read
-/// once forward and once backward. (Of one right-hand side nothing else takes time.)
+/// Solves `L L^T x = b` in place, `L` as [`cholesky`] leaves it: column by column, each of which is
+/// read once forward and once backward. (Of one right-hand side nothing else takes time.)
 fn substitute(factor: &[f64], n: usize, b: &mut [f64]) {
     for (j, column) in factor.chunks_exact(n.max(1)).enumerate() {
         let (own, rest) = b[j..].split_at_mut(1);
@@ -198,10 +198,10 @@ fn least_norm(matrix: &[f64], scales: &[f64], cutoff: f64, y: &mut [f64]) -> Res
     Ok(n - free.len())
 }
 
-/// Solves `H x = b` for the step of a damped Newton method, in place of `b`; `h [n, n]` column-major,
-/// lower triangle, is used up. Where `H` is singular to working precision, a multiple of its
-/// diagonal is added, small at first: steps stay descent directions and the minimum is the same.
-/// Returns that multiple.
+/// Solves `H x = b` for the step of a damped Newton method, in place of `b`; `h [n, n]`
+/// column-major, lower triangle, is used up. Where `H` is singular to working precision, a multiple
+/// of its diagonal is added, small at first: steps stay descent directions and the minimum is the
+/// same. Returns that multiple.
 pub(super) fn solve_damped(h: &mut [f64], b: &mut [f64]) -> Result<f64> {
     let n = b.len();
     let scales = scales(h, n);

@@ -1,9 +1,9 @@
 //! `train(reference, [features], [categories], label, weight, replica)`: the training aggregate.
 //!
-//! `reference` is a literal that names a round (see [`StateResolver`]); the columns are those of
-//! an encoded table, `features` and `categories` each only where the rows have them. All but the
-//! replica may be dictionaries with the same keys: rows that lie in another order than they are learned
-//! in. The result is the round's, as bytes in its documented layout.
+//! `reference` is a literal that names a round (see [`StateResolver`]); the columns are those of an
+//! encoded table, `features` and `categories` each only where the rows have them. All but the
+//! replica may be dictionaries with the same keys: rows that lie in another order than they are
+//! learned in. The result is the round's, as bytes in its documented layout.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -270,8 +270,8 @@ struct TrainAccumulator {
     reference: String,
     round: Arc<dyn Round>,
     columns: Columns,
-    /// A batch in another order: it is learned from when the next has come, whose rows are fetched into
-    /// the cache meanwhile.
+    /// A batch in another order: it is learned from when the next has come, whose rows are fetched
+    /// into the cache meanwhile.
     waiting: Option<Vec<ArrayRef>>,
     /// The replica that learns from this accumulator's rows, from the first row on.
     replica: Option<(u32, Box<dyn Replica>)>,

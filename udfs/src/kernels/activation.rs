@@ -59,8 +59,8 @@ pub fn apply_in_place(f: Activation, a: &mut [f32]) {
     );
 }
 
-/// `d[r, u] *= f'(z)`, with `a = f(z)`, and `bias_gradient[u] = sum_r d[r, u]` of what comes of it, in
-/// one pass. Into an empty bias gradient nothing is summed.
+/// `d[r, u] *= f'(z)`, with `a = f(z)`, and `bias_gradient[u] = sum_r d[r, u]` of what comes of it,
+/// in one pass. Into an empty bias gradient nothing is summed.
 pub fn backward(
     f: Activation,
     z: &[f32],

@@ -2,8 +2,8 @@
 
 use super::math::vectorized;
 
-/// `e^x` of `x <= 0` within 2 units in the last place, 0 below -708: Cody-Waite reduction by ln 2 in two
-/// parts and the rational approximation of Cephes' `exp` (Moshier).
+/// `e^x` of `x <= 0` within 2 units in the last place, 0 below -708: Cody-Waite reduction by ln 2
+/// in two parts and the rational approximation of Cephes' `exp` (Moshier).
 #[inline(always)]
 pub fn exp_of_negative(x: f64) -> f64 {
     const LN2_HIGH: f64 = 6.931_457_519_531_25e-1;
@@ -19,8 +19,8 @@ pub fn exp_of_negative(x: f64) -> f64 {
         * s
         + 2.0;
     let e = 1.0 + 2.0 * p / (q - p);
-    // A float that is a whole number below 2^51 stands, with 1.5 * 2^52 added, in the last bits of the
-    // sum: a conversion that checks for what no integer holds would keep the loop scalar.
+    // A float that is a whole number below 2^51 stands, with 1.5 * 2^52 added, in the last bits of
+    // the sum: a conversion that checks for what no integer holds would keep the loop scalar.
     const MAGIC: f64 = 6_755_399_441_055_744.0;
     let n = (n + MAGIC).to_bits().wrapping_sub(MAGIC.to_bits());
     let result = e * f64::from_bits(n.wrapping_add(1023) << 52);
@@ -28,8 +28,8 @@ pub fn exp_of_negative(x: f64) -> f64 {
     if x.is_nan() { x } else { result }
 }
 
-/// `ln(1 + e)` of `e` from 0 to 1, within 3 units in the last place: `2 atanh(e / (2 + e))` by its series,
-/// whose argument is a third at most.
+/// `ln(1 + e)` of `e` from 0 to 1, within 3 units in the last place: `2 atanh(e / (2 + e))` by its
+/// series, whose argument is a third at most.
 #[inline(always)]
 pub fn ln_1p_of_unit(e: f64) -> f64 {
     /// Terms up to `u^37 / 37`, which is below 2^-62 of the first.

@@ -48,7 +48,8 @@ pub fn single_forward(codes: &[u32], table: &[f32], z: &mut [f32], c: usize) {
     if c == 0 {
         return;
     }
-    // (What is no category is behind the last one. A sum that lies in memory would wait for itself.)
+    // (What is no category is behind the last one. A sum that lies in memory would wait for
+    // itself.)
     for (z, codes) in z.iter_mut().zip(codes.chunks_exact(c)) {
         let mut sum = *z;
         for code in codes {

@@ -1,8 +1,8 @@
-//! Rows of a few float64 numbers: scores, weighted sums, and the weighted Gram matrix in tiles that stay
-//! in registers.
+//! Rows of a few float64 numbers: scores, weighted sums, and the weighted Gram matrix in tiles that
+//! stay in registers.
 //!
-//! Rows are as long as a multiple of [`LANES`], with zeros behind what they hold, and some hundred of them
-//! lie in the first cache or the second.
+//! Rows are as long as a multiple of [`LANES`], with zeros behind what they hold, and some hundred
+//! of them lie in the first cache or the second.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -11,7 +11,8 @@ use super::prefetch::Ahead;
 
 /// What the length of a row is a multiple of: numbers of the longest vector, and of a cache line.
 pub const LANES: usize = 8;
-/// Rows of a tile: with two vectors each, the vectors of the right and one of the left 15 registers.
+/// Rows of a tile: with two vectors each, the vectors of the right and one of the left 15
+/// registers.
 const ROWS: usize = 6;
 /// Vectors of a tile.
 const VECTORS: usize = 2;
@@ -41,8 +42,8 @@ impl<'a> DoubleRows<'a> {
     }
 
     /// `out[i, j] += sum_row h[row] value[row, i] value[row, j]` of the `columns` first numbers and
-    /// `j >= i`, `out [columns, stride]`, where others mean nothing. Fills `scaled`, which has rows like
-    /// these, with `h[row] value[row, j]`. Asks for what is `ahead` meanwhile.
+    /// `j >= i`, `out [columns, stride]`, where others mean nothing. Fills `scaled`, which has rows
+    /// like these, with `h[row] value[row, j]`. Asks for what is `ahead` meanwhile.
     pub fn add_gram(
         self,
         h: &[f64],
@@ -55,8 +56,8 @@ impl<'a> DoubleRows<'a> {
     }
 }
 
-/// `values[row, j] = rows[row, j] - shift[j]` of rows `[rows, d]` of float32; what is behind the last of them
-/// in its vector becomes 0.
+/// `values[row, j] = rows[row, j] - shift[j]` of rows `[rows, d]` of float32; what is behind the
+/// last of them in its vector becomes 0.
 pub fn widen(rows: &[f32], shift: &[f64], values: &mut [f64], stride: usize) {
     let d = shift.len();
     if d == 0 {
@@ -110,7 +111,8 @@ impl Last {
     }
 }
 
-/// (By value, so that it is one vector: through references the compiler took the loop over vectors apart.)
+/// (By value, so that it is one vector: through references the compiler took the loop over vectors
+/// apart.)
 #[inline(always)]
 fn minus(from: [f32; LANES], shift: [f64; LANES]) -> [f64; LANES] {
     let mut to = [0.0; LANES];
@@ -274,7 +276,8 @@ impl Gram<'_> {
         }
     }
 
-    /// The tiles that come first meet every vector once, and keep it times its weight for those below.
+    /// The tiles that come first meet every vector once, and keep it times its weight for those
+    /// below.
     #[inline(always)]
     fn tile<S: Simd, const M: usize, const V: usize, const IS_FIRST: bool>(
         &mut self,

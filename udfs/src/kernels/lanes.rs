@@ -1,8 +1,8 @@
 //! Sixteen numbers at a time, in as many vectors as this machine needs for them: sums by lanes are
 //! the same bits on every vector width.
 //!
-//! (Loops over arrays that should become such sums are unrolled before they are vectorised, and then
-//! are put together by pairs.)
+//! (Loops over arrays that should become such sums are unrolled before they are vectorised, and
+//! then are put together by pairs.)
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -23,8 +23,8 @@ pub trait Kernel {
 
 /// Runs a kernel compiled for the widest vectors of this machine.
 ///
-/// (Inlined, so that what the kernel holds goes on in registers: a copy of it would have to wait for
-/// the cache, as long as the kernel takes of a row.)
+/// (Inlined, so that what the kernel holds goes on in registers: a copy of it would have to wait
+/// for the cache, as long as the kernel takes of a row.)
 #[inline(always)]
 pub fn run<K: Kernel>(kernel: K) -> K::Output {
     Arch::new().dispatch(ByWidth(kernel))

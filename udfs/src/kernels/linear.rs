@@ -17,8 +17,9 @@ pub use gradient::{bias_gradient, scattered_weight_gradient, weight_gradient};
 pub(super) use scores::Scores;
 pub use scores::{scattered_scores, scores};
 
-/// Numbers of rows that are read where they lie. Fewer are brought together first, which takes no longer than to
-/// find them; of more a chunk does not fit the second cache, and they are read faster one behind the other.
+/// Numbers of rows that are read where they lie. Fewer are brought together first, which takes no
+/// longer than to find them; of more a chunk does not fit the second cache, and they are read
+/// faster one behind the other.
 pub const SCATTERED: RangeInclusive<usize> = LANES..=128;
 
 /// Where rows lie.
@@ -78,7 +79,8 @@ impl<'a> Places<'a> for BehindOthers<'a> {
     }
 }
 
-/// A row of more than `16 (K - 1)` numbers and at most `16 K`, but 16 at least: the last window ends with the row.
+/// A row of more than `16 (K - 1)` numbers and at most `16 K`, but 16 at least: the last window
+/// ends with the row.
 #[inline(always)]
 fn windows<const K: usize>(row: &[f32]) -> [&[f32; LANES]; K] {
     debug_assert_eq!(row.len().div_ceil(LANES), K, "windows of a row");

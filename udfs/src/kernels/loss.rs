@@ -1,7 +1,7 @@
 //! Losses of many rows at once, value and derivative in one pass.
 //!
-//! The value of a row is computed in float32 up to what needs float64 (the square of a residual, say)
-//! and summed in float64, in 16 running sums whose order depends on the number of rows alone.
+//! The value of a row is computed in float32 up to what needs float64 (the square of a residual,
+//! say) and summed in float64, in 16 running sums whose order depends on the number of rows alone.
 //! [`Loss::value`] is the same of one row in float64.
 
 use pulp::Simd;
@@ -14,8 +14,8 @@ use crate::learner::{Loss, LossSum};
 /// Rows in hand at a time.
 const BLOCK: usize = 64;
 
-/// The weighted sum of losses of rows with one raw output each, and in `z[r]` the raw outputs replaced
-/// by `scale * weight` times the derivative of the row's loss. `label[r]`, `weight[r]`.
+/// The weighted sum of losses of rows with one raw output each, and in `z[r]` the raw outputs
+/// replaced by `scale * weight` times the derivative of the row's loss. `label[r]`, `weight[r]`.
 ///
 /// A softmax has more outputs: see [`softmax`](super::softmax::softmax).
 pub fn differentiate(

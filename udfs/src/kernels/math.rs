@@ -29,8 +29,8 @@ pub fn exp(x: f32) -> f32 {
     let low = 1.666_666_5e-1 * r + 5.000_000_3e-1;
     let p = (high * square + middle) * square + low;
     let e = p * square + r + 1.0;
-    // A float that is a whole number below 2^22 stands, with 1.5 * 2^23 added, in the last bits of the
-    // sum: a conversion that checks for what no integer holds would keep the loop scalar.
+    // A float that is a whole number below 2^22 stands, with 1.5 * 2^23 added, in the last bits of
+    // the sum: a conversion that checks for what no integer holds would keep the loop scalar.
     const MAGIC: f32 = 12_582_912.0;
     let n = (n + MAGIC).to_bits().wrapping_sub(MAGIC.to_bits()) as i32;
     // 2^n in two factors, so that subnormal results and the largest ones come out.
@@ -41,11 +41,12 @@ pub fn exp(x: f32) -> f32 {
     if x.is_nan() { x } else { result }
 }
 
-/// `1 / x` of a positive `x` from 1e-37 to 1e37, within 2 units in the last place; of more the same as of
-/// 1e37, since a gradient that overflows holds its weight where it is.
+/// `1 / x` of a positive `x` from 1e-37 to 1e37, within 2 units in the last place; of more the same
+/// as of 1e37, since a gradient that overflows holds its weight where it is.
 ///
-/// The root that stands before it keeps the unit that divides busy, so this takes Newton's steps from a
-/// guess by the exponent (after Blinn 1997, "Floating-point tricks"), each of which doubles the bits.
+/// The root that stands before it keeps the unit that divides busy, so this takes Newton's steps
+/// from a guess by the exponent (after Blinn 1997, "Floating-point tricks"), each of which doubles
+/// the bits.
 #[inline(always)]
 pub fn reciprocal(x: f32) -> f32 {
     // (NaN stays, as `min` would not let it.)
@@ -109,8 +110,8 @@ pub fn erf(x: f32) -> f32 {
 /// `ln(1 + e^-|x|)`, the part of a logistic loss that is no straight line, and `1 / (1 + e^-x)`, of
 /// one exponential: within 5e-7 and 4e-7 of their size.
 ///
-/// `ln(1 + e) = 2 artanh(s)` with `s = e / (2 + e)`, at most 1/3: the Taylor series up to `s^15`, which
-/// leaves 4e-9.
+/// `ln(1 + e) = 2 artanh(s)` with `s = e / (2 + e)`, at most 1/3: the Taylor series up to `s^15`,
+/// which leaves 4e-9.
 #[inline(always)]
 pub fn logistic(x: f32) -> (f32, f32) {
     let e = exp(-x.abs());

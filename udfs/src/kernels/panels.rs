@@ -3,8 +3,8 @@
 //! ```text
 //! [rows, 64] | [rows, 64] | ... | [rows, 16, 32, 48 or 64]
 //! ```
-//! Rows of a panel follow one another, so that a power of 2 of columns does not put them all into the
-//! same places of the cache, and begin with a line of it.
+//! Rows of a panel follow one another, so that a power of 2 of columns does not put them all into
+//! the same places of the cache, and begin with a line of it.
 
 use std::ops::Range;
 
@@ -15,8 +15,8 @@ pub const PANEL: usize = 64;
 /// Numbers of the widest vector; strides of panels are multiples.
 pub(crate) const LANES: usize = 16;
 
-/// A matrix `[rows, columns]` in panels. Rows of the last one are padded to whole vectors, by numbers
-/// that mean nothing.
+/// A matrix `[rows, columns]` in panels. Rows of the last one are padded to whole vectors, by
+/// numbers that mean nothing.
 #[derive(Debug, Default)]
 pub struct Panels {
     values: Vec<f32>,

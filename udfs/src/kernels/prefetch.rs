@@ -7,8 +7,8 @@ const LINE_BYTES: usize = 64;
 /// Numbers of a line.
 const LINE: usize = 16;
 
-/// Values that are read next. Whoever computes meanwhile asks for them line by line, so that neither
-/// waits for the other: many lines asked for at once would hold up all other reading.
+/// Values that are read next. Whoever computes meanwhile asks for them line by line, so that
+/// neither waits for the other: many lines asked for at once would hold up all other reading.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ahead<'a>(&'a [f32]);
 
@@ -47,8 +47,8 @@ impl<'a> Ahead<'a> {
     }
 }
 
-/// Asks for the cache line at an address, into the second cache: the first has no room for what is not
-/// needed at once.
+/// Asks for the cache line at an address, into the second cache: the first has no room for what is
+/// not needed at once.
 #[inline(always)]
 fn prefetch<T>(at: *const T) {
     #[cfg(target_arch = "x86_64")]

@@ -1,5 +1,6 @@
-//! The gradient of a linear model with one output on a single row, in one kernel: between kernels of
-//! their own, score, loss and gradient of a row would wait for calls and memory longer than they take.
+//! The gradient of a linear model with one output on a single row, in one kernel: between kernels
+//! of their own, score, loss and gradient of a row would wait for calls and memory longer than they
+//! take.
 
 use pulp::Simd;
 
@@ -26,8 +27,9 @@ pub struct Row<'a> {
     pub bias: f32,
 }
 
-/// Overwrites `gradient[d]`, adds to the gradient of the row's categories in `table`, and returns that
-/// of the bias and the loss: the same bits as the kernels of many rows give of one. Nothing of no row.
+/// Overwrites `gradient[d]`, adds to the gradient of the row's categories in `table`, and returns
+/// that of the bias and the loss: the same bits as the kernels of many rows give of one. Nothing of
+/// no row.
 #[inline]
 pub fn gradient(
     row: &Row<'_>,
@@ -38,7 +40,8 @@ pub fn gradient(
     lanes::run(Gradient { row, batch, gradient, table })
 }
 
-/// (References to what has many fields: copied by vectors, they would wait until each is in the cache.)
+/// (References to what has many fields: copied by vectors, they would wait until each is in the
+/// cache.)
 struct Gradient<'a> {
     row: &'a Row<'a>,
     batch: &'a MiniBatch<'a>,

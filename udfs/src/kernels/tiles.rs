@@ -14,8 +14,8 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Terms of a sum that are added before a tile is written: with 64 columns of the right, 32 KB of the
-/// first cache.
+/// Terms of a sum that are added before a tile is written: with 64 columns of the right, 32 KB of
+/// the first cache.
 const DEPTH: usize = 128;
 /// Rows of a tile: with four vectors each and the vectors of the right, 29 of 32 registers.
 const ROWS: usize = 6;
@@ -110,7 +110,8 @@ pub struct Segment<'a, L> {
     pub stride: usize,
 }
 
-/// Where a product goes: `values[rows, ..width]`, at most 64 columns of rows that are `stride` apart.
+/// Where a product goes: `values[rows, ..width]`, at most 64 columns of rows that are `stride`
+/// apart.
 #[derive(Debug)]
 pub struct Out<'a> {
     /// The numbers, from the first row and column.

@@ -1,16 +1,16 @@
-//! Losses followed downhill: how far raw outputs move when they flow along `dz/dt = -dl/dz` for some
-//! time, in closed form (Karampatziakis and Langford, "Online Importance Weight Aware Updates",
-//! UAI 2011, table 1; Huber and squared hinge by the same calculation).
+//! Losses followed downhill: how far raw outputs move when they flow along `dz/dt = -dl/dz` for
+//! some time, in closed form (Karampatziakis and Langford, "Online Importance Weight Aware
+//! Updates", UAI 2011, table 1; Huber and squared hinge by the same calculation).
 //!
-//! A gradient step of length `t` goes `-t dl/dz` whatever lies in its way. The flow never passes the
-//! minimum, and to flow for `t` and again for `t` is to flow for `2 t`: a row of weight 2 is that row
-//! twice.
+//! A gradient step of length `t` goes `-t dl/dz` whatever lies in its way. The flow never passes
+//! the minimum, and to flow for `t` and again for `t` is to flow for `2 t`: a row of weight 2 is
+//! that row twice.
 
 use super::Loss;
 
 impl Loss {
-    /// Replaces each of `time` `[outputs]`, at least 0, by how far that raw output of `z` `[outputs]`
-    /// moves within it, under label `y`.
+    /// Replaces each of `time` `[outputs]`, at least 0, by how far that raw output of `z`
+    /// `[outputs]` moves within it, under label `y`.
     ///
     /// Of many outputs, each flows by itself. That is exact of hinge losses, which are one loss an
     /// output. A logit of a softmax flows against the others as they were: the same at first order,
@@ -180,7 +180,8 @@ mod tests {
                     let mut second = [t];
                     let between = f64::from(z) + first[0];
                     loss.flow(&[between as f32], y, &mut second);
-                    // Flows come together: what float32 takes from the point between stays as small.
+                    // Flows come together: what float32 takes from the point between stays as
+                    // small.
                     let lost = (between - f64::from(between as f32)).abs();
                     let gap = (first[0] + second[0] - once[0]).abs();
                     assert!(gap <= 2.5 * lost + 1e-12, "{loss:?} {z} {t}: {gap}");

@@ -204,7 +204,8 @@ pub fn probabilities(loss: Loss, logits: &[f32], outputs: usize, out: &mut [f64]
             || {
                 for (z, p) in logits.iter().zip(out.as_chunks_mut::<2>().0) {
                     let z = f64::from(*z);
-                    // Both from the tail that is small, so that neither rounds to exactly 1 too soon.
+                    // Both from the tail that is small, so that neither rounds to exactly 1 too
+                    // soon.
                     let e = exp_of_negative(-z.abs());
                     let small = e / (1.0 + e);
                     let large = 1.0 - small;

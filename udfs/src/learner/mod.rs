@@ -122,7 +122,8 @@ pub trait Learner: Debug + Send + Sync {
     /// Whether [`Learner::scattered_gradient`] is there for this model.
     fn takes_scattered(&self) -> bool;
 
-    /// [`Learner::gradient`] of two rows or more, read where they lie, with their labels and weights beside them.
+    /// [`Learner::gradient`] of two rows or more, read where they lie, with their labels and
+    /// weights beside them.
     fn scattered_gradient(
         &self,
         parameters: &[f32],

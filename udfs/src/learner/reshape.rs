@@ -3,8 +3,8 @@
 
 use super::Layout;
 
-/// Where the new rows of the first weight (inputs) and the new units of the last layer (outputs) come
-/// from; None inside: from nowhere. None outside: all stay as they are.
+/// Where the new rows of the first weight (inputs) and the new units of the last layer (outputs)
+/// come from; None inside: from nowhere. None outside: all stay as they are.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reshape<'a> {
     /// By new input, the old one.

@@ -11,8 +11,8 @@ pub struct Confusion {
     cells: BTreeMap<(u32, u32), f64>,
 }
 
-/// Precision, recall and F1: of two classes those of the positive one (the larger), of more their means over
-/// the classes that occur, as labels or as predictions.
+/// Precision, recall and F1: of two classes those of the positive one (the larger), of more their
+/// means over the classes that occur, as labels or as predictions.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Averages {
     /// Share of the rows predicted as a class that are of it.
@@ -136,7 +136,8 @@ impl LogLoss {
         self.weight += weight;
     }
 
-    /// Takes in rows of two classes: logits, labels and weights. With `losses` as working memory of as many.
+    /// Takes in rows of two classes: logits, labels and weights. With `losses` as working memory of
+    /// as many.
     pub fn add_logits(&mut self, z: &[f32], label: &[f32], weight: &[f64], losses: &mut [f64]) {
         let rows = z.iter().zip(label).zip(losses.iter_mut());
         vectorized(

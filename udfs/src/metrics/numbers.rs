@@ -121,8 +121,8 @@ impl Residuals {
         each.last().map(|(value, _)| *value)
     }
 
-    /// `1 - sum of residual² / sum of (label - mean)²`; of constant labels 1 where all residuals are
-    /// 0, else 0.
+    /// `1 - sum of residual² / sum of (label - mean)²`; of constant labels 1 where all residuals
+    /// are 0, else 0.
     pub fn r2_score(&self) -> Option<f64> {
         self.share(self.squares)
     }

@@ -13,8 +13,9 @@ const DIGIT: u32 = 11;
 /// Scores of rows of two classes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ranking {
-    /// Rows whose score and weight are float32, from the upper bits: the score as a number in the same
-    /// order, the weight, whether the class is positive. In pieces, which merging only hands on.
+    /// Rows whose score and weight are float32, from the upper bits: the score as a number in the
+    /// same order, the weight, whether the class is positive. In pieces, which merging only hands
+    /// on.
     packed: Vec<Vec<u64>>,
     /// The others: score, weight, whether the class is positive.
     rows: Vec<(f64, f64, bool)>,
@@ -167,8 +168,8 @@ fn unpack(row: u64) -> (f64, f64, bool) {
     (f64::from(score), f64::from(weight), row & 1 == 1)
 }
 
-/// The area of rows in any order, in pieces: they are dealt by the first digit of their scores into parts,
-/// each of which is sorted alone.
+/// The area of rows in any order, in pieces: they are dealt by the first digit of their scores into
+/// parts, each of which is sorted alone.
 fn area_of_parts(pieces: &[Vec<u64>], n: usize, shards: &dyn Shards) -> Area {
     let digit = |row: u64| (row >> (64 - DIGIT)) as usize;
     // Some pieces at a time count their digits, so that they know where the rows of each go.

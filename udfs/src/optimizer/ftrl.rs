@@ -8,11 +8,11 @@
 //! The paper's objective sums losses; here `alpha` is the learning rate and the gradient is that of
 //! a mini-batch's mean loss, so that `l1` and `l2` count against the sum over all steps made.
 //!
-//! The paper's `alpha` is constant. Its `sigma` is the growth of `1 / eta = (beta + sqrt(n)) / alpha`
-//! (McMahan 2011, eq. 4), in which `beta` cancels; under a schedule it is
-//! `(beta + sqrt(n + g^2)) / alpha - (beta + sqrt(n)) / previous alpha`, or else the weights would
-//! be scaled by every change of the rate. At a rate of 0 they stay. A training that goes on from
-//! another may have other `alpha`, `l1` and `l2`: its first step fits `z` to the weights found.
+//! The paper's `alpha` is constant. Its `sigma` is the growth of `1 / eta = (beta + sqrt(n)) /
+//! alpha` (McMahan 2011, eq. 4), in which `beta` cancels; under a schedule it is `(beta + sqrt(n +
+//! g^2)) / alpha - (beta + sqrt(n)) / previous alpha`, or else the weights would be scaled by every
+//! change of the rate. At a rate of 0 they stay. A training that goes on from another may have
+//! other `alpha`, `l1` and `l2`: its first step fits `z` to the weights found.
 
 use super::{TensorStep, shrink};
 

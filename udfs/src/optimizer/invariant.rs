@@ -1,7 +1,7 @@
 //! The default update of Vowpal Wabbit for linear models: a rate per coordinate (Duchi, Hazan and
-//! Singer 2011; McMahan and Streeter 2010), normalised by the scale of each input (Ross, Mineiro and
-//! Langford, "Normalized Online Learning", UAI 2013, algorithm 2), invariant to importance weights
-//! (Karampatziakis and Langford 2011, see `Loss::flow`).
+//! Singer 2011; McMahan and Streeter 2010), normalised by the scale of each input (Ross, Mineiro
+//! and Langford, "Normalized Online Learning", UAI 2013, algorithm 2), invariant to importance
+//! weights (Karampatziakis and Langford 2011, see `Loss::flow`).
 //!
 //! A row with inputs `x`, label `y` and weight `h`, under outputs `z = x W` before it:
 //!
@@ -13,10 +13,10 @@
 //! p_k = sqrt(t / n) sum_i r_ik x_i^2          how far output k moves by a unit of its derivative
 //! w_ik += r_ik x_i / p_k sqrt(t / n) (where the flow brings z_k in the time h p_k, less z_k)
 //! ```
-//! The update needs no features on one scale, since no prediction depends on their units. A row is a
-//! step: those of a mini-batch follow one another, and only its losses are reported together. Vowpal
-//! Wabbit takes the rate's root at 12 bits and Lambert's function at 4 digits, and clips predictions
-//! to the labels seen; this does not.
+//! The update needs no features on one scale, since no prediction depends on their units. A row is
+//! a step: those of a mini-batch follow one another, and only its losses are reported together.
+//! Vowpal Wabbit takes the rate's root at 12 bits and Lambert's function at 4 digits, and clips
+//! predictions to the labels seen; this does not.
 //!
 //! L1 and L2 act by their proximal step at the end of each mini-batch, with the rates of its rows.
 

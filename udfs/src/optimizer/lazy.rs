@@ -1,10 +1,10 @@
 //! Plain descent with L1 and L2 on a table of categories, of which a mini-batch meets a few.
 //!
-//! A step without gradient turns a weight `w` into `sign(w) max(0, a |w| - b)` with
-//! `a = 1 - lr l2` and `b = lr l1`. With `A` the product of the `a` so far and `B` the sum of
-//! `b / A` after each step, `|w| / A + B` stays the same until the weight is 0, where it rests. So
-//! what steps `s + 1` to `t` do to a weight is known in one go when it is next needed (Duchi and Singer
-//! 2009, section 5.3; Carpenter 2008):
+//! A step without gradient turns a weight `w` into `sign(w) max(0, a |w| - b)` with `a = 1 - lr l2`
+//! and `b = lr l1`. With `A` the product of the `a` so far and `B` the sum of `b / A` after each
+//! step, `|w| / A + B` stays the same until the weight is 0, where it rests. So what steps `s + 1`
+//! to `t` do to a weight is known in one go when it is next needed (Duchi and Singer 2009, section
+//! 5.3; Carpenter 2008):
 //!
 //! ```text
 //! |w_t| = max(0, |w_s| A_t / A_s - A_t (B_t - B_s))
@@ -62,8 +62,8 @@ impl LazySgd {
         self.record.truncate(1);
     }
 
-    /// A step by a gradient that is 0 in the table but for the rows of `codes`, which were settled and
-    /// are 0 afterwards.
+    /// A step by a gradient that is 0 in the table but for the rows of `codes`, which were settled
+    /// and are 0 afterwards.
     pub fn step(
         &mut self,
         layout: &Layout,

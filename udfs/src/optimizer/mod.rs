@@ -82,9 +82,9 @@ pub struct StepSize {
     pub learning_rate: f32,
     /// Learning rate of tensors with `Role::Intercept`.
     pub intercept_learning_rate: f32,
-    /// Learning rates of the step before in parts of this one's; None at the first step of a training,
-    /// and of an optimizer that does not look back. The moments of FTRL stand for weights at a certain
-    /// rate.
+    /// Learning rates of the step before in parts of this one's; None at the first step of a
+    /// training, and of an optimizer that does not look back. The moments of FTRL stand for weights
+    /// at a certain rate.
     pub previous: Option<f32>,
     /// L1 strength, on `Role::Weight` alone.
     pub l1: f32,
@@ -330,9 +330,9 @@ fn shrink(w: f32, threshold: f32) -> f32 {
     w - w.max(-threshold).min(threshold)
 }
 
-/// A mean that decays, without what is left of it when nothing comes any more: of a unit that is never active
-/// it would end among the denormal numbers and stay there, which a machine takes a hundred times as long to
-/// multiply. NaN stays NaN.
+/// A mean that decays, without what is left of it when nothing comes any more: of a unit that is
+/// never active it would end among the denormal numbers and stay there, which a machine takes a
+/// hundred times as long to multiply. NaN stays NaN.
 #[inline(always)]
 fn without_rests(mean: f32, least: f32) -> f32 {
     if mean.abs() < least { 0.0 } else { mean }
@@ -341,8 +341,8 @@ fn without_rests(mean: f32, least: f32) -> f32 {
 /// Below what a mean, or its root, changes no weight.
 const LEAST: f32 = 1e-34;
 
-/// The same of means of gradients and of their squares, which are divided by no less than `epsilon`: a part
-/// of 1e-9 of it.
+/// The same of means of gradients and of their squares, which are divided by no less than
+/// `epsilon`: a part of 1e-9 of it.
 fn least(epsilon: f32) -> [f32; 2] {
     let part = 1e-9 * epsilon;
     [part.min(LEAST), (part * part).min(LEAST)]
@@ -379,7 +379,8 @@ mod tests {
         Optimizer::Ftrl { beta: 1.0 },
     ];
 
-    /// Moments of weights whose gradient is 0 from some step on end at 0, not among denormal numbers.
+    /// Moments of weights whose gradient is 0 from some step on end at 0, not among denormal
+    /// numbers.
     #[test]
     fn moments_that_decay_come_to_nothing() {
         for optimizer in ALL {

@@ -30,7 +30,8 @@ pub(crate) struct Numbers {
 }
 
 impl Optimizer {
-    /// Whether there are sizes of which [`Optimizer::is_local`] is true, or steps that are made up for.
+    /// Whether there are sizes of which [`Optimizer::is_local`] is true, or steps that are made up
+    /// for.
     pub fn may_be_local(&self) -> bool {
         matches!(self, Optimizer::Sgd | Optimizer::Adagrad { .. } | Optimizer::Ftrl { .. })
     }
@@ -47,8 +48,8 @@ impl Optimizer {
         }
     }
 
-    /// [`Optimizer::step`] by a gradient that is 0 in the table but for the rows of `codes`, which are
-    /// 0 afterwards. For sizes of which [`Optimizer::is_local`] is true.
+    /// [`Optimizer::step`] by a gradient that is 0 in the table but for the rows of `codes`, which
+    /// are 0 afterwards. For sizes of which [`Optimizer::is_local`] is true.
     pub fn step_touched(
         &self,
         layout: &Layout,
@@ -108,8 +109,8 @@ impl Optimizer {
         );
     }
 
-    /// The same of one weight each, whose numbers lie side by side, of the categories in `codes`; meanwhile
-    /// asks for those in `next`.
+    /// The same of one weight each, whose numbers lie side by side, of the categories in `codes`;
+    /// meanwhile asks for those in `next`.
     pub(crate) fn step_numbers(
         &self,
         size: &StepSize,
@@ -158,8 +159,8 @@ impl Optimizer {
     }
 }
 
-/// Calls `f` with weight, gradient and moments of each category that is met; the gradient is 0 afterwards.
-/// (What is no category is behind the last one.)
+/// Calls `f` with weight, gradient and moments of each category that is met; the gradient is 0
+/// afterwards. (What is no category is behind the last one.)
 #[inline(always)]
 fn visit_numbers(
     numbers: &mut [Numbers],

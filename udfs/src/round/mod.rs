@@ -70,8 +70,8 @@ pub trait Replica: Debug + Send + Sync {
     /// Learns from some rows.
     fn update(&mut self, rows: &MiniBatch<'_>) -> Result<()>;
 
-    /// Learns from those rows that `order` counts up, in its order. The rows `next` will follow: whoever
-    /// reads `rows` all over may fetch them into the cache meanwhile.
+    /// Learns from those rows that `order` counts up, in its order. The rows `next` will follow:
+    /// whoever reads `rows` all over may fetch them into the cache meanwhile.
     fn update_in_order(
         &mut self,
         rows: &MiniBatch<'_>,

@@ -1,4 +1,5 @@
-//! Rows that are learned in another order than they lie in, against the same rows brought into that order.
+//! Rows that are learned in another order than they lie in, against the same rows brought into that
+//! order.
 
 use std::sync::Arc;
 
@@ -41,7 +42,8 @@ fn wide_rows_are_read_where_they_lie() {
             replica.update_in_order(&rows.batch(), second, None).unwrap();
             assert!(replica.finish().unwrap() == truth, "{hidden:?} {shards} {cut}");
         }
-        // Of two chunks in turns, so that mini-batches of 6 rows begin in one and end in the other or the next.
+        // Of two chunks in turns, so that mini-batches of 6 rows begin in one and end in the other
+        // or the next.
         let back: Vec<u32> = (0..100).rev().collect();
         let other = rows.batch().taken(&back);
         for piece in [2, 5, 8] {

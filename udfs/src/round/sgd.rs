@@ -217,9 +217,9 @@ impl Round for SgdRound {
     }
 
     /// Parameters and moments average weighted by rows, but of an optimizer that takes rows (see
-    /// `invariant::merge`); rows and losses add as deltas. The step count is the ancestor's plus the
-    /// most steps that a replica made, for every optimizer: the averaged moments have decayed that
-    /// often, which is what Adam's bias correction and the schedules want to know.
+    /// `invariant::merge`); rows and losses add as deltas. The step count is the ancestor's plus
+    /// the most steps that a replica made, for every optimizer: the averaged moments have decayed
+    /// that often, which is what Adam's bias correction and the schedules want to know.
     fn merge(&self, mut partials: Vec<Partial>) -> Result<Vec<u8>> {
         let base = self.start.as_ref();
         let mut has_learned = Vec::with_capacity(partials.len());
@@ -266,7 +266,8 @@ impl Round for SgdRound {
 
     fn replica_bytes(&self) -> usize {
         let taken = if self.descent.is_lazy() { self.width().categories } else { 0 };
-        // (Of a network in passes weights and moments in panels, and the transposes of the weights.)
+        // (Of a network in passes weights and moments in panels, and the transposes of the
+        // weights.)
         let (others, of_moments) = match self.descent.network_in_passes() {
             Some(_) => (2, 2),
             None => (self.descent.shards, 1),
@@ -304,7 +305,8 @@ struct Pending {
 }
 
 impl Pending {
-    /// Takes the rows of `from` that `order` counts up; see [`RowsMut::copy`](crate::batch::RowsMut::copy).
+    /// Takes the rows of `from` that `order` counts up; see
+    /// [`RowsMut::copy`](crate::batch::RowsMut::copy).
     #[inline(always)]
     fn take(&mut self, from: &MiniBatch<'_>, order: &[u32], width: Width, ahead: Ahead<'_>) {
         let len = self.len + order.len();
@@ -335,8 +337,8 @@ const CACHED_BYTES: usize = 1 << 19;
 struct SgdReplica {
     stepper: Stepper,
     pending: Pending,
-    /// Labels and weights of the rows that wait and, in their order, of those of a chunk, where steps read the
-    /// numbers of these in their places.
+    /// Labels and weights of the rows that wait and, in their order, of those of a chunk, where
+    /// steps read the numbers of these in their places.
     beside: Rows,
 }
 
@@ -371,8 +373,9 @@ impl SgdReplica {
         Ok(())
     }
 
-    /// The same with rows from all over a chunk, which are brought together for their step, unless the step does
-    /// that or reads them where they lie; those of the next chunk are asked for row by row meanwhile.
+    /// The same with rows from all over a chunk, which are brought together for their step, unless
+    /// the step does that or reads them where they lie; those of the next chunk are asked for row
+    /// by row meanwhile.
     fn learn_in_order(
         &mut self,
         rows: &MiniBatch<'_>,
@@ -383,7 +386,8 @@ impl SgdReplica {
         let (size, width) = (descent.batch_size, descent.learner.width());
         let (next, label, weight) =
             next.map_or((&[][..], &[][..], &[][..]), |next| (next.dense, next.label, next.weight));
-        // Of a chunk that the second cache does not hold, what is asked for is gone when it is read.
+        // Of a chunk that the second cache does not hold, what is asked for is gone when it is
+        // read.
         let next = if size_of_val(next) > CACHED_BYTES { &[] } else { next };
         let (in_place, waiting, none) =
             (self.stepper.reads_scattered(), self.pending.len, Width::default());
@@ -397,8 +401,8 @@ impl SgdReplica {
         let mut done = 0;
         while done < order.len() {
             let n = (order.len() - done).min(size - self.pending.len);
-            // The part of the next chunk that is as long as what is read now: a third while rows are
-            // brought together here, the others in their step.
+            // The part of the next chunk that is as long as what is read now: a third while rows
+            // are brought together here, the others in their step.
             let part = |rows: usize| next.len().min(rows * width.dense);
             let own = &next[part(done)..part(done + n)];
             for few in [label, weight] {

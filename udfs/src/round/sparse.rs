@@ -1,16 +1,17 @@
-//! Steps of a linear model with one output that visit only the categories of a mini-batch, the numbers of
-//! each side by side.
+//! Steps of a linear model with one output that visit only the categories of a mini-batch, the
+//! numbers of each side by side.
 //!
 //! ```text
 //! parameters  .. w0 w1 w2 ..
 //! gradient    .. g0 g1 g2 ..      ◄──────►      w0 g0 m0 v0 │ w1 g1 m1 v1 │ ..
 //! moments     .. m0 m1 m2 .. v0 v1 v2 ..
 //! ```
-//! Of a million categories most are in no cache. A step waits once for each that it meets, where it would
-//! wait for a line of every buffer. Each thread owns some of the columns, and of their categories the numbers,
-//! whose lines stay in its cache: it brings their codes together, looks their weights up and steps them, and
-//! then looks up those of the next mini-batch, which it has asked for meanwhile. Every sum has one order, that
-//! of the columns or that of the rows, so that the bits are those of one thread and of the buffers.
+//! Of a million categories most are in no cache. A step waits once for each that it meets, where it
+//! would wait for a line of every buffer. Each thread owns some of the columns, and of their
+//! categories the numbers, whose lines stay in its cache: it brings their codes together, looks
+//! their weights up and steps them, and then looks up those of the next mini-batch, which it has
+//! asked for meanwhile. Every sum has one order, that of the columns or that of the rows, so that
+//! the bits are those of one thread and of the buffers.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +25,8 @@ use crate::learner::{Loss, LossSum, Table};
 use crate::optimizer::{Numbers, Optimizer, StepSize};
 use crate::state::State;
 
-/// Categories of a mini-batch for which another thread is worth the microseconds that it takes to call it.
+/// Categories of a mini-batch for which another thread is worth the microseconds that it takes to
+/// call it.
 const CODES_PER_THREAD: usize = 1024;
 
 /// Rows that are brought together at a time, while the next ones are asked for.
@@ -91,8 +93,8 @@ impl SparseSteps {
             && descent.optimizer.is_local(size)
     }
 
-    /// One step. The state is up to date after [`SparseSteps::put_back`]; `gradient` `[parameters]` is
-    /// written but for the table.
+    /// One step. The state is up to date after [`SparseSteps::put_back`]; `gradient` `[parameters]`
+    /// is written but for the table.
     pub(super) fn step(
         &mut self,
         descent: &Descent,
@@ -190,8 +192,8 @@ impl SparseSteps {
     }
 }
 
-/// Which mini-batch of a chunk it is: where the codes of the chunk and the order of its rows lie, and how many
-/// they are.
+/// Which mini-batch of a chunk it is: where the codes of the chunk and the order of its rows lie,
+/// and how many they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Key(usize, usize, usize);
 
@@ -255,8 +257,8 @@ impl Share {
         look_up(&self.numbers, &self.codes, &mut self.found);
     }
 
-    /// Sums the gradients, `dz` `[rows]`, of the own categories up, steps them, and looks up what was brought.
-    /// (Column by column: what a column has meets in the first cache.)
+    /// Sums the gradients, `dz` `[rows]`, of the own categories up, steps them, and looks up what
+    /// was brought. (Column by column: what a column has meets in the first cache.)
     fn step(&mut self, optimizer: &Optimizer, size: &StepSize, dz: &[f32]) {
         let n = self.next.len() / self.columns.len().max(1);
         self.found.resize(self.next.len(), 0.0);
@@ -329,8 +331,8 @@ mod tests {
     const OPTIMIZERS: [Optimizer; 3] =
         [Optimizer::Sgd, Optimizer::Adagrad { epsilon: 1e-8 }, Optimizer::Ftrl { beta: 1.0 }];
 
-    /// The state after mini-batches of 6 rows and one of 1, on so many threads. What is said to come next is often
-    /// so, if it is said.
+    /// The state after mini-batches of 6 rows and one of 1, on so many threads. What is said to
+    /// come next is often so, if it is said.
     fn by_steps(optimizer: Optimizer, threads: usize, foresight: bool) -> State {
         let mut descent = descent(&[], optimizer, 1);
         descent.runner = Arc::new(Threads(threads));
@@ -343,8 +345,8 @@ mod tests {
         let order: Vec<u32> = (0..rows.len() as u32).collect();
         for start in (0..rows.len()).step_by(size) {
             let batch = rows.batch().slice(start, rows.len().min(start + size), width);
-            // Of some mini-batches the first rows are together, and the others lie in their places: they
-            // are not what was said to come next. Nor is what comes after one whose rows do.
+            // Of some mini-batches the first rows are together, and the others lie in their places:
+            // they are not what was said to come next. Nor is what comes after one whose rows do.
             let kind = start / size % 5;
             let together = [batch.rows, 0, 0, 0, 2][kind].min(batch.rows);
             let (own, after) = order[start + together..].split_at(batch.rows - together);
@@ -392,7 +394,8 @@ mod tests {
         }
     }
 
-    /// Threads own columns, and only where none is known to have categories of another are steps of this kind.
+    /// Threads own columns, and only where none is known to have categories of another are steps of
+    /// this kind.
     #[test]
     fn shares_are_of_whole_columns() {
         let mut descent = descent(&[], Optimizer::Sgd, 1);

@@ -20,8 +20,8 @@ struct Shard {
     sum: LossSum,
 }
 
-/// A state that is stepped mini-batch by mini-batch: what a replica of a round does, and what online
-/// learning does without end.
+/// A state that is stepped mini-batch by mini-batch: what a replica of a round does, and what
+/// online learning does without end.
 #[derive(Debug)]
 pub struct Stepper {
     descent: Arc<Descent>,
@@ -39,8 +39,8 @@ pub struct Stepper {
     sparse: Option<SparseSteps>,
     /// Rows that were scattered, where a step needs them together.
     brought: Rows,
-    /// Rows that [`Descent::progress`] has not been told of: to count in memory that others read takes
-    /// as long as the step of a row.
+    /// Rows that [`Descent::progress`] has not been told of: to count in memory that others read
+    /// takes as long as the step of a row.
     untold: u64,
 }
 
@@ -79,9 +79,9 @@ impl Stepper {
         }
     }
 
-    /// The same whose state is up to date after [`Stepper::settle`] alone: weights of a network stay in panels.
-    /// Where mini-batches meet few of the categories L1 and L2 act on a weight when it is met, or the numbers of
-    /// each category lie side by side.
+    /// The same whose state is up to date after [`Stepper::settle`] alone: weights of a network
+    /// stay in panels. Where mini-batches meet few of the categories L1 and L2 act on a weight when
+    /// it is met, or the numbers of each category lie side by side.
     pub fn lazily(mut self) -> Self {
         self.is_eager = false;
         if self.descent.is_lazy() {
@@ -158,9 +158,10 @@ impl Stepper {
             && !self.descent.optimizer.takes_rows()
     }
 
-    /// The same from inside [`Shards::enter`](crate::shards::Shards::enter), where it keeps several threads
-    /// busy, with rows that need not be together if [`Stepper::takes_scattered`]. It comes to the same bits, but
-    /// takes longer, where it [reads them in their places](Stepper::reads_scattered) and nothing is beside them.
+    /// The same from inside [`Shards::enter`](crate::shards::Shards::enter), where it keeps several
+    /// threads busy, with rows that need not be together if [`Stepper::takes_scattered`]. It comes
+    /// to the same bits, but takes longer, where it [reads them in their
+    /// places](Stepper::reads_scattered) and nothing is beside them.
     pub(super) fn step_scattered(&mut self, rows: &Scattered<'_>) -> Result<()> {
         self.descent.interrupt.check()?;
         debug_assert!(rows.order.is_empty() || self.takes_scattered(), "rows are not together");
@@ -312,8 +313,8 @@ impl Stepper {
     }
 }
 
-/// Whether a table is so much longer than a mini-batch has categories that to visit these, at random
-/// and more than once, costs less than a pass over the table.
+/// Whether a table is so much longer than a mini-batch has categories that to visit these, at
+/// random and more than once, costs less than a pass over the table.
 pub(super) fn is_wide(table: &Table, codes: usize) -> bool {
     table.categories / 8 > codes
 }

@@ -96,7 +96,8 @@ fn rows(n: usize) -> Vec<ArrayRef> {
     ]
 }
 
-/// What is left of one batch in a workspace must not show in the next, whatever their sizes and members.
+/// What is left of one batch in a workspace must not show in the next, whatever their sizes and
+/// members.
 #[test]
 fn a_scorer_says_of_each_batch_what_a_fresh_one_says_of_all_rows() {
     let model = model();

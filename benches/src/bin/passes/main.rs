@@ -1,5 +1,5 @@
-//! What `benches/peers/run` measures on our side within a process: passes of a statement, the limits
-//! of the machine, and a producer of rows. Each subcommand prints one JSON object a line.
+//! What `benches/peers/run` measures on our side within a process: passes of a statement, the
+//! limits of the machine, and a producer of rows. Each subcommand prints one JSON object a line.
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -38,8 +38,8 @@ pub struct Args {
     marks: Vec<u64>,
 }
 
-/// Prints a line when it is connected, one at each mark, and one with all rows and seconds, the time
-/// that the socket took to take them.
+/// Prints a line when it is connected, one at each mark, and one with all rows and seconds, the
+/// time that the socket took to take them.
 ///
 /// # Errors
 /// When nobody listens, or the learner goes away.

@@ -1,4 +1,5 @@
-//! Publications of an online training: the model as it is, as a version and as a row that tells of it.
+//! Publications of an online training: the model as it is, as a version and as a row that tells of
+//! it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

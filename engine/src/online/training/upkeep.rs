@@ -1,5 +1,5 @@
-//! What an online training does beside learning: it saves, publishes when the clock says so, and tells
-//! how it goes.
+//! What an online training does beside learning: it saves, publishes when the clock says so, and
+//! tells how it goes.
 
 use std::time::{Duration, Instant};
 

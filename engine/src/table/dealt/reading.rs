@@ -49,7 +49,8 @@ pub(super) struct Reading {
     pub(super) width: Width,
     pub(super) taking: Taking,
     pub(super) arrangement: Arrangement,
-    /// Of the sums of blocks, which wait for those of the blocks before, and of rows that are not spilled.
+    /// Of the sums of blocks, which wait for those of the blocks before, and of rows that are not
+    /// spilled.
     pub(super) reservation: MemoryReservation,
     /// Whether the rows are more than there is memory for.
     is_spilled: bool,
@@ -159,7 +160,8 @@ impl Reading {
         let empty = Sums::new(&self.taking.columns, self.arrangement.standardize)?;
         let mut sums = empty.clone();
         let dealer = Dealer { reading: self, dealing: &dealing, to, empty };
-        // Each thread reads rows that follow one another; blocks that are cut are put together in the end.
+        // Each thread reads rows that follow one another; blocks that are cut are put together in
+        // the end.
         let cuts = self.pages.cuts(resources.shards().threads(), BLOCK_ROWS as u64);
         let (mut scratch, mut parts) = (Scratch::default(), vec![]);
         in_order(
@@ -213,8 +215,8 @@ impl Reading {
         classes < 2 || (classes <= MAX_CLASSES && (self.arrangement.holds)(classes))
     }
 
-    /// Puts the numbers of a block together row by row; labels are provisional classes or raw numbers.
-    /// Says whether float32 holds all of them.
+    /// Puts the numbers of a block together row by row; labels are provisional classes or raw
+    /// numbers. Says whether float32 holds all of them.
     fn plain(&self, block: &RecordBatch, rows: &mut Rows) -> Result<bool> {
         let (columns, n) = (&self.taking.columns, block.num_rows());
         rows.dense.resize(n * self.width.dense, 0.0);
@@ -275,8 +277,8 @@ impl Dealer<'_> {
         Ok(pieces)
     }
 
-    /// Deals the rows of a block, the first of which has this number, and gives their sums; None if they
-    /// cannot be dealt, or others could not.
+    /// Deals the rows of a block, the first of which has this number, and gives their sums; None if
+    /// they cannot be dealt, or others could not.
     fn deal(&self, first: u64, block: &RecordBatch, scratch: &mut Scratch) -> Result<Option<Sums>> {
         let (reading, taking) = (self.reading, &self.reading.taking);
         let taken = taking.rows(block)?;

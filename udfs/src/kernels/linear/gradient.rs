@@ -9,8 +9,8 @@ use super::{AllOver, Places, whole_window, window, windows};
 
 /// `gradient[i] = sum_r dz[r] x[r, i]`; `gradient[d]`.
 ///
-/// Four running sums, of every fourth row each, which are added as `(0 + 1) + (2 + 3)`. What is read next
-/// is asked for meanwhile.
+/// Four running sums, of every fourth row each, which are added as `(0 + 1) + (2 + 3)`. What is
+/// read next is asked for meanwhile.
 pub fn weight_gradient(x: &[f32], dz: &[f32], gradient: &mut [f32], ahead: Ahead<'_>) {
     match *dz {
         _ if gradient.is_empty() => {}
@@ -22,8 +22,8 @@ pub fn weight_gradient(x: &[f32], dz: &[f32], gradient: &mut [f32], ahead: Ahead
     }
 }
 
-/// [`weight_gradient`] of rows of at least 16 numbers, two or more, read where they lie: the first of them
-/// `together`, the others all over a chunk.
+/// [`weight_gradient`] of rows of at least 16 numbers, two or more, read where they lie: the first
+/// of them `together`, the others all over a chunk.
 pub fn scattered_weight_gradient(
     (together, x): (&[f32], AllOver<'_>),
     dz: &[f32],
@@ -110,9 +110,9 @@ pub(super) struct WideGradient<'a, X> {
 impl<'a, X: Places<'a>> Kernel for WideGradient<'a, X> {
     type Output = ();
 
-    /// Windows of 16 columns stay in registers while the rows go by, as many as fit the registers of the vector
-    /// width, four sums a window. The last window ends with the row; where it overlaps the one before, both come
-    /// to the same.
+    /// Windows of 16 columns stay in registers while the rows go by, as many as fit the registers
+    /// of the vector width, four sums a window. The last window ends with the row; where it
+    /// overlaps the one before, both come to the same.
     #[inline(always)]
     fn run<S: Simd, const V: usize>(mut self, simd: S) {
         let d = self.gradient.len();
@@ -159,7 +159,8 @@ impl<'a, X: Places<'a>> WideGradient<'a, X> {
         }
     }
 
-    /// The windows of columns that begin at `starts`. What is read next is asked for by the first of them.
+    /// The windows of columns that begin at `starts`. What is read next is asked for by the first
+    /// of them.
     #[inline(always)]
     fn columns<S: Simd, const V: usize, const K: usize>(&mut self, simd: S, starts: [usize; K]) {
         let (x, d) = (self.x, self.gradient.len());

@@ -21,8 +21,8 @@ pub fn scores(x: &[f32], w: &[f32], bias: f32, z: &mut [f32], ahead: Ahead<'_>) 
     lanes::run(Scores { x, w, bias, z, ahead });
 }
 
-/// [`scores`] of rows of at least 16 numbers, read where they lie: the first of them `together`, the others
-/// all over a chunk.
+/// [`scores`] of rows of at least 16 numbers, read where they lie: the first of them `together`,
+/// the others all over a chunk.
 pub fn scattered_scores(
     (together, x): (&[f32], AllOver<'_>),
     w: &[f32],
@@ -229,8 +229,8 @@ fn row_sums<S: Simd, const V: usize, const R: usize>(
     }
 }
 
-/// `z[r]` as the bias and the lanes of row `r`, which `four` gives of the rows from `r` and `one` of a
-/// single row.
+/// `z[r]` as the bias and the lanes of row `r`, which `four` gives of the rows from `r` and `one`
+/// of a single row.
 #[inline(always)]
 fn by_blocks(
     bias: f32,

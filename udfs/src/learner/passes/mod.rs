@@ -4,14 +4,14 @@
 //! rows     a share of the mini-batch each:  x ─► a0 ─► a1 ─► ... ─► loss ─► dz_n ─► ... ─► dz0
 //! weights  a part of the parameters each:   gradient = a^T dz over all shares, step, panels
 //! ```
-//! Where rows are wide, threads have units of the first layer in place of rows, in both passes: its weights
-//! are the most, and those of a thread stay in its cache.
+//! Where rows are wide, threads have units of the first layer in place of rows, in both passes: its
+//! weights are the most, and those of a thread stay in its cache.
 //!
 //! A gradient is never written as a whole: each part of it is in the cache when the optimizer takes
-//! it, and nothing is summed afterwards. Weights and their moments lie in panels while steps go on, as
-//! products want them, and are put back into the state afterwards. Sums over rows run in the order of the rows, over units in the
-//! order of the units ([`tiles`]), so that shares and parts may be as many as there are threads: the
-//! bits are the same.
+//! it, and nothing is summed afterwards. Weights and their moments lie in panels while steps go on,
+//! as products want them, and are put back into the state afterwards. Sums over rows run in the
+//! order of the rows, over units in the order of the units ([`tiles`]), so that shares and parts
+//! may be as many as there are threads: the bits are the same.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -63,8 +63,8 @@ struct Share {
     rows: Range<usize>,
     /// They, where they had to be brought together.
     own: Rows,
-    /// Their dense numbers in panels, if these are more than a panel has columns: rows that lie far from each
-    /// other take long to read by columns. Else there is nothing.
+    /// Their dense numbers in panels, if these are more than a panel has columns: rows that lie far
+    /// from each other take long to read by columns. Else there is nothing.
     x: Panels,
     hidden: Vec<Hidden>,
     /// `[rows, outputs]`: raw outputs, then the derivatives of the loss by them.
@@ -290,7 +290,8 @@ fn own_parts(parts: &[Part], columns_cut: usize, thread: usize) -> Vec<usize> {
     (0..parts.len()).filter(|i| is_own(&parts[*i])).collect()
 }
 
-/// The rows of a range of a mini-batch: they where they are together, else `own`, whose width is the second.
+/// The rows of a range of a mini-batch: they where they are together, else `own`, whose width is
+/// the second.
 fn rows_of<'a>(
     rows: &Scattered<'a>,
     range: &Range<usize>,

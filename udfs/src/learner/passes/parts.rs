@@ -47,8 +47,8 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// Has room for the transpose, but of the first layer, whose inputs have no derivatives, and of what
-    /// is not in panels.
+    /// Has room for the transpose, but of the first layer, whose inputs have no derivatives, and of
+    /// what is not in panels.
     pub(super) fn make_transposed(&mut self, layer: usize) {
         let units = self.weights.columns();
         if layer > 0 && self.is_packed() {
@@ -100,8 +100,8 @@ impl Block {
     }
 }
 
-/// Into how many groups of columns the weights of the first layer are cut for so many threads. Where rows are
-/// wide, each thread has some of the units, whose weights stay in its cache.
+/// Into how many groups of columns the weights of the first layer are cut for so many threads.
+/// Where rows are wide, each thread has some of the units, whose weights stay in its cache.
 pub(super) fn columns_cut(network: &Network, threads: usize) -> usize {
     let (dense, units) = (network.width().dense, network.layers[0].units);
     let panels = units.div_ceil(PANEL);
@@ -109,8 +109,8 @@ pub(super) fn columns_cut(network: &Network, threads: usize) -> usize {
     if dense > PANEL && is_even { threads } else { 1 }
 }
 
-/// The parts of the parameters, in the order of the flat ones. The weights of the first layer are in so many
-/// groups of columns.
+/// The parts of the parameters, in the order of the flat ones. The weights of the first layer are
+/// in so many groups of columns.
 pub(super) fn parts(network: &Network, columns_cut: usize) -> Vec<Part> {
     let mut parts = vec![];
     let last = network.layers.len() - 1;

@@ -49,8 +49,8 @@ impl RowPass<'_> {
         share.own = own;
     }
 
-    /// The raw outputs of some rows, whose dense numbers are in panels if these are wanted so, and what led to
-    /// them from hidden layer `first` on.
+    /// The raw outputs of some rows, whose dense numbers are in panels if these are wanted so, and
+    /// what led to them from hidden layer `first` on.
     pub(super) fn scores(&self, share: &mut Share, first: usize, batch: &MiniBatch<'_>) {
         for i in first..self.network.layers.len() - 1 {
             self.hidden(i, share, batch);

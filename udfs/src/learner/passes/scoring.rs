@@ -61,7 +61,8 @@ impl Scoring {
     }
 
     /// Raw outputs `[rows, outputs]` of rows whose labels and weights may be empty, under the
-    /// `parameters` that it was made with. The score of a row does not depend on the rows beside it.
+    /// `parameters` that it was made with. The score of a row does not depend on the rows beside
+    /// it.
     pub fn scores(
         &self,
         parameters: &[f32],

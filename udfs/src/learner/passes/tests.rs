@@ -194,7 +194,8 @@ fn rows_all_over_a_chunk_are_the_same_as_together() {
     }
 }
 
-/// Against the scores of the learner, and the same bits in any blocks, with dropout that scoring leaves out.
+/// Against the scores of the learner, and the same bits in any blocks, with dropout that scoring
+/// leaves out.
 #[test]
 fn scoring_is_forward() {
     for case in cases() {

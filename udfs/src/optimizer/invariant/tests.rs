@@ -1,5 +1,6 @@
 //! The update against the formulas of the module's head in plain loops, what it must not depend on,
-//! and the laws of its merge. Vowpal Wabbit itself is the oracle of `sql/tests/online_optimizers.rs`.
+//! and the laws of its merge. Vowpal Wabbit itself is the oracle of
+//! `sql/tests/online_optimizers.rs`.
 
 use std::sync::Arc;
 
