@@ -67,7 +67,7 @@ fn names_that_sort_before_what_was_read_are_learned_from_once() {
     let skipped = "warning: file batch-1.parquet is skipped: it has column x as Utf8";
     assert!(said.contains(skipped), "{said}");
     put(folder, "a.parquet", (100, 150), "BIGINT");
-    // What was read and has changed is told.
+    // What was read and has changed is reported.
     put(folder, "batch-9.parquet", (0, 60), "DOUBLE");
     let said = train_until(folder, 150, "-INT");
     assert!(said.contains("warning: file batch-9.parquet has changed since it was read"), "{said}");

@@ -60,7 +60,7 @@ fn names(expressions: &[Expr]) -> HashSet<String> {
     columns.map(|Column { name, .. }| name.clone()).collect()
 }
 
-/// What lies below an operator that hands on the columns of its input.
+/// The input of an operator that passes the columns of its input on.
 fn below(plan: &LogicalPlan) -> Option<&LogicalPlan> {
     match plan {
         LogicalPlan::SubqueryAlias(alias) => Some(&alias.input),

@@ -7,7 +7,7 @@
 //!
 //! - a [`PausingExec`] on operators that may compute for long: it returns to the runtime every few
 //!   milliseconds, and fails when the query has been stopped;
-//! - one that hands on small pieces below a hash join that gives no rows while it compares (semi
+//! - one that passes small pieces on below a hash join that gives no rows while it compares (semi
 //!   and anti joins): as small as it takes for the join to ask for the next one soon;
 //! - a [`StoppableFilter`] around the filters of joins: it fails when the query has been stopped.
 

@@ -1,4 +1,4 @@
-//! An operator that hands on its input's rows and returns to the runtime every few milliseconds.
+//! An operator that passes its input's rows on and returns to the runtime every few milliseconds.
 
 use std::fmt;
 use std::pin::Pin;
@@ -194,7 +194,7 @@ struct Pieces {
     rest: Option<RecordBatch>,
     /// Rows of a piece.
     rows: usize,
-    /// When the last one was handed on, and its rows.
+    /// When the last one was passed on, and its rows.
     handed: Option<(Instant, usize)>,
 }
 

@@ -138,7 +138,7 @@ impl Reading {
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.wanted), columns, &options)?)
     }
 
-    /// What a value that is not of its column's type is told as.
+    /// The error of a value that is not of its column's type.
     fn bad_value(&self, bad: &NoValue, field: &Field, rows: Option<usize>) -> DataFusionError {
         let place = rows.map_or_else(String::new, |rows| format!(" in row {}", rows + bad.row + 1));
         exec_datafusion_err!(

@@ -56,7 +56,7 @@ pub(super) struct Entry {
     pub(super) key: u64,
     /// Of its size and time: [`stamp`].
     pub(super) stamp: u32,
-    /// Whether rows of it were handed on; if not, it was given up.
+    /// Whether rows of it were passed on; if not, it was given up.
     pub(super) is_read: bool,
 }
 
