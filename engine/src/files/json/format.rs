@@ -162,6 +162,8 @@ fn inspect(file: &str, bytes: &[u8], is_whole: bool) -> Result<(Keys, Layout)> {
 
 #[cfg(test)]
 mod tests {
+    use datafusion::arrow::datatypes::DataType;
+
     use super::*;
 
     #[test]
