@@ -12,7 +12,6 @@ mod names;
 mod object_stores;
 pub mod online;
 mod operators;
-pub mod options;
 pub mod output;
 mod pages;
 pub mod prediction;
@@ -28,5 +27,6 @@ pub mod table;
 pub mod training;
 mod transform;
 
+pub use gradlake_udfs::options;
 pub use session::{DEFAULT_WAREHOUSE, Engine, EngineOptions};
 pub use stopping::STOPPED;

@@ -1,9 +1,14 @@
 //! What a TRAIN statement asks for, once it is parsed and its query planned.
 
-use datafusion::logical_expr::LogicalPlan;
-use gradlake_udfs::algorithm::Algorithm;
+use std::fmt::Write;
 
-use crate::options::TrainOptions;
+use datafusion::common::{Result, plan_err};
+use datafusion::dataframe::DataFrame;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::unparser::plan_to_sql;
+use gradlake_udfs::algorithms::Algorithm;
+
+use crate::options::{OptionValue, TrainOptions};
 
 /// A training: the tree of a TRAIN statement with its query as a plan.
 #[derive(Clone, Debug)]
@@ -37,6 +42,43 @@ pub struct TrainRequest {
 }
 
 impl TrainRequest {
+    /// A training of model `name` on the rows of a DataFrame, to be told more of.
+    ///
+    /// ```no_run
+    /// # use gradlake_engine::{Engine, EngineOptions, TrainRequest};
+    /// # async fn train() -> datafusion::common::Result<()> {
+    /// let engine = Engine::open(EngineOptions::default())?;
+    /// let rows = engine.context().table("houses").await?;
+    /// let request = TrainRequest::builder("price", "mlp_regressor", rows)
+    ///     .target("price")
+    ///     .features(["rooms", "area"])
+    ///     .option("hidden", vec![64, 32])
+    ///     .option("epochs", 20)
+    ///     .build()?;
+    /// engine.train(&request, &std::sync::Arc::new(|event| println!("{event:?}"))).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn builder(
+        name: impl Into<String>,
+        algorithm: impl Into<String>,
+        rows: DataFrame,
+    ) -> TrainRequestBuilder {
+        TrainRequestBuilder {
+            name: name.into(),
+            algorithm: algorithm.into(),
+            query: rows.into_unoptimized_plan(),
+            or_replace: false,
+            if_not_exists: false,
+            transform: vec![],
+            target: None,
+            features: None,
+            weight: None,
+            partition_by: vec![],
+            continue_from: None,
+            options: vec![],
+        }
+    }
+
     /// What a checkpoint must have in common with the statement that resumes it: everything but
     /// OR REPLACE and IF NOT EXISTS, which say what to do about a model that is there.
     pub fn fingerprint(&self) -> String {
@@ -46,5 +88,188 @@ impl TrainRequest {
             .find_map(|prefix| statement.strip_prefix(prefix))
             .unwrap_or(statement);
         format!("TRAIN MODEL {rest}")
+    }
+}
+
+/// A [`TrainRequest`] in the making; see [`TrainRequest::builder`]. Each method is the clause of
+/// TRAIN that has its name.
+#[derive(Clone, Debug)]
+pub struct TrainRequestBuilder {
+    name: String,
+    algorithm: String,
+    query: LogicalPlan,
+    or_replace: bool,
+    if_not_exists: bool,
+    transform: Vec<(String, String)>,
+    target: Option<String>,
+    features: Option<Vec<String>>,
+    weight: Option<String>,
+    partition_by: Vec<String>,
+    continue_from: Option<(String, Option<u64>)>,
+    options: Vec<(String, OptionValue)>,
+}
+
+impl TrainRequestBuilder {
+    /// Publishes the next version of a model that is there.
+    pub fn or_replace(mut self) -> Self {
+        self.or_replace = true;
+        self
+    }
+
+    /// Leaves a model that is there alone.
+    pub fn if_not_exists(mut self) -> Self {
+        self.if_not_exists = true;
+        self
+    }
+
+    /// The column to predict.
+    pub fn target(mut self, column: impl Into<String>) -> Self {
+        self.target = Some(column.into());
+        self
+    }
+
+    /// The columns to predict from; all others if it is not called.
+    pub fn features(mut self, columns: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.features = Some(columns.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// The column of row weights.
+    pub fn weight(mut self, column: impl Into<String>) -> Self {
+        self.weight = Some(column.into());
+        self
+    }
+
+    /// Columns whose distinct values get a model each.
+    pub fn partition_by(mut self, columns: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.partition_by = columns.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// A column that is frozen into the model: its name and its expression in SQL.
+    pub fn transform(mut self, name: impl Into<String>, expression: impl Into<String>) -> Self {
+        self.transform.push((name.into(), expression.into()));
+        self
+    }
+
+    /// Goes on from a model: its version, or the one that PREDICT uses.
+    pub fn continue_from(mut self, model: impl Into<String>, version: Option<u64>) -> Self {
+        self.continue_from = Some((model.into(), version));
+        self
+    }
+
+    /// An option of WITH.
+    pub fn option(mut self, name: impl Into<String>, value: impl Into<OptionValue>) -> Self {
+        self.options.push((name.into(), value.into()));
+        self
+    }
+
+    /// Checks what was given.
+    ///
+    /// # Errors
+    /// When there is no such algorithm, or an option is unknown, out of range or contradicts
+    /// another. Columns are checked when the training begins.
+    pub fn build(self) -> Result<TrainRequest> {
+        let Ok(algorithm) = self.algorithm.parse::<Algorithm>() else {
+            return plan_err!(
+                "unknown algorithm {}; there are {}",
+                self.algorithm,
+                Algorithm::names().join(", ")
+            );
+        };
+        let options = TrainOptions::check(algorithm, &self.options)?;
+        let statement = self.statement();
+        Ok(TrainRequest {
+            name: self.name,
+            or_replace: self.or_replace,
+            if_not_exists: self.if_not_exists,
+            algorithm,
+            transform: self.transform,
+            target: self.target,
+            features: self.features,
+            weight: self.weight,
+            partition_by: self.partition_by,
+            continue_from: self.continue_from,
+            options,
+            query: self.query,
+            statement,
+        })
+    }
+
+    /// The statement that says the same: what the record of the model shows, and what a checkpoint
+    /// is known by.
+    fn statement(&self) -> String {
+        let mut text = format!("TRAIN MODEL {} USING {}", self.name, self.algorithm);
+        let mut list = |clause: &str, items: Vec<String>| {
+            if !items.is_empty() {
+                let _ = write!(text, " {clause} ({})", items.join(", "));
+            }
+        };
+        list("TRANSFORM", self.transform.iter().map(|(n, e)| format!("{e} AS {n}")).collect());
+        list("TARGET", self.target.iter().cloned().collect());
+        list("FEATURES", self.features.clone().unwrap_or_default());
+        list("WEIGHT", self.weight.iter().cloned().collect());
+        list("PARTITION BY", self.partition_by.clone());
+        let parent = self.continue_from.iter().map(|(name, version)| match version {
+            Some(version) => format!("{name} VERSION {version}"),
+            None => name.clone(),
+        });
+        list("CONTINUE", parent.collect());
+        list("WITH", self.options.iter().map(|(n, v)| format!("{n} = {v}")).collect());
+        // (Plans that no SQL says are told as DataFusion shows them.)
+        let query = match plan_to_sql(&self.query) {
+            Ok(query) => query.to_string(),
+            Err(_) => self.query.display_indent().to_string(),
+        };
+        format!("{text} AS {query}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::prelude::SessionContext;
+
+    use super::*;
+
+    async fn rows() -> DataFrame {
+        SessionContext::new().sql("SELECT 1.0 AS x, 2.0 AS y, 1 AS g").await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_builder_says_what_a_statement_says() {
+        let request = TrainRequest::builder("m", "mlp_regressor", rows().await)
+            .or_replace()
+            .target("y")
+            .features(["x"])
+            .partition_by(["g"])
+            .option("hidden", vec![8, 4])
+            .option("learning_rate", 0.5)
+            .option("shuffle", false)
+            .option("optimizer", "sgd")
+            .build()
+            .unwrap();
+        assert_eq!(request.options.hidden, [8, 4]);
+        assert_eq!(request.options.learning_rate, 0.5);
+        assert!(request.or_replace && !request.options.shuffle);
+        assert!(
+            request.statement.starts_with(
+                "TRAIN MODEL m USING mlp_regressor TARGET (y) FEATURES (x) PARTITION BY (g) WITH \
+                 (hidden = [8, 4], learning_rate = 0.5, shuffle = FALSE, optimizer = 'sgd') AS SELECT"
+            ),
+            "{}",
+            request.statement
+        );
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_is_refused() {
+        let build = async |algorithm: &str, option: &str| {
+            let builder = TrainRequest::builder("m", algorithm, rows().await).option(option, 1);
+            builder.build().unwrap_err().to_string()
+        };
+        let error = build("mlp", "epochs").await;
+        assert!(error.contains("unknown algorithm mlp; there are linear_regression"), "{error}");
+        let error = build("linear_svm", "epoch").await;
+        assert!(error.contains("unknown option epoch; did you mean epochs?"), "{error}");
     }
 }

@@ -1,10 +1,10 @@
 //! The README's table of options is the one that the code checks by.
 
-use gradlake_engine::options::table;
+use gradlake_engine::options::option_table;
 
 /// One line an option: name, what it takes, defaults by algorithm, what it does.
 fn markdown() -> Vec<String> {
-    table()
+    option_table()
         .into_iter()
         .map(|row| {
             let mut defaults: Vec<(String, Vec<&str>)> = vec![];

@@ -13,6 +13,7 @@ use gradlake_sql::{Session, SessionOptions, sentence};
 mod programs {
     pub mod model_as_table;
     pub mod train_and_predict;
+    pub mod train_from_dataframe;
     pub mod watch_training;
 }
 
@@ -67,6 +68,11 @@ async fn every_script_runs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn train_and_predict() {
     programs::train_and_predict::run().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn train_from_dataframe() {
+    programs::train_from_dataframe::run().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

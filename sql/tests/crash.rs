@@ -188,6 +188,43 @@ async fn a_death_between_any_two_writes_of_a_training_loses_nothing() {
     assert_eq!(numbers, rising);
 }
 
+/// Every solver, with a checkpoint after each pass and evaluation rows behind the last.
+const SOLVERS: [&str; 5] = [
+    "logistic_regression TARGET k WITH (solver = 'newton', tolerance = 0, l2 = 0.001,",
+    "logistic_regression TARGET k WITH (solver = 'lbfgs', l2 = 0.001,",
+    "linear_svm TARGET y WITH (l1 = 0.001,",
+    "linear_regression TARGET z WITH (loss = 'huber',",
+    "linear_regression TARGET z WITH (",
+];
+
+#[tokio::test]
+async fn solvers_resume_bit_for_bit_after_a_death_in_any_pass() {
+    let (folder, _) = prepared().await;
+    let folder = folder.path();
+    for solver in SOLVERS {
+        let train = format!(
+            "TRAIN OR REPLACE MODEL m USING {solver} split = 'random', checkpoint_every = 0) \
+             FROM 'rows.parquet'"
+        );
+        succeed(folder, &train.replace("MODEL m ", "MODEL whole "));
+        let (expected, expected_history) = (state(folder, "whole"), history(folder, "whole"));
+        let mut deaths = 0;
+        for pass in [0, 1, 2, 3, 7, 20] {
+            if !dies_at(folder, &format!("checkpoint-file:{pass}"), &train) {
+                // There are fewer passes.
+                continue;
+            }
+            deaths += 1;
+            let output = run(folder, &train);
+            assert!(output.status.success(), "{solver}: {}", stderr(&output));
+            assert!(stderr(&output).contains("resum"), "{solver} {pass}: {}", stderr(&output));
+            assert_eq!(state(folder, "m"), expected, "{solver} {pass}");
+            assert_eq!(history(folder, "m"), expected_history, "{solver} {pass}");
+        }
+        assert!(deaths > 1, "{solver}: {deaths}");
+    }
+}
+
 /// After a death in the midst of surplus versions, those that the log names are all readable.
 #[tokio::test]
 async fn a_death_while_old_versions_are_deleted_leaves_the_kept_ones() {

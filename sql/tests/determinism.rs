@@ -10,10 +10,14 @@ use std::sync::Arc;
 use common::{Database, write_rows};
 
 /// Statements that train in every way there is.
-const WAYS: [(&str, &str); 8] = [
+const WAYS: [(&str, &str); 12] = [
     ("linear_regression", "TARGET z"),
     ("logistic_regression", "TARGET y"),
     ("logistic_regression", "TARGET k WITH (solver = 'sgd', epochs = 3)"),
+    ("logistic_regression", "TARGET k WITH (solver = 'lbfgs')"),
+    ("logistic_regression", "TARGET y WITH (l1 = 0.001)"),
+    ("linear_svm", "TARGET k"),
+    ("linear_regression", "TARGET z WITH (loss = 'huber')"),
     ("linear_svm", "TARGET y WITH (epochs = 3, replicas = 2)"),
     ("mlp_classifier", "TARGET k WITH (hidden = [16, 8], epochs = 3, dropout = 0.1)"),
     ("mlp_regressor", "TARGET z WITH (hidden = [16], epochs = 3, replicas = 8, round_rows = 2000)"),

@@ -3,9 +3,10 @@
 //!
 //! This crate does no I/O, parses no SQL and spawns nothing.
 
-pub mod algorithm;
+pub mod algorithms;
 pub mod batch;
 pub mod encoder;
+pub mod estimator;
 pub mod exact;
 pub mod functions;
 pub mod kernels;
@@ -14,6 +15,7 @@ pub mod metrics;
 pub mod model;
 pub mod names;
 pub mod optimizer;
+pub mod options;
 pub mod resolver;
 pub mod round;
 pub mod scorer;

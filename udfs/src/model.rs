@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arrow::datatypes::DataType;
 use datafusion_common::ScalarValue;
 
-use crate::algorithm::Algorithm;
+use crate::algorithms::Algorithm;
 use crate::encoder::Encoder;
 use crate::learner::{Activation, Loss, Network};
 use crate::optimizer::Optimizer;

@@ -15,10 +15,9 @@ use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::execute_stream_partitioned;
 use futures::StreamExt;
-use gradlake_udfs::algorithm::Algorithm;
 use gradlake_udfs::learner::Loss;
 use gradlake_udfs::model::{Labels, Model};
-use gradlake_udfs::round::Interrupt;
+use gradlake_udfs::round::Interrupted;
 
 use super::checkpoint::OnlineProgress;
 use super::intake::{Intake, Taken};
@@ -45,8 +44,10 @@ const MOST_OF_ONE_CLASS: usize = 1_000_000;
 pub enum Ended {
     /// The input ended, or LIMIT was reached.
     Input,
-    /// Somebody asked for the end, or max_seconds is over; the same statement goes on later.
+    /// Somebody asked for the end; the same statement goes on later.
     Asked,
+    /// max_seconds is over; the same statement goes on later over an unbounded table.
+    TimeUp,
 }
 
 /// An online training.
@@ -127,9 +128,9 @@ impl<'a> OnlineTraining<'a> {
         };
         let schema = columns.plan.schema().as_arrow();
         // A model that is continued keeps its classes, and hinge losses have no third one.
-        let is_open = parent.is_none() && request.algorithm != Algorithm::LinearSvm;
+        let is_open = parent.is_none() && request.algorithm.spec().grows;
         let mut intake = Intake::new(&columns.roles, schema, 0, is_open)?;
-        let mut learner = learner(engine, request, &options, &intake, parent_member)?;
+        let mut learner = learner(engine, request, &options, columns, &intake, parent_member)?;
         if let Some(parent) = parent_member
             && let Labels::Classes(classes) = &parent.labels
         {
@@ -208,10 +209,13 @@ impl<'a> OnlineTraining<'a> {
             self.options.max_seconds.map(|s| Instant::now() + Duration::from_secs_f64(s));
         let mut told = Instant::now();
         let ended = loop {
-            if self.engine.interrupt.check().is_err()
-                || deadline.is_some_and(|deadline| Instant::now() >= deadline)
-            {
+            if self.engine.interrupt.check().is_err() {
                 break Ended::Asked;
+            }
+            // (Of a table something is learned before: a version is all that is left of it.)
+            let may_end = self.query.is_some() || self.has_learned();
+            if may_end && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                break Ended::TimeUp;
             }
             if self.left == Some(0) {
                 break Ended::Input;
@@ -232,9 +236,14 @@ impl<'a> OnlineTraining<'a> {
         self.tell_warnings(Report::take_last_warnings);
         if ended == Ended::Input {
             self.finish().await?;
+        } else if self.query.is_none() && ended == Ended::TimeUp {
+            (self.events)(Event::Warning(format!(
+                "max_seconds is used up: the training stopped after {} rows",
+                self.learner.counts().0
+            )));
         } else if self.query.is_none() {
             self.save(false).await?;
-            return exec_err!("{}", Interrupt::MESSAGE);
+            return Err(Interrupted::error());
         } else if !self.is_replayable()
             && let Some(rest) = self.rest.take()
         {

@@ -63,7 +63,7 @@ pub(crate) fn without_idle_projections(mut plan: LogicalPlan) -> LogicalPlan {
 #[cfg(test)]
 mod tests {
     use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-    use gradlake_udfs::algorithm::Algorithm;
+    use gradlake_udfs::algorithms::Algorithm;
 
     use super::*;
     use crate::event::EventSink;
@@ -102,7 +102,7 @@ mod tests {
         );
         engine.context().sql(&make).await.unwrap().collect().await.unwrap();
         let query = engine.context().sql("SELECT * FROM t").await.unwrap().into_unoptimized_plan();
-        let algorithm = Algorithm::LinearRegression;
+        let algorithm = Algorithm::LINEAR_REGRESSION;
         let request = TrainRequest {
             name: "m".to_owned(),
             or_replace: false,

@@ -41,7 +41,7 @@ mod weights;
 
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::{Result, exec_datafusion_err, internal_err};
-use gradlake_udfs::algorithm::Algorithm;
+use gradlake_udfs::algorithms::Algorithm;
 use gradlake_udfs::names::Names;
 
 pub use classes::Distinct;
@@ -53,7 +53,7 @@ pub use order::EpochOrder;
 pub use provider::Slice;
 pub use raw::{RawTable, Subset};
 pub use resources::Resources;
-pub use split::{Mask, SplitRule};
+pub use split::Mask;
 pub use targets::{check_class_type, check_number_type};
 
 /// Rows of the blocks that statistics are reduced over, in order. A column of float32 fills 32 KB

@@ -3,6 +3,7 @@
 use datafusion::arrow::array::{AsArray, BooleanBufferBuilder, RecordBatch};
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::common::{Result, internal_err};
+use gradlake_udfs::algorithms::SplitRule;
 use gradlake_udfs::kernels::rng::{mix, unit};
 
 use super::blocks::Blocks;
@@ -11,28 +12,6 @@ use super::waiting;
 
 /// What the draws of a random split are for.
 const SPLIT_STREAM: u64 = 0x73_706c_6974;
-
-/// How rows are split.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum SplitRule {
-    /// All rows train.
-    None,
-    /// By a hash of the row's features and target, so that equal rows stay together and a row
-    /// keeps its side wherever it stands.
-    Random {
-        /// Share of evaluation rows.
-        fraction: f64,
-        /// Seed of the hash.
-        seed: u64,
-    },
-    /// The last rows evaluate.
-    Sequential {
-        /// Share of evaluation rows.
-        fraction: f64,
-    },
-    /// The rows where the split column is true evaluate.
-    Column,
-}
 
 /// The side of every row of a subset.
 #[derive(Clone, Debug)]

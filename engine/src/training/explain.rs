@@ -1,26 +1,35 @@
 //! EXPLAIN [ANALYZE] TRAIN: what would run, or what did, and nothing is published.
+//!
+//! What runs depends on the rows: their number, the width that they are encoded to, their classes.
+//! So EXPLAIN reads them once and fits the encoder, and prints the plan that TRAIN would run.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::Result;
+use datafusion::common::{Result, exec_err};
 use datafusion::physical_plan::{ExecutionPlan, displayable};
+use gradlake_udfs::algorithms::{Method, Setup, TrainingPlan};
 use gradlake_udfs::batch::Width;
+use gradlake_udfs::encoder::Encoder;
+use gradlake_udfs::estimator::Iterations;
 use gradlake_udfs::learner::Learner;
-use gradlake_udfs::model::NetworkSpec;
+use gradlake_udfs::model::{Labels, NetworkSpec, Trained};
 use gradlake_udfs::round::LossRound;
 
 use super::checkpoint::TrainingProgress;
 use super::columns::TrainingColumns;
-use super::plan::{Method, default_loss, layout, method};
-use super::rounds::RoundRunner;
+use super::driver::partitions;
+use super::member::{Failure, MemberTraining, Shared};
+use super::members::member;
+use super::prepare::Decided;
+use super::reading::TrainingRows;
 use super::saver::Saver;
 use super::{Finished, now_ms};
 use crate::event::EventSink;
 use crate::online::StreamQuery;
-use crate::options::{Solver, Split, Statistics};
+use crate::options::{Statistics, TrainOptions};
 use crate::request::TrainRequest;
 use crate::session::Engine;
 use crate::source::Ledger;
@@ -56,19 +65,27 @@ pub async fn explain(
     let query = state.create_physical_plan(&columns.plan).await?;
     let mut rows: Vec<(&str, String)> = vec![];
     rows.push(("training", training_text(request, &columns)));
-    rows.push(("rows", rows_text(request, query.as_ref())));
+    rows.push(("rows", rows_text(query.as_ref())));
     let query_text = displayable(query.as_ref()).indent(false).to_string();
     rows.push(("query", query_text.trim_end().to_owned()));
-    rows.push(("round", round_text(engine, request, &columns).await?));
-    if analyze {
-        engine.interrupt.clear();
-        let progress = TrainingProgress { started_ms: now_ms(), members: BTreeMap::new() };
-        let saver = Saver::new(None, request, progress, Arc::clone(events));
-        let finished = match request.options.statistics {
-            Statistics::Running => engine.run_online(request, None, false, events).await?,
-            Statistics::Fixed => engine.run_training(request, saver, events).await?,
-        };
-        rows.push(("analyze", analyze_text(&finished)));
+    let progress = TrainingProgress { started_ms: now_ms(), members: BTreeMap::new() };
+    let saver = Saver::new(None, request, progress, Arc::clone(events));
+    engine.interrupt.clear();
+    match (request.options.statistics, analyze) {
+        (Statistics::Running, false) => rows.push(("plan", online_text(&request.options))),
+        (Statistics::Running, true) => {
+            let finished = engine.run_online(request, None, false, events).await?;
+            rows.push(("analyze", analyze_text(&finished)));
+        }
+        (Statistics::Fixed, false) => {
+            let (plan, round) = plan_text(engine, request, saver, events).await?;
+            rows.push(("plan", plan));
+            rows.extend(round.map(|round| ("round", round)));
+        }
+        (Statistics::Fixed, true) => {
+            let finished = engine.run_training(request, saver, events).await?;
+            rows.push(("analyze", analyze_text(&finished)));
+        }
     }
     table(rows)
 }
@@ -97,18 +114,22 @@ async fn explain_stream(
     let query = engine.plan_in_order(&numbered).await?;
     let query = displayable(query.as_ref()).indent(false).to_string();
     let request = TrainRequest { options: options.clone(), ..request.clone() };
-    let method = format!(
-        "{}, mini-batches of {} row{} cut by their number alone",
-        options.optimizer.name(),
-        options.batch_size,
-        if options.batch_size == 1 { "" } else { "s" }
-    );
     table(vec![
         ("training", training_text(&request, columns)),
         ("rows", rows_text),
         ("query", query.trim_end().to_owned()),
-        ("method", method),
+        ("plan", online_text(&options)),
     ])
+}
+
+/// How rows are learned from that are taken once, as they come.
+fn online_text(options: &TrainOptions) -> String {
+    format!(
+        "method: {}, mini-batches of {} row{} cut by their number alone",
+        options.optimizer.name(),
+        options.batch_size,
+        if options.batch_size == 1 { "" } else { "s" }
+    )
 }
 
 fn table(rows: Vec<(&str, String)>) -> Result<RecordBatch> {
@@ -121,25 +142,12 @@ fn table(rows: Vec<(&str, String)>) -> Result<RecordBatch> {
 
 /// What is learned from what.
 fn training_text(request: &TrainRequest, columns: &TrainingColumns) -> String {
-    let options = &request.options;
     let features: Vec<String> =
         columns.inputs.iter().map(|(name, data_type)| format!("{name} {data_type}")).collect();
-    let solver = match options.solver {
-        _ if request.continue_from.is_some() => Method::Descent.name().to_owned(),
-        Solver::Auto => "auto: exact where the encoded width allows, else descent".to_owned(),
-        other => format!("{other:?}").to_lowercase(),
-    };
-    let split = match options.split {
-        Split::Auto => "auto: none for exact solvers, else random".to_owned(),
-        other => format!("{other:?}").to_lowercase(),
-    };
     let mut lines = vec![
         format!("algorithm: {}", request.algorithm),
         format!("target: {} {}", columns.target.0, columns.target.1),
         format!("features: {}", features.join(", ")),
-        format!("solver: {solver}"),
-        format!("split: {split}"),
-        format!("epochs: {}", options.epochs),
     ];
     if !request.partition_by.is_empty() {
         lines.push(format!("one model per {}", columns.roles.partition_by.join(", ")));
@@ -152,20 +160,14 @@ fn training_text(request: &TrainRequest, columns: &TrainingColumns) -> String {
 }
 
 /// Whether the weights are the same from run to run.
-fn rows_text(request: &TrainRequest, query: &dyn ExecutionPlan) -> String {
-    let order = match unordered_operator(query) {
+fn rows_text(query: &dyn ExecutionPlan) -> String {
+    match unordered_operator(query) {
         None => "order defined: the same rows give bit-identical weights".to_owned(),
         Some(operator) => format!(
             "order not defined ({operator}): weights may differ from run to run; an ORDER BY \
              would define it"
         ),
-    };
-    let shuffle = if request.options.shuffle {
-        format!("shuffled from seed {}", request.options.seed)
-    } else {
-        "not shuffled".to_owned()
-    };
-    format!("{order}\n{shuffle}")
+    }
 }
 
 /// The first operator after which the order of rows is left to chance, if there is one.
@@ -207,51 +209,157 @@ fn single_input(plan: &dyn ExecutionPlan) -> bool {
     plan.children().iter().all(|child| single(child.as_ref()))
 }
 
-/// The physical plan of one round. The number of categories is not known before the rows are
-/// read, so the plan stands for rows without any.
-async fn round_text(
+/// What is decided for one member.
+struct MemberPlan {
+    text: String,
+    plan: TrainingPlan,
+    network: NetworkSpec,
+    encoder: Encoder,
+    replicas: usize,
+}
+
+/// Members whose plans are printed in full.
+const SHOWN_MEMBERS: usize = 3;
+
+/// What TRAIN would run, and the physical plan of its rounds.
+async fn plan_text(
     engine: &Engine,
     request: &TrainRequest,
-    columns: &TrainingColumns,
-) -> Result<String> {
-    let options = &request.options;
-    let width = Width { dense: columns.inputs.len(), columns: 0, categories: 0 };
-    let loss = options.loss.unwrap_or_else(|| default_loss(request.algorithm, 2));
-    let spec = NetworkSpec {
-        hidden: options.hidden.clone(),
-        activation: options.activation,
-        loss,
-        outputs: 1,
-        intercept: options.intercept,
-        dropout: options.dropout,
+    saver: Saver,
+    events: &EventSink,
+) -> Result<(String, Option<String>)> {
+    let (shared, rows) = engine.read_training(request, saver, events).await?;
+    let mut lines = vec![];
+    let mut methods: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut first = None;
+    let mut add = |training: &MemberTraining<'_>, decided: Result<MemberPlan, Failure>| {
+        let member = match decided {
+            Ok(member) => member,
+            Err(Failure::Failed(error)) => return Err(error),
+            Err(Failure::Untrainable(reason)) if request.partition_by.is_empty() => {
+                return exec_err!("{reason}");
+            }
+            Err(Failure::Untrainable(reason)) => {
+                *methods.entry("not trained").or_default() += 1;
+                if lines.len() < SHOWN_MEMBERS {
+                    lines.push(format!("{}: not trained: {reason}", training.label));
+                }
+                return Ok(());
+            }
+        };
+        *methods.entry(member.plan.method.name()).or_default() += 1;
+        if lines.len() < SHOWN_MEMBERS {
+            let label = training.label.as_str();
+            let label = if label.is_empty() { String::new() } else { format!("{label}: ") };
+            lines.push(format!("{label}{}", member.text));
+        }
+        first.get_or_insert(member);
+        Ok(())
     };
-    let network = Arc::new(spec.network(width));
-    let how = match &request.continue_from {
-        Some(_) => Method::Descent,
-        None => method(options, loss, width, 1, 0),
+    match rows {
+        TrainingRows::Raw(raw) => {
+            for (number, (key, subset)) in raw.groups().into_iter().enumerate() {
+                let training = member(&shared, number, &key, Arc::clone(events));
+                let decided = match training.decide(&raw, &subset).await {
+                    Ok(decided) => member_plan(&training, decided),
+                    Err(failure) => Err(failure),
+                };
+                add(&training, decided)?;
+            }
+        }
+        TrainingRows::Dealt(dealt) => {
+            let training = member(&shared, 0, &[], Arc::clone(events));
+            let fitted = dealt.fit(training.standardize_target())?;
+            let decided = match training.plan(&fitted, None, dealt.rows()) {
+                Ok(plan) => {
+                    let sides = (dealt.rows(), 0);
+                    let settled = training.settle(&fitted, None);
+                    settled.map(|settled| describe(&training, plan, settled, sides, None))
+                }
+                Err(failure) => Err(failure),
+            };
+            add(&training, decided)?;
+        }
+    }
+    let members: u64 = methods.values().sum();
+    if members > lines.len() as u64 {
+        let counts: Vec<_> = methods.iter().map(|(name, n)| format!("{name} {n}")).collect();
+        lines.push(format!("... {members} models in all: {}", counts.join(", ")));
+    }
+    let round = match &first {
+        Some(member) => Some(round_text(engine, &shared, member)?),
+        None => None,
     };
-    let replicas = match how {
-        Method::Descent => layout(options, network.flops_per_row(), 0).replicas,
-        Method::Normal | Method::Newton => super::exact::partitions(u64::MAX),
+    let memory = engine.context().runtime_env().memory_pool.memory_limit();
+    lines.push(format!(
+        "encoded rows stay in memory within {}, and spill beyond it",
+        memory_text(&memory)
+    ));
+    Ok((lines.join("\n"), round))
+}
+
+fn member_plan(training: &MemberTraining<'_>, decided: Decided) -> Result<MemberPlan, Failure> {
+    let Decided { plan, mask, fitted, parent } = decided;
+    let settled = training.settle(&fitted, parent.as_ref())?;
+    let sides = (mask.training_rows(), mask.evaluation_rows());
+    Ok(describe(training, plan, settled, sides, parent.as_ref()))
+}
+
+/// A member's plan in words, with so many rows that train and that evaluate.
+fn describe(
+    training: &MemberTraining<'_>,
+    plan: TrainingPlan,
+    (encoder, labels, network): (Encoder, Labels, NetworkSpec),
+    (rows, eval_rows): (u64, u64),
+    parent: Option<&Trained>,
+) -> MemberPlan {
+    let width = encoder.width();
+    let setup = Setup {
+        options: &training.shared.request.options,
+        plan: &plan,
+        network: Arc::new(network.network(width)),
+        encoder: &encoder,
+        labels: &labels,
+        rows,
+        has_evaluation: eval_rows > 0,
+        parent,
+        threads: Arc::clone(&training.shared.shards),
+        interrupt: Arc::clone(&training.shared.interrupt),
     };
+    let method = setup.describe();
+    let replicas = match plan.method {
+        Method::Descent => setup.rows_per_replica().len(),
+        Method::Normal | Method::Newton | Method::Lbfgs => partitions(rows),
+    };
+    let shuffle = match plan.shuffle {
+        Some(seed) => format!("from seed {seed}"),
+        None => "none".to_owned(),
+    };
+    let Width { dense, columns, categories } = width;
+    // Numbers and codes of 4 bytes, then label and weight.
+    let bytes = rows * 4 * (dense + columns + 2) as u64;
+    let text = format!(
+        "method: {method}\nrows: {rows} train, {eval_rows} evaluate\nsplit: {}\nshuffle: \
+         {shuffle}\nencoded row: {dense} numbers, {categories} categories of {columns} columns, {} \
+         outputs\nmemory: {bytes} bytes of encoded rows",
+        plan.split, network.outputs
+    );
+    MemberPlan { text, plan, network, encoder, replicas }
+}
+
+/// The physical plan of one round.
+fn round_text(engine: &Engine, shared: &Shared, member: &MemberPlan) -> Result<String> {
+    let width = member.encoder.width();
+    let network = Arc::new(member.network.network(width));
     let table = Arc::new(EncodedTable::empty(width));
-    let order = table.epoch_order(0, options.seed, options.shuffle);
-    let slice = table.slice(&order, 0, 0, replicas);
-    let runner = RoundRunner::new(&engine.training_state(), Arc::clone(&engine.registry));
-    let reference = format!("{}/0/0", request.name);
+    let order = table.epoch_order(0, 0, false);
+    let slice = table.slice(&order, 0, 0, member.replicas);
+    let reference = format!("{}/0/0", shared.request.name);
     let parameters = Arc::new(vec![0.0; network.layout().len()]);
     let round = Arc::new(LossRound::new(network, parameters));
     let _known = engine.registry.register_round(&reference, round);
-    let plan = runner.plan(&reference, &slice)?;
-    let memory = engine.context().runtime_env().memory_pool.memory_limit();
-    Ok(format!(
-        "{}method: {}, {replicas} partition{}\nmemory: encoded rows stay in memory within {}, \
-         and spill beyond it",
-        displayable(plan.as_ref()).indent(false),
-        how.name(),
-        if replicas == 1 { "" } else { "s" },
-        memory_text(&memory)
-    ))
+    let plan = shared.runner.plan(&reference, &slice)?;
+    Ok(displayable(plan.as_ref()).indent(false).to_string().trim_end().to_owned())
 }
 
 fn memory_text(limit: &datafusion::execution::memory_pool::MemoryLimit) -> String {
@@ -270,11 +378,11 @@ fn analyze_text(finished: &Finished) -> String {
         if !report.label.is_empty() {
             line += &format!("{}: ", report.label);
         }
-        let unit = match (report.is_exact, report.epochs) {
-            (true, 1) => "step",
-            (true, _) => "steps",
-            (false, 1) => "epoch",
-            (false, _) => "epochs",
+        let unit = match (report.iterations, report.epochs) {
+            (Iterations::Steps, 1) => "step",
+            (Iterations::Steps, _) => "steps",
+            (Iterations::Epochs(_), 1) => "epoch",
+            (Iterations::Epochs(_), _) => "epochs",
         };
         line += &format!(
             "{}, {} rows, {} evaluation rows, {} {unit}",

@@ -171,7 +171,8 @@ fn side_by_side(
     Ok(results)
 }
 
-fn member<'a>(
+/// The training of a member: its number and the values of its partition columns.
+pub fn member<'a>(
     shared: &'a Shared,
     number: usize,
     key: &'a [ScalarValue],

@@ -7,7 +7,6 @@ use gradlake_udfs::batch::Width;
 use gradlake_udfs::learner::{Learner, Loss, Network, Scoring, probabilities};
 use gradlake_udfs::metrics::{Confusion, LogLoss, Ranking, Residuals};
 use gradlake_udfs::model::{Labels, NetworkSpec};
-use gradlake_udfs::state::State;
 
 use crate::table::{EncodedTable, waiting};
 
@@ -25,11 +24,11 @@ pub async fn measure(
     network: &Arc<Network>,
     spec: &NetworkSpec,
     labels: &Labels,
-    state: &State,
+    parameters: &[f32],
     table: &Arc<EncodedTable>,
 ) -> Result<Vec<(String, f64)>> {
     let (network, loss, labels) = (Arc::clone(network), spec.loss, labels.clone());
-    let (parameters, table) = (state.parameters.clone(), Arc::clone(table));
+    let (parameters, table) = (parameters.to_vec(), Arc::clone(table));
     let is_quick = table.is_small();
     let task = waiting(is_quick, "measuring", move || match &labels {
         Labels::Classes(classes) => of_classes(&network, loss, classes.len(), &parameters, &table),

@@ -8,8 +8,7 @@ mod awake;
 mod candidates;
 mod checkpoint;
 mod columns;
-mod descent;
-mod exact;
+mod driver;
 mod explain;
 mod member;
 mod members;
@@ -18,7 +17,6 @@ mod monitor;
 mod parent;
 #[cfg(test)]
 mod plain_sql;
-mod plan;
 mod prepare;
 mod progress;
 mod reading;
@@ -33,18 +31,18 @@ use std::time::{Duration, Instant};
 use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, exec_err, plan_err};
+use gradlake_udfs::estimator::Iterations;
 use gradlake_udfs::model::{Member, Model, Target, Trained};
 
 pub use explain::explain;
 
 pub(crate) use self::columns::TrainingColumns;
 pub(crate) use self::monitor::{Monitor, Pace};
-pub(crate) use self::plan::{default_loss, layout};
 
 use self::checkpoint::TrainingProgress;
 use self::member::Shared;
 use self::members::{MemberResult, train_all};
-use self::reading::read_rows;
+use self::reading::{TrainingRows, read_rows};
 use self::rounds::RoundRunner;
 use self::saver::Saver;
 use crate::dictionaries::read_dictionaries;
@@ -151,7 +149,7 @@ impl Engine {
             return Ok(TrainingProgress { started_ms: now_ms(), members: BTreeMap::new() });
         };
         let progress = TrainingProgress::from_bytes(&bytes)?;
-        let epoch = progress.members.values().map(|m| m.epoch).max().unwrap_or(0);
+        let epoch = progress.members.values().map(|m| m.completed).max().unwrap_or(0);
         events(Event::Resumed { from: Position::Epoch(epoch) });
         Ok(progress)
     }
@@ -239,20 +237,19 @@ impl Engine {
             eval_rows: 0,
             rows_per_replica: vec![model.rows],
             epochs: 1,
-            is_exact: false,
+            iterations: Iterations::Epochs(1),
             encoded_bytes: (0, 0),
         };
         Ok(Finished { model, report: vec![report], duration: begun.elapsed() })
     }
 
-    /// Reads the query and trains every member; publishes nothing.
-    pub(crate) async fn run_training(
+    /// Reads the rows of the query, for all members.
+    pub(crate) async fn read_training(
         &self,
         request: &TrainRequest,
         saver: Saver,
         events: &EventSink,
-    ) -> Result<Finished> {
-        let begun = Instant::now();
+    ) -> Result<(Shared, TrainingRows)> {
         let state = self.training_state();
         let parent = self.parent(request).await?;
         let columns = TrainingColumns::resolve(&state, request, parent.as_ref())?;
@@ -266,6 +263,7 @@ impl Engine {
         let shared = Shared {
             interrupt: Arc::clone(&self.interrupt),
             shards: self.shards()?,
+            resources,
             request: request.clone(),
             columns,
             parent,
@@ -273,6 +271,18 @@ impl Engine {
             saver,
             reference: format!("{}/{}", request.name, uuid::Uuid::new_v4().simple()),
         };
+        Ok((shared, rows))
+    }
+
+    /// Reads the query and trains every member; publishes nothing.
+    pub(crate) async fn run_training(
+        &self,
+        request: &TrainRequest,
+        saver: Saver,
+        events: &EventSink,
+    ) -> Result<Finished> {
+        let begun = Instant::now();
+        let (shared, rows) = self.read_training(request, saver, events).await?;
         let (shared, results) = train_all(shared, rows, events).await?;
         let Shared { columns, parent, saver, .. } = shared;
         let mut members = vec![];

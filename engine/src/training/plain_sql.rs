@@ -6,7 +6,8 @@ use std::sync::Arc;
 use datafusion::arrow::array::AsArray;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::physical_plan::{ExecutionPlan, collect, displayable, execute_stream_partitioned};
-use gradlake_udfs::algorithm::Algorithm;
+use gradlake_udfs::algorithms::Algorithm;
+use gradlake_udfs::algorithms::SplitRule;
 use gradlake_udfs::learner::Learner;
 use gradlake_udfs::model::Model;
 use gradlake_udfs::round::{Descent, Progress, SgdRound};
@@ -18,7 +19,7 @@ use crate::event::EventSink;
 use crate::options::{ClassWeights, OptionValue, TrainOptions};
 use crate::request::TrainRequest;
 use crate::session::{Engine, EngineOptions};
-use crate::table::{EncodedTable, Encoding, RawTable, Side, Slice, SplitRule};
+use crate::table::{EncodedTable, Encoding, RawTable, Side, Slice};
 
 /// 1,500 rows with a number, a category and a class.
 const ROWS: &str = "SELECT ((value * 7919) % 1009) / 1009.0 AS a, \
@@ -48,14 +49,14 @@ async fn request(engine: &Engine, replicas: usize) -> TrainRequest {
         name: "m".to_owned(),
         or_replace: true,
         if_not_exists: false,
-        algorithm: Algorithm::MlpClassifier,
+        algorithm: Algorithm::MLP_CLASSIFIER,
         transform: vec![],
         target: Some("y".to_owned()),
         features: None,
         weight: None,
         partition_by: vec![],
         continue_from: None,
-        options: TrainOptions::check(Algorithm::MlpClassifier, &given).unwrap(),
+        options: TrainOptions::check(Algorithm::MLP_CLASSIFIER, &given).unwrap(),
         query: engine.context().sql(ROWS).await.unwrap().into_unoptimized_plan(),
         statement: "TRAIN MODEL m".to_owned(),
     }

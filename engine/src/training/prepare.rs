@@ -4,27 +4,66 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::common::internal_datafusion_err;
+use datafusion::error::DataFusionError;
+use gradlake_udfs::algorithms::{Shape, SplitRule, TrainingPlan, network_spec};
 use gradlake_udfs::encoder::Encoder;
 use gradlake_udfs::learner::Loss;
 use gradlake_udfs::model::{Labels, Model, NetworkSpec, Trained};
 
-use super::member::{Failure, MemberTraining};
-use super::plan::{Method, default_loss, method, outputs, shuffle, split_rule};
-use crate::table::{Dealt, EncodedTable, Encoding, Fitted, RawTable, Side, SplitRule, Subset};
+use super::member::{Failure, MemberTraining, Shared};
+use crate::table::{Dealt, EncodedTable, Encoding, Fitted, Mask, RawTable, Side, Subset};
 
 /// The rows of a member as its learner takes them.
 pub struct Prepared {
     pub encoder: Encoder,
     pub labels: Labels,
     pub network: NetworkSpec,
-    pub method: Method,
+    pub plan: TrainingPlan,
     pub train: Arc<EncodedTable>,
     pub eval: Option<Arc<EncodedTable>>,
     pub skipped: BTreeMap<String, u64>,
     pub parent: Option<Trained>,
 }
 
+/// What is decided about the rows of a member before they are encoded.
+pub struct Decided {
+    pub plan: TrainingPlan,
+    /// Which rows train.
+    pub mask: Mask,
+    pub fitted: Fitted,
+    pub parent: Option<Trained>,
+}
+
 impl MemberTraining<'_> {
+    /// Fits the encoder, decides on the training and splits the rows.
+    pub async fn decide(&self, raw: &RawTable, subset: &Subset) -> Result<Decided, Failure> {
+        let options = &self.shared.request.options;
+        let parent = match &self.shared.parent {
+            Some(parent) => Some(self.parent_member(parent)?),
+            None => None,
+        };
+        if subset.rows() == 0 {
+            return Err(Failure::Untrainable(super::no_rows(subset.skipped())));
+        }
+        // The plan decides on the split, and the width, which the split may narrow, on the plan:
+        // the width of all rows is taken, and the encoder fitted again where it matters.
+        let mut mask = raw.split(subset, &SplitRule::None).await?;
+        let standardize_target = self.standardize_target();
+        let mut fitted = raw.fit(subset, &mask, options.standardize, standardize_target).await?;
+        let plan = self.plan(&fitted, parent.as_ref(), subset.rows())?;
+        if plan.split != SplitRule::None {
+            mask = raw.split(subset, &plan.split).await?;
+            fitted = raw.fit(subset, &mask, options.standardize, standardize_target).await?;
+        }
+        if mask.training_rows() == 0 {
+            return Err(Failure::Untrainable(format!(
+                "the split leaves none of {} rows for training",
+                subset.rows()
+            )));
+        }
+        Ok(Decided { plan, mask, fitted, parent })
+    }
+
     /// Splits, fits and encodes the rows; if they are all that the table has (`is_only`), it lets
     /// go of them as they are encoded.
     pub async fn prepare(
@@ -34,30 +73,7 @@ impl MemberTraining<'_> {
         is_only: bool,
     ) -> Result<Prepared, Failure> {
         let options = &self.shared.request.options;
-        let parent = match &self.shared.parent {
-            Some(parent) => Some(self.parent_member(parent)?),
-            None => None,
-        };
-        if subset.rows() == 0 {
-            return Err(Failure::Untrainable(super::no_rows(subset.skipped())));
-        }
-        // The method decides on the split, and the width, which the split may narrow, on the
-        // method: the width of all rows is taken, and the encoder fitted again where it matters.
-        let mut mask = raw.split(subset, &SplitRule::None).await?;
-        let standardize_target = self.standardize_target();
-        let mut fitted = raw.fit(subset, &mask, options.standardize, standardize_target).await?;
-        let method = self.method(&fitted, parent.as_ref(), subset.rows())?;
-        let rule = split_rule(options, method, subset.rows());
-        if !matches!(rule, SplitRule::None) {
-            mask = raw.split(subset, &rule).await?;
-            fitted = raw.fit(subset, &mask, options.standardize, standardize_target).await?;
-        }
-        if mask.training_rows() == 0 {
-            return Err(Failure::Untrainable(format!(
-                "the split leaves none of {} rows for training",
-                subset.rows()
-            )));
-        }
+        let Decided { plan, mask, fitted, parent } = self.decide(raw, subset).await?;
         let (encoder, labels, network) = self.settle(&fitted, parent.as_ref())?;
         let encode = |side: Side, shuffle: Option<u64>, is_last: bool| {
             let encoding = Encoding {
@@ -74,8 +90,7 @@ impl MemberTraining<'_> {
             0 => None,
             _ => Some(encode(Side::Evaluation, None, false).await?).filter(|t| t.rows() > 0),
         };
-        let shuffle = shuffle(options, method);
-        let train = Arc::new(encode(Side::Training, shuffle, is_only).await?);
+        let train = Arc::new(encode(Side::Training, plan.shuffle, is_only).await?);
         if train.rows() == 0 {
             return Err(Failure::Untrainable("no row is left to train on".to_owned()));
         }
@@ -86,67 +101,57 @@ impl MemberTraining<'_> {
             }
         }
         let eval = eval.map(Arc::new);
-        Ok(Prepared { encoder, labels, network, method, train, eval, skipped, parent })
+        Ok(Prepared { encoder, labels, network, plan, train, eval, skipped, parent })
     }
 
     /// Fits and encodes rows that are dealt; all of them train.
     pub async fn prepare_dealt(&self, dealt: Dealt) -> Result<Prepared, Failure> {
         let options = &self.shared.request.options;
         let fitted = dealt.fit(self.standardize_target())?;
-        let method = self.method(&fitted, None, dealt.rows())?;
-        let rule = split_rule(options, method, dealt.rows());
-        if rule != SplitRule::None || shuffle(options, method) != dealt.shuffle() {
+        let plan = self.plan(&fitted, None, dealt.rows())?;
+        if plan.split != SplitRule::None || plan.shuffle != dealt.shuffle() {
             return Err(Failure::Failed(internal_datafusion_err!(
                 "rows are dealt otherwise than {} wants them",
-                method.name()
+                plan.method.name()
             )));
         }
         let (encoder, labels, network) = self.settle(&fitted, None)?;
         let train = dealt.encode(&encoder, &labels, &options.class_weights, &fitted).await?;
         let (train, skipped) = (Arc::new(train), BTreeMap::new());
-        Ok(Prepared { encoder, labels, network, method, train, eval: None, skipped, parent: None })
+        Ok(Prepared { encoder, labels, network, plan, train, eval: None, skipped, parent: None })
     }
 
-    fn standardize_target(&self) -> bool {
+    pub fn standardize_target(&self) -> bool {
         let request = &self.shared.request;
         request.options.standardize && !request.algorithm.is_classifier()
     }
 
-    /// The method for all rows.
-    fn method(
+    /// What is decided about the training of so many rows.
+    pub fn plan(
         &self,
         fitted: &Fitted,
         parent: Option<&Trained>,
         rows: u64,
-    ) -> Result<Method, Failure> {
-        let network = self.network_spec(&fitted.labels)?;
-        if parent.is_some() {
-            return Ok(Method::Descent);
-        }
-        let (options, width) = (&self.shared.request.options, fitted.encoder.width());
-        Ok(method(options, network.loss, width, network.outputs, rows))
+    ) -> Result<TrainingPlan, Failure> {
+        let network = self.network_spec(&fitted.labels, parent)?;
+        let classes = classes(&fitted.labels);
+        let shape = Shape { width: fitted.encoder.width(), classes, rows };
+        let options = &self.shared.request.options;
+        Ok(TrainingPlan::decide(options, &network, &shape, parent.is_some()))
     }
 
     /// The encoder, the labels and the network for training rows, or those of the model to
     /// continue.
-    fn settle(
+    pub fn settle(
         &self,
         fitted: &Fitted,
         parent: Option<&Trained>,
     ) -> Result<(Encoder, Labels, NetworkSpec), Failure> {
-        let options = &self.shared.request.options;
         let (encoder, labels) = match parent {
             Some(parent) => (parent.encoder.clone(), parent.labels.clone()),
             None => (fitted.encoder.clone(), fitted.labels.clone()),
         };
-        self.check_labels(&labels)?;
-        let network = match parent {
-            Some(parent) if options.is_given("dropout") => {
-                NetworkSpec { dropout: options.dropout, ..parent.network.clone() }
-            }
-            Some(parent) => parent.network.clone(),
-            None => self.network_spec(&labels)?,
-        };
+        let network = self.network_spec(&labels, parent)?;
         // Only the loss's own scale needs a raw target; see `NetworkSpec`.
         let labels = match labels {
             Labels::Numbers { .. } if network.loss == Loss::Poisson => {
@@ -164,7 +169,7 @@ impl MemberTraining<'_> {
     }
 
     /// The member of the model to continue that has the same key.
-    fn parent_member(&self, parent: &Model) -> Result<Trained, Failure> {
+    pub fn parent_member(&self, parent: &Model) -> Result<Trained, Failure> {
         match parent.members.iter().find(|m| m.key == self.key) {
             Some(member) => match &member.outcome {
                 Ok(trained) => Ok(trained.as_ref().clone()),
@@ -195,31 +200,30 @@ impl MemberTraining<'_> {
     }
 
     /// The network for these labels.
-    fn network_spec(&self, labels: &Labels) -> Result<NetworkSpec, Failure> {
-        let options = &self.shared.request.options;
+    fn network_spec(
+        &self,
+        labels: &Labels,
+        parent: Option<&Trained>,
+    ) -> Result<NetworkSpec, Failure> {
         self.check_labels(labels)?;
-        let classes = match labels {
-            Labels::Classes(classes) => Some(classes.len()),
-            Labels::Numbers { .. } => None,
-        };
-        let loss = match (options.loss, classes) {
-            (Some(Loss::Logistic), Some(n)) if n > 2 => {
-                return Err(Failure::Untrainable(format!(
-                    "loss = 'logistic' is for two classes, but the target {} has {n}; use \
-                     'softmax'",
-                    self.shared.columns.target.0
-                )));
-            }
-            (Some(loss), _) => loss,
-            (None, _) => default_loss(self.shared.request.algorithm, classes.unwrap_or(0)),
-        };
-        Ok(NetworkSpec {
-            hidden: options.hidden.clone(),
-            activation: options.activation,
-            loss,
-            outputs: outputs(loss, classes),
-            intercept: options.intercept,
-            dropout: options.dropout,
-        })
+        let Shared { request, columns, .. } = self.shared;
+        network_spec(&request.options, &columns.target.0, classes(labels), parent)
+            .map_err(untrainable)
+    }
+}
+
+/// The number of classes; None of numbers.
+fn classes(labels: &Labels) -> Option<usize> {
+    match labels {
+        Labels::Classes(classes) => Some(classes.len()),
+        Labels::Numbers { .. } => None,
+    }
+}
+
+/// Rows whose classes do not fit the options.
+fn untrainable(error: DataFusionError) -> Failure {
+    match error {
+        DataFusionError::Plan(reason) => Failure::Untrainable(reason),
+        error => Failure::Failed(error),
     }
 }

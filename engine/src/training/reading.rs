@@ -5,14 +5,14 @@ use std::sync::Arc;
 use datafusion::common::{Result, exec_err};
 use datafusion::execution::SessionState;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream_partitioned};
+use gradlake_udfs::algorithms::{Shape, SplitRule, TrainingPlan, network_spec};
 use gradlake_udfs::batch::Width;
 
 use super::columns::TrainingColumns;
-use super::plan::{default_loss, method, outputs, shuffle, split_rule};
 use crate::event::{Event, EventSink};
 use crate::pages::PageRows;
 use crate::request::TrainRequest;
-use crate::table::{Arrangement, BLOCK_ROWS, Dealt, RawTable, Resources, SplitRule};
+use crate::table::{Arrangement, BLOCK_ROWS, Dealt, RawTable, Resources};
 
 /// What a training reads.
 pub enum TrainingRows {
@@ -62,14 +62,15 @@ fn arrangement(request: &TrainRequest, d: usize, rows: u64) -> Option<Arrangemen
     }
     let (options, algorithm) = (request.options.clone(), request.algorithm);
     let standardize = options.standardize;
+    let target = request.target.clone().unwrap_or_default();
     let width = Width { dense: d, ..Width::default() };
     // The shuffle, if all rows train.
     let shuffle_of = move |classes: usize| {
         let classes = algorithm.is_classifier().then_some(classes);
-        let loss = options.loss.unwrap_or_else(|| default_loss(algorithm, classes.unwrap_or(0)));
-        let method = method(&options, loss, width, outputs(loss, classes), rows);
-        let rule = split_rule(&options, method, rows);
-        (rule == SplitRule::None).then(|| shuffle(&options, method))
+        let network = network_spec(&options, &target, classes, None).ok()?;
+        let shape = Shape { width, classes, rows };
+        let plan = TrainingPlan::decide(&options, &network, &shape, false);
+        (plan.split == SplitRule::None).then_some(plan.shuffle)
     };
     let shuffle = shuffle_of(2)?;
     let holds = move |classes| shuffle_of(classes) == Some(shuffle);
@@ -78,7 +79,7 @@ fn arrangement(request: &TrainRequest, d: usize, rows: u64) -> Option<Arrangemen
 
 #[cfg(test)]
 mod tests {
-    use gradlake_udfs::algorithm::Algorithm;
+    use gradlake_udfs::algorithms::Algorithm;
 
     use super::*;
     use crate::options::{OptionValue, TrainOptions};
@@ -167,9 +168,6 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_is_dealt_trains_as_what_is_kept() {
-        use Algorithm::{
-            LinearRegression, LinearSvm, LogisticRegression, MlpClassifier, MlpRegressor,
-        };
         let folder = tempfile::tempdir().unwrap();
         let (one, two) = (engine(&folder, 1), engine(&folder, 2));
         let file = folder.path().join("rows.parquet").display().to_string();
@@ -179,32 +177,32 @@ mod tests {
         let sgd = [("split", "none"), ("epochs", "2"), ("solver", "sgd")];
         let net = [("split", "none"), ("epochs", "1"), ("hidden", "[5]")];
         let cases: [Case<'_>; 18] = [
-            (true, "a, b, n, y", LogisticRegression, ("y", false), &[]),
-            (true, "a, b, n, w, y", LogisticRegression, ("y", true), &sgd),
-            (true, "a, b, n, k", LogisticRegression, ("k", false), &sgd),
-            (true, "a, b, n, k", LogisticRegression, ("k", false), &[]),
-            (true, "a, b, y, z", LinearRegression, ("z", false), &[]),
-            (true, "a, b, y, z", LinearRegression, ("z", false), &sgd),
+            (true, "a, b, n, y", Algorithm::LOGISTIC_REGRESSION, ("y", false), &[]),
+            (true, "a, b, n, w, y", Algorithm::LOGISTIC_REGRESSION, ("y", true), &sgd),
+            (true, "a, b, n, k", Algorithm::LOGISTIC_REGRESSION, ("k", false), &sgd),
+            (true, "a, b, n, k", Algorithm::LOGISTIC_REGRESSION, ("k", false), &[]),
+            (true, "a, b, y, z", Algorithm::LINEAR_REGRESSION, ("z", false), &[]),
+            (true, "a, b, y, z", Algorithm::LINEAR_REGRESSION, ("z", false), &sgd),
             (
                 true,
                 "a, b, p",
-                LinearRegression,
+                Algorithm::LINEAR_REGRESSION,
                 ("p", false),
                 &[("loss", "poisson"), ("split", "none")],
             ),
-            (true, "a, b, w, y", LinearSvm, ("y", true), &all),
-            (true, "a, b, n, k", MlpClassifier, ("k", false), &net),
-            (true, "a, b, n, z", MlpRegressor, ("z", false), &net),
-            (true, "b, s, a, k", LogisticRegression, ("k", false), &sgd),
-            (true, "a, a AS again, n, y", LinearSvm, ("y", false), &all),
+            (true, "a, b, w, y", Algorithm::LINEAR_SVM, ("y", true), &all),
+            (true, "a, b, n, k", Algorithm::MLP_CLASSIFIER, ("k", false), &net),
+            (true, "a, b, n, z", Algorithm::MLP_REGRESSOR, ("z", false), &net),
+            (true, "b, s, a, k", Algorithm::LOGISTIC_REGRESSION, ("k", false), &sgd),
+            (true, "a, a AS again, n, y", Algorithm::LINEAR_SVM, ("y", false), &all),
             // Some rows are to evaluate on.
-            (false, "a, b, n, y", LinearSvm, ("y", false), &[("epochs", "1")]),
-            (false, "a, b, n, k", MlpClassifier, ("k", false), &[("epochs", "1")]),
+            (false, "a, b, n, y", Algorithm::LINEAR_SVM, ("y", false), &[("epochs", "1")]),
+            (false, "a, b, n, k", Algorithm::MLP_CLASSIFIER, ("k", false), &[("epochs", "1")]),
             // Numbers that float32 lacks, texts, something computed.
-            (false, "a, d, y", LinearSvm, ("y", false), &all),
-            (false, "a, b, d", LinearRegression, ("d", false), &[]),
-            (false, "a, CAST(n AS VARCHAR) AS n, y", LinearSvm, ("y", false), &all),
-            (false, "a, b + 1 AS b, y", LinearSvm, ("y", false), &all),
+            (false, "a, d, y", Algorithm::LINEAR_SVM, ("y", false), &all),
+            (false, "a, b, d", Algorithm::LINEAR_REGRESSION, ("d", false), &[]),
+            (false, "a, CAST(n AS VARCHAR) AS n, y", Algorithm::LINEAR_SVM, ("y", false), &all),
+            (false, "a, b + 1 AS b, y", Algorithm::LINEAR_SVM, ("y", false), &all),
         ];
         for (dealt, columns, algorithm, target, options) in cases {
             let plain = format!("SELECT {columns} FROM '{file}'");
@@ -238,7 +236,7 @@ mod tests {
         engine.context().sql(&copy).await.unwrap().collect().await.unwrap();
         let query = format!("SELECT s, k FROM '{file}'");
         let options = [("epochs", "1")];
-        let algorithm = Algorithm::LogisticRegression;
+        let algorithm = Algorithm::LOGISTIC_REGRESSION;
         let own = request(&engine, algorithm, ("k", false), &options, &query).await;
         assert!(!is_dealt(&engine, &own).await);
         let events: EventSink = Arc::new(|_| {});

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use datafusion::common::Result;
+use datafusion::common::{Result, exec_err};
+use gradlake_udfs::estimator::Estimator;
 use tokio::sync::Mutex;
 
 use super::checkpoint::{MemberProgress, TrainingProgress};
@@ -34,6 +35,7 @@ struct Saved {
 pub struct MemberSaver<'a> {
     saver: &'a Saver,
     member: &'a str,
+    data_hash: u64,
 }
 
 impl Saver {
@@ -63,9 +65,9 @@ impl Saver {
         self.started_ms
     }
 
-    /// The saver of a member.
-    pub fn of<'a>(&'a self, member: &'a str) -> MemberSaver<'a> {
-        MemberSaver { saver: self, member }
+    /// The saver of a member whose training rows have this hash.
+    pub fn of<'a>(&'a self, member: &'a str, data_hash: u64) -> MemberSaver<'a> {
+        MemberSaver { saver: self, member, data_hash }
     }
 
     async fn save(&self, saved: &mut Saved, member: &str) -> Result<()> {
@@ -73,47 +75,81 @@ impl Saver {
             let bytes = saved.progress.to_bytes()?;
             store.put_checkpoint(&self.name, &self.fingerprint, bytes, false).await?;
             saved.last = Instant::now();
-            let epoch = saved.progress.members.get(member).map_or(0, |m| m.epoch);
-            (self.events)(Event::Checkpoint { until: Position::Epoch(epoch) });
+            let completed = saved.progress.members.get(member).map_or(0, |m| m.completed);
+            (self.events)(Event::Checkpoint { until: Position::Epoch(completed) });
         }
         Ok(())
     }
 }
 
 impl MemberSaver<'_> {
-    /// The member's progress so far.
-    pub async fn progress(self) -> Option<MemberProgress> {
-        self.saver.saved.lock().await.progress.members.get(self.member).cloned()
+    /// Lets an estimator go on from where the member's training stood, if it began.
+    ///
+    /// # Errors
+    /// When the data has changed since.
+    pub async fn resume(self, estimator: &mut dyn Estimator) -> Result<()> {
+        let saved = self.saver.saved.lock().await;
+        let Some(progress) = saved.progress.members.get(self.member) else { return Ok(()) };
+        if progress.data_hash != self.data_hash {
+            return exec_err!(
+                "the training of model {0} cannot be resumed, because its data has changed since \
+                 the checkpoint; TRAIN OR REPLACE MODEL {0} with another seed or DROP MODEL {0} \
+                 begins anew",
+                self.saver.name
+            );
+        }
+        estimator.restore(&progress.estimator)
     }
 
-    /// Notes the progress of the member after a round; saves it when a checkpoint is due.
-    pub async fn after_round(self, progress: &MemberProgress) -> Result<()> {
+    /// Whether the member's training goes on from a checkpoint.
+    pub async fn is_resumed(self) -> bool {
+        self.saver.saved.lock().await.progress.members.contains_key(self.member)
+    }
+
+    /// Saves the estimator when a checkpoint is due.
+    pub async fn after_round(self, estimator: &dyn Estimator) -> Result<()> {
         if self.saver.store.is_none() {
             return Ok(());
         }
         let mut saved = self.saver.saved.lock().await;
-        let due = saved.last.elapsed() >= self.saver.every;
-        if due || progress.done {
-            saved.progress.members.insert(self.member.to_owned(), progress.clone());
-        }
-        if due {
+        if saved.last.elapsed() >= self.saver.every {
+            self.note(&mut saved, estimator)?;
             self.saver.save(&mut saved, self.member).await?;
         }
         Ok(())
     }
 
-    /// Saves the progress now: the training is about to stop.
-    pub async fn before_stop(self, progress: &MemberProgress) -> Result<()> {
-        if self.saver.store.is_some() && !progress.state.is_empty() {
+    /// Notes an estimator that is done, for the checkpoints of other members.
+    pub async fn at_end(self, estimator: &dyn Estimator) -> Result<()> {
+        if self.saver.store.is_some() {
             let mut saved = self.saver.saved.lock().await;
-            saved.progress.members.insert(self.member.to_owned(), progress.clone());
+            self.note(&mut saved, estimator)?;
+        }
+        Ok(())
+    }
+
+    /// Saves the estimator now: the training is about to stop.
+    pub async fn save_now(self, estimator: &dyn Estimator) -> Result<()> {
+        if self.saver.store.is_some() {
+            let mut saved = self.saver.saved.lock().await;
+            self.note(&mut saved, estimator)?;
             self.saver.save(&mut saved, self.member).await?;
         }
+        Ok(())
+    }
+
+    fn note(self, saved: &mut Saved, estimator: &dyn Estimator) -> Result<()> {
+        let progress = MemberProgress {
+            data_hash: self.data_hash,
+            completed: estimator.completed(),
+            estimator: estimator.save()?,
+        };
+        saved.progress.members.insert(self.member.to_owned(), progress);
         Ok(())
     }
 
     /// Whether the training has used up its time.
-    pub fn out_of_time(self) -> bool {
+    pub fn is_out_of_time(self) -> bool {
         self.saver.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 }

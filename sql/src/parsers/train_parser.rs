@@ -6,7 +6,7 @@ use datafusion::common::plan_err;
 use datafusion::error::Result;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use gradlake_engine::options::nearest;
-use gradlake_udfs::algorithm::Algorithm;
+use gradlake_udfs::algorithms::Algorithm;
 
 use super::cursor::Cursor;
 use super::option_parser::parse_options;
@@ -118,7 +118,7 @@ impl Clauses {
             return plan_err!(
                 "TRAIN MODEL {} has no algorithm; add USING and one of {}",
                 quoted(&name),
-                Algorithm::ALL.map(Algorithm::name).join(", ")
+                Algorithm::names().join(", ")
             );
         };
         let train = Train {

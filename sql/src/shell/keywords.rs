@@ -1,8 +1,10 @@
 //! Words that the prompt completes beside names: those of SQL, of our statements, their algorithms
 //! and their options.
 
-use gradlake_engine::options;
-use gradlake_udfs::algorithm::Algorithm;
+use std::collections::BTreeSet;
+
+use gradlake_engine::options::option_table;
+use gradlake_udfs::algorithms::Algorithm;
 
 /// Words of statements, in the case in which they are shown.
 const WORDS: [&str; 84] = [
@@ -94,9 +96,11 @@ const WORDS: [&str; 84] = [
 
 /// Every word.
 pub fn words() -> Vec<String> {
-    let options = options::table().into_iter().map(|row| row.name);
-    let algorithms = Algorithm::ALL.into_iter().map(Algorithm::name);
-    WORDS.into_iter().chain(options).chain(algorithms).map(str::to_owned).collect()
+    let options =
+        option_table().into_iter().flat_map(|row| [row.name].into_iter().chain(row.words));
+    let all = WORDS.into_iter().chain(options).chain(Algorithm::names());
+    let all: BTreeSet<&str> = all.collect();
+    all.into_iter().map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -106,7 +110,8 @@ mod tests {
     #[test]
     fn statements_algorithms_and_options_are_there() {
         let words = words();
-        for word in ["TRAIN", "TRANSFORM", "logistic_regression", "learning_rate"] {
+        for word in ["TRAIN", "TRANSFORM", "logistic_regression", "learning_rate", "adamw", "lbfgs"]
+        {
             assert!(words.iter().any(|w| w == word), "{word}");
         }
     }

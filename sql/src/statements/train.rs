@@ -6,7 +6,7 @@ use std::fmt;
 use datafusion::common::plan_err;
 use datafusion::error::Result;
 use gradlake_engine::options::{OptionValue, nearest};
-use gradlake_udfs::algorithm::Algorithm;
+use gradlake_udfs::algorithms::Algorithm;
 use gradlake_udfs::names::Names;
 
 use super::name::{list, quoted, write_options, write_version};
@@ -121,11 +121,11 @@ impl Train {
     /// When there is none of that name; the error has the nearest spelling and all names.
     pub fn algorithm(&self) -> Result<Algorithm> {
         self.algorithm.parse().or_else(|()| {
-            let names = Algorithm::ALL.map(Algorithm::name);
+            let names = Algorithm::names();
             plan_err!(
                 "unknown algorithm {}{}; there are {}",
                 self.algorithm,
-                did_you_mean(nearest(&self.algorithm, names)),
+                did_you_mean(nearest(&self.algorithm, names.iter().copied())),
                 names.join(", ")
             )
         })

@@ -56,10 +56,44 @@ pub fn newton_flops(width: Width, outputs: usize, rows: u64) -> f64 {
         + parameters.powi(3) / 3.0
 }
 
-/// Whether Newton steps are the right solver: 1500 parameters at most, and seconds a pass at most.
-pub fn fits(width: Width, outputs: usize, rows: u64) -> bool {
+/// How many times the operations of a step of L-BFGS a Newton step may take to be the better
+/// choice: it needs some eight where L-BFGS needs a hundred passes, and its products of matrices run
+/// several times as many operations a second.
+const NEWTON_OVER_LBFGS: f64 = 120.0;
+
+/// Whether Newton steps are the right solver: where normal equations are, and the Hessian is cheap
+/// beside passes of L-BFGS.
+pub fn newton_fits(width: Width, outputs: usize, rows: u64) -> bool {
+    let most = NEWTON_OVER_LBFGS * lbfgs_flops(width, outputs, rows);
+    normal_fits(width, outputs, rows) && newton_flops(width, outputs, rows) <= most
+}
+
+/// Whether normal equations are the right solver: 1500 parameters at most, and seconds a pass at
+/// most.
+pub fn normal_fits(width: Width, outputs: usize, rows: u64) -> bool {
     let parameters = (width.inputs() + 1).saturating_mul(outputs);
     parameters <= PARAMETERS && newton_flops(width, outputs, rows) <= STEP
+}
+
+/// Operations of a pass up to which L-BFGS, which needs some hundred, is worth its time: a second
+/// on one core at most.
+const LBFGS_PASS: f64 = 2e10;
+/// Parameters up to which it is: their history then takes 200 MB.
+const LBFGS_PARAMETERS: usize = 1 << 20;
+
+/// Floating-point operations of a pass of L-BFGS over `rows`, and of the step behind it: scores and
+/// gradient take two each for a number, four numbers of a category as long as a scattered one.
+pub fn lbfgs_flops(width: Width, outputs: usize, rows: u64) -> f64 {
+    let row = 4.0 * (width.dense + 4 * width.columns) as f64 * outputs as f64;
+    let parameters = (width.inputs() + 1) as f64 * outputs as f64;
+    // Two loops over ten pairs of vectors, and as much again around them.
+    rows as f64 * row + 100.0 * parameters
+}
+
+/// Whether L-BFGS is the right solver: a million parameters at most, and a second a pass at most.
+pub fn lbfgs_fits(width: Width, outputs: usize, rows: u64) -> bool {
+    let parameters = (width.inputs() + 1).saturating_mul(outputs);
+    parameters <= LBFGS_PARAMETERS && lbfgs_flops(width, outputs, rows) <= LBFGS_PASS
 }
 
 #[cfg(test)]
@@ -70,11 +104,17 @@ mod tests {
     fn small_models_fit_and_wide_or_long_ones_do_not() {
         let width = |dense, columns, categories| Width { dense, columns, categories };
         let adult = width(6, 8, 99);
-        assert!(fits(adult, 1, 32_561) && fits(adult, 1, 20_000_000));
-        assert!(!fits(adult, 1, 1_000_000_000));
-        assert!(fits(width(64, 0, 0), 10, 1797));
-        assert!(!fits(width(784, 0, 0), 10, 60_000));
-        assert!(!fits(width(1400, 0, 0), 1, 1_000_000));
+        assert!(newton_fits(adult, 1, 32_561) && newton_fits(adult, 1, 20_000_000));
+        assert!(!newton_fits(adult, 1, 1_000_000_000));
+        assert!(newton_fits(width(64, 0, 0), 10, 1797));
+        assert!(!newton_fits(width(784, 0, 0), 10, 60_000));
+        assert!(!newton_fits(width(1400, 0, 0), 1, 1_000_000));
+        assert!(normal_fits(width(500, 0, 0), 1, 100_000));
+        assert!(!newton_fits(width(500, 0, 0), 1, 100_000));
+        assert!(lbfgs_fits(width(784, 0, 0), 10, 60_000));
+        assert!(lbfgs_fits(width(500, 0, 0), 1, 1_000_000));
+        assert!(!lbfgs_fits(width(784, 0, 0), 10, 6_000_000));
+        assert!(!lbfgs_fits(width(0, 1, 2_000_000), 1, 1000));
         assert_eq!(newton_memory(width(2, 1, 3), 2), (9 + 9 + 6) * 3 * 8);
         assert_eq!(gram_memory(width(2, 1, 3)), (16 + 12 + 6) * 8);
     }

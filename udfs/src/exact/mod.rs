@@ -4,6 +4,8 @@
 //!   rows ──► GramSum ──merge──► solve            linear regression: one pass
 //!   rows ──► NewtonSum ──merge──► Newton::advance ──► next trial ──► rows ...
 //!                                                logistic regression: some ten passes
+//!   rows ──► GradientSum ──merge──► Lbfgs::advance ──► next trial ──► rows ...
+//!                                                any linear model: some hundred passes
 //! ```
 //!
 //! Dimension letters: `d` dense numbers of a row, `c` category columns, `t` categories of all
@@ -20,8 +22,11 @@
 
 mod bytes;
 mod cost;
+mod gradient;
 mod gram;
+mod lbfgs;
 mod logistic;
+mod losses;
 mod moments;
 mod newton;
 mod solve;
@@ -31,8 +36,13 @@ mod laws;
 #[cfg(test)]
 mod oracle;
 
-pub use cost::{fits, gram_flops, gram_memory, newton_flops, newton_memory};
+pub use cost::{
+    gram_flops, gram_memory, lbfgs_fits, lbfgs_flops, newton_fits, newton_flops, newton_memory,
+    normal_fits,
+};
+pub use gradient::{GradientScratch, GradientSum, LinearShape};
 pub use gram::{GramSum, LinearSolution};
+pub use lbfgs::{Lbfgs, LbfgsOptions};
 pub use logistic::{NewtonSum, Scratch as NewtonScratch};
 pub use newton::{Advance, Newton, NewtonOptions, NewtonStep, Outcome, Report};
 

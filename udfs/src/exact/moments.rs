@@ -114,6 +114,12 @@ impl Block {
         DoubleRows::new(&self.values[self.place()], self.stride)
     }
 
+    /// The rows in use as a matrix `[rows, a]`.
+    pub(super) fn matrix(&self) -> MatRef<'_, f64> {
+        let values = &self.values[self.place()];
+        MatRef::from_row_major_slice_with_stride(values, self.rows, self.columns, self.stride)
+    }
+
     /// Adds the Gram matrix of the rows with weights `h` to the upper triangle of the row-major
     /// `dense [a, a]`, of few columns to what [`Moments::settle`] takes in; asks for the values
     /// that are `ahead` meanwhile.

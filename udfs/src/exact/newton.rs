@@ -31,7 +31,7 @@ use super::logistic::NewtonSum;
 use super::solve::solve_damped;
 
 const TAG: [u8; 4] = *b"GLNM";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Sufficient decrease, Boyd and Vandenberghe's alpha.
 const ARMIJO: f64 = 1e-4;
@@ -192,6 +192,40 @@ pub struct Report {
     pub separable: bool,
 }
 
+impl Report {
+    /// Before the first pass.
+    pub(super) const START: Self = Self {
+        outcome: Outcome::Running,
+        steps: 0,
+        passes: 0,
+        objective: f64::INFINITY,
+        loss: f64::INFINITY,
+        gradient_max: f64::INFINITY,
+        separable: false,
+    };
+
+    /// Appends it to a record: `u64` outcome (its place in [`Outcome`]), steps, passes, 1 where
+    /// separable; `f64` objective, loss, largest derivative.
+    pub(super) fn write(&self, writer: &mut Writer) {
+        let outcome = Outcome::ALL.iter().position(|one| *one == self.outcome).unwrap_or(0);
+        let separable = u64::from(self.separable);
+        writer.integers(&[outcome as u64, self.steps, self.passes, separable]);
+        writer.numbers(&[self.objective, self.loss, self.gradient_max]);
+    }
+
+    /// Reads what [`Self::write`] wrote.
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self> {
+        let Some(&outcome) = Outcome::ALL.get(reader.dimension()?) else {
+            return exec_err!("a state of a solver has an unknown outcome");
+        };
+        let (steps, passes) = (reader.integer()?, reader.integer()?);
+        let separable = reader.integer()? == 1;
+        let (objective, loss) = (reader.number()?, reader.number()?);
+        let gradient_max = reader.number()?;
+        Ok(Self { outcome, steps, passes, objective, loss, gradient_max, separable })
+    }
+}
+
 /// Newton's method between two passes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Newton {
@@ -231,15 +265,7 @@ impl Newton {
             decrement: 0.0,
             scale: 1.0,
             halvings: 0,
-            report: Report {
-                outcome: Outcome::Running,
-                steps: 0,
-                passes: 0,
-                objective: f64::INFINITY,
-                loss: f64::INFINITY,
-                gradient_max: f64::INFINITY,
-                separable: false,
-            },
+            report: Report::START,
         })
     }
 
@@ -336,20 +362,15 @@ impl Newton {
         Advance::Finished
     }
 
-    /// The state in little-endian bytes: `"GLNM"`, `u32` version 1; `u64` number of parameters,
-    /// length of the direction, maximum of steps, halvings, outcome (its place in [`Outcome`]),
-    /// steps, passes, 1 where separable; `f64` l2, tolerance, decrement, scale, objective, loss,
-    /// largest derivative; then parameters, trial and direction.
+    /// The state in little-endian bytes: `"GLNM"`, `u32` version 2; `u64` number of parameters,
+    /// length of the direction, maximum of steps, halvings; `f64` l2, tolerance, decrement, scale;
+    /// the report; then parameters, trial and direction.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut writer = Writer::new(TAG, VERSION);
-        let Report { outcome, steps, passes, objective, loss, gradient_max, separable } =
-            self.report;
-        let outcome = Outcome::ALL.iter().position(|one| *one == outcome).unwrap_or(0);
         writer.integers(&[self.parameters.len() as u64, self.direction.len() as u64]);
-        writer.integers(&[self.options.max_steps, self.halvings.into(), outcome as u64]);
-        writer.integers(&[steps, passes, u64::from(separable)]);
+        writer.integers(&[self.options.max_steps, self.halvings.into()]);
         writer.numbers(&[self.options.l2, self.options.tolerance, self.decrement, self.scale]);
-        writer.numbers(&[objective, loss, gradient_max]);
+        self.report.write(&mut writer);
         writer.numbers(&self.parameters);
         writer.numbers(&self.trial);
         writer.numbers(&self.direction);
@@ -364,15 +385,9 @@ impl Newton {
             return exec_err!("a state of Newton's method has {directions} of {count} directions");
         }
         let (max_steps, halvings) = (reader.integer()?, reader.dimension()? as u32);
-        let Some(&outcome) = Outcome::ALL.get(reader.dimension()?) else {
-            return exec_err!("a state of Newton's method has an unknown outcome");
-        };
-        let (steps, passes) = (reader.integer()?, reader.integer()?);
-        let separable = reader.integer()? == 1;
         let (l2, tolerance) = (reader.number()?, reader.number()?);
         let (decrement, scale) = (reader.number()?, reader.number()?);
-        let (objective, loss) = (reader.number()?, reader.number()?);
-        let gradient_max = reader.number()?;
+        let report = Report::read(&mut reader)?;
         let state = Self {
             options: NewtonOptions { l2, tolerance, max_steps },
             parameters: reader.numbers(count)?,
@@ -381,7 +396,7 @@ impl Newton {
             decrement,
             scale,
             halvings,
-            report: Report { outcome, steps, passes, objective, loss, gradient_max, separable },
+            report,
         };
         reader.finish()?;
         Ok(state)

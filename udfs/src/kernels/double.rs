@@ -61,6 +61,25 @@ pub fn sum<T: Copy + Into<f64>>(values: &[T]) -> f64 {
     lanes.iter().sum::<f64>() + rest.iter().map(|value| (*value).into()).sum::<f64>()
 }
 
+/// `a . b`, by lanes.
+pub fn dot(a: &[f64], b: &[f64]) -> f64 {
+    const LANES: usize = 16;
+    let n = a.len().min(b.len());
+    let ((a, rest_a), (b, rest_b)) = (a[..n].as_chunks::<LANES>(), b[..n].as_chunks::<LANES>());
+    let mut lanes = [0.0; LANES];
+    vectorized(
+        #[inline(always)]
+        || {
+            for (a, b) in a.iter().zip(b) {
+                for i in 0..LANES {
+                    lanes[i] += a[i] * b[i];
+                }
+            }
+        },
+    );
+    lanes.iter().sum::<f64>() + rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum::<f64>()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,6 +102,15 @@ mod tests {
         for n in [0, 1, 15, 16, 17, 200] {
             let values: Vec<f32> = (1..=n).map(|i| i as f32).collect();
             assert_eq!(sum(&values), f64::from(n * (n + 1) / 2));
+        }
+    }
+
+    #[test]
+    fn products_are_of_all_numbers() {
+        for n in [0, 1, 15, 16, 17, 200] {
+            let values: Vec<f64> = (1..=n).map(f64::from).collect();
+            let twice: Vec<f64> = values.iter().map(|x| 2.0 * x).collect();
+            assert_eq!(dot(&values, &twice), f64::from(n * (n + 1) * (2 * n + 1) / 3));
         }
     }
 

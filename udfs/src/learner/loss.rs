@@ -64,6 +64,11 @@ impl Loss {
         matches!(self, Loss::Logistic | Loss::Softmax)
     }
 
+    /// Whether it has a derivative everywhere, so that its minimum is where the gradient is 0.
+    pub fn has_gradient(self) -> bool {
+        !matches!(self, Loss::Absolute | Loss::Hinge)
+    }
+
     /// Whether the prediction is the exponential of the raw output.
     pub fn is_log_link(self) -> bool {
         self == Loss::Poisson

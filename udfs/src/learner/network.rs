@@ -125,6 +125,11 @@ impl Network {
         }
     }
 
+    /// The loss of a row.
+    pub fn loss_function(&self) -> Loss {
+        self.loss
+    }
+
     /// Whether one output is linear in the inputs: the hottest loop of all has a path of its own.
     fn is_single_linear(&self) -> bool {
         matches!(self.layers.as_slice(), [only] if only.units == 1)

@@ -264,6 +264,3 @@ fn bytes_to_numbers(bytes: &[u8]) -> Vec<f64> {
     let word = |chunk: &[u8]| f64::from_le_bytes(<[u8; 8]>::try_from(chunk).unwrap_or_default());
     bytes.chunks_exact(8).map(word).collect()
 }
-
-#[cfg(test)]
-mod tests;

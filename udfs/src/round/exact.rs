@@ -1,13 +1,15 @@
-//! Passes of the exact solvers as rounds: a Gram matrix, or a gradient and Hessian.
+//! Passes of the solvers as rounds: a Gram matrix, a gradient and Hessian, or a gradient.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion_common::Result;
 
-use super::sgd::Interrupt;
-use super::{Partial, Replica, Round};
+use super::{Interrupt, Partial, Replica, Round};
 use crate::batch::{MiniBatch, Width};
-use crate::exact::{GramSum, NewtonScratch, NewtonSum, gram_memory, newton_memory};
+use crate::exact::{
+    GradientScratch, GradientSum, GramSum, LinearShape, NewtonScratch, NewtonSum, gram_memory,
+    newton_memory,
+};
 
 /// Rows between two looks at the interrupt.
 const BLOCK: usize = 4096;
@@ -86,17 +88,27 @@ pub struct NewtonRound {
     outputs: usize,
     intercept: bool,
     parameters: Arc<Vec<f64>>,
-    spare: Arc<Spare>,
+    buffers: Arc<Buffers<NewtonScratch>>,
     interrupt: Arc<Interrupt>,
 }
 
 /// Buffers of passes that are done, for those that follow.
 #[derive(Debug, Default)]
-pub struct Spare(Mutex<Vec<NewtonScratch>>);
+pub struct Buffers<T>(Mutex<Vec<T>>);
 
-impl Spare {
-    fn all(&self) -> MutexGuard<'_, Vec<NewtonScratch>> {
+impl<T: Default> Buffers<T> {
+    fn all(&self) -> MutexGuard<'_, Vec<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Buffers that no other replica uses.
+    fn take(&self) -> T {
+        self.all().pop().unwrap_or_default()
+    }
+
+    /// Gives buffers back.
+    fn put(&self, buffers: T) {
+        self.all().push(buffers);
     }
 }
 
@@ -107,10 +119,10 @@ impl NewtonRound {
         outputs: usize,
         intercept: bool,
         parameters: Arc<Vec<f64>>,
-        spare: Arc<Spare>,
+        buffers: Arc<Buffers<NewtonScratch>>,
         interrupt: Arc<Interrupt>,
     ) -> Self {
-        Self { width, outputs, intercept, parameters, spare, interrupt }
+        Self { width, outputs, intercept, parameters, buffers, interrupt }
     }
 }
 
@@ -125,11 +137,11 @@ impl Round for NewtonRound {
 
     fn replica(&self, _index: u32) -> Result<Box<dyn Replica>> {
         let sum = NewtonSum::new(self.width, self.outputs, self.intercept)?;
-        let scratch = self.spare.all().pop().unwrap_or_default();
+        let scratch = self.buffers.take();
         Ok(Box::new(NewtonReplica {
             sum: sum.with_scratch(scratch),
             parameters: Arc::clone(&self.parameters),
-            spare: Arc::clone(&self.spare),
+            buffers: Arc::clone(&self.buffers),
             interrupt: Arc::clone(&self.interrupt),
         }))
     }
@@ -154,7 +166,7 @@ impl Round for NewtonRound {
 struct NewtonReplica {
     sum: NewtonSum,
     parameters: Arc<Vec<f64>>,
-    spare: Arc<Spare>,
+    buffers: Arc<Buffers<NewtonScratch>>,
     interrupt: Arc<Interrupt>,
 }
 
@@ -170,7 +182,88 @@ impl Replica for NewtonReplica {
     }
 
     fn finish(&mut self) -> Result<Vec<u8>> {
-        self.spare.all().push(self.sum.take_scratch());
+        self.buffers.put(self.sum.take_scratch());
+        Ok(self.sum.to_bytes())
+    }
+}
+
+/// Sums loss and gradient of a linear model at some parameters; the result is a [`GradientSum`] as
+/// bytes.
+#[derive(Debug)]
+pub struct GradientRound {
+    shape: LinearShape,
+    parameters: Arc<Vec<f64>>,
+    buffers: Arc<Buffers<GradientScratch>>,
+    interrupt: Arc<Interrupt>,
+}
+
+impl GradientRound {
+    /// The sums at `parameters`, as the shape lays them out.
+    pub fn new(
+        shape: LinearShape,
+        parameters: Arc<Vec<f64>>,
+        buffers: Arc<Buffers<GradientScratch>>,
+        interrupt: Arc<Interrupt>,
+    ) -> Self {
+        Self { shape, parameters, buffers, interrupt }
+    }
+}
+
+impl Round for GradientRound {
+    fn kind(&self) -> &'static str {
+        "gradient"
+    }
+
+    fn width(&self) -> Width {
+        self.shape.width
+    }
+
+    fn replica(&self, _index: u32) -> Result<Box<dyn Replica>> {
+        Ok(Box::new(GradientReplica {
+            sum: GradientSum::new(self.shape)?.with_scratch(self.buffers.take()),
+            parameters: Arc::clone(&self.parameters),
+            buffers: Arc::clone(&self.buffers),
+            interrupt: Arc::clone(&self.interrupt),
+        }))
+    }
+
+    fn merge(&self, mut partials: Vec<Partial>) -> Result<Vec<u8>> {
+        if let [one] = partials.as_mut_slice() {
+            return Ok(std::mem::take(&mut one.bytes));
+        }
+        let mut total = GradientSum::new(self.shape)?;
+        for partial in partials {
+            total.merge(&GradientSum::from_bytes(&partial.bytes)?)?;
+        }
+        Ok(total.to_bytes())
+    }
+
+    fn replica_bytes(&self) -> usize {
+        size_of::<f64>() * 2 * self.shape.parameters()
+    }
+}
+
+#[derive(Debug)]
+struct GradientReplica {
+    sum: GradientSum,
+    parameters: Arc<Vec<f64>>,
+    buffers: Arc<Buffers<GradientScratch>>,
+    interrupt: Arc<Interrupt>,
+}
+
+impl Replica for GradientReplica {
+    fn update(&mut self, rows: &MiniBatch<'_>) -> Result<()> {
+        let width = self.sum.shape().width;
+        for start in (0..rows.rows).step_by(BLOCK) {
+            self.interrupt.check()?;
+            let block = rows.slice(start, rows.rows.min(start + BLOCK), width);
+            self.sum.update(&self.parameters, &block)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Vec<u8>> {
+        self.buffers.put(self.sum.take_scratch());
         Ok(self.sum.to_bytes())
     }
 }

@@ -21,6 +21,7 @@ use datafusion_common::Result;
 use crate::batch::{MiniBatch, Width};
 
 mod exact;
+mod interrupt;
 mod loss;
 #[cfg(test)]
 mod oracle;
@@ -32,9 +33,10 @@ mod stepper;
 #[cfg(test)]
 mod touched;
 
-pub use exact::{GramRound, NewtonRound, Spare};
+pub use exact::{Buffers, GradientRound, GramRound, NewtonRound};
+pub use interrupt::{Interrupt, Interrupted};
 pub use loss::LossRound;
-pub use sgd::{Descent, Interrupt, Progress, SgdRound};
+pub use sgd::{Descent, Progress, SgdRound};
 pub use stepper::Stepper;
 
 /// What one replica learned from its share of the rows.
@@ -48,7 +50,7 @@ pub struct Partial {
 
 /// One training aggregate over one slice of rows.
 pub trait Round: Debug + Send + Sync {
-    /// What runs, for plans: `sgd`, `gram`, `newton`, `loss`.
+    /// What runs, for plans: `sgd`, `gram`, `newton`, `gradient`, `loss`.
     fn kind(&self) -> &'static str;
 
     /// Width of the rows it takes.

@@ -1,13 +1,13 @@
 //! Mini-batch descent: what a replica does with its rows in an iterative training.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use datafusion_common::{Result, exec_err, internal_err};
+use datafusion_common::{Result, internal_err};
 
 use super::sparse::SparseSteps;
 use super::stepper::is_wide;
-use super::{Partial, Replica, Round, Stepper};
+use super::{Interrupt, Partial, Replica, Round, Stepper};
 use crate::batch::{MiniBatch, Rows, Scattered, Width};
 use crate::kernels::prefetch::{Ahead, fetch};
 use crate::learner::{Learner, LossSum, Network, Passes};
@@ -36,33 +36,6 @@ impl Progress {
     /// Forgets what was counted.
     pub fn reset(&self) {
         self.rows.store(0, Ordering::Relaxed);
-    }
-}
-
-/// A request to stop at the next mini-batch.
-#[derive(Debug, Default)]
-pub struct Interrupt(AtomicBool);
-
-impl Interrupt {
-    /// The error message of a training that stopped because it was asked to.
-    pub const MESSAGE: &'static str = "the training was interrupted";
-
-    /// Asks for the stop.
-    pub fn request(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Takes the request back.
-    pub fn clear(&self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
-
-    /// An error when a stop was asked for.
-    pub fn check(&self) -> Result<()> {
-        if self.0.load(Ordering::Relaxed) {
-            return exec_err!("{}", Self::MESSAGE);
-        }
-        Ok(())
     }
 }
 

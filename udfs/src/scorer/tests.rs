@@ -1,7 +1,7 @@
 use arrow::array::{Float32Array, Int64Array, StringArray};
 
 use super::*;
-use crate::algorithm::Algorithm;
+use crate::algorithms::Algorithm;
 use crate::encoder::{Categories, Encoder, Feature, FeatureKind, Scale};
 use crate::kernels::rng::{mix, unit};
 use crate::learner::{Activation, Loss};
@@ -60,7 +60,7 @@ fn model() -> Arc<Model> {
     Arc::new(Model {
         name: "m".to_owned(),
         version: 1,
-        algorithm: Algorithm::MlpClassifier,
+        algorithm: Algorithm::MLP_CLASSIFIER,
         target: Target { name: "y".to_owned(), data_type: DataType::Int64 },
         inputs: vec![("x".to_owned(), DataType::Float32), ("s".to_owned(), DataType::Utf8)],
         transform: vec![],

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use datafusion::common::{Result, plan_err};
+use gradlake_udfs::algorithms::{Layout, network_spec, start_state};
 use gradlake_udfs::encoder::RunningEncoder;
 use gradlake_udfs::learner::{Learner as _, Loss, Network};
-use gradlake_udfs::model::{Labels, Model, NetworkSpec, Trained};
-use gradlake_udfs::round::{Descent, Interrupt, Progress};
+use gradlake_udfs::model::{Labels, Model, Trained};
+use gradlake_udfs::round::Descent;
 
 use super::super::intake::Intake;
 use super::super::learner::{Features, Learner, MakeDescent};
 use crate::options::TrainOptions;
 use crate::request::TrainRequest;
 use crate::session::Engine;
-use crate::training::{default_loss, layout};
+use crate::training::TrainingColumns;
 
 /// The one member of a model that is continued.
 pub(super) fn parent_of(parent: &Model) -> Result<&Trained> {
@@ -29,34 +30,19 @@ pub(super) fn learner(
     engine: &Engine,
     request: &TrainRequest,
     options: &TrainOptions,
+    columns: &TrainingColumns,
     intake: &Intake,
     parent: Option<&Trained>,
 ) -> Result<Learner> {
     let is_classifier = request.algorithm.is_classifier();
-    let loss = options.loss.unwrap_or_else(|| default_loss(request.algorithm, 2));
-    let spec = match parent {
-        Some(parent) => NetworkSpec {
-            dropout: if options.is_given("dropout") {
-                options.dropout
-            } else {
-                parent.network.dropout
-            },
-            ..parent.network.clone()
-        },
-        None => NetworkSpec {
-            hidden: options.hidden.clone(),
-            activation: options.activation,
-            loss,
-            outputs: if loss == Loss::Softmax { 2 } else { 1 },
-            intercept: options.intercept,
-            dropout: options.dropout,
-        },
-    };
+    // It begins with the first two classes.
+    let classes = is_classifier.then_some(2);
+    let spec = network_spec(options, &columns.target.0, classes, parent)?;
     let make_descent = descents(engine, options, parent.map_or(0, |parent| parent.steps))?;
     // What steps by rows takes the target as it comes, as it does the features.
     let standardizes = parent.is_none()
         && options.standardize
-        && matches!(loss, Loss::Squared | Loss::Absolute | Loss::Huber)
+        && matches!(spec.loss, Loss::Squared | Loss::Absolute | Loss::Huber)
         && !options.optimizer.takes_rows();
     let (features, labels) = match parent {
         Some(parent) => (Features::Fixed(Box::new(parent.encoder.clone())), parent.labels.clone()),
@@ -72,12 +58,7 @@ pub(super) fn learner(
     let start = parent.map(|parent| {
         let network = Arc::new(spec.network(parent.encoder.width()));
         let descent = make_descent(network);
-        let mut state = descent.state_from(parent.parameters.clone());
-        if parent.optimizer == Some(descent.optimizer) {
-            state.moments.clone_from(&parent.moments);
-        }
-        state.steps = parent.steps;
-        state
+        start_state(&descent, Some(parent))
     });
     Ok(Learner::new(
         features,
@@ -92,24 +73,12 @@ pub(super) fn learner(
 /// What makes the descent of a network of any size.
 fn descents(engine: &Engine, options: &TrainOptions, first_step: u64) -> Result<MakeDescent> {
     let (options, runner) = (options.clone(), engine.shards()?);
-    let schedule = options.schedule.resolve(1, 1);
-    Ok(Box::new(move |network: Arc<Network>| Descent {
-        optimizer: options.optimizer,
-        schedule,
-        first_step,
-        learning_rate: options.learning_rate as f32,
-        intercept_learning_rate: options.intercept_learning_rate.unwrap_or(options.learning_rate)
-            as f32,
-        l1: options.l1.unwrap_or(0.0) as f32,
-        l2: options.l2.unwrap_or(0.0) as f32,
-        seed: options.seed,
-        batch_size: options.batch_size,
-        shards: layout(&options, network.flops_per_row(), 0).shards,
-        runner: Arc::clone(&runner),
-        first_categories: Arc::from([]),
-        progress: Arc::new(Progress::default()),
-        // The loop looks for interruptions between batches, so that every step is whole.
-        interrupt: Arc::new(Interrupt::default()),
-        learner: network,
+    Ok(Box::new(move |network: Arc<Network>| {
+        let shards = Layout::decide(&options, network.flops_per_row(), 0).shards;
+        // Without a number of rows there is no L2 by default; the loop looks for interruptions
+        // between batches, so that every step is whole.
+        let l2 = options.l2.unwrap_or(0.0);
+        let descent = Descent::of_options(&options, network, l2, shards, Arc::clone(&runner));
+        Descent { first_step, ..descent }
     }))
 }

@@ -12,10 +12,11 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::file::properties::WriterProperties;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream_partitioned};
-use gradlake_udfs::algorithm::Algorithm;
+use gradlake_udfs::algorithms::Algorithm;
+use gradlake_udfs::algorithms::SplitRule;
 use gradlake_udfs::kernels::rng::{mix, unit};
 
-use super::super::{Encoding, RawTable, Side, SplitRule, TargetKind};
+use super::super::{Encoding, RawTable, Side, TargetKind};
 use super::*;
 use crate::session::{Engine, EngineOptions};
 
@@ -62,8 +63,8 @@ fn roles(features: &[&str], batch: &[(&str, ArrayRef)], target: &str, weight: bo
     let kind = if target == "class" { TargetKind::Class } else { TargetKind::Number };
     Roles {
         algorithm: match kind {
-            TargetKind::Class => Algorithm::LogisticRegression,
-            TargetKind::Number => Algorithm::LinearRegression,
+            TargetKind::Class => Algorithm::LOGISTIC_REGRESSION,
+            TargetKind::Number => Algorithm::LINEAR_REGRESSION,
         },
         inputs: features.iter().map(|name| ((*name).to_owned(), data_type(name))).collect(),
         target: target.to_owned(),

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::super::{ClassWeights, ScheduleKind, Warmup};
+use super::super::{ScheduleKind, Warmup};
 use super::*;
+use crate::learner::Loss;
 
 fn word(text: &str) -> OptionValue {
     OptionValue::Word(text.to_owned())
@@ -38,23 +39,28 @@ fn error(algorithm: Algorithm, given: &[(&str, OptionValue)]) -> String {
     )
 }
 
-use Algorithm::{LinearRegression, LinearSvm, LogisticRegression, MlpClassifier, MlpRegressor};
+const LINEAR_REGRESSION: Algorithm = Algorithm::LINEAR_REGRESSION;
+const LOGISTIC_REGRESSION: Algorithm = Algorithm::LOGISTIC_REGRESSION;
+const LINEAR_SVM: Algorithm = Algorithm::LINEAR_SVM;
+const MLP_CLASSIFIER: Algorithm = Algorithm::MLP_CLASSIFIER;
+const MLP_REGRESSOR: Algorithm = Algorithm::MLP_REGRESSOR;
 
 #[test]
 fn nothing_given() {
-    for algorithm in Algorithm::ALL {
+    for algorithm in Algorithm::all() {
         assert_eq!(check(algorithm, &[]).unwrap(), TrainOptions::default_of(algorithm));
     }
-    assert_eq!(check(LinearSvm, &[]).unwrap().solver, Solver::Sgd);
-    assert_eq!(check(LogisticRegression, &[]).unwrap().solver, Solver::Auto);
-    assert_eq!(check(MlpRegressor, &[]).unwrap().hidden, [128]);
-    assert!(check(LinearRegression, &[]).unwrap().hidden.is_empty());
+    assert_eq!(check(LINEAR_SVM, &[]).unwrap().solver, Solver::Auto);
+    assert_eq!(check(MLP_CLASSIFIER, &[]).unwrap().solver, Solver::Sgd);
+    assert_eq!(check(LOGISTIC_REGRESSION, &[]).unwrap().solver, Solver::Auto);
+    assert_eq!(check(MLP_REGRESSOR, &[]).unwrap().hidden, [128]);
+    assert!(check(LINEAR_REGRESSION, &[]).unwrap().hidden.is_empty());
 }
 
 #[test]
 fn every_option_is_read() {
     let options = check(
-        MlpClassifier,
+        MLP_CLASSIFIER,
         &[
             ("momentum", number("0.8")),
             ("epochs", number("3")),
@@ -104,7 +110,7 @@ fn every_option_is_read() {
     assert!(!options.standardize && !options.intercept && !options.shuffle);
     assert_eq!(options.class_weights, ClassWeights::Map(vec![("yes".to_owned(), 2.0)]));
     assert_eq!(options.seed, u64::MAX);
-    assert_eq!((options.replicas, options.parallel), (Some(2), Some(Parallel::Gradient)));
+    assert_eq!((options.replicas, options.parallel), (Some(2), Parallel::Gradient));
     assert_eq!(options.round_rows, Some(5000));
     assert_eq!((options.split, options.split_column.as_deref()), (Split::Column, Some("Is Test")));
     assert_eq!((options.early_stop, options.patience, options.min_delta), (true, 7, 0.001));
@@ -116,7 +122,7 @@ fn every_option_is_read() {
 
 #[test]
 fn an_optimizer_brings_its_rate_unless_one_is_given() {
-    let rate = |given: &[(&str, OptionValue)]| check(MlpRegressor, given).unwrap().learning_rate;
+    let rate = |given: &[(&str, OptionValue)]| check(MLP_REGRESSOR, given).unwrap().learning_rate;
     assert_eq!(rate(&[]), 0.001);
     assert_eq!(rate(&[("optimizer", word("sgd"))]), 0.1);
     assert_eq!(rate(&[("learning_rate", number("7")), ("optimizer", word("sgd"))]), 7.0);
@@ -124,18 +130,17 @@ fn an_optimizer_brings_its_rate_unless_one_is_given() {
 
 #[test]
 fn options_of_steps_settle_auto() {
-    let solver = |given: &[(&str, OptionValue)]| check(LogisticRegression, given).unwrap().solver;
+    let solver = |given: &[(&str, OptionValue)]| check(LOGISTIC_REGRESSION, given).unwrap().solver;
     for given in [
         ("epochs", number("2")),
         ("optimizer", word("ftrl")),
         ("beta1", number("0.5")),
-        ("l1", number("0.1")),
         ("parallel", string("gradient")),
     ] {
         assert_eq!(solver(std::slice::from_ref(&given)), Solver::Sgd, "{given:?}");
     }
     for given in [
-        ("l1", number("0")),
+        ("l1", number("0.1")),
         ("l2", number("0.1")),
         ("tolerance", number("1e-8")),
         ("split", word("random")),
@@ -144,43 +149,50 @@ fn options_of_steps_settle_auto() {
     ] {
         assert_eq!(solver(std::slice::from_ref(&given)), Solver::Auto, "{given:?}");
     }
-    assert_eq!(check(LinearRegression, &[("loss", word("huber"))]).unwrap().solver, Solver::Sgd);
+    let huber = check(LINEAR_REGRESSION, &[("loss", word("huber"))]).unwrap();
+    assert_eq!(huber.solver, Solver::Auto);
 }
 
 #[test]
 fn unknown_repeated_and_foreign_options() {
     let one = || number("1");
-    assert_eq!(error(LinearSvm, &[("epoch", one())]), "unknown option epoch; did you mean epochs?");
     assert_eq!(
-        error(LinearSvm, &[("trees", one())]),
-        format!("unknown option trees; TRAIN takes {}", SPECS.map(|spec| spec.name).join(", "))
+        error(LINEAR_SVM, &[("epoch", one())]),
+        "unknown option epoch; did you mean epochs?"
     );
     assert_eq!(
-        error(LinearSvm, &[("epochs", one()), ("epochs", one())]),
+        error(LINEAR_SVM, &[("trees", one())]),
+        format!(
+            "unknown option trees; TRAIN takes {}",
+            options().map(|option| option.name).collect::<Vec<_>>().join(", ")
+        )
+    );
+    assert_eq!(
+        error(LINEAR_SVM, &[("epochs", one()), ("epochs", one())]),
         "option epochs is given twice"
     );
     assert_eq!(
-        error(LinearRegression, &[("hidden", list(&["3"]))]),
+        error(LINEAR_REGRESSION, &[("hidden", list(&["3"]))]),
         "linear_regression takes no option hidden; it belongs to mlp_classifier, mlp_regressor"
     );
     assert_eq!(
-        error(LinearSvm, &[("solver", word("newton"))]),
-        "linear_svm takes no option solver; it belongs to linear_regression, \
-         logistic_regression"
+        error(MLP_CLASSIFIER, &[("solver", word("newton"))]),
+        "mlp_classifier takes no option solver; it belongs to linear_regression, \
+         logistic_regression, linear_svm"
     );
     assert_eq!(
-        error(LogisticRegression, &[("loss", word("hinge"))]),
+        error(LOGISTIC_REGRESSION, &[("loss", word("hinge"))]),
         "logistic_regression takes no option loss; it belongs to linear_regression, \
          linear_svm, mlp_classifier, mlp_regressor"
     );
     assert_eq!(
-        error(MlpRegressor, &[("class_weights", word("balanced"))]),
+        error(MLP_REGRESSOR, &[("class_weights", word("balanced"))]),
         "mlp_regressor takes no option class_weights; it belongs to logistic_regression, \
          linear_svm, mlp_classifier"
     );
     assert_eq!(
-        error(LinearRegression, &[("tolerance", one())]),
-        "linear_regression takes no option tolerance; it belongs to logistic_regression"
+        error(LINEAR_SVM, &[("solver", word("newton"))]),
+        "option solver of linear_svm must be one of auto, lbfgs, sgd, but is newton"
     );
 }
 
@@ -233,52 +245,51 @@ fn values_out_of_range() {
         let spec = find(name).unwrap();
         for value in values {
             assert_eq!(
-                error(MlpClassifier, &[(name, value.clone())]),
-                format!("option {name} must be {}, but is {value}", spec.range)
+                error(MLP_CLASSIFIER, &[(name, value.clone())]),
+                format!("option {name} must be {}, but is {value}", spec.kind.range())
             );
         }
     }
     assert_eq!(
-        error(LogisticRegression, &[("tolerance", number("2"))]),
+        error(LOGISTIC_REGRESSION, &[("tolerance", number("2"))]),
         "option tolerance must be a number from 0 to 1, but is 2"
     );
     assert_eq!(
-        error(LinearRegression, &[("solver", word("exact"))]),
-        "option solver must be one of auto, normal (linear_regression), newton \
-         (logistic_regression), sgd, but is exact"
+        error(LINEAR_REGRESSION, &[("solver", word("exact"))]),
+        "option solver of linear_regression must be one of auto, normal, lbfgs, sgd, but is exact"
     );
 }
 
 #[test]
 fn a_misspelt_value() {
     assert_eq!(
-        error(MlpClassifier, &[("optimizer", string("addam"))]),
+        error(MLP_CLASSIFIER, &[("optimizer", string("addam"))]),
         "option optimizer must be one of sgd, momentum, nesterov, adagrad, rmsprop, adam, \
          adamw, ftrl, adaptive_invariant, but is 'addam'; did you mean adam?"
     );
     assert_eq!(
-        error(LinearSvm, &[("loss", word("squaredhinge"))]),
+        error(LINEAR_SVM, &[("loss", word("squaredhinge"))]),
         "option loss of linear_svm must be one of auto, hinge, squared_hinge, but is \
          squaredhinge; did you mean squared_hinge?"
     );
     assert_eq!(
-        error(MlpRegressor, &[("loss", word("softmax"))]),
+        error(MLP_REGRESSOR, &[("loss", word("softmax"))]),
         "option loss of mlp_regressor must be one of auto, squared, absolute, huber, poisson, \
          but is softmax"
     );
     assert_eq!(
-        error(LinearRegression, &[("solver", word("newton"))]),
+        error(LINEAR_REGRESSION, &[("solver", word("newton"))]),
         "option solver of linear_regression must be one of auto, normal, sgd, but is newton"
     );
     assert_eq!(
-        error(LinearSvm, &[("statistics", string("rolling"))]),
+        error(LINEAR_SVM, &[("statistics", string("rolling"))]),
         "option statistics must be fixed or running, but is 'rolling'"
     );
 }
 
 #[test]
 fn schedules() {
-    let schedule = |value| check(LinearSvm, &[("schedule", value)]).unwrap().schedule;
+    let schedule = |value| check(LINEAR_SVM, &[("schedule", value)]).unwrap().schedule;
     assert_eq!(
         schedule(map(&[
             ("kind", word("step")),
@@ -297,17 +308,17 @@ fn schedules() {
     assert_eq!((warm.kind, warm.warmup), (ScheduleKind::Constant, Warmup::Steps(100)));
     assert_eq!(
         error(
-            LinearSvm,
+            LINEAR_SVM,
             &[("schedule", map(&[("kind", word("cosine")), ("epochs", number("3"))]))]
         ),
         "schedule 'cosine' takes 'kind', 'warmup', found 'epochs'"
     );
     assert_eq!(
-        error(LinearSvm, &[("schedule", map(&[("kind", word("step")), ("factor", number("2"))]))]),
+        error(LINEAR_SVM, &[("schedule", map(&[("kind", word("step")), ("factor", number("2"))]))]),
         "'factor' of schedule must be a number above 0 and at most 1, but is 2"
     );
     assert_eq!(
-        error(LinearSvm, &[("schedule", map(&[("warmup", number("1.5"))]))]),
+        error(LINEAR_SVM, &[("schedule", map(&[("warmup", number("1.5"))]))]),
         "'warmup' of schedule must be a share of all steps from 0 to below 1, or a whole \
          number of steps, but is 1.5"
     );
@@ -324,7 +335,7 @@ fn durations() {
         (string("250 ms"), 0.25),
         (string("2 days"), 172_800.0),
     ] {
-        let options = check(LinearSvm, &[("checkpoint_every", value.clone())]).unwrap();
+        let options = check(LINEAR_SVM, &[("checkpoint_every", value.clone())]).unwrap();
         assert_eq!(options.checkpoint_every.as_secs_f64(), seconds, "{value}");
     }
 }
@@ -338,113 +349,124 @@ fn contradictions() {
     type Case = (Algorithm, Vec<(&'static str, OptionValue)>, &'static str);
     let cases: Vec<Case> = vec![
         (
-            MlpClassifier,
+            MLP_CLASSIFIER,
             vec![("momentum", half()), ("optimizer", word("adam"))],
             "option momentum does not go with optimizer = adam; it belongs to momentum and \
              nesterov",
         ),
         (
-            MlpClassifier,
+            MLP_CLASSIFIER,
             vec![("beta1", half()), ("optimizer", word("rmsprop"))],
             "option beta1 does not go with optimizer = rmsprop; it belongs to adam and adamw",
         ),
         (
-            MlpClassifier,
+            MLP_CLASSIFIER,
             vec![("beta2", half()), ("optimizer", word("sgd"))],
             "option beta2 does not go with optimizer = sgd; it belongs to rmsprop, adam and \
              adamw",
         ),
         (
-            MlpClassifier,
+            MLP_CLASSIFIER,
             vec![("epsilon", half()), ("optimizer", word("momentum"))],
             "option epsilon does not go with optimizer = momentum; it belongs to adagrad, \
              rmsprop, adam, adamw and ftrl",
         ),
         (
-            LinearRegression,
+            LINEAR_REGRESSION,
             vec![("l1", half()), ("solver", word("normal"))],
-            "option l1 does not go with the exact solver = normal; leave it out or set solver \
-             = sgd",
+            "option l1 does not go with solver = normal; leave it out or set solver = lbfgs",
         ),
         (
-            LogisticRegression,
+            LOGISTIC_REGRESSION,
             vec![("epochs", one()), ("solver", word("newton"))],
-            "option epochs does not go with the exact solver = newton; leave it out or set \
-             solver = sgd",
+            "option epochs does not go with solver = newton, which takes all rows at once; leave \
+             it out or set solver = sgd",
         ),
         (
-            LinearRegression,
+            LINEAR_REGRESSION,
             vec![("loss", word("huber")), ("solver", word("normal"))],
-            "option loss does not go with the exact solver = normal; leave it out or set \
-             solver = sgd",
+            "option loss does not go with solver = normal; leave it out or set solver = lbfgs",
         ),
         (
-            LogisticRegression,
+            LINEAR_SVM,
+            vec![("loss", word("hinge")), ("solver", word("lbfgs"))],
+            "solver = lbfgs needs a loss that has a derivative everywhere, which hinge has not; \
+             choose another loss or set solver = sgd",
+        ),
+        (
+            LINEAR_SVM,
+            vec![("momentum", half()), ("solver", word("lbfgs"))],
+            "option momentum does not go with optimizer = adam; it belongs to momentum and \
+             nesterov",
+        ),
+        (
+            LOGISTIC_REGRESSION,
             vec![("tolerance", half()), ("solver", word("sgd"))],
-            "option tolerance ends Newton steps and does not go with solver = sgd; leave it out",
+            "option tolerance ends the steps of newton and lbfgs and does not go with solver = sgd; \
+             leave it out",
         ),
         (
-            LogisticRegression,
+            LOGISTIC_REGRESSION,
             vec![("tolerance", half()), ("batch_size", one())],
-            "option tolerance ends Newton steps and does not go with batch_size, which only \
-             training by mini-batches takes; leave one of them out",
+            "option tolerance ends the steps of newton and lbfgs and does not go with batch_size, \
+             which only training by mini-batches takes; leave one of them out",
         ),
         (
-            MlpClassifier,
+            MLP_CLASSIFIER,
             vec![("dropout", half()), ("hidden", list(&[]))],
             "option dropout needs a hidden layer, but hidden is []",
         ),
         (
-            LinearSvm,
+            LINEAR_SVM,
             vec![("split", word("column"))],
             "split = column needs split_column, the name of a boolean column",
         ),
         (
-            LinearSvm,
+            LINEAR_SVM,
             vec![("split_column", string("x"))],
             "option split_column goes with split = column alone, but split is auto",
         ),
         (
-            LinearSvm,
+            LINEAR_SVM,
             vec![("split_fraction", half()), ("split", word("none"))],
             "option split_fraction goes with split = auto, random or sequential, but split is \
              none",
         ),
         (
-            LinearSvm,
+            LINEAR_SVM,
             vec![("early_stop", yes()), ("split", word("none"))],
             "option early_stop needs evaluation rows, but split is none; choose another split",
         ),
         (
-            MlpClassifier,
+            MLP_CLASSIFIER,
             vec![("optimizer", word("adaptive_invariant"))],
             "optimizer = adaptive_invariant learns linear models, but hidden is [128]; choose \
              another optimizer, or hidden = []",
         ),
         (
-            LinearSvm,
+            LINEAR_SVM,
             vec![("optimizer", word("adaptive_invariant")), ("parallel", word("gradient"))],
             "option parallel must not be gradient with optimizer = adaptive_invariant, which \
              takes the rows of a mini-batch one after another",
         ),
         (
-            LinearSvm,
+            LINEAR_SVM,
             vec![("epsilon", half()), ("optimizer", word("adaptive_invariant"))],
             "option epsilon does not go with optimizer = adaptive_invariant; it belongs to \
              adagrad, rmsprop, adam, adamw and ftrl",
         ),
         (
-            LinearSvm,
+            LINEAR_SVM,
             vec![("patience", one()), ("split", word("none"))],
             "option patience needs evaluation rows, but split is none; choose another split",
         ),
         (
-            LinearSvm,
+            LINEAR_SVM,
             vec![("min_delta", one()), ("early_stop", no())],
             "option min_delta does not go with early_stop = FALSE; leave one of them out",
         ),
         (
-            LinearSvm,
+            LINEAR_SVM,
             vec![("intercept_learning_rate", one()), ("intercept", no())],
             "option intercept_learning_rate does not go with intercept = FALSE; leave one of \
              them out",
@@ -455,11 +477,68 @@ fn contradictions() {
     }
     // These look alike and are fine.
     for (algorithm, given) in [
-        (LinearSvm, vec![("early_stop", no()), ("split", word("none"))]),
-        (LinearRegression, vec![("l1", number("0")), ("solver", word("normal"))]),
-        (MlpClassifier, vec![("replicas", number("4")), ("parallel", word("gradient"))]),
-        (MlpClassifier, vec![("intercept_learning_rate", one()), ("intercept", no())]),
+        (LINEAR_SVM, vec![("early_stop", no()), ("split", word("none"))]),
+        (LINEAR_REGRESSION, vec![("l1", number("0")), ("solver", word("normal"))]),
+        (MLP_CLASSIFIER, vec![("replicas", number("4")), ("parallel", word("gradient"))]),
+        (MLP_CLASSIFIER, vec![("intercept_learning_rate", one()), ("intercept", no())]),
     ] {
         check(algorithm, &given).unwrap();
+    }
+}
+
+/// What is written out gives the same options again.
+#[test]
+fn written_options_are_read_again() {
+    let cases: [&[(&str, &str)]; 14] = [
+        &[],
+        &[("solver", "sgd")],
+        &[("solver", "lbfgs"), ("l1", "0.5")],
+        &[("solver", "normal"), ("l2", "0.5"), ("split", "sequential")],
+        &[("solver", "newton"), ("tolerance", "0.001"), ("split", "none")],
+        &[("optimizer", "ftrl"), ("epsilon", "0.5"), ("l1", "0.01")],
+        &[("optimizer", "nesterov"), ("momentum", "0.7"), ("split", "none")],
+        &[("optimizer", "adaptive_invariant"), ("hidden", "[]")],
+        &[("optimizer", "rmsprop"), ("beta2", "0.5"), ("early_stop", "FALSE")],
+        &[("schedule", "{'kind': 'step', 'epochs': 2.5, 'factor': 0.3, 'warmup': 0.1}")],
+        &[("schedule", "{'warmup': 50}"), ("intercept", "FALSE"), ("keep_versions", "2")],
+        &[("hidden", "[]"), ("max_seconds", "1.5"), ("replicas", "3")],
+        &[("hidden", "[3, 2]"), ("dropout", "0.1"), ("activation", "elu")],
+        &[("split", "column"), ("split_column", "'A b'"), ("class_weights", "{'x': 0.5}")],
+    ];
+    let mut checked = 0;
+    for algorithm in Algorithm::all() {
+        for case in cases {
+            let given: Vec<_> =
+                case.iter().map(|(k, v)| ((*k).to_owned(), OptionValue::of_text(v))).collect();
+            let Ok(mut options) = TrainOptions::check(algorithm, &given) else { continue };
+            let written: Vec<_> = options
+                .written_out()
+                .iter()
+                .map(|(k, v)| (k.clone(), OptionValue::of_text(v)))
+                .collect();
+            if options.solver == Solver::Auto {
+                // Nothing is settled yet: the options of steps are written out beside it.
+                continue;
+            }
+            let mut again = TrainOptions::check(algorithm, &written).unwrap();
+            options.given.clear();
+            again.given.clear();
+            assert_eq!(again, options, "{algorithm} {case:?}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 25, "{checked}");
+}
+
+#[test]
+fn what_takes_no_part_is_not_written() {
+    let written = TrainOptions::default_of(LINEAR_SVM).written_out();
+    assert_eq!(written["optimizer"], "adam");
+    assert_eq!(written["seed"], "0");
+    assert_eq!(written["checkpoint_every"], "60");
+    assert_eq!(written["l2"], "auto");
+    assert_eq!(written["intercept"], "TRUE");
+    for name in ["momentum", "hidden", "beta3", "split_column"] {
+        assert!(!written.contains_key(name), "{name}");
     }
 }

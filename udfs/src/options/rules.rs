@@ -1,35 +1,10 @@
 //! Options that are right each and wrong together.
 
-use datafusion::common::{Result, plan_err};
-use gradlake_udfs::learner::Loss;
+use datafusion_common::{Result, plan_err};
 
-use super::{Parallel, Solver, Split, Statistics, TrainOptions};
-
-/// Options that only training by steps can honour. Given one of them, `solver = auto` means sgd.
-const OF_STEPS: [&str; 17] = [
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "intercept_learning_rate",
-    "schedule",
-    "optimizer",
-    "momentum",
-    "beta1",
-    "beta2",
-    "epsilon",
-    "replicas",
-    "parallel",
-    "shuffle",
-    "round_rows",
-    "early_stop",
-    "patience",
-    "min_delta",
-];
-
-/// Whether only training by steps can honour an option.
-pub(super) fn is_of_steps(name: &str) -> bool {
-    OF_STEPS.contains(&name)
-}
+use super::entries::{is_full_batch, options};
+use super::{Choice, Parallel, Solver, Split, Statistics, TrainOptions};
+use crate::learner::Loss;
 
 impl TrainOptions {
     /// Settles what options say about each other.
@@ -51,39 +26,54 @@ impl TrainOptions {
         Ok(())
     }
 
-    /// What only steps can do settles `auto`, and contradicts an exact solver.
+    /// What only mini-batches can do settles `auto`, and contradicts another solver.
     fn check_solver(&mut self) -> Result<()> {
-        let option = OF_STEPS.iter().find(|name| self.is_given(name)).copied();
-        let needs_steps = match option {
-            Some(name) => Some(name),
-            None if self.l1.is_some_and(|l1| l1 > 0.0) => Some("l1"),
-            None if !matches!(self.loss, None | Some(Loss::Squared)) => Some("loss"),
-            None => None,
-        };
-        let (solver, name) = match (self.solver, needs_steps) {
-            (Solver::Auto | Solver::Sgd, Some(name)) if self.is_given("tolerance") => {
+        let own = options().filter(|option| option.is_of_steps);
+        let needs_steps = own.map(|option| option.name).find(|name| self.is_given(name));
+        let is_tolerance_given = self.is_given("tolerance");
+        match (self.solver, needs_steps) {
+            (Solver::Auto | Solver::Sgd, Some(name)) if is_tolerance_given => {
                 return plan_err!(
-                    "option tolerance ends Newton steps and does not go with {name}, which only \
-                     training by mini-batches takes; leave one of them out"
+                    "option tolerance ends the steps of newton and lbfgs and does not go with \
+                     {name}, which only training by mini-batches takes; leave one of them out"
                 );
             }
-            (Solver::Sgd, None) if self.is_given("tolerance") => {
+            (Solver::Sgd, None) if is_tolerance_given => {
                 return plan_err!(
-                    "option tolerance ends Newton steps and does not go with solver = sgd; leave \
-                     it out"
+                    "option tolerance ends the steps of newton and lbfgs and does not go with \
+                     solver = sgd; leave it out"
                 );
             }
-            (Solver::Auto, Some(_)) => {
-                self.solver = Solver::Sgd;
-                return Ok(());
-            }
-            (Solver::Normal, Some(name)) => ("normal", name),
-            (Solver::Newton, Some(name)) => ("newton", name),
-            _ => return Ok(()),
+            (Solver::Auto, Some(_)) => self.solver = Solver::Sgd,
+            _ => {}
+        }
+        if !is_full_batch(self.solver) {
+            return Ok(());
+        }
+        let solver = self.solver.name();
+        if let Some(name) = needs_steps {
+            return plan_err!(
+                "option {name} does not go with solver = {solver}, which takes all rows at once; \
+                 leave it out or set solver = sgd"
+            );
+        }
+        if self.solver == Solver::Lbfgs {
+            return match self.loss {
+                Some(loss) if !loss.has_gradient() => plan_err!(
+                    "solver = lbfgs needs a loss that has a derivative everywhere, which {} has \
+                     not; choose another loss or set solver = sgd",
+                    loss.name()
+                ),
+                _ => Ok(()),
+            };
+        }
+        let name = match self.loss {
+            _ if self.l1.is_some_and(|l1| l1 > 0.0) => "l1",
+            None | Some(Loss::Squared) => return Ok(()),
+            Some(_) => "loss",
         };
         plan_err!(
-            "option {name} does not go with the exact solver = {solver}; leave it out or set \
-             solver = sgd"
+            "option {name} does not go with solver = {solver}; leave it out or set solver = lbfgs"
         )
     }
 
@@ -102,15 +92,15 @@ impl TrainOptions {
         if !self.optimizer.takes_rows() {
             return Ok(());
         }
-        let name = super::written::optimizer_name(&self.optimizer);
+        let name = self.optimizer.name();
         if !self.hidden.is_empty() {
             return plan_err!(
                 "optimizer = {name} learns linear models, but hidden is {}; choose another \
                  optimizer, or hidden = []",
-                super::written::hidden(&self.hidden)
+                self.written_out().get("hidden").map_or("", String::as_str)
             );
         }
-        if self.parallel == Some(Parallel::Gradient) {
+        if self.parallel == Parallel::Gradient {
             return plan_err!(
                 "option parallel must not be gradient with optimizer = {name}, which takes the rows \
                  of a mini-batch one after another"
@@ -130,14 +120,14 @@ impl TrainOptions {
             (_, true) => {
                 return plan_err!(
                     "option split_column goes with split = column alone, but split is {}",
-                    super::written::split_name(self.split)
+                    self.split.name()
                 );
             }
         }
         if self.is_given("split_fraction") && matches!(self.split, Split::Column | Split::None) {
             return plan_err!(
                 "option split_fraction goes with split = auto, random or sequential, but split is {}",
-                super::written::split_name(self.split)
+                self.split.name()
             );
         }
         Ok(())

@@ -1,30 +1,30 @@
 //! Options of a training: unchecked name-value pairs become checked [`TrainOptions`] before any
 //! data is read.
 //!
-//! `spec` is the table of all options, `defaults` what they are if not given, `read` turns one
-//! value into a Rust type, `check` fills the struct, `rules` refuses what contradicts itself, and
-//! `written` spells everything out again for the record of the model.
+//! `entries` holds one entry for each option, from which everything about it follows; `check` goes
+//! from given options to the struct and back to text, `rules` refuses what contradicts itself.
 
 use std::time::Duration;
 
-use gradlake_udfs::algorithm::Algorithm;
-use gradlake_udfs::learner::{Activation, Loss};
-use gradlake_udfs::optimizer::Optimizer;
+use crate::algorithms::{Algorithm, OptionGroup};
+use crate::learner::{Activation, Loss};
+use crate::optimizer::Optimizer;
 
 mod check;
-mod defaults;
+mod choice;
+mod entries;
+mod given;
+mod kind;
 mod nearest;
 mod online;
-mod read;
 mod rules;
 mod schedule;
-mod spec;
 mod value;
-mod written;
 
+pub use check::{OptionRow, option_table};
+pub use choice::{Choice, Parallel, Solver, Split, Statistics};
 pub use nearest::nearest;
 pub use schedule::{ScheduleKind, ScheduleOption, Warmup};
-pub use spec::{Row, table};
 pub use value::OptionValue;
 
 /// Checked options of TRAIN, every default filled in.
@@ -46,8 +46,8 @@ pub struct TrainOptions {
     pub standardize: bool,
     /// How features are standardised.
     pub statistics: Statistics,
-    /// How the minimum is found; `Sgd` of an algorithm without an exact solver, and where an
-    /// option was given that only steps can honour.
+    /// How the minimum is found; `Sgd` of an algorithm without solvers, and where an option was
+    /// given that only mini-batches can honour.
     pub solver: Solver,
     /// How to step.
     pub optimizer: Optimizer,
@@ -70,10 +70,10 @@ pub struct TrainOptions {
     pub class_weights: ClassWeights,
     /// Start of every random choice.
     pub seed: u64,
-    /// Copies trained side by side, or shards of `Parallel::Gradient`; None: the default.
+    /// Copies trained side by side, or parts of `Parallel::Gradient`; None: the default.
     pub replicas: Option<usize>,
-    /// How replicas work together; None: the default.
-    pub parallel: Option<Parallel>,
+    /// How replicas work together.
+    pub parallel: Parallel,
     /// Whether rows are taken in random order.
     pub shuffle: bool,
     /// Rows of a round; None: the default.
@@ -92,7 +92,7 @@ pub struct TrainOptions {
     pub min_delta: f64,
     /// Time after which training stops with what it has.
     pub max_seconds: Option<f64>,
-    /// Change at which Newton steps end.
+    /// Largest derivative of the objective at which solvers end.
     pub tolerance: f64,
     /// Time between checkpoints; zero: after every round.
     pub checkpoint_every: Duration,
@@ -102,43 +102,6 @@ pub struct TrainOptions {
     pub publish_every: Option<PublishEvery>,
     /// Names of the options that were given.
     pub(crate) given: Vec<&'static str>,
-}
-
-/// How the minimum is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Solver {
-    /// Exact where the width allows, by steps elsewhere.
-    Auto,
-    /// The normal equations of linear regression.
-    Normal,
-    /// Newton steps of logistic regression.
-    Newton,
-    /// Steps over mini-batches.
-    Sgd,
-}
-
-/// How replicas work together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parallel {
-    /// Each trains on its share of a round, then they are averaged.
-    Replicas,
-    /// Each mini-batch in fixed shards, whose gradients are summed in order.
-    Gradient,
-}
-
-/// How evaluation rows are chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Split {
-    /// `Random` for steps, `None` for exact solvers.
-    Auto,
-    /// By a stable hash of the row.
-    Random,
-    /// The last rows.
-    Sequential,
-    /// Where the split column is true.
-    Column,
-    /// No evaluation rows.
-    None,
 }
 
 /// Weight of the rows of a class.
@@ -152,15 +115,6 @@ pub enum ClassWeights {
     Map(Vec<(String, f64)>),
 }
 
-/// How features are standardised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Statistics {
-    /// By the training rows, before the first step.
-    Fixed,
-    /// By the rows so far, as they come.
-    Running,
-}
-
 /// How often a stream's training publishes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PublishEvery {
@@ -171,6 +125,11 @@ pub enum PublishEvery {
 }
 
 impl TrainOptions {
+    /// Whether the evaluation loss may end the training.
+    pub(crate) fn may_stop_early(&self) -> bool {
+        self.early_stop && self.split != Split::None
+    }
+
     /// Whether the statement gave this option, and it is no default.
     pub fn is_given(&self, name: &str) -> bool {
         self.given.contains(&name)

@@ -1,6 +1,6 @@
 //! Options of a training that takes every row once, as it comes.
 
-use datafusion::common::{Result, plan_err};
+use datafusion_common::{Result, plan_err};
 
 use super::{
     ClassWeights, Parallel, ScheduleKind, Solver, Split, Statistics, TrainOptions, Warmup,
@@ -42,6 +42,8 @@ impl TrainOptions {
         self.split = Split::None;
         self.early_stop = false;
         self.solver = Solver::Sgd;
+        // The automatic one is by the number of rows, which is not known before the end.
+        self.l2 = Some(self.l2.unwrap_or(0.0));
         if self.optimizer.takes_rows() && !self.is_given("standardize") {
             // It normalises by itself, and running statistics would move the scale under it.
             self.standardize = false;
@@ -76,7 +78,7 @@ impl TrainOptions {
     }
 
     fn is_gradient(&self) -> bool {
-        self.parallel == Some(Parallel::Gradient)
+        self.parallel == Parallel::Gradient
     }
 
     /// Whether the learning rate does not depend on the number of steps to come.
@@ -88,14 +90,14 @@ impl TrainOptions {
 
 #[cfg(test)]
 mod tests {
-    use gradlake_udfs::algorithm::Algorithm;
+    use crate::algorithms::Algorithm;
 
     use super::super::OptionValue;
     use super::*;
 
     fn check(given: &[(&str, OptionValue)]) -> Result<TrainOptions> {
         let given: Vec<_> = given.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect();
-        TrainOptions::check(Algorithm::LogisticRegression, &given)
+        TrainOptions::check(Algorithm::LOGISTIC_REGRESSION, &given)
     }
 
     fn word(text: &str) -> OptionValue {
@@ -106,7 +108,8 @@ mod tests {
     fn one_pass_is_what_running_statistics_mean() {
         let options = check(&[("statistics", word("running"))]).unwrap();
         assert_eq!((options.epochs, options.shuffle, options.split), (1, false, Split::None));
-        assert_eq!(options.solver, Solver::Sgd);
+        assert_eq!((options.solver, options.l2), (Solver::Sgd, Some(0.0)));
+        assert_eq!(check(&[]).unwrap().l2, None);
         for (name, value, expected) in [
             ("epochs", OptionValue::Number("2".to_owned()), "epochs must be 1"),
             ("shuffle", OptionValue::Bool(true), "shuffle must be FALSE"),

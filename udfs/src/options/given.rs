@@ -2,37 +2,74 @@
 
 use std::time::Duration;
 
-use datafusion::common::{Result, plan_err};
+use datafusion_common::{Result, plan_err};
 
+use super::entries::OptionSpec;
+use super::kind::Kind;
 use super::schedule::{ScheduleKind, ScheduleOption, Warmup};
-use super::spec::Spec;
 use super::value::OptionValue;
-use super::{ClassWeights, PublishEvery, nearest};
+use super::{Choice, ClassWeights, PublishEvery, Solver, nearest};
+use crate::algorithms::Algorithm;
+use crate::learner::Loss;
 
 /// One given option.
-pub(super) struct Given<'a> {
-    pub(super) spec: &'static Spec,
+pub struct Given<'a> {
+    pub(super) spec: &'static OptionSpec,
     pub(super) value: &'a OptionValue,
 }
 
 impl<'a> Given<'a> {
     /// The error of a value that does not fit.
-    pub(super) fn refuse<T>(&self) -> Result<T> {
-        plan_err!("option {} must be {}, but is {}", self.spec.name, self.spec.range, self.value)
+    fn refuse<T>(&self) -> Result<T> {
+        plan_err!(
+            "option {} must be {}, but is {}",
+            self.spec.name,
+            self.spec.kind.range(),
+            self.value
+        )
     }
 
     fn check<T>(&self, value: Option<T>) -> Result<T> {
         value.map_or_else(|| self.refuse(), Ok)
     }
 
-    /// A whole number from `low` to `high`.
-    pub(super) fn whole(&self, low: u64, high: u64) -> Result<u64> {
-        self.check(whole(self.value).filter(|n| (low..=high).contains(n)))
+    /// Whether it is the word that may stand in place of a number.
+    fn is_word(&self) -> bool {
+        let or = match self.spec.kind {
+            Kind::Whole(bounds) => bounds.or,
+            Kind::Number(bounds) => bounds.or,
+            _ => None,
+        };
+        or.is_some_and(|word| text(self.value).is_some_and(|text| text.eq_ignore_ascii_case(word)))
     }
 
-    /// A finite number that `fits`.
-    pub(super) fn number(&self, fits: impl Fn(f64) -> bool) -> Result<f64> {
-        self.check(number(self.value).filter(|n| fits(*n)))
+    /// A whole number within the bounds.
+    pub(super) fn whole(&self) -> Result<u64> {
+        let Kind::Whole(bounds) = self.spec.kind else { return self.refuse() };
+        self.check(whole(self.value).filter(|n| (bounds.low..=bounds.high).contains(n)))
+    }
+
+    /// The same, or None for the word that may stand in its place.
+    pub(super) fn whole_or(&self) -> Result<Option<u64>> {
+        if self.is_word() { Ok(None) } else { self.whole().map(Some) }
+    }
+
+    /// A finite number within the bounds.
+    pub(super) fn number(&self) -> Result<f64> {
+        let Kind::Number(bounds) = self.spec.kind else { return self.refuse() };
+        self.check(number(self.value).filter(|n| bounds.contain(*n)))
+    }
+
+    /// The same, or None for the word that may stand in its place.
+    pub(super) fn number_or(&self) -> Result<Option<f64>> {
+        if self.is_word() { Ok(None) } else { self.number().map(Some) }
+    }
+
+    /// A finite number within the bounds, also after it is rounded to 32 bits.
+    pub(super) fn single(&self) -> Result<f32> {
+        let number = self.number()? as f32;
+        let Kind::Number(bounds) = self.spec.kind else { return self.refuse() };
+        self.check(Some(number).filter(|n| !(bounds.is_below && f64::from(*n) >= bounds.high)))
     }
 
     pub(super) fn boolean(&self) -> Result<bool> {
@@ -47,17 +84,18 @@ impl<'a> Given<'a> {
         self.check(text(self.value))
     }
 
-    /// Whether it is this word (or string).
-    pub(super) fn is(&self, word: &str) -> bool {
-        text(self.value).is_some_and(|text| text.eq_ignore_ascii_case(word))
+    /// One of some names.
+    pub(super) fn choice<T: Choice>(&self) -> Result<T> {
+        self.one_of(&T::names(), T::named)
     }
 
-    /// One of these names, as `choose` knows them.
-    pub(super) fn one_of<T>(
-        &self,
-        names: &[&str],
-        choose: impl Fn(&str) -> Option<T>,
-    ) -> Result<T> {
+    /// One of the names that its kind counts up, as `named` knows them.
+    pub(super) fn named<T>(&self, named: fn(&str) -> Option<T>) -> Result<T> {
+        let Kind::OneOf(names) = self.spec.kind else { return self.refuse() };
+        self.one_of(&names(), named)
+    }
+
+    fn one_of<T>(&self, names: &[&str], choose: impl Fn(&str) -> Option<T>) -> Result<T> {
         let Some(text) = text(self.value) else { return self.refuse() };
         match choose(&text.to_lowercase()) {
             Some(value) => Ok(value),
@@ -65,7 +103,7 @@ impl<'a> Given<'a> {
                 Some(name) => plan_err!(
                     "option {} must be {}, but is {}; did you mean {name}?",
                     self.spec.name,
-                    self.spec.range,
+                    self.spec.kind.range(),
                     self.value
                 ),
                 None => self.refuse(),
@@ -73,7 +111,42 @@ impl<'a> Given<'a> {
         }
     }
 
-    /// `[128, 64]`, or one number for one layer.
+    /// One of the names that an algorithm takes, among which is `auto`.
+    fn one_of_algorithm<T: Choice>(&self, algorithm: Algorithm, values: &[T]) -> Result<T> {
+        let name = self.text()?.to_lowercase();
+        if let Some(value) = values.iter().find(|value| value.name() == name) {
+            return Ok(*value);
+        }
+        let mut names: Vec<&str> = values.iter().map(|value| value.name()).collect();
+        if !names.contains(&"auto") {
+            names.insert(0, "auto");
+        }
+        let hint = nearest(&name, names.iter().copied())
+            .map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        plan_err!(
+            "option {} of {algorithm} must be one of {}, but is {}{hint}",
+            self.spec.name,
+            names.join(", "),
+            self.value
+        )
+    }
+
+    /// A loss of the algorithm; None for auto.
+    pub(super) fn loss(&self, algorithm: Algorithm) -> Result<Option<Loss>> {
+        if self.text()?.eq_ignore_ascii_case("auto") {
+            return Ok(None);
+        }
+        self.one_of_algorithm(algorithm, algorithm.spec().losses).map(Some)
+    }
+
+    /// A solver of the algorithm.
+    pub(super) fn solver(&self, algorithm: Algorithm) -> Result<Solver> {
+        let own = algorithm.spec().solvers.iter().copied();
+        let solvers: Vec<_> = [Solver::Auto].into_iter().chain(own).chain([Solver::Sgd]).collect();
+        self.one_of_algorithm(algorithm, &solvers)
+    }
+
+    /// `[128, 64]`
     pub(super) fn layers(&self) -> Result<Vec<usize>> {
         let units = |value: &OptionValue| {
             whole(value).filter(|n| (1..=65536).contains(n)).and_then(|n| usize::try_from(n).ok())

@@ -1,12 +1,10 @@
 //! Metrics in SQL beside scikit-learn's.
 
+use datafusion::arrow::array::{Array, AsArray};
+use datafusion::arrow::datatypes::Float64Type;
+use datafusion::common::Result;
 use datafusion::prelude::{SessionConfig, SessionContext};
-
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::Float64Type;
-use datafusion_common::Result;
-
-use super::all;
+use gradlake_udfs::metrics::all;
 
 async fn value(sql: &str, partitions: usize) -> Result<Option<f64>> {
     let config = SessionConfig::new().with_target_partitions(partitions).with_batch_size(2);

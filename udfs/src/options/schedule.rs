@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use gradlake_udfs::optimizer::{Decay, Schedule};
+use crate::optimizer::{Decay, Schedule};
 
 /// How the learning rate changes, before the number of steps is known.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,0 +1,25 @@
+//! Linear regression: squared, absolute, Huber or Poisson loss of one linear output.
+
+use super::{Algorithm, AlgorithmSpec, OptionGroup, TargetRule, network};
+use crate::learner::Loss;
+use crate::options::Solver;
+
+pub(super) static SPEC: AlgorithmSpec = AlgorithmSpec {
+    name: "linear_regression",
+    about: "a number as a weighted sum of the features",
+    target: TargetRule::Number,
+    options: &[OptionGroup::Solver, OptionGroup::Loss],
+    losses: &[Loss::Squared, Loss::Absolute, Loss::Huber, Loss::Poisson],
+    default_loss: |_| Loss::Squared,
+    solvers: &[Solver::Normal, Solver::Lbfgs],
+    hidden: &[],
+    epochs: 20,
+    batch_size: 256,
+    make: network::estimator,
+    grows: true,
+};
+
+impl Algorithm {
+    /// Linear regression.
+    pub const LINEAR_REGRESSION: Algorithm = Algorithm(&SPEC);
+}

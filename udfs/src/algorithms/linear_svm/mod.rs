@@ -1,0 +1,27 @@
+//! Linear support vector machines of two or many classes, one against the rest.
+
+use super::{Algorithm, AlgorithmSpec, OptionGroup, TargetRule, network};
+use crate::learner::Loss;
+use crate::options::Solver;
+
+pub(super) static SPEC: AlgorithmSpec = AlgorithmSpec {
+    name: "linear_svm",
+    about: "classes apart by the widest margin",
+    target: TargetRule::Class,
+    options: &[OptionGroup::Classes, OptionGroup::Solver, OptionGroup::Loss],
+    losses: &[Loss::Hinge, Loss::SquaredHinge],
+    // That of scikit-learn's `LinearSVC`.
+    default_loss: |_| Loss::SquaredHinge,
+    solvers: &[Solver::Lbfgs],
+    hidden: &[],
+    epochs: 20,
+    batch_size: 256,
+    make: network::estimator,
+    // A third hinge has no logit to start from.
+    grows: false,
+};
+
+impl Algorithm {
+    /// Linear support vector machine of two or many classes.
+    pub const LINEAR_SVM: Algorithm = Algorithm(&SPEC);
+}

@@ -1,0 +1,24 @@
+//! Multi-layer perceptrons for classes.
+
+use super::{Algorithm, AlgorithmSpec, OptionGroup, TargetRule, network};
+use crate::learner::Loss;
+
+pub(super) static SPEC: AlgorithmSpec = AlgorithmSpec {
+    name: "mlp_classifier",
+    about: "probabilities of classes from a network of dense layers",
+    target: TargetRule::Class,
+    options: &[OptionGroup::Layers, OptionGroup::Classes, OptionGroup::Loss],
+    losses: &[Loss::Softmax, Loss::Logistic],
+    default_loss: |classes| if classes == 2 { Loss::Logistic } else { Loss::Softmax },
+    solvers: &[],
+    hidden: &[128],
+    epochs: 10,
+    batch_size: 128,
+    make: network::estimator,
+    grows: true,
+};
+
+impl Algorithm {
+    /// Multi-layer perceptron for classes.
+    pub const MLP_CLASSIFIER: Algorithm = Algorithm(&SPEC);
+}

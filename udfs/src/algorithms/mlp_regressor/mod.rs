@@ -1,0 +1,24 @@
+//! Multi-layer perceptrons for numbers.
+
+use super::{Algorithm, AlgorithmSpec, OptionGroup, TargetRule, network};
+use crate::learner::Loss;
+
+pub(super) static SPEC: AlgorithmSpec = AlgorithmSpec {
+    name: "mlp_regressor",
+    about: "a number from a network of dense layers",
+    target: TargetRule::Number,
+    options: &[OptionGroup::Layers, OptionGroup::Loss],
+    losses: &[Loss::Squared, Loss::Absolute, Loss::Huber, Loss::Poisson],
+    default_loss: |_| Loss::Squared,
+    solvers: &[],
+    hidden: &[128],
+    epochs: 10,
+    batch_size: 128,
+    make: network::estimator,
+    grows: true,
+};
+
+impl Algorithm {
+    /// Multi-layer perceptron for numbers.
+    pub const MLP_REGRESSOR: Algorithm = Algorithm(&SPEC);
+}

@@ -1,0 +1,194 @@
+//! The algorithms that `USING` names: a registry of specifications, a folder each.
+//!
+//! Adding an algorithm is adding a folder with its [`AlgorithmSpec`] and a line in [`REGISTRY`]. No
+//! other code asks which algorithm it has: what differs stands in the specification.
+
+use std::fmt;
+use std::str::FromStr;
+
+use datafusion_common::Result;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::estimator::Estimator;
+use crate::learner::Loss;
+use crate::options::Solver;
+
+mod linear_regression;
+mod linear_svm;
+mod logistic_regression;
+mod mlp_classifier;
+mod mlp_regressor;
+mod network;
+mod plan;
+
+pub use network::{Setup, network_spec, start_state};
+pub use plan::{Layout, Method, Shape, SplitRule, TrainingPlan};
+
+/// Every algorithm, in the order in which messages name them.
+static REGISTRY: [&AlgorithmSpec; 5] = [
+    &linear_regression::SPEC,
+    &logistic_regression::SPEC,
+    &linear_svm::SPEC,
+    &mlp_classifier::SPEC,
+    &mlp_regressor::SPEC,
+];
+
+/// What an algorithm is.
+#[derive(Debug)]
+pub struct AlgorithmSpec {
+    /// Its name in SQL.
+    pub name: &'static str,
+    /// What it is, in one line.
+    pub about: &'static str,
+    /// What it predicts.
+    pub target: TargetRule,
+    /// Groups of options that it takes beside those of all.
+    pub options: &'static [OptionGroup],
+    /// The losses that the option `loss` may choose.
+    pub losses: &'static [Loss],
+    /// The loss of `loss = auto`, by the number of classes (0 of numbers).
+    pub default_loss: fn(classes: usize) -> Loss,
+    /// What the option `solver` may name beside `auto` and `sgd`.
+    pub solvers: &'static [Solver],
+    /// Units of the hidden layers if none are given; none of a linear model.
+    pub hidden: &'static [usize],
+    /// Passes over the rows of mini-batch training, if none are given.
+    pub epochs: u64,
+    /// Rows of a mini-batch, if none are given.
+    pub batch_size: usize,
+    /// Makes an estimator of prepared rows.
+    pub make: fn(&Setup<'_>) -> Result<Box<dyn Estimator>>,
+    /// Whether a class that first comes after the training began gets an output of its own, on
+    /// streams.
+    pub grows: bool,
+}
+
+/// What an algorithm predicts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetRule {
+    /// One of two or more classes.
+    Class,
+    /// A number.
+    Number,
+}
+
+/// Options that some algorithms take and others do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptionGroup {
+    /// Options of every algorithm.
+    All,
+    /// Options of hidden layers.
+    Layers,
+    /// Options of classes.
+    Classes,
+    /// The choice of a solver, and when it ends.
+    Solver,
+    /// The choice of a loss.
+    Loss,
+}
+
+/// An algorithm of the registry.
+#[derive(Clone, Copy)]
+pub struct Algorithm(&'static AlgorithmSpec);
+
+impl Algorithm {
+    /// Every algorithm.
+    pub fn all() -> impl Iterator<Item = Algorithm> + Clone {
+        REGISTRY.iter().map(|spec| Algorithm(spec))
+    }
+
+    /// Their names, in order.
+    pub fn names() -> Vec<&'static str> {
+        Self::all().map(Self::name).collect()
+    }
+
+    /// The name in SQL.
+    pub fn name(self) -> &'static str {
+        self.0.name
+    }
+
+    /// What it is.
+    pub fn spec(self) -> &'static AlgorithmSpec {
+        self.0
+    }
+
+    /// Whether the target is a class and not a number.
+    pub fn is_classifier(self) -> bool {
+        self.0.target == TargetRule::Class
+    }
+
+    /// Whether it takes the options of a group.
+    pub fn takes(self, group: OptionGroup) -> bool {
+        group == OptionGroup::All || self.0.options.contains(&group)
+    }
+}
+
+impl PartialEq for Algorithm {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name == other.0.name
+    }
+}
+
+impl Eq for Algorithm {}
+
+impl fmt::Debug for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = ();
+
+    fn from_str(name: &str) -> std::result::Result<Self, ()> {
+        Algorithm::all().find(|algorithm| algorithm.name() == name).ok_or(())
+    }
+}
+
+impl Serialize for Algorithm {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Algorithm {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        name.parse().map_err(|()| serde::de::Error::custom(format!("there is no algorithm {name}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_registry_and_come_back() {
+        let names = Algorithm::names();
+        assert_eq!(
+            names,
+            [
+                "linear_regression",
+                "logistic_regression",
+                "linear_svm",
+                "mlp_classifier",
+                "mlp_regressor"
+            ]
+        );
+        for name in names {
+            let algorithm: Algorithm = name.parse().unwrap();
+            let json = serde_json::to_string(&algorithm).unwrap();
+            assert_eq!(json, format!("\"{name}\""));
+            assert_eq!(serde_json::from_str::<Algorithm>(&json).unwrap(), algorithm);
+            assert!(!algorithm.spec().about.is_empty());
+        }
+        assert!("linear".parse::<Algorithm>().is_err());
+        assert!(serde_json::from_str::<Algorithm>("\"linear\"").is_err());
+    }
+}

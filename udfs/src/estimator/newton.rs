@@ -1,0 +1,160 @@
+//! Newton's method of logistic regressions: a pass for each step, the first of them over a sample
+//! where there are many rows.
+
+use std::sync::Arc;
+
+use datafusion_common::{Result, exec_err};
+
+use super::RoundRows;
+use super::solver::Solver;
+use crate::exact::{
+    Advance, LinearShape, Newton, NewtonOptions, NewtonScratch, NewtonSum, Outcome, newton_memory,
+};
+use crate::round::{Buffers, Interrupt, NewtonRound, Round};
+
+/// Rows from which on it begins with a sample, of which it takes one chunk in so many. From where
+/// it ends over the sample fewer passes over all rows are left, three of five on the benchmark's
+/// rows, and a pass over the sample takes a sixteenth of one.
+const MANY_ROWS: u64 = 1 << 18;
+const SAMPLE: usize = 16;
+/// Gradient to which the sample is followed: its minimum is another one anyway.
+const SAMPLE_TOLERANCE: f64 = 1e-3;
+/// Steps over the sample at most; where they do not suffice it is no place to begin.
+const SAMPLE_STEPS: u64 = 10;
+
+/// Newton's method between two passes.
+#[derive(Debug)]
+pub struct NewtonSolver {
+    shape: LinearShape,
+    options: NewtonOptions,
+    newton: Newton,
+    /// Whether it goes over the sample yet.
+    is_sample: bool,
+    is_stopped: bool,
+    buffers: Arc<Buffers<NewtonScratch>>,
+    interrupt: Arc<Interrupt>,
+}
+
+impl NewtonSolver {
+    /// Before the first pass over `rows` rows.
+    ///
+    /// # Errors
+    /// When an option is out of range.
+    pub fn new(
+        shape: LinearShape,
+        options: NewtonOptions,
+        rows: u64,
+        interrupt: Arc<Interrupt>,
+    ) -> Result<Self> {
+        let is_sample = rows >= MANY_ROWS;
+        let own = match is_sample {
+            true => {
+                NewtonOptions { tolerance: SAMPLE_TOLERANCE, max_steps: SAMPLE_STEPS, ..options }
+            }
+            false => options,
+        };
+        Ok(Self {
+            shape,
+            options,
+            newton: Newton::new(vec![0.0; shape.parameters()], own)?,
+            is_sample,
+            is_stopped: false,
+            buffers: Arc::default(),
+            interrupt,
+        })
+    }
+
+    /// Begins over all rows: where the sample ended, if that is a minimum.
+    fn leave_sample(&mut self) -> Result<()> {
+        let report = self.newton.report();
+        let start = match report.outcome == Outcome::Converged && !report.separable {
+            true => self.newton.parameters().to_vec(),
+            false => vec![0.0; self.shape.parameters()],
+        };
+        self.newton = Newton::new(start, self.options)?;
+        self.is_sample = false;
+        Ok(())
+    }
+}
+
+impl Solver for NewtonSolver {
+    fn pass(&mut self) -> Result<Option<(Arc<dyn Round>, RoundRows, String)>> {
+        let report = self.newton.report();
+        if self.is_sample && report.outcome != Outcome::Running {
+            self.leave_sample()?;
+        }
+        let report = self.newton.report();
+        if report.outcome != Outcome::Running || (self.is_stopped && report.steps > 0) {
+            return Ok(None);
+        }
+        let round = NewtonRound::new(
+            self.shape.width,
+            self.shape.outputs,
+            self.shape.intercept,
+            Arc::new(self.newton.trial().to_vec()),
+            Arc::clone(&self.buffers),
+            Arc::clone(&self.interrupt),
+        );
+        let (rows, name) = match self.is_sample {
+            true => {
+                (RoundRows::Sample { step: SAMPLE }, format!("newton/sample/{}", report.passes))
+            }
+            false => (RoundRows::Training, format!("newton/{}", report.passes)),
+        };
+        Ok(Some((Arc::new(round), rows, name)))
+    }
+
+    fn take(&mut self, sums: Vec<u8>) -> Result<Option<f64>> {
+        let before = self.newton.report().steps;
+        let advance = self.newton.advance(&NewtonSum::from_bytes(&sums)?)?;
+        let report = self.newton.report();
+        if self.is_sample {
+            if advance == Advance::Finished {
+                self.leave_sample()?;
+            }
+            return Ok(None);
+        }
+        Ok((report.steps > before).then_some(report.loss))
+    }
+
+    fn stop(&mut self) {
+        self.is_stopped = true;
+    }
+
+    fn parameters(&self) -> Vec<f32> {
+        self.newton.parameters().iter().map(|w| *w as f32).collect()
+    }
+
+    fn loss(&self) -> f64 {
+        self.newton.report().loss
+    }
+
+    fn steps(&self) -> u64 {
+        self.newton.report().steps
+    }
+
+    fn warning(&self) -> Option<String> {
+        super::lbfgs::warning("newton", &self.newton.report(), self.is_stopped)
+    }
+
+    fn bytes(&self) -> usize {
+        let parameters = self.shape.parameters();
+        newton_memory(self.shape.width, self.shape.outputs) + 16 * parameters * parameters
+    }
+
+    /// 1 over the sample and 0 over all rows, then the state of the method.
+    fn save(&self) -> Vec<u8> {
+        let mut bytes = vec![u8::from(self.is_sample)];
+        bytes.extend(self.newton.to_bytes());
+        bytes
+    }
+
+    fn restore(&mut self, bytes: &[u8]) -> Result<()> {
+        let Some((phase, bytes)) = bytes.split_first() else {
+            return exec_err!("a state of Newton's method is damaged: it is empty");
+        };
+        self.newton = Newton::from_bytes(bytes)?;
+        self.is_sample = *phase == 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,88 @@
+//! Linear regression by its normal equations: one pass, one solve.
+
+use std::sync::Arc;
+
+use datafusion_common::Result;
+
+use super::RoundRows;
+use super::solver::Solver;
+use crate::batch::Width;
+use crate::exact::{GramSum, gram_memory};
+use crate::round::{GramRound, Interrupt, Round};
+
+/// The normal equations of a linear regression.
+#[derive(Debug)]
+pub struct NormalSolver {
+    width: Width,
+    l2: f64,
+    intercept: bool,
+    interrupt: Arc<Interrupt>,
+    /// Weights `[d + t]`, then the intercept where there is one; and the loss.
+    solution: Option<(Vec<f64>, f64)>,
+}
+
+impl NormalSolver {
+    /// Before the pass.
+    pub fn new(width: Width, l2: f64, intercept: bool, interrupt: Arc<Interrupt>) -> Self {
+        Self { width, l2, intercept, interrupt, solution: None }
+    }
+}
+
+impl Solver for NormalSolver {
+    fn pass(&mut self) -> Result<Option<(Arc<dyn Round>, RoundRows, String)>> {
+        if self.solution.is_some() {
+            return Ok(None);
+        }
+        let round = GramRound::new(self.width, Arc::clone(&self.interrupt));
+        Ok(Some((Arc::new(round), RoundRows::Training, "gram".to_owned())))
+    }
+
+    fn take(&mut self, sums: Vec<u8>) -> Result<Option<f64>> {
+        let solved = GramSum::from_bytes(&sums)?.solve(self.l2, self.intercept)?;
+        let mut parameters = solved.weights;
+        if self.intercept {
+            parameters.push(solved.intercept);
+        }
+        self.solution = Some((parameters, solved.loss));
+        Ok(Some(solved.loss))
+    }
+
+    /// One pass is all that it makes.
+    fn stop(&mut self) {}
+
+    fn parameters(&self) -> Vec<f32> {
+        let solution = self.solution.iter().flat_map(|(parameters, _)| parameters);
+        solution.map(|w| *w as f32).collect()
+    }
+
+    fn loss(&self) -> f64 {
+        self.solution.as_ref().map_or(f64::NAN, |(_, loss)| *loss)
+    }
+
+    fn steps(&self) -> u64 {
+        u64::from(self.solution.is_some())
+    }
+
+    fn warning(&self) -> Option<String> {
+        None
+    }
+
+    fn bytes(&self) -> usize {
+        4 * gram_memory(self.width)
+    }
+
+    /// `f64` loss, then the parameters; nothing before the pass.
+    fn save(&self) -> Vec<u8> {
+        let numbers = self
+            .solution
+            .iter()
+            .flat_map(|(parameters, loss)| [loss].into_iter().chain(parameters));
+        numbers.flat_map(|number| number.to_le_bytes()).collect()
+    }
+
+    fn restore(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut numbers = bytes.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes));
+        self.solution = numbers.next().map(|loss| (numbers.collect(), loss));
+        Ok(())
+    }
+}

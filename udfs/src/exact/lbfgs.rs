@@ -1,0 +1,619 @@
+//! L-BFGS as a state machine between passes over the data, and OWL-QN where there is an L1 penalty.
+//!
+//! ```text
+//!   let mut lbfgs = Lbfgs::new(start, weights, options)?;
+//!   loop {
+//!       let mut sum = GradientSum::new(shape)?;
+//!       ... sum.update(lbfgs.trial(), &batch)? over all rows, merge ...
+//!       if lbfgs.advance(sum.mean_loss(), &sum.gradient()?)? == Advance::Finished { break }
+//!   }
+//!   lbfgs.parameters(), lbfgs.report()
+//! ```
+//!
+//! The direction is the two-loop recursion of Nocedal and Wright, Numerical Optimization, 7.4. A
+//! step fulfils the weak Wolfe conditions, found by bracketing and safeguarded interpolation; near
+//! the minimum, where the objective is flat to rounding, the approximate conditions of Hager and
+//! Zhang (2005), which ask the slopes alone. With L1 the direction follows the pseudo-gradient,
+//! steps stay in one orthant and are shortened until the objective falls (Andrew and Gao 2007,
+//! "Scalable training of L1-regularized log-linear models").
+
+use datafusion_common::{Result, exec_err, internal_err};
+
+use super::bytes::{Reader, Writer};
+use super::newton::{Advance, Outcome, Report};
+use crate::kernels::double::dot;
+
+const TAG: [u8; 4] = *b"GLBF";
+const VERSION: u32 = 1;
+
+/// Sufficient decrease, `c1` of Nocedal and Wright.
+const ARMIJO: f64 = 1e-4;
+/// Curvature, `c2` of Nocedal and Wright for quasi-Newton directions.
+const CURVATURE: f64 = 0.9;
+/// What rounding may do to a mean of losses, relative to its size.
+const ROUNDING: f64 = 1e-12;
+/// Steps in a row that lower the objective by no more than rounding, after which it is as low as it
+/// gets.
+const FLAT_STEPS: u64 = 5;
+/// Passes of a line search after which the direction is given up.
+const TRIALS: u64 = 30;
+
+/// How L-BFGS goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LbfgsOptions {
+    /// Penalty `l1 |w|_1` beside the mean loss; at least 0.
+    pub l1: f64,
+    /// Penalty `(l2 / 2) |w|^2` beside the mean loss; at least 0.
+    pub l2: f64,
+    /// Converged where no partial derivative of the objective is larger.
+    pub tolerance: f64,
+    /// Steps taken at most.
+    pub max_steps: u64,
+    /// Pairs of steps and changes of the gradient that are remembered.
+    pub history: usize,
+}
+
+impl Default for LbfgsOptions {
+    fn default() -> Self {
+        Self { l1: 0.0, l2: 0.0, tolerance: 1e-6, max_steps: 10_000, history: 10 }
+    }
+}
+
+/// A step and what it changed.
+#[derive(Clone, Debug, PartialEq)]
+struct Pair {
+    /// `[n]`: change of the parameters.
+    step: Vec<f64>,
+    /// `[n]`: change of the gradient of the smooth part.
+    change: Vec<f64>,
+    /// `1 / (step . change)`
+    rho: f64,
+}
+
+/// An end of the interval in which a line search looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct End {
+    at: f64,
+    value: f64,
+    slope: f64,
+}
+
+/// A search along a direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct LineSearch {
+    /// The step in hand, of the direction.
+    step: f64,
+    /// Slope of the objective where the search began; below 0.
+    slope: f64,
+    /// A step that is too short.
+    low: End,
+    /// A step that is too long, once there was one.
+    high: Option<End>,
+    /// Passes so far.
+    trials: u64,
+}
+
+/// L-BFGS between two passes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lbfgs {
+    options: LbfgsOptions,
+    /// Parameters that are penalised, the first of all.
+    weights: usize,
+    /// The best so far.
+    parameters: Vec<f64>,
+    /// Gradient of the smooth part there; empty before the first pass.
+    gradient: Vec<f64>,
+    /// Where the next pass takes its sums.
+    trial: Vec<f64>,
+    /// Empty before the first pass.
+    direction: Vec<f64>,
+    line: LineSearch,
+    /// The oldest first.
+    pairs: Vec<Pair>,
+    flat_steps: u64,
+    report: Report,
+}
+
+impl Lbfgs {
+    /// Begins at `start`, of which the first `weights` are penalised.
+    ///
+    /// # Errors
+    /// When an option or a parameter is out of range.
+    pub fn new(start: Vec<f64>, weights: usize, options: LbfgsOptions) -> Result<Self> {
+        let LbfgsOptions { l1, l2, tolerance, .. } = options;
+        for (name, value) in [("l1", l1), ("l2", l2), ("tolerance", tolerance)] {
+            if !(value.is_finite() && value >= 0.0) {
+                return internal_err!(
+                    "{name} is {value}, it should be a finite number of at least 0"
+                );
+            }
+        }
+        if weights > start.len() || start.iter().any(|x| !x.is_finite()) {
+            return internal_err!("L-BFGS cannot begin at parameters that are not finite");
+        }
+        Ok(Self {
+            options,
+            weights,
+            trial: start.clone(),
+            parameters: start,
+            gradient: vec![],
+            direction: vec![],
+            line: LineSearch::default(),
+            pairs: vec![],
+            flat_steps: 0,
+            report: Report::START,
+        })
+    }
+
+    /// The parameters at which the next sums must be taken.
+    pub fn trial(&self) -> &[f64] {
+        &self.trial
+    }
+
+    /// The best parameters so far: final once finished.
+    pub fn parameters(&self) -> &[f64] {
+        &self.parameters
+    }
+
+    /// What happened so far.
+    pub fn report(&self) -> Report {
+        self.report
+    }
+
+    /// Bytes that the state takes once its history is full.
+    pub fn bytes(parameters: usize, options: &LbfgsOptions) -> usize {
+        8 * parameters * (4 + 2 * options.history)
+    }
+
+    /// Takes mean loss and its gradient at the trial over all rows, and makes the next trial.
+    /// `is_separated` says that every row is on the side of its class.
+    ///
+    /// # Errors
+    /// When the loss is not finite where the search begins.
+    pub fn advance(&mut self, loss: f64, gradient: &[f64], is_separated: bool) -> Result<Advance> {
+        if self.report.outcome != Outcome::Running {
+            return Ok(Advance::Finished);
+        }
+        if gradient.len() != self.trial.len() {
+            return internal_err!(
+                "a gradient by {} parameters cannot advance L-BFGS over {}",
+                gradient.len(),
+                self.trial.len()
+            );
+        }
+        self.report.passes += 1;
+        let objective = loss + self.penalty(&self.trial);
+        let mut gradient = gradient.to_vec();
+        for (g, w) in gradient.iter_mut().zip(&self.trial[..self.weights]) {
+            *g += self.options.l2 * w;
+        }
+        let is_finite = objective.is_finite() && gradient.iter().all(|g| g.is_finite());
+        let is_first = self.gradient.is_empty();
+        if is_first {
+            if !is_finite {
+                return exec_err!("a linear model needs finite inputs");
+            }
+        } else if !self.accepts(objective, &gradient, is_finite) {
+            return self.try_again();
+        } else {
+            self.remember(&gradient);
+            self.report.steps += 1;
+            let fall = self.report.objective - objective;
+            let is_flat = fall <= ROUNDING * self.report.objective.abs();
+            self.flat_steps = if is_flat { self.flat_steps + 1 } else { 0 };
+        }
+        self.parameters.clone_from(&self.trial);
+        self.gradient = gradient;
+        self.report.objective = objective;
+        self.report.loss = loss;
+        self.report.separable = is_separated && self.options.l1 == 0.0 && self.options.l2 == 0.0;
+        let pseudo = self.pseudo_gradient();
+        self.report.gradient_max = pseudo.iter().fold(0.0, |most, g| g.abs().max(most));
+        if self.report.gradient_max <= self.options.tolerance || self.flat_steps >= FLAT_STEPS {
+            return Ok(self.finish(Outcome::Converged));
+        }
+        if self.report.steps >= self.options.max_steps {
+            return Ok(self.finish(Outcome::StepLimit));
+        }
+        self.search(&pseudo);
+        Ok(Advance::Continue)
+    }
+
+    /// `l1 |w|_1 + (l2 / 2) |w|^2`
+    fn penalty(&self, parameters: &[f64]) -> f64 {
+        let weights = &parameters[..self.weights];
+        let squares: f64 = weights.iter().map(|w| w * w).sum();
+        let absolute: f64 = match self.options.l1 {
+            0.0 => 0.0,
+            _ => weights.iter().map(|w| w.abs()).sum(),
+        };
+        self.options.l1 * absolute + self.options.l2 / 2.0 * squares
+    }
+
+    /// The gradient of the objective: where a weight is 0, the derivative along which it falls
+    /// fastest, and 0 where it falls along none (Andrew and Gao, equation 4).
+    fn pseudo_gradient(&self) -> Vec<f64> {
+        let l1 = self.options.l1;
+        let mut pseudo = self.gradient.clone();
+        if l1 == 0.0 {
+            return pseudo;
+        }
+        for (g, w) in pseudo.iter_mut().zip(&self.parameters[..self.weights]) {
+            *g = match *w {
+                w if w > 0.0 => *g + l1,
+                w if w < 0.0 => *g - l1,
+                _ if *g < -l1 => *g + l1,
+                _ if *g > l1 => *g - l1,
+                _ => 0.0,
+            };
+        }
+        pseudo
+    }
+
+    /// Begins a search along the direction of the pairs, or, where that is no descent, of the
+    /// gradient alone.
+    fn search(&mut self, pseudo: &[f64]) {
+        self.direction = self.two_loops(pseudo);
+        if self.options.l1 > 0.0 {
+            // What would leave the orthant of the steepest descent is left out.
+            for (d, g) in self.direction.iter_mut().zip(pseudo).take(self.weights) {
+                if *d * *g >= 0.0 {
+                    *d = 0.0;
+                }
+            }
+        }
+        let mut slope = dot(&self.direction, pseudo);
+        if !(slope < 0.0 && slope.is_finite()) {
+            self.pairs.clear();
+            self.direction = pseudo.iter().map(|g| -g).collect();
+            slope = -dot(pseudo, pseudo);
+        }
+        // Before anything is known of the curvature, a step of length 1.
+        let step = if self.pairs.is_empty() { 1f64.min(1.0 / (-slope).sqrt()) } else { 1.0 };
+        let low = End { at: 0.0, value: self.report.objective, slope };
+        self.line = LineSearch { step, slope, low, high: None, trials: 0 };
+        self.move_trial();
+    }
+
+    /// `-H g` by the pairs, Nocedal and Wright, algorithm 7.4.
+    fn two_loops(&self, gradient: &[f64]) -> Vec<f64> {
+        let mut q: Vec<f64> = gradient.iter().map(|g| -g).collect();
+        let mut alphas = Vec::with_capacity(self.pairs.len());
+        for pair in self.pairs.iter().rev() {
+            let alpha = pair.rho * dot(&pair.step, &q);
+            subtract(&mut q, &pair.change, alpha);
+            alphas.push(alpha);
+        }
+        if let Some(last) = self.pairs.last() {
+            let scale = 1.0 / (last.rho * dot(&last.change, &last.change));
+            q.iter_mut().for_each(|q| *q *= scale);
+        }
+        for (pair, alpha) in self.pairs.iter().zip(alphas.into_iter().rev()) {
+            let beta = pair.rho * dot(&pair.change, &q);
+            subtract(&mut q, &pair.step, beta - alpha);
+        }
+        q
+    }
+
+    /// `parameters + step direction`; with L1, weights that would change their sign (or that of the
+    /// descent, where they are 0) become 0.
+    fn move_trial(&mut self) {
+        let step = self.line.step;
+        for ((trial, at), d) in self.trial.iter_mut().zip(&self.parameters).zip(&self.direction) {
+            *trial = at + step * d;
+        }
+        if self.options.l1 > 0.0 {
+            let weights = self.trial.iter_mut().zip(&self.parameters).take(self.weights);
+            for (trial, at) in weights {
+                if *trial * *at < 0.0 {
+                    *trial = 0.0;
+                }
+            }
+        }
+    }
+
+    /// Whether the trial is taken; where not, the search knows more.
+    fn accepts(&mut self, objective: f64, gradient: &[f64], is_finite: bool) -> bool {
+        let start = self.report.objective;
+        let slack = ROUNDING * start.abs();
+        self.line.trials += 1;
+        let LineSearch { step, slope: first, .. } = self.line;
+        if self.options.l1 > 0.0 {
+            // The projection bends the way, so what it promises is that of the way that was gone.
+            let pseudo = self.pseudo_gradient();
+            let moved = self.trial.iter().zip(&self.parameters).zip(&pseudo);
+            let promised: f64 = moved.map(|((to, from), g)| (to - from) * g).sum();
+            return is_finite && objective <= start + ARMIJO * promised + slack;
+        }
+        let slope = dot(gradient, &self.direction);
+        let falls = objective <= start + ARMIJO * step * first;
+        let is_flat = objective <= start + slack && slope <= (2.0 * ARMIJO - 1.0) * first;
+        let end = End { at: step, value: objective, slope };
+        if !is_finite || !(falls || is_flat) {
+            self.line.high =
+                Some(End { value: if is_finite { objective } else { f64::INFINITY }, ..end });
+            return false;
+        }
+        if slope < CURVATURE * first {
+            self.line.low = end;
+            return false;
+        }
+        true
+    }
+
+    /// Another step along the direction, or a new direction where none helps.
+    fn try_again(&mut self) -> Result<Advance> {
+        if self.line.trials >= TRIALS {
+            if self.pairs.is_empty() {
+                return Ok(self.finish(Outcome::Stalled));
+            }
+            self.pairs.clear();
+            let pseudo = self.pseudo_gradient();
+            self.search(&pseudo);
+            return Ok(Advance::Continue);
+        }
+        self.line.step = match self.options.l1 {
+            0.0 => self.line.next(),
+            _ => self.line.step / 2.0,
+        };
+        self.move_trial();
+        Ok(Advance::Continue)
+    }
+
+    /// Keeps the step to the trial and what it changed, if the curvature along it is positive.
+    fn remember(&mut self, gradient: &[f64]) {
+        let difference = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a - b).collect();
+        let step: Vec<f64> = difference(&self.trial, &self.parameters);
+        let change: Vec<f64> = difference(gradient, &self.gradient);
+        let (curvature, size) = (dot(&step, &change), dot(&change, &change));
+        if curvature > f64::EPSILON * size {
+            if self.pairs.len() >= self.options.history {
+                self.pairs.remove(0);
+            }
+            self.pairs.push(Pair { step, change, rho: 1.0 / curvature });
+        }
+    }
+
+    fn finish(&mut self, outcome: Outcome) -> Advance {
+        self.report.outcome = outcome;
+        self.trial.clone_from(&self.parameters);
+        Advance::Finished
+    }
+
+    /// The state in little-endian bytes: `"GLBF"`, `u32` version 1; `u64` number of parameters `n`,
+    /// of weights, of pairs, maximum of steps, length of the history, trials, flat steps, 1 where
+    /// there is a direction, 1 where there is a step that is too long; `f64` l1, l2, tolerance,
+    /// step, slope, then the ends of the interval (at, value, slope); the report; parameters, trial,
+    /// gradient and direction; the pairs (step, change, rho).
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut writer = Writer::new(TAG, VERSION);
+        let LbfgsOptions { l1, l2, tolerance, max_steps, history } = self.options;
+        let LineSearch { step, slope, low, high, trials } = self.line;
+        let n = self.parameters.len() as u64;
+        writer.integers(&[n, self.weights as u64, self.pairs.len() as u64]);
+        writer.integers(&[max_steps, history as u64, trials, self.flat_steps]);
+        let has_direction = !self.direction.is_empty();
+        writer.integers(&[u64::from(has_direction), u64::from(high.is_some())]);
+        writer.numbers(&[l1, l2, tolerance, step, slope]);
+        for end in [low, high.unwrap_or_default()] {
+            writer.numbers(&[end.at, end.value, end.slope]);
+        }
+        self.report.write(&mut writer);
+        writer.numbers(&self.parameters);
+        writer.numbers(&self.trial);
+        if has_direction {
+            writer.numbers(&self.gradient);
+            writer.numbers(&self.direction);
+        }
+        for pair in &self.pairs {
+            writer.numbers(&pair.step);
+            writer.numbers(&pair.change);
+            writer.numbers(&[pair.rho]);
+        }
+        writer.finish()
+    }
+
+    /// The state that [`Self::to_bytes`] wrote.
+    ///
+    /// # Errors
+    /// When the bytes are no such state.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let mut reader = Reader::new(bytes, TAG, VERSION, "a state of L-BFGS")?;
+        let (n, weights, pairs) = (reader.dimension()?, reader.dimension()?, reader.dimension()?);
+        let (max_steps, history) = (reader.integer()?, reader.dimension()?);
+        let (trials, flat_steps) = (reader.integer()?, reader.integer()?);
+        let (has_direction, has_high) = (reader.integer()? == 1, reader.integer()? == 1);
+        if weights > n || pairs > history {
+            return exec_err!("a state of L-BFGS has {weights} weights of {n} and {pairs} pairs");
+        }
+        let (l1, l2, tolerance) = (reader.number()?, reader.number()?, reader.number()?);
+        let (step, slope) = (reader.number()?, reader.number()?);
+        let mut end = || -> Result<End> {
+            Ok(End { at: reader.number()?, value: reader.number()?, slope: reader.number()? })
+        };
+        let (low, high) = (end()?, end()?);
+        let report = Report::read(&mut reader)?;
+        let (parameters, trial) = (reader.numbers(n)?, reader.numbers(n)?);
+        let known = if has_direction { n } else { 0 };
+        let (gradient, direction) = (reader.numbers(known)?, reader.numbers(known)?);
+        let mut remembered = vec![];
+        for _ in 0..pairs {
+            let (step, change) = (reader.numbers(n)?, reader.numbers(n)?);
+            remembered.push(Pair { step, change, rho: reader.number()? });
+        }
+        reader.finish()?;
+        Ok(Self {
+            options: LbfgsOptions { l1, l2, tolerance, max_steps, history },
+            weights,
+            parameters,
+            gradient,
+            trial,
+            direction,
+            line: LineSearch { step, slope, low, high: has_high.then_some(high), trials },
+            pairs: remembered,
+            flat_steps,
+            report,
+        })
+    }
+}
+
+impl LineSearch {
+    /// Part of the interval that a step stays away from its ends.
+    const GUARD: f64 = 0.1;
+    /// How many times longer a step becomes while none was too long.
+    const LONGER: (f64, f64) = (1.1, 5.0);
+
+    /// The next step: the minimum of the cubic through both ends, kept away from them, or beyond the
+    /// last by the slopes (Nocedal and Wright, equation 3.59).
+    fn next(&self) -> f64 {
+        let Self { low, high, step, .. } = *self;
+        let Some(high) = high else {
+            // The secant of the slopes at the beginning and here.
+            let ratio = self.slope / (self.slope - low.slope);
+            let (least, most) = Self::LONGER;
+            let longer = if ratio.is_finite() && ratio > 0.0 { ratio } else { most };
+            return step * longer.clamp(least, most);
+        };
+        let width = high.at - low.at;
+        let (least, most) = (low.at + Self::GUARD * width, high.at - Self::GUARD * width);
+        if !high.value.is_finite() {
+            return least;
+        }
+        let d1 = low.slope + high.slope - 3.0 * (low.value - high.value) / (low.at - high.at);
+        let root = (d1 * d1 - low.slope * high.slope).sqrt();
+        let at = high.at - width * (high.slope + root - d1) / (high.slope - low.slope + 2.0 * root);
+        if at.is_finite() { at.clamp(least, most) } else { low.at + width / 2.0 }
+    }
+}
+
+/// `from -= times what`
+fn subtract(from: &mut [f64], what: &[f64], times: f64) {
+    from.iter_mut().zip(what).for_each(|(from, what)| *from -= times * what);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::oracle::{adult, close, iris};
+    use super::super::{GradientSum, LinearShape, Newton, NewtonOptions, NewtonSum};
+    use super::*;
+    use crate::batch::{MiniBatch, Width};
+    use crate::learner::Loss;
+
+    fn solve(shape: LinearShape, batch: &MiniBatch, options: LbfgsOptions) -> Lbfgs {
+        let start = vec![0.0; shape.parameters()];
+        let mut lbfgs = Lbfgs::new(start, shape.weights(), options).unwrap();
+        loop {
+            let mut sum = GradientSum::new(shape).unwrap();
+            sum.update(lbfgs.trial(), batch).unwrap();
+            // What is saved between two passes is all there is.
+            lbfgs = Lbfgs::from_bytes(&lbfgs.to_bytes()).unwrap();
+            let gradient = sum.gradient().unwrap();
+            let advance = lbfgs.advance(sum.mean_loss(), &gradient, sum.is_separated()).unwrap();
+            if advance == Advance::Finished {
+                return lbfgs;
+            }
+        }
+    }
+
+    #[test]
+    fn logistic_regressions_end_where_newton_does() {
+        for (case, outputs) in [(adult(), 1), (iris(), 3)] {
+            let codes = case.codes();
+            let (width, batch) = (case.width(), case.batch(&codes));
+            let loss = if outputs == 1 { Loss::Logistic } else { Loss::Softmax };
+            for l2 in [0.1, 1.0 / case.rows as f64] {
+                for intercept in [true, false] {
+                    let shape = LinearShape { width, outputs, intercept, loss };
+                    let options = LbfgsOptions { l2, tolerance: 1e-9, ..Default::default() };
+                    let found = solve(shape, &batch, options);
+                    assert_eq!(found.report().outcome, Outcome::Converged, "{:?}", found.report());
+                    let start = vec![0.0; shape.parameters()];
+                    let options = NewtonOptions { l2, tolerance: 1e-12, max_steps: 100 };
+                    let mut newton = Newton::new(start, options).unwrap();
+                    loop {
+                        let mut sum = NewtonSum::new(width, outputs, intercept).unwrap();
+                        sum.update(newton.trial(), &batch).unwrap();
+                        if newton.advance(&sum).unwrap() == Advance::Finished {
+                            break;
+                        }
+                    }
+                    let (own, truth) = (found.report(), newton.report());
+                    close("objective", &[own.objective], &[truth.objective], 1e-12);
+                    // (Intercepts of a softmax are known but for a constant.)
+                    let weights = shape.weights();
+                    let truth = &newton.parameters()[..weights];
+                    close("weights", &found.parameters()[..weights], truth, 1e-5);
+                }
+            }
+        }
+    }
+
+    /// Along each weight the objective neither falls to the left nor to the right, and weights that
+    /// do not pay for their L1 are exactly 0.
+    #[test]
+    fn an_l1_penalty_leaves_a_minimum_with_zeros() {
+        let case = adult();
+        let codes = case.codes();
+        let (width, batch) = (case.width(), case.batch(&codes));
+        for loss in [Loss::Logistic, Loss::SquaredHinge, Loss::Squared, Loss::Poisson, Loss::Huber]
+        {
+            let shape = LinearShape { width, outputs: 1, intercept: true, loss };
+            let options =
+                LbfgsOptions { l1: 0.01, l2: 0.003, tolerance: 1e-8, ..Default::default() };
+            let found = solve(shape, &batch, options);
+            assert_eq!(found.report().outcome, Outcome::Converged, "{loss:?} {:?}", found.report());
+            let zeros = found.parameters()[..shape.weights()].iter().filter(|w| **w == 0.0).count();
+            assert!(zeros > 20 && zeros < shape.weights(), "{loss:?}: {zeros} zeros");
+            let objective = |at: &[f64]| {
+                let mut sum = GradientSum::new(shape).unwrap();
+                sum.update(at, &batch).unwrap();
+                sum.mean_loss() + found.penalty(at)
+            };
+            let least = objective(found.parameters());
+            for i in 0..shape.parameters() {
+                for by in [-1e-3, 1e-3] {
+                    let mut moved = found.parameters().to_vec();
+                    moved[i] += by;
+                    assert!(objective(&moved) >= least - 1e-12, "{loss:?} {i} {by}");
+                }
+            }
+        }
+    }
+
+    /// Rosenbrock's valley, whose minimum is 0 at (1, 1).
+    #[test]
+    fn a_narrow_valley_is_followed_to_its_end() {
+        let value = |x: &[f64]| {
+            let (a, b) = (1.0 - x[0], x[1] - x[0] * x[0]);
+            (a * a + 100.0 * b * b, [-2.0 * a - 400.0 * x[0] * b, 200.0 * b])
+        };
+        let options = LbfgsOptions { tolerance: 1e-9, ..Default::default() };
+        let mut lbfgs = Lbfgs::new(vec![-1.2, 1.0], 0, options).unwrap();
+        loop {
+            let (loss, gradient) = value(lbfgs.trial());
+            if lbfgs.advance(loss, &gradient, false).unwrap() == Advance::Finished {
+                break;
+            }
+        }
+        assert_eq!(lbfgs.report().outcome, Outcome::Converged);
+        assert!(lbfgs.report().passes < 80, "{:?}", lbfgs.report());
+        close("minimum", lbfgs.parameters(), &[1.0, 1.0], 1e-7);
+    }
+
+    #[test]
+    fn bytes_that_are_cut_short_are_refused() {
+        let width = Width { dense: 2, ..Width::default() };
+        let shape = LinearShape { width, outputs: 1, intercept: true, loss: Loss::Squared };
+        let batch = MiniBatch {
+            rows: 3,
+            dense: &[0.0, 1.0, 2.0, 0.0, 1.0, 1.0],
+            label: &[1.0, 2.0, 0.5],
+            weight: &[1.0; 3],
+            ..MiniBatch::default()
+        };
+        let bytes = solve(shape, &batch, LbfgsOptions::default()).to_bytes();
+        for cut in [0, 8, 100, bytes.len() - 1] {
+            assert!(Lbfgs::from_bytes(&bytes[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+}

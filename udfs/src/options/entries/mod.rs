@@ -1,0 +1,106 @@
+//! Every option of TRAIN, one entry each: from it follow parsing, checks, defaults, printing,
+//! completion and the README's table.
+
+use datafusion_common::Result;
+
+use super::given::Given;
+use super::kind::Kind;
+use super::{Choice, TrainOptions};
+use crate::algorithms::{Algorithm, AlgorithmSpec, OptionGroup};
+use crate::learner::Loss;
+use crate::options::Solver;
+
+mod model;
+mod run;
+mod steps;
+
+pub(super) use model::is_full_batch;
+
+/// One option.
+#[derive(Debug)]
+pub struct OptionSpec {
+    /// Its name.
+    pub name: &'static str,
+    /// Which algorithms take it.
+    pub group: OptionGroup,
+    /// Whether only training by mini-batches can honour it.
+    pub is_of_steps: bool,
+    /// The values that it takes.
+    pub kind: Kind,
+    /// What it does, in one line.
+    pub doc: &'static str,
+    /// Its default in SQL's spelling; None where there is none, or it follows from other options.
+    pub default: fn(&AlgorithmSpec) -> Option<String>,
+    /// Writes a value into the options.
+    pub set: fn(&mut TrainOptions, &Given<'_>) -> Result<()>,
+    /// The value in SQL's spelling; None where the option takes no part.
+    pub get: fn(&TrainOptions) -> Option<String>,
+}
+
+/// Every option, in SQL.md's order.
+pub fn options() -> impl Iterator<Item = &'static OptionSpec> + Clone {
+    steps::ENTRIES.iter().chain(&model::ENTRIES).chain(&run::ENTRIES)
+}
+
+/// The option of that name.
+pub fn find(name: &str) -> Option<&'static OptionSpec> {
+    options().find(|option| option.name == name)
+}
+
+/// The names of the algorithms that take the options of a group, separated by commas.
+pub fn takers(group: OptionGroup) -> String {
+    let taken = Algorithm::all().filter(|algorithm| algorithm.takes(group));
+    taken.map(Algorithm::name).collect::<Vec<_>>().join(", ")
+}
+
+/// A default that is the same for all.
+macro_rules! default {
+    ($text:literal) => {
+        |_| Some($text.to_owned())
+    };
+}
+pub(self) use default;
+
+/// `auto`, or the value.
+fn auto(value: Option<impl ToString>) -> Option<String> {
+    Some(value.map_or_else(|| "auto".to_owned(), |value| value.to_string()))
+}
+
+/// `none`, or the value.
+fn or_none(value: Option<impl ToString>) -> Option<String> {
+    Some(value.map_or_else(|| "none".to_owned(), |value| value.to_string()))
+}
+
+/// `TRUE` or `FALSE`.
+fn boolean(value: bool) -> Option<String> {
+    Some(super::OptionValue::Bool(value).to_string())
+}
+
+/// The losses with the algorithms that take them, those of the same algorithms together.
+fn losses() -> String {
+    let mut groups: Vec<(&[Loss], Vec<&str>)> = vec![];
+    for algorithm in Algorithm::all().filter(|a| a.takes(OptionGroup::Loss)) {
+        let losses = algorithm.spec().losses;
+        match groups.iter_mut().find(|(known, _)| *known == losses) {
+            Some((_, names)) => names.push(algorithm.name()),
+            None => groups.push((losses, vec![algorithm.name()])),
+        }
+    }
+    let text = |(losses, names): &(&[Loss], Vec<&str>)| {
+        let losses: Vec<_> = losses.iter().map(|loss| Choice::name(*loss)).collect();
+        format!("{} ({})", losses.join(", "), names.join(", "))
+    };
+    format!("auto or one of {}", groups.iter().map(text).collect::<Vec<_>>().join(", "))
+}
+
+/// The solvers, with the algorithm that takes one if it is the only one.
+fn solvers() -> String {
+    let text = |solver: &Solver| {
+        let mut takers = Algorithm::all().filter(|a| a.spec().solvers.contains(solver));
+        match (takers.next(), takers.next()) {
+            (Some(only), None) => format!("{} ({only})", solver.name()),
+            _ => solver.name().to_owned(),
+        }
+    };
+    format!("one of {}", Solver::ALL.iter().map(text).collect::<Vec<_>>().join(", "))
+}
