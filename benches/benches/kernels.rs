@@ -12,15 +12,14 @@ use arrow::datatypes::{DataType, Field};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 use gradlake_benches::{Result, Rows, SEED, indices, naive, numbers, quick, time};
-use gradlake_udfs::batch::Width;
-use gradlake_udfs::encoder::{Column, Encoder, Interner, Statistics, Values};
-use gradlake_udfs::exact::{GramSum, NewtonSum};
-use gradlake_udfs::kernels::{activation, gather, matmul};
-use gradlake_udfs::learner::{Activation, Learner, Loss, Network, StepKey};
-use gradlake_udfs::model::NetworkSpec;
-use gradlake_udfs::optimizer::{Optimizer, Schedule, StepSize};
-use gradlake_udfs::round::{Descent, Stepper};
-use gradlake_udfs::shards::Sequential;
+use gradlake_udfs::kernels::activation;
+use gradlake_udfs::kernels::gather;
+use gradlake_udfs::kernels::matmul;
+use gradlake_udfs::{
+    Activation, Column, Descent, Encoder, GramSum, Interner, Learner, Loss, Network, NetworkSpec,
+    NewtonSum, Optimizer, Schedule, Sequential, Statistics, StepKey, StepSize, Stepper, Values,
+    Width,
+};
 
 fn main() -> Result<()> {
     let mut criterion = quick();

@@ -10,8 +10,9 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, BooleanArray, Float32Array, RecordBatch};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion};
-use gradlake_udfs::batch::{MiniBatch, NO_CATEGORY, Width};
-use gradlake_udfs::kernels::rng::{mix, unit};
+use gradlake_udfs::kernels::rng::mix;
+use gradlake_udfs::kernels::rng::unit;
+use gradlake_udfs::{MiniBatch, NO_CATEGORY, Width};
 use parquet::arrow::ArrowWriter;
 
 pub mod naive;

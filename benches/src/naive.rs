@@ -1,8 +1,7 @@
 //! Each kernel as the plain loop that its definition is: what the fast one must equal before it is
 //! timed, and what it must beat.
 
-use gradlake_udfs::batch::{MiniBatch, NO_CATEGORY, Width};
-use gradlake_udfs::learner::Activation;
+use gradlake_udfs::{Activation, MiniBatch, NO_CATEGORY, Width};
 
 /// `out[r, u] = x[r, d] w[d, u]`.
 pub fn forward(x: &[f32], w: &[f32], out: &mut [f32], d: usize, u: usize) {

@@ -14,9 +14,7 @@ use datafusion::functions_aggregate::expr_fn::{count, min};
 use datafusion::logical_expr::{
     Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast, lit, when,
 };
-use gradlake_udfs::model::Labels;
-use gradlake_udfs::names::Names;
-use gradlake_udfs::scorer::{Scorer, parts};
+use gradlake_udfs::{Labels, Names, Scorer, prediction_parts};
 
 use crate::event::{Event, EventSink};
 use crate::names::suggested;
@@ -87,7 +85,7 @@ pub fn evaluate_plan(
         let name = scorer.fields().find(wanted).map(|(_, part)| part.name());
         name.map(|name| Expr::Column(Column::from_name(name)))
     };
-    let Some(label) = part(parts::LABEL) else {
+    let Some(label) = part(prediction_parts::LABEL) else {
         return plan_err!("model {} predicts nothing", model.name);
     };
     let actual = Expr::Column(Column::from_name(ACTUAL));
@@ -108,7 +106,7 @@ pub fn evaluate_plan(
         for name in CLASS_METRICS {
             metrics.push(metric(name, &label)?);
         }
-        match (part(parts::PROBABILITIES), part(parts::SCORE)) {
+        match (part(prediction_parts::PROBABILITIES), part(prediction_parts::SCORE)) {
             (Some(probabilities), _) => {
                 metrics.push(metric(LOG_LOSS, &probabilities)?);
                 metrics.push(metric(ROC_AUC, &probabilities)?);

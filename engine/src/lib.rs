@@ -2,31 +2,44 @@
 //!
 //! This crate parses no statement of ours and prints nothing: progress leaves it as events.
 
-pub mod catalog;
+mod catalog;
 mod dictionaries;
-pub mod evaluation;
-pub mod event;
-pub mod files;
-pub mod inspection;
+mod evaluation;
+mod event;
+mod files;
+mod inspection;
 mod names;
 mod object_stores;
-pub mod online;
+mod online;
 mod operators;
-pub mod output;
+mod output;
 mod pages;
-pub mod prediction;
-pub mod registry;
-pub mod request;
+mod prediction;
+mod registry;
+mod request;
 mod row_groups;
 mod scan;
-pub mod session;
-pub mod source;
+mod session;
+mod source;
 mod stopping;
-pub mod store;
-pub mod table;
-pub mod training;
+mod store;
+mod table;
+mod training;
 mod transform;
 
-pub use gradlake_udfs::options;
+pub(crate) use gradlake_udfs::options;
+
+pub use catalog::MODEL_CATALOG;
+pub use evaluation::{reported, reported_schema};
+pub use event::{Event, EventSink, Position};
+pub use files::ENDINGS;
+pub use gradlake_udfs::options::{OptionRow, OptionValue, TrainOptions, nearest, option_table};
+pub use online::{is_unbounded, unbounded_table};
+pub use output::csv::CsvText;
+pub use prediction::PredictOptions;
+pub use request::{TrainRequest, TrainRequestBuilder};
 pub use session::{DEFAULT_WAREHOUSE, Engine, EngineOptions};
+pub use source::{Cursor, Lag, Ledger, Report, SourceTable, with_warnings};
 pub use stopping::STOPPED;
+pub use store::{FORMAT_VERSION, ModelStore, Publish, failpoints};
+pub use training::explain;

@@ -1,6 +1,6 @@
 //! What to say when there is no column of a name.
 
-use gradlake_udfs::names::Names;
+use gradlake_udfs::Names;
 
 use crate::options::nearest;
 

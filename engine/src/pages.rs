@@ -26,7 +26,7 @@ use datafusion::parquet::arrow::arrow_reader::{
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use gradlake_udfs::names::Names;
+use gradlake_udfs::Names;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 

@@ -6,9 +6,7 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, Result, plan_err};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use gradlake_udfs::model::Model;
-use gradlake_udfs::names::Names;
-use gradlake_udfs::scorer::{MODEL_ROWS, MODEL_VERSION, Scorer, parts};
+use gradlake_udfs::{MODEL_ROWS, MODEL_VERSION, Model, Names, Scorer, prediction_parts};
 
 use crate::names::{suggested, suggestion};
 use crate::operators::{Pick, Predict, without_idle_projections};
@@ -24,10 +22,17 @@ pub struct PredictOptions {
     pub threshold: f64,
 }
 
+impl Default for PredictOptions {
+    /// The larger of two classes is predicted from a probability of a half on.
+    fn default() -> Self {
+        Self { threshold: 0.5 }
+    }
+}
+
 impl PredictOptions {
     /// Checks options as they were given.
     pub fn check(given: &[(String, OptionValue)]) -> Result<Self> {
-        let mut options = Self { threshold: 0.5 };
+        let mut options = Self::default();
         for (i, (name, value)) in given.iter().enumerate() {
             if name != "threshold" {
                 return plan_err!(
@@ -95,7 +100,7 @@ fn column_names(input: &LogicalPlan, predictor: &Predictor) -> Vec<String> {
 pub(crate) fn column_name(model: &Model, part: &str) -> String {
     let target = &model.target.name;
     match part {
-        parts::LABEL => format!("predicted_{target}"),
+        prediction_parts::LABEL => format!("predicted_{target}"),
         MODEL_VERSION | MODEL_ROWS => part.to_owned(),
         part => format!("predicted_{target}_{part}"),
     }
@@ -120,7 +125,7 @@ fn check(
     options: PredictOptions,
 ) -> Result<()> {
     let model = scorer.model();
-    let is_probabilistic = scorer.fields().find(parts::PROBABILITIES).is_some();
+    let is_probabilistic = scorer.fields().find(prediction_parts::PROBABILITIES).is_some();
     if options.threshold != 0.5 && !is_probabilistic {
         return plan_err!(
             "threshold needs a model with probabilities, but model {} is a {}",

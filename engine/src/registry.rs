@@ -4,9 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use datafusion::common::{Result, exec_err, plan_err};
-use gradlake_udfs::resolver::StateResolver;
-use gradlake_udfs::round::Round;
-use gradlake_udfs::scorer::Scorer;
+use gradlake_udfs::{Round, Scorer, StateResolver};
 
 /// The rounds and models that statements of one session may name.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use datafusion::common::{Result, plan_err};
 use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::unparser::plan_to_sql;
-use gradlake_udfs::algorithms::Algorithm;
+use gradlake_udfs::Algorithm;
 
 use crate::options::{OptionValue, TrainOptions};
 

@@ -12,13 +12,10 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use gradlake_udfs::functions::assert_true::assert_true_udf;
-use gradlake_udfs::functions::predict::predict_udfs;
-use gradlake_udfs::functions::train::train_udaf;
-use gradlake_udfs::resolver::StateResolver;
-use gradlake_udfs::round::Interrupt;
-use gradlake_udfs::scorer::{Followed, Scorer};
-use gradlake_udfs::shards::{Sequential, Shards};
+use gradlake_udfs::{
+    Followed, Interrupt, Scorer, Sequential, Shards, StateResolver, assert_true_udf, predict_udfs,
+    train_udaf,
+};
 
 use crate::catalog::{MODEL_CATALOG, ModelCatalog};
 use crate::evaluation::evaluate_plan;
@@ -129,7 +126,7 @@ impl Engine {
         let (name, function) = source::rejected_function();
         context.register_udtf(name, function);
         context.register_udaf(train_udaf(resolver));
-        for metric in gradlake_udfs::metrics::all() {
+        for metric in gradlake_udfs::metric_functions() {
             context.register_udaf(metric.as_ref().clone());
         }
         let catalog = Arc::new(ModelCatalog::new(store.clone()));

@@ -11,8 +11,7 @@ use datafusion::sql::sqlparser::ast::ExprWithAlias;
 use datafusion::sql::sqlparser::ast::{
     Expr as SqlExpr, Ident, visit_expressions, visit_expressions_mut,
 };
-use gradlake_udfs::model::Model;
-use gradlake_udfs::names::Names;
+use gradlake_udfs::{Model, Names};
 
 use crate::names::suggested;
 use crate::operators::{Computed, Pick};

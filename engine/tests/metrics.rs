@@ -4,12 +4,12 @@ use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::datatypes::Float64Type;
 use datafusion::common::Result;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use gradlake_udfs::metrics::all;
+use gradlake_udfs::metric_functions;
 
 async fn value(sql: &str, partitions: usize) -> Result<Option<f64>> {
     let config = SessionConfig::new().with_target_partitions(partitions).with_batch_size(2);
     let context = SessionContext::new_with_config(config);
-    for metric in all() {
+    for metric in metric_functions() {
         context.register_udaf(metric.as_ref().clone());
     }
     let batches = context.sql(sql).await?.collect().await?;

@@ -1,6 +1,6 @@
 //! The README's table of options is the one that the code checks by.
 
-use gradlake_engine::options::option_table;
+use gradlake_engine::option_table;
 
 /// One line an option: name, what it takes, defaults by algorithm, what it does.
 fn markdown() -> Vec<String> {

@@ -20,8 +20,7 @@ use datafusion::arrow::datatypes::Int64Type;
 use datafusion::arrow::ipc::writer::StreamWriter;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
-use gradlake_engine::source::{Cursor, Lag, Ledger, Report, SourceTable};
-use gradlake_engine::{Engine, EngineOptions};
+use gradlake_engine::{Cursor, Engine, EngineOptions, Lag, Ledger, Report, SourceTable};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 

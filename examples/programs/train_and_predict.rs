@@ -15,7 +15,7 @@ use arrow::compute::kernels::cmp;
 use arrow::datatypes::Float64Type;
 use arrow::util::pretty::pretty_format_batches;
 use futures::TryStreamExt;
-use gradlake_engine::event::EventSink;
+use gradlake_engine::EventSink;
 use gradlake_examples::data;
 use gradlake_sql::{Session, SessionOptions};
 

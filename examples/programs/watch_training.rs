@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Float64Type;
-use gradlake_engine::event::{Event, EventSink};
+use gradlake_engine::{Event, EventSink};
 use gradlake_examples::data;
 use gradlake_sql::{Session, SessionOptions};
 use tokio::sync::mpsc;

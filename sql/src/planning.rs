@@ -13,8 +13,7 @@ use datafusion::sql::parser::{
 };
 use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query, Statement as SqlStatement};
-use gradlake_engine::event::EventSink;
-use gradlake_engine::files::ENDINGS;
+use gradlake_engine::{ENDINGS, EventSink};
 
 use crate::session::Session;
 use crate::statements::Source;

@@ -9,10 +9,8 @@ use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
 };
 use datafusion::sql::sqlparser::ast::{Query, TableFactor};
-use gradlake_engine::Engine;
-use gradlake_engine::event::{Event, EventSink};
-use gradlake_engine::prediction::PredictOptions;
-use gradlake_udfs::scorer::Scorer;
+use gradlake_engine::{Engine, Event, EventSink, PredictOptions};
+use gradlake_udfs::Scorer;
 
 use crate::parsers::ModelUse;
 use crate::statements::PredictRows;

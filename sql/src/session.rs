@@ -14,16 +14,10 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::DataFrame;
 use datafusion::sql::parser::Statement as DfStatement;
 use futures::StreamExt;
-use gradlake_engine::catalog::MODEL_CATALOG;
-use gradlake_engine::evaluation::{reported, reported_schema};
-use gradlake_engine::event::EventSink;
-use gradlake_engine::online::{is_unbounded, unbounded_table};
-use gradlake_engine::options::TrainOptions;
-use gradlake_engine::prediction::PredictOptions;
-use gradlake_engine::request::TrainRequest;
-use gradlake_engine::source::with_warnings;
-use gradlake_engine::training;
-use gradlake_engine::{Engine, EngineOptions};
+use gradlake_engine::{
+    Engine, EngineOptions, EventSink, MODEL_CATALOG, PredictOptions, TrainOptions, TrainRequest,
+    is_unbounded, reported, reported_schema, unbounded_table, with_warnings,
+};
 
 use crate::parsers;
 use crate::relation::{PinnedModels, PredictRelation};
@@ -115,7 +109,8 @@ impl Session {
             Statement::ExplainTrain(explain) => {
                 let request = self.request(&explain.train, &events).await?;
                 let rows =
-                    training::explain(&self.engine, &request, explain.analyze, &events).await?;
+                    gradlake_engine::explain(&self.engine, &request, explain.analyze, &events)
+                        .await?;
                 Ok(once(rows))
             }
             Statement::Predict(predict) => self.predict(&predict, events).await,

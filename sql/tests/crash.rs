@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{Database, Draws, gradlake, write_rows};
-use gradlake_engine::store::failpoints;
+use gradlake_engine::failpoints;
 
 /// A training with a checkpoint after every round, of which there are some hundred.
 const TRAIN: &str = "TRAIN OR REPLACE MODEL m USING mlp_classifier TARGET k \

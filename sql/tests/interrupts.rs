@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::Database;
 use datafusion::error::DataFusionError;
-use gradlake_engine::event::EventSink;
+use gradlake_engine::EventSink;
 use gradlake_sql::Session;
 
 /// How long each statement runs before it is stopped.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use common::{Database, Draws, create_parts, gradlake, kills, run, succeed, write_parts};
-use gradlake_engine::store::failpoints;
+use gradlake_engine::failpoints;
 
 /// Ways to learn online.
 const WAYS: [(&str, &str, &str); 9] = [

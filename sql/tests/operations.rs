@@ -16,8 +16,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, UInt64Type};
 use arrow::util::display::array_value_to_string;
 use common::{Database, create_parts, gradlake, run, succeed, write_parts};
-use gradlake_engine::event::{Event, Position};
-use gradlake_engine::store::failpoints;
+use gradlake_engine::{Event, Position, failpoints};
 
 /// Beyond this a condition counts as never met.
 const PATIENCE: Duration = Duration::from_secs(60);

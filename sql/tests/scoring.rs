@@ -14,7 +14,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::UInt64Type;
 use common::{Database, Draws, create_parts, gradlake, kills, run, succeed, write_parts};
 use futures::StreamExt;
-use gradlake_engine::store::failpoints;
+use gradlake_engine::failpoints;
 
 fn versions(batch: &RecordBatch) -> Vec<u64> {
     batch.column_by_name("model_version").unwrap().as_primitive::<UInt64Type>().values().to_vec()

@@ -95,7 +95,7 @@ fn a_copy_takes_late_files_once() {
         for place in ["copy-before-file:0", "copy-after-file:1"] {
             let output = gradlake(folder)
                 .args(["-q", "-c", &create, "-c", copy])
-                .env(gradlake_engine::store::failpoints::VARIABLE, place)
+                .env(gradlake_engine::failpoints::VARIABLE, place)
                 .output()
                 .unwrap();
             assert!(output.status.code().is_none() || place.ends_with(":1"), "{place}");

@@ -8,7 +8,7 @@ mod common;
 use arrow::array::AsArray;
 use arrow::datatypes::Float64Type;
 use common::{Database, create_parts, gradlake, succeed, write_parts};
-use gradlake_engine::store::failpoints;
+use gradlake_engine::failpoints;
 
 /// A table `rows` of `x` like draws around 100, and a stream of it.
 async fn rows(database: &Database, count: usize, target: &str) {

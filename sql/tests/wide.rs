@@ -11,7 +11,7 @@ use std::path::Path;
 use arrow::array::AsArray;
 use arrow::datatypes::{Float64Type, Int64Type};
 use common::Database;
-use gradlake_engine::event::Event;
+use gradlake_engine::Event;
 
 const COLUMNS: usize = 5_000;
 

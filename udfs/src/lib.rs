@@ -1,23 +1,54 @@
 //! The mathematics of Gradlake as functions of DataFusion: kernels, learners, optimizers,
-//! encoders, metrics.
+//! encoders, metrics, and the algorithms that are made of them.
 //!
 //! This crate does no I/O, parses no SQL and spawns nothing.
 
-pub mod algorithms;
-pub mod batch;
-pub mod encoder;
-pub mod estimator;
-pub mod exact;
-pub mod functions;
+mod algorithms;
+mod batch;
+mod encoder;
+mod estimator;
+mod exact;
+mod functions;
 pub mod kernels;
-pub mod learner;
-pub mod metrics;
-pub mod model;
-pub mod names;
-pub mod optimizer;
+mod learner;
+mod metrics;
+mod model;
+mod names;
+mod optimizer;
 pub mod options;
-pub mod resolver;
-pub mod round;
-pub mod scorer;
-pub mod shards;
-pub mod state;
+mod resolver;
+mod round;
+mod scorer;
+mod shards;
+mod state;
+
+pub use algorithms::{
+    Algorithm, AlgorithmSpec, Method, OptionGroup, RoundLayout, Setup, Shape, SplitRule,
+    TargetRule, TrainingPlan, network_spec, start_state,
+};
+pub use batch::{MiniBatch, NO_CATEGORY, Rows, RowsMut, Width};
+pub use encoder::{
+    Categories, CodeMap, Column, Encoder, Feature, FeatureKind, Input, InputKind, Interner,
+    OneShot, RawRows, RunningEncoder, RunningState, Scale, Statistics, Values, flatten_columns,
+    flatten_fields, hash_rows, is_plain, is_single, plain_rows,
+};
+pub use estimator::{Estimator, Fitted, Iterations, Next, Request, RoundRows};
+pub use exact::{GradientSum, GramSum, Lbfgs, LbfgsOptions, LinearShape, Newton, NewtonSum};
+pub use functions::assert_true::assert_true_udf;
+pub use functions::predict::{predict_udfs, prediction_part_udf};
+pub use functions::train::{TRAIN, train_udaf};
+pub use learner::{
+    Activation, Learner, Loss, LossSum, Network, Reshape, Scoring, Scratch, StepKey, probabilities,
+};
+pub use metrics::{Confusion, LogLoss, Ranking, Residuals, metric_functions};
+pub use model::{HistoryEntry, Labels, Member, Model, NetworkSpec, Target, Trained};
+pub use names::Names;
+pub use optimizer::{Optimizer, Schedule, StepSize};
+pub use resolver::StateResolver;
+pub use round::{
+    Descent, Interrupt, Interrupted, LossRound, Partial, Progress, Replica, Round, SgdRound,
+    Stepper,
+};
+pub use scorer::{Followed, MODEL_ROWS, MODEL_VERSION, Scorer, prediction_parts};
+pub use shards::{Sequential, Shards};
+pub use state::State;

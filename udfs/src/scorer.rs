@@ -32,7 +32,7 @@ const SCORED: usize = 256;
 const KEPT: usize = 1 << 20;
 
 /// The name of the struct field (and output column) of a prediction's parts.
-pub mod parts {
+pub mod prediction_parts {
     /// The prediction, of the target's type.
     pub const LABEL: &str = "label";
     /// Classes with their probabilities, most probable first.
@@ -473,13 +473,17 @@ fn class_type(target: &DataType) -> DataType {
 /// The fields of a prediction.
 fn output_fields(model: &Model, members: &[Option<Ready>]) -> Fields {
     let label = label_type(model);
-    let mut fields = vec![Field::new(parts::LABEL, label.clone(), true)];
+    let mut fields = vec![Field::new(prediction_parts::LABEL, label.clone(), true)];
     let any = members.iter().flatten().next();
     if let (Some(ready), true) = (any, model.algorithm.is_classifier()) {
         if ready.trained.network.loss.has_probabilities() {
-            fields.push(Field::new(parts::PROBABILITIES, probabilities_type(label), true));
+            fields.push(Field::new(
+                prediction_parts::PROBABILITIES,
+                probabilities_type(label),
+                true,
+            ));
         } else {
-            fields.push(Field::new(parts::SCORE, DataType::Float64, true));
+            fields.push(Field::new(prediction_parts::SCORE, DataType::Float64, true));
         }
     }
     Fields::from(fields)

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use gradlake_udfs::scorer::{Followed, Scorer};
+use gradlake_udfs::{Followed, Scorer};
 
 use crate::event::{Event, EventSink};
 use crate::session::Engine;

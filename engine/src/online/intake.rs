@@ -11,10 +11,10 @@ use datafusion::arrow::datatypes::{
     DataType, Field, Fields, Float32Type, Float64Type, Schema, SchemaRef, UInt32Type, UInt64Type,
 };
 use datafusion::common::{Result, ScalarValue, exec_err};
-use gradlake_udfs::encoder::{Input, flatten_columns, flatten_fields};
+use gradlake_udfs::{Input, flatten_columns, flatten_fields};
 
 use crate::source::ROW_COLUMN;
-use crate::table::{Distinct, RolePlaces, Roles, TargetKind};
+use crate::table::{LabelEncoder, RolePlaces, Roles, TargetKind};
 
 /// Classes at most, as on tables.
 const MAX_CLASSES: usize = 10_000;
@@ -25,7 +25,7 @@ const MAX_CLASSES: usize = 10_000;
 pub struct Intake {
     places: RolePlaces,
     inputs: Vec<Input>,
-    distinct: Option<Distinct>,
+    distinct: Option<LabelEncoder>,
     /// Type of a class.
     class_type: DataType,
     /// Index of the class by code; None of a class that is not learned.
@@ -59,7 +59,7 @@ impl Intake {
                 crate::table::check_class_type(roles, target)?;
                 let what = format!("the target {} of {}", roles.target, roles.algorithm);
                 fields.push(Field::new("target", DataType::UInt32, true));
-                Some(Distinct::new(std::slice::from_ref(target), what, MAX_CLASSES)?)
+                Some(LabelEncoder::new(std::slice::from_ref(target), what, MAX_CLASSES)?)
             }
             TargetKind::Number => {
                 crate::table::check_number_type(roles, target)?;
@@ -282,7 +282,7 @@ impl Intake {
 
 /// The parts of rows that [`Intake::take`] gave.
 #[derive(Debug)]
-pub struct Taken<'a> {
+pub struct FilteredRows<'a> {
     /// Features by input.
     pub features: &'a [ArrayRef],
     /// Codes of classes.
@@ -295,7 +295,7 @@ pub struct Taken<'a> {
     pub rows: &'a [u64],
 }
 
-impl<'a> Taken<'a> {
+impl<'a> FilteredRows<'a> {
     /// The parts of a batch.
     pub fn of(batch: &'a RecordBatch) -> Self {
         let n = batch.num_columns();

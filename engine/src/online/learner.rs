@@ -5,12 +5,10 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::ArrayRef;
 use datafusion::common::{Result, ScalarValue, exec_err, internal_err};
-use gradlake_udfs::batch::{MiniBatch, Width};
-use gradlake_udfs::encoder::{Column, Encoder, RawRows, RunningEncoder, RunningState};
-use gradlake_udfs::learner::{Learner as _, Loss, Network, Reshape, Scratch};
-use gradlake_udfs::model::{Labels, NetworkSpec};
-use gradlake_udfs::round::{Descent, Stepper};
-use gradlake_udfs::state::State;
+use gradlake_udfs::{
+    Column, Descent, Encoder, Labels, Learner as _, Loss, MiniBatch, Network, NetworkSpec, RawRows,
+    Reshape, RunningEncoder, RunningState, Scratch, State, Stepper, Width,
+};
 use serde::{Deserialize, Serialize};
 
 use super::progressive::{Progressive, ProgressiveState};

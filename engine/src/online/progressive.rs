@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use gradlake_udfs::learner::Loss;
+use gradlake_udfs::Loss;
 use serde::{Deserialize, Serialize};
 
 /// Rows of a block of the window.

@@ -6,7 +6,7 @@ use datafusion::common::{Result, plan_err};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
-use gradlake_udfs::model::Model;
+use gradlake_udfs::Model;
 use tokio::sync::mpsc;
 
 use super::query::StreamQuery;

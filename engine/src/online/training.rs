@@ -15,12 +15,10 @@ use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::execute_stream_partitioned;
 use futures::StreamExt;
-use gradlake_udfs::learner::Loss;
-use gradlake_udfs::model::{Labels, Model};
-use gradlake_udfs::round::Interrupted;
+use gradlake_udfs::{Interrupted, Labels, Loss, Model};
 
 use super::checkpoint::OnlineProgress;
-use super::intake::{Intake, Taken};
+use super::intake::{FilteredRows, Intake};
 use super::learner::{Learner, Prepared, Targets};
 use super::query::StreamQuery;
 use super::report::Rate;
@@ -389,7 +387,7 @@ impl<'a> OnlineTraining<'a> {
 
     /// Learns from whole mini-batches (the last may have fewer rows).
     async fn learn(&mut self, rows: &RecordBatch) -> Result<()> {
-        let taken = Taken::of(rows);
+        let taken = FilteredRows::of(rows);
         let n = rows.num_rows();
         let mut prepared = std::mem::take(&mut self.prepared);
         self.learner.prepare(taken.features, n, &mut prepared)?;

@@ -63,7 +63,7 @@ pub(crate) fn without_idle_projections(mut plan: LogicalPlan) -> LogicalPlan {
 #[cfg(test)]
 mod tests {
     use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-    use gradlake_udfs::algorithms::Algorithm;
+    use gradlake_udfs::Algorithm;
 
     use super::*;
     use crate::event::EventSink;

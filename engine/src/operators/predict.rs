@@ -13,8 +13,7 @@ use datafusion::logical_expr::{
     Expr, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNodeCore,
 };
 use datafusion::physical_plan::ExecutionPlan;
-use gradlake_udfs::functions::predict::prediction_part_udf;
-use gradlake_udfs::scorer::{Followed, MODEL_ROWS, MODEL_VERSION, Scorer};
+use gradlake_udfs::{Followed, MODEL_ROWS, MODEL_VERSION, Scorer, prediction_part_udf};
 
 use super::pick::{Moves, Pick, places};
 use super::predict_exec::PredictExec;

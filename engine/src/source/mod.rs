@@ -38,14 +38,11 @@ mod socket;
 mod table;
 
 pub use factory::{FORMATS, SourceTableFactory};
-pub use folder::{FileRows, FolderCursor, FolderSource, Manifest};
+pub use folder::{FileRows, FolderCursor};
 pub use ledger::Ledger;
 pub use notices::with_warnings;
-pub use pipe::PipeSource;
 pub use rejected::rejected_function;
-pub use report::{Lag, Rejected, Report};
-pub use scan::SourceScan;
-pub use socket::SocketSource;
+pub use report::{Lag, Report};
 pub use table::{ROW_COLUMN, SourceTable, source_tables};
 
 /// Rows of a batch that a source hands on at most.

@@ -75,11 +75,6 @@ impl SourceScan {
             metrics: ExecutionPlanMetricsSet::new(),
         }
     }
-
-    /// The source that is read.
-    pub fn source(&self) -> &Arc<dyn Source> {
-        &self.source
-    }
 }
 
 impl DisplayAs for SourceScan {

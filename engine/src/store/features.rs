@@ -10,8 +10,7 @@ use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::{cast, concat};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::{Result, exec_datafusion_err, exec_err};
-use gradlake_udfs::encoder::{Categories, Feature, FeatureKind, Scale};
-use gradlake_udfs::model::Model;
+use gradlake_udfs::{Categories, Feature, FeatureKind, Model, Scale};
 use serde::Deserialize;
 
 use super::tables::{trained, with_keys};

@@ -8,7 +8,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::Result;
-use gradlake_udfs::model::{HistoryEntry, Model};
+use gradlake_udfs::{HistoryEntry, Model};
 use serde::{Deserialize, Serialize};
 
 use super::records::to_batch;

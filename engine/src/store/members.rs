@@ -9,9 +9,7 @@ use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::{Result, ScalarValue, exec_err};
-use gradlake_udfs::learner::{Activation, Loss};
-use gradlake_udfs::model::{Labels, Member, Model, NetworkSpec, Trained};
-use gradlake_udfs::optimizer::Optimizer;
+use gradlake_udfs::{Activation, Labels, Loss, Member, Model, NetworkSpec, Optimizer, Trained};
 use serde::{Deserialize, Serialize};
 
 use super::records::{from_batch, to_batch};
@@ -187,7 +185,7 @@ pub(super) fn read_members(
         .collect()
 }
 
-/// Numbers of rows as an array, for taking.
+/// Numbers of rows as an array, for filter.
 pub(super) fn indices(rows: impl Iterator<Item = usize>) -> UInt32Array {
     rows.map(|row| row as u32).collect()
 }

@@ -39,9 +39,8 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use url::Url;
 
-pub use checkpoints::Checkpoint;
 pub use files::failpoints;
-pub use lease::{Lease, LeaseKeeper};
+pub use lease::Lease;
 pub use log::VersionEntry;
 pub use name::validate_name;
 pub use publish::Publish;

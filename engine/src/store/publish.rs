@@ -6,7 +6,7 @@ use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{Result, exec_datafusion_err, exec_err, plan_err};
 use datafusion::error::DataFusionError;
 use futures::{StreamExt, stream};
-use gradlake_udfs::model::Model;
+use gradlake_udfs::Model;
 
 use super::files::failpoints;
 use super::lease::{Lease, may_go_on};

@@ -10,9 +10,10 @@ use datafusion::arrow::array::{
 use datafusion::arrow::compute::{cast, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Schema, TimeUnit};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, exec_err};
-use gradlake_udfs::encoder::{Encoder, Feature, FeatureKind, Scale};
-use gradlake_udfs::learner::Learner;
-use gradlake_udfs::model::{HistoryEntry, Labels, Member, Model, Target, Trained};
+use gradlake_udfs::{
+    Encoder, Feature, FeatureKind, HistoryEntry, Labels, Learner, Member, Model, Scale, Target,
+    Trained,
+};
 
 use super::features::{FeatureRow, categories};
 use super::files::check;
@@ -23,7 +24,7 @@ use super::records::{from_batch, from_parquet};
 use super::tables::{Manifest, Pair, plain};
 use super::weights::{lacks_kind, weights};
 use super::{FORMAT_VERSION, ModelStore, ModelTable};
-use crate::table::Distinct;
+use crate::table::LabelEncoder;
 
 impl ModelStore {
     /// Reads a version, or the one that PREDICT uses.
@@ -116,7 +117,7 @@ fn by_member(
     batch: &RecordBatch,
     keys: usize,
     members: usize,
-    known: &mut Option<Distinct>,
+    known: &mut Option<LabelEncoder>,
 ) -> Result<Vec<RecordBatch>> {
     let own: Vec<usize> = (keys..batch.num_columns()).collect();
     let rows = batch.project(&own)?;
@@ -164,7 +165,7 @@ fn assemble(
     if keys > 0 {
         let types: Vec<DataType> =
             members.columns()[..keys].iter().map(|c| c.data_type().clone()).collect();
-        let mut distinct = Distinct::new(&types, "a partition".to_owned(), usize::MAX)?;
+        let mut distinct = LabelEncoder::new(&types, "a partition".to_owned(), usize::MAX)?;
         distinct.intern(&members.columns()[..keys])?;
         known = Some(distinct);
     }

@@ -12,8 +12,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::compute::{cast, take};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use datafusion::common::{Result, ScalarValue};
-use gradlake_udfs::learner::Learner;
-use gradlake_udfs::model::{Member, Model, Trained};
+use gradlake_udfs::{Learner, Member, Model, Trained};
 use serde::{Deserialize, Serialize};
 
 use super::FORMAT_VERSION;

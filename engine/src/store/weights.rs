@@ -14,9 +14,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, StringBuilder};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::{Result, ScalarValue};
-use gradlake_udfs::encoder::{Categories, FeatureKind};
-use gradlake_udfs::learner::Learner;
-use gradlake_udfs::model::{Labels, Model};
+use gradlake_udfs::{Categories, FeatureKind, Labels, Learner, Model};
 
 use super::tables::{trained, with_keys};
 

@@ -3,58 +3,35 @@
 //! ```text
 //! query partitions ──► RawTable ──► Subset (a group) ──► Mask (training | evaluation)
 //!                                        └──► fit: encoder, labels ──► EncodedTable ──► rounds
-//! pages of Parquet ──► Dealt (numbers that all train) ──► fit ──► encoded where they lie ──┘
+//! pages of Parquet ──► SinglePassLoad (numbers that all train) ──► fit ──► encoded where they lie ──┘
 //! ```
 //!
 //! Whatever is computed here depends on the rows, their order and the seed alone: not on how the
 //! query cut them into batches or partitions, nor on the number of threads, nor on what was
 //! spilled. That is why every pass goes over blocks of a fixed number of rows ([`BLOCK_ROWS`]).
 
-mod blocks;
-mod chunk;
-mod chunks;
-mod classes;
-mod collect;
-mod columns;
-mod dealing;
-mod dealt;
-mod encode;
 mod encoded;
-mod fit;
-mod groups;
-mod memory;
-mod metrics_room;
-mod order;
+mod load;
 mod parallel;
-mod pieces;
-mod placement;
-mod provider;
-mod raw;
-mod resources;
-mod selection;
 mod shuffle;
-mod spill;
-mod split;
-mod taking;
-mod targets;
-mod weights;
+mod single_pass;
+mod storage;
 
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::{Result, exec_datafusion_err, internal_err};
-use gradlake_udfs::algorithms::Algorithm;
-use gradlake_udfs::names::Names;
+use gradlake_udfs::{Algorithm, Names};
 
-pub use classes::Distinct;
-pub use dealt::{Arrangement, Dealt};
-pub use encode::{Encoding, Side};
 pub use encoded::EncodedTable;
-pub use fit::Fitted;
-pub use order::EpochOrder;
-pub use provider::Slice;
-pub use raw::{RawTable, Subset};
-pub use resources::Resources;
-pub use split::Mask;
-pub use targets::{check_class_type, check_number_type};
+pub use encoded::encode::{Encoding, Side};
+pub use encoded::slice::Slice;
+pub use load::fit::Fitted;
+pub use load::label_encoder::LabelEncoder;
+pub use load::raw::{RawTable, Subset};
+pub use load::split::Mask;
+pub use load::targets::{check_class_type, check_number_type};
+pub use shuffle::epoch_order::EpochOrder;
+pub use single_pass::{Arrangement, SinglePassLoad};
+pub use storage::resources::Resources;
 
 /// Rows of the blocks that statistics are reduced over, in order. A column of float32 fills 32 KB
 /// but for what the allocator needs to align it: with 8,192 rows it would take 40.

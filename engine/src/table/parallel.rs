@@ -9,7 +9,7 @@ use datafusion::common::Result;
 use super::Resources;
 
 /// What units have given so far.
-struct Taking<T, F> {
+struct RowFilter<T, F> {
     /// The unit whose result is taken next.
     next: usize,
     /// Results that came before their turn.
@@ -49,7 +49,7 @@ pub(super) fn in_order_by<S: Send, T: Send>(
     take: impl FnMut(T) -> Result<()> + Send,
 ) -> Result<Vec<S>> {
     let begun = AtomicUsize::new(0);
-    let taking = Mutex::new(Taking { next: 0, early: BTreeMap::new(), take, outcome: Ok(()) });
+    let filter = Mutex::new(RowFilter { next: 0, early: BTreeMap::new(), take, outcome: Ok(()) });
     let states = Mutex::new(vec![]);
     let worker = |_: usize| {
         let mut own = state();
@@ -59,7 +59,7 @@ pub(super) fn in_order_by<S: Send, T: Send>(
                 break;
             }
             let result = resources.check_interrupt().and_then(|()| work(&mut own, unit));
-            if !lock(&taking).give(unit, result) {
+            if !lock(&filter).give(unit, result) {
                 break;
             }
         }
@@ -70,12 +70,12 @@ pub(super) fn in_order_by<S: Send, T: Send>(
         1 => worker(0),
         workers => resources.shards().run(workers, &worker),
     }
-    let Taking { outcome, .. } = unlock(taking);
+    let RowFilter { outcome, .. } = unlock(filter);
     outcome?;
     Ok(unlock(states))
 }
 
-impl<T, F: FnMut(T) -> Result<()>> Taking<T, F> {
+impl<T, F: FnMut(T) -> Result<()>> RowFilter<T, F> {
     /// Takes the result of a unit when it is its turn, and says whether to go on.
     fn give(&mut self, unit: usize, result: Result<T>) -> bool {
         if self.outcome.is_err() {
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn an_interrupt_ends_it() {
-        let interrupt = Arc::new(gradlake_udfs::round::Interrupt::default());
+        let interrupt = Arc::new(gradlake_udfs::Interrupt::default());
         let state = datafusion::prelude::SessionContext::new().state();
         let resources = Resources::new(&state, Arc::clone(&interrupt), Pool::new(2).unwrap());
         interrupt.request();

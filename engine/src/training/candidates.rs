@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::FieldRef;
 use datafusion::common::{DFSchema, Result, plan_err};
 use datafusion::execution::SessionState;
-use gradlake_udfs::names::Names;
+use gradlake_udfs::Names;
 
 use crate::names::suggested;
 use crate::operators::Pick;

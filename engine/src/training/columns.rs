@@ -6,9 +6,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::{Result, plan_err};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use gradlake_udfs::encoder::{Input, flatten_fields};
-use gradlake_udfs::model::Model;
-use gradlake_udfs::names::Names;
+use gradlake_udfs::{Input, Model, Names, flatten_fields};
 
 use super::candidates::{Candidate, Candidates};
 use super::parent::{Spelling, check_parent};

@@ -10,9 +10,7 @@ use std::time::{Duration, Instant};
 
 use datafusion::common::{Result, internal_err};
 use datafusion::execution::memory_pool::MemoryReservation;
-use gradlake_udfs::estimator::{Estimator, Fitted, Iterations, Next, RoundRows};
-use gradlake_udfs::model::HistoryEntry;
-use gradlake_udfs::round::Interrupted;
+use gradlake_udfs::{Estimator, Fitted, HistoryEntry, Interrupted, Iterations, Next, RoundRows};
 
 use super::progress::Ticker;
 use super::rounds::RoundRunner;

@@ -10,13 +10,10 @@ use datafusion::arrow::array::{RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, exec_err};
 use datafusion::physical_plan::{ExecutionPlan, displayable};
-use gradlake_udfs::algorithms::{Method, Setup, TrainingPlan};
-use gradlake_udfs::batch::Width;
-use gradlake_udfs::encoder::Encoder;
-use gradlake_udfs::estimator::Iterations;
-use gradlake_udfs::learner::Learner;
-use gradlake_udfs::model::{Labels, NetworkSpec, Trained};
-use gradlake_udfs::round::LossRound;
+use gradlake_udfs::{
+    Encoder, Iterations, Labels, Learner, LossRound, Method, NetworkSpec, Setup, Trained,
+    TrainingPlan, Width,
+};
 
 use super::checkpoint::TrainingProgress;
 use super::columns::TrainingColumns;
@@ -267,7 +264,7 @@ async fn plan_text(
                 add(&training, decided)?;
             }
         }
-        TrainingRows::Dealt(dealt) => {
+        TrainingRows::SinglePassLoad(dealt) => {
             let training = member(&shared, 0, &[], Arc::clone(events));
             let fitted = dealt.fit(training.standardize_target())?;
             let decided = match training.plan(&fitted, None, dealt.rows()) {

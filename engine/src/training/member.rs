@@ -5,11 +5,7 @@ use std::time::Instant;
 
 use datafusion::common::ScalarValue;
 use datafusion::error::DataFusionError;
-use gradlake_udfs::algorithms::{Method, Setup};
-use gradlake_udfs::estimator::Iterations;
-use gradlake_udfs::model::{Model, Trained};
-use gradlake_udfs::round::Interrupt;
-use gradlake_udfs::shards::Shards;
+use gradlake_udfs::{Interrupt, Iterations, Method, Model, Setup, Shards, Trained};
 
 use super::columns::TrainingColumns;
 use super::driver::Driver;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, exec_err};
-use gradlake_udfs::model::Trained;
+use gradlake_udfs::Trained;
 use tokio::runtime::Handle;
 
 use super::member::{Failure, MemberTraining, Report, Shared};
@@ -40,9 +40,9 @@ pub async fn train_all(
     let task = SpawnedTask::spawn(async move {
         match rows {
             TrainingRows::Raw(raw) => train_groups(shared, raw, &events).await,
-            TrainingRows::Dealt(dealt) => {
+            TrainingRows::SinglePassLoad(dealt) => {
                 let training = member(&shared, 0, &[], Arc::clone(&events));
-                let prepared = training.prepare_dealt(*dealt).await;
+                let prepared = training.prepare_single_pass(*dealt).await;
                 let result = train_only(&training, prepared).await?;
                 Ok((shared, vec![result]))
             }

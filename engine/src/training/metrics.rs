@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use datafusion::common::Result;
-use gradlake_udfs::batch::Width;
-use gradlake_udfs::learner::{Learner, Loss, Network, Scoring, probabilities};
-use gradlake_udfs::metrics::{Confusion, LogLoss, Ranking, Residuals};
-use gradlake_udfs::model::{Labels, NetworkSpec};
+use gradlake_udfs::{
+    Confusion, Labels, Learner, LogLoss, Loss, Network, NetworkSpec, Ranking, Residuals, Scoring,
+    Width, probabilities,
+};
 
 use crate::table::{EncodedTable, waiting};
 

@@ -31,8 +31,7 @@ use std::time::{Duration, Instant};
 use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, exec_err, plan_err};
-use gradlake_udfs::estimator::Iterations;
-use gradlake_udfs::model::{Member, Model, Target, Trained};
+use gradlake_udfs::{Iterations, Member, Model, Target, Trained};
 
 pub use explain::explain;
 

@@ -4,9 +4,7 @@ use std::collections::HashMap;
 
 use datafusion::arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::{Result, plan_err};
-use gradlake_udfs::encoder::flatten_fields;
-use gradlake_udfs::model::{Model, NetworkSpec};
-use gradlake_udfs::names::Names;
+use gradlake_udfs::{Model, Names, NetworkSpec, flatten_fields};
 
 use crate::options::Solver;
 use crate::request::TrainRequest;

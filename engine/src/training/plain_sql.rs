@@ -6,12 +6,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::AsArray;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::physical_plan::{ExecutionPlan, collect, displayable, execute_stream_partitioned};
-use gradlake_udfs::algorithms::Algorithm;
-use gradlake_udfs::algorithms::SplitRule;
-use gradlake_udfs::learner::Learner;
-use gradlake_udfs::model::Model;
-use gradlake_udfs::round::{Descent, Progress, SgdRound};
-use gradlake_udfs::state::State;
+use gradlake_udfs::{Algorithm, Descent, Learner, Model, Progress, SgdRound, SplitRule, State};
 
 use super::columns::TrainingColumns;
 use super::rounds::RoundRunner;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use datafusion::common::internal_datafusion_err;
 use datafusion::error::DataFusionError;
-use gradlake_udfs::algorithms::{Shape, SplitRule, TrainingPlan, network_spec};
-use gradlake_udfs::encoder::Encoder;
-use gradlake_udfs::learner::Loss;
-use gradlake_udfs::model::{Labels, Model, NetworkSpec, Trained};
+use gradlake_udfs::{
+    Encoder, Labels, Loss, Model, NetworkSpec, Shape, SplitRule, Trained, TrainingPlan,
+    network_spec,
+};
 
 use super::member::{Failure, MemberTraining, Shared};
-use crate::table::{Dealt, EncodedTable, Encoding, Fitted, Mask, RawTable, Side, Subset};
+use crate::table::{EncodedTable, Encoding, Fitted, Mask, RawTable, Side, SinglePassLoad, Subset};
 
 /// The rows of a member as its learner takes them.
 pub struct Prepared {
@@ -105,7 +105,7 @@ impl MemberTraining<'_> {
     }
 
     /// Fits and encodes rows that are dealt; all of them train.
-    pub async fn prepare_dealt(&self, dealt: Dealt) -> Result<Prepared, Failure> {
+    pub async fn prepare_single_pass(&self, dealt: SinglePassLoad) -> Result<Prepared, Failure> {
         let options = &self.shared.request.options;
         let fitted = dealt.fit(self.standardize_target())?;
         let plan = self.plan(&fitted, None, dealt.rows())?;

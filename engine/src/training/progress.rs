@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gradlake_udfs::round::Progress;
+use gradlake_udfs::Progress;
 
 use crate::event::{Event, EventSink};
 

@@ -5,21 +5,20 @@ use std::sync::Arc;
 use datafusion::common::{Result, exec_err};
 use datafusion::execution::SessionState;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream_partitioned};
-use gradlake_udfs::algorithms::{Shape, SplitRule, TrainingPlan, network_spec};
-use gradlake_udfs::batch::Width;
+use gradlake_udfs::{Shape, SplitRule, TrainingPlan, Width, network_spec};
 
 use super::columns::TrainingColumns;
 use crate::event::{Event, EventSink};
 use crate::pages::PageRows;
 use crate::request::TrainRequest;
-use crate::table::{Arrangement, BLOCK_ROWS, Dealt, RawTable, Resources};
+use crate::table::{Arrangement, BLOCK_ROWS, RawTable, Resources, SinglePassLoad};
 
 /// What a training reads.
 pub enum TrainingRows {
     /// Rows as the query gives them, in groups.
     Raw(RawTable),
     /// Rows of one member, which all train.
-    Dealt(Box<Dealt>),
+    SinglePassLoad(Box<SinglePassLoad>),
 }
 
 /// Reads the rows of a query: dealt at once where all of them train one member, and can be.
@@ -39,9 +38,10 @@ pub async fn read_rows(
         Some(pages) => {
             let streams = pages.streams(resources.shards().threads(), BLOCK_ROWS);
             let arrange = |d, rows| arrangement(request, d, rows);
-            let dealt = Dealt::read(pages, &columns.roles, arrange, resources, &progress).await?;
+            let dealt =
+                SinglePassLoad::read(pages, &columns.roles, arrange, resources, &progress).await?;
             if let Some(dealt) = dealt {
-                return Ok(TrainingRows::Dealt(Box::new(dealt)));
+                return Ok(TrainingRows::SinglePassLoad(Box::new(dealt)));
             }
             streams
         }
@@ -79,7 +79,7 @@ fn arrangement(request: &TrainRequest, d: usize, rows: u64) -> Option<Arrangemen
 
 #[cfg(test)]
 mod tests {
-    use gradlake_udfs::algorithms::Algorithm;
+    use gradlake_udfs::Algorithm;
 
     use super::*;
     use crate::options::{OptionValue, TrainOptions};
@@ -133,14 +133,14 @@ mod tests {
         }
     }
 
-    async fn is_dealt(engine: &Engine, request: &TrainRequest) -> bool {
+    async fn is_single_pass(engine: &Engine, request: &TrainRequest) -> bool {
         let state = engine.training_state();
         let columns = TrainingColumns::resolve(&state, request, None).unwrap();
         let plan = state.create_physical_plan(&columns.plan).await.unwrap();
         let resources = engine.resources(&state).unwrap();
         let events: EventSink = Arc::new(|_| {});
         let rows = read_rows(plan, &state, request, &columns, &resources, &events).await.unwrap();
-        matches!(rows, TrainingRows::Dealt(_))
+        matches!(rows, TrainingRows::SinglePassLoad(_))
     }
 
     /// Whether rows are dealt, which columns there are, what is trained, the target and whether
@@ -208,7 +208,7 @@ mod tests {
             let plain = format!("SELECT {columns} FROM '{file}'");
             let what = format!("{algorithm} {columns} {options:?}");
             let own = request(&two, algorithm, target, options, &plain).await;
-            assert_eq!(is_dealt(&two, &own).await, dealt, "{what}");
+            assert_eq!(is_single_pass(&two, &own).await, dealt, "{what}");
             let found = trained(&two, &own).await;
             assert!(found.0.iter().any(|bits| *bits != 0), "{what}");
             let own = request(&one, algorithm, target, options, &plain).await;
@@ -216,7 +216,7 @@ mod tests {
             // A filter, which lets all rows pass, is no plain scan.
             let filtered = format!("{plain} WHERE w < 100");
             let own = request(&two, algorithm, target, options, &filtered).await;
-            assert!(!is_dealt(&two, &own).await, "{what}");
+            assert!(!is_single_pass(&two, &own).await, "{what}");
             assert_eq!(found, trained(&two, &own).await, "{what}");
         }
     }
@@ -238,7 +238,7 @@ mod tests {
         let options = [("epochs", "1")];
         let algorithm = Algorithm::LOGISTIC_REGRESSION;
         let own = request(&engine, algorithm, ("k", false), &options, &query).await;
-        assert!(!is_dealt(&engine, &own).await);
+        assert!(!is_single_pass(&engine, &own).await);
         let events: EventSink = Arc::new(|_| {});
         engine.train(&own, &events).await.unwrap();
         let model = engine.store.load("m", None).await.unwrap();

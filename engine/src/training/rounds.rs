@@ -14,9 +14,7 @@ use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, Physic
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::common::collect;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
-use gradlake_udfs::functions::train::{TRAIN, train_udaf};
-use gradlake_udfs::resolver::StateResolver;
-use gradlake_udfs::round::Round;
+use gradlake_udfs::{Round, StateResolver, TRAIN, train_udaf};
 
 use super::awake::Awake;
 use crate::registry::Registry;

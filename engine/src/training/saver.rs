@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use datafusion::common::{Result, exec_err};
-use gradlake_udfs::estimator::Estimator;
+use gradlake_udfs::Estimator;
 use tokio::sync::Mutex;
 
 use super::checkpoint::{MemberProgress, TrainingProgress};

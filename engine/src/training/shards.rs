@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use datafusion::common::{Result, exec_datafusion_err};
-use gradlake_udfs::shards::Shards;
+use gradlake_udfs::Shards;
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 use rayon::{ThreadPool, Yield};
 

@@ -2,7 +2,7 @@
 
 use datafusion::error::Result;
 use datafusion::sql::sqlparser::tokenizer::Token;
-use gradlake_engine::options::OptionValue;
+use gradlake_engine::OptionValue;
 
 use super::cursor::Cursor;
 

@@ -30,7 +30,7 @@ pub(super) fn parse_predict(cursor: &mut Cursor<'_>) -> Result<Predict> {
 }
 
 /// What WITH gives.
-type Options = Vec<(String, gradlake_engine::options::OptionValue)>;
+type Options = Vec<(String, gradlake_engine::OptionValue)>;
 
 /// `[VERSION n] [WITH (...)]` in either order, each once.
 pub(super) fn parse_version_and_options(

@@ -93,7 +93,7 @@ fn subquery(argument: &FunctionArg) -> Result<Box<Query>> {
     }
 }
 
-fn options(text: &str) -> Result<Vec<(String, gradlake_engine::options::OptionValue)>> {
+fn options(text: &str) -> Result<Vec<(String, gradlake_engine::OptionValue)>> {
     let script = Script::new(text)?;
     let tokens: Vec<_> = script.statements().flatten().cloned().collect();
     let mut cursor = Cursor::new(&script, &tokens);

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use datafusion::common::plan_err;
 use datafusion::error::Result;
 use datafusion::sql::sqlparser::tokenizer::Token;
-use gradlake_engine::options::nearest;
-use gradlake_udfs::algorithms::Algorithm;
+use gradlake_engine::nearest;
+use gradlake_udfs::Algorithm;
 
 use super::cursor::Cursor;
 use super::option_parser::parse_options;
@@ -61,7 +61,7 @@ struct Clauses {
     weight: Option<String>,
     partition_by: Vec<String>,
     continue_from: Option<(String, Option<u64>)>,
-    options: Vec<(String, gradlake_engine::options::OptionValue)>,
+    options: Vec<(String, gradlake_engine::OptionValue)>,
 }
 
 impl Clauses {

@@ -159,9 +159,9 @@ fn function_refusal(function: &Function) -> ControlFlow<String> {
 /// DataFusion's aggregates, and ours of training and metrics.
 static AGGREGATES: LazyLock<HashSet<String>> = LazyLock::new(|| {
     let functions = datafusion::functions_aggregate::all_default_aggregate_functions();
-    let metrics = gradlake_udfs::metrics::all();
+    let metrics = gradlake_udfs::metric_functions();
     let all = functions.iter().chain(&metrics).flat_map(|f| names(f.name(), f.aliases()));
-    all.chain([gradlake_udfs::functions::train::TRAIN.to_owned()]).collect()
+    all.chain([gradlake_udfs::TRAIN.to_owned()]).collect()
 });
 
 static WINDOWS: LazyLock<HashSet<String>> = LazyLock::new(|| {

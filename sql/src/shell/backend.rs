@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
-use gradlake_engine::event::EventSink;
+use gradlake_engine::EventSink;
 
 use super::keywords;
 use crate::session::Session;

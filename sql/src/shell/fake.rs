@@ -13,7 +13,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use gradlake_engine::event::{Event, EventSink, Position};
+use gradlake_engine::{Event, EventSink, Position};
 
 use super::backend::Backend;
 

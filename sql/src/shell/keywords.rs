@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use gradlake_engine::options::option_table;
-use gradlake_udfs::algorithms::Algorithm;
+use gradlake_engine::option_table;
+use gradlake_udfs::Algorithm;
 
 /// Words of statements, in the case in which they are shown.
 const WORDS: [&str; 84] = [

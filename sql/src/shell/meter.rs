@@ -2,8 +2,7 @@
 
 use std::time::Instant;
 
-use gradlake_engine::event::{Event, Position};
-use gradlake_engine::source::Lag;
+use gradlake_engine::{Event, Lag, Position};
 
 use super::progress::losses;
 use super::text::{bytes, count, duration, figure, rows};

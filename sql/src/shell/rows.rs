@@ -9,7 +9,7 @@ use datafusion::arrow::json;
 use datafusion::arrow::json::writer::{JsonArray, LineDelimited};
 use datafusion::arrow::util::display::FormatOptions;
 use datafusion::arrow::util::pretty::pretty_format_batches_with_options;
-use gradlake_engine::output::csv::CsvText;
+use gradlake_engine::CsvText;
 
 use super::args::Format;
 use super::output::Output;

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use futures::StreamExt;
-use gradlake_engine::STOPPED;
-use gradlake_engine::event::EventSink;
+use gradlake_engine::{EventSink, STOPPED};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use gradlake_engine::options::OptionValue;
+use gradlake_engine::OptionValue;
 
 use super::name::{quoted, write_options, write_version};
 use super::source::Source;

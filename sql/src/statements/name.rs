@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{Ident, Value, ValueWithSpan, VisitMut, VisitorMut};
-use gradlake_engine::options::OptionValue;
+use gradlake_engine::OptionValue;
 
 /// The name as SQL that reads as this name again: quoted where folding would change it.
 pub fn quoted(name: &str) -> String {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use datafusion::sql::sqlparser::ast::{Query, TableAlias};
-use gradlake_engine::options::OptionValue;
+use gradlake_engine::OptionValue;
 
 use super::name::{quoted, write_options, write_version};
 use super::source::Source;

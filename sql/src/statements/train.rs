@@ -5,9 +5,8 @@ use std::fmt;
 
 use datafusion::common::plan_err;
 use datafusion::error::Result;
-use gradlake_engine::options::{OptionValue, nearest};
-use gradlake_udfs::algorithms::Algorithm;
-use gradlake_udfs::names::Names;
+use gradlake_engine::{OptionValue, nearest};
+use gradlake_udfs::{Algorithm, Names};
 
 use super::name::{list, quoted, write_options, write_version};
 use super::source::Source;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use datafusion::error::Result;
-use gradlake_engine::event::{Event, EventSink};
+use gradlake_engine::{Event, EventSink};
 use gradlake_sql::{Session, SessionOptions, sentence};
 
 /// A session on a warehouse in a folder of its own.

@@ -22,7 +22,7 @@ mod network;
 mod plan;
 
 pub use network::{Setup, network_spec, start_state};
-pub use plan::{Layout, Method, Shape, SplitRule, TrainingPlan};
+pub use plan::{Method, RoundLayout, Shape, SplitRule, TrainingPlan};
 
 /// Every algorithm, in the order in which messages name them.
 static REGISTRY: [&AlgorithmSpec; 5] = [

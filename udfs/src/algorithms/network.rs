@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion_common::{Result, plan_err};
 
-use super::{Layout, Method, TrainingPlan};
+use super::{Method, RoundLayout, TrainingPlan};
 use crate::encoder::Encoder;
 use crate::estimator::{
     DescentEstimator, DescentSettings, Estimator, LbfgsSolver, NewtonSolver, NormalSolver,
@@ -131,8 +131,8 @@ impl Setup<'_> {
         }
     }
 
-    fn layout(&self) -> Layout {
-        Layout::decide(self.options, self.network.flops_per_row(), self.rows)
+    fn layout(&self) -> RoundLayout {
+        RoundLayout::decide(self.options, self.network.flops_per_row(), self.rows)
     }
 
     fn descent(&self) -> DescentEstimator {
@@ -196,7 +196,7 @@ impl Setup<'_> {
         if self.plan.method != Method::Descent {
             return vec![self.rows];
         }
-        let Layout { replicas, round_rows, .. } = self.layout();
+        let RoundLayout { replicas, round_rows, .. } = self.layout();
         let mut shares = vec![0; replicas];
         let mut start = 0;
         while start < self.rows {

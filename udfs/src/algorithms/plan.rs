@@ -175,7 +175,7 @@ fn split_rule(options: &TrainOptions, method: Method, rows: u64) -> SplitRule {
 
 /// Who learns from which rows, and how often they meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layout {
+pub struct RoundLayout {
     /// Copies of the state.
     pub replicas: usize,
     /// Shards of a mini-batch.
@@ -184,7 +184,7 @@ pub struct Layout {
     pub round_rows: u64,
 }
 
-impl Layout {
+impl RoundLayout {
     /// The layout for these options and so many training rows. It depends on the shape of the work
     /// and never on the machine.
     pub fn decide(options: &TrainOptions, flops_per_row: u64, rows: u64) -> Self {
@@ -192,7 +192,7 @@ impl Layout {
     }
 }
 
-fn layout(options: &TrainOptions, flops_per_row: u64, rows: u64) -> Layout {
+fn layout(options: &TrainOptions, flops_per_row: u64, rows: u64) -> RoundLayout {
     let batch = options.batch_size as u64;
     let (replicas, shards) = match (options.parallel, options.replicas) {
         // Rows one after another leave nothing for shards to do.
@@ -216,7 +216,7 @@ fn layout(options: &TrainOptions, flops_per_row: u64, rows: u64) -> Layout {
     };
     // Whole mini-batches for every replica, so that cutting rounds elsewhere changes nothing.
     let round_rows = wanted.max(1).div_ceil(unit).saturating_mul(unit);
-    Layout { replicas, shards, round_rows }
+    RoundLayout { replicas, shards, round_rows }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use datafusion_common::{Result, exec_err, plan_err};
 
 /// How a type is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum InputKind {
     /// Integers, floats, decimals.
     Number,
     /// Booleans.
@@ -23,27 +23,27 @@ pub enum Kind {
     Vector,
 }
 
-impl Kind {
+impl InputKind {
     /// The kind of a column's type.
     ///
     /// # Errors
     /// Names the column and the type where there is none.
-    pub fn of(name: &str, data_type: &DataType) -> Result<Kind> {
+    pub fn of(name: &str, data_type: &DataType) -> Result<InputKind> {
         match data_type {
-            DataType::Boolean => Ok(Kind::Boolean),
+            DataType::Boolean => Ok(InputKind::Boolean),
             DataType::Utf8
             | DataType::LargeUtf8
             | DataType::Utf8View
             | DataType::Date32
-            | DataType::Date64 => Ok(Kind::Category),
-            DataType::Dictionary(_, value) => Kind::of(name, value),
-            DataType::Timestamp(_, _) => Ok(Kind::Timestamp),
+            | DataType::Date64 => Ok(InputKind::Category),
+            DataType::Dictionary(_, value) => InputKind::of(name, value),
+            DataType::Timestamp(_, _) => Ok(InputKind::Timestamp),
             DataType::FixedSizeList(item, _) | DataType::List(item) | DataType::LargeList(item)
                 if item.data_type().is_numeric() =>
             {
-                Ok(Kind::Vector)
+                Ok(InputKind::Vector)
             }
-            t if t.is_numeric() => Ok(Kind::Number),
+            t if t.is_numeric() => Ok(InputKind::Number),
             t => plan_err!(
                 "column {name} is {t}, which cannot be a feature; name the others in FEATURES or \
                  cast it in the query"
@@ -92,7 +92,7 @@ fn push(
         return Ok(());
     }
     if *data_type != DataType::Null {
-        Kind::of(&name, data_type)?;
+        InputKind::of(&name, data_type)?;
     }
     inputs.push(Input { name, data_type: data_type.clone(), column, path: path.to_vec() });
     Ok(())

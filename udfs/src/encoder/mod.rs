@@ -36,7 +36,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 pub use apply::Column;
 pub use categories::Categories;
-pub use input::{Input, Kind, flatten_columns, flatten_fields};
+pub use input::{Input, InputKind, flatten_columns, flatten_fields};
 pub use interner::{CodeMap, Interner};
 pub use plain::{is_plain, is_single, plain_rows};
 pub use rowhash::hash_rows;
@@ -225,14 +225,14 @@ impl Encoder {
         let mut places = vec![];
         let mut lookups = vec![];
         for feature in &features {
-            let kind = Kind::of(&feature.name, &feature.data_type)?;
+            let kind = InputKind::of(&feature.name, &feature.data_type)?;
             let fits = matches!(
                 (&feature.kind, kind),
-                (FeatureKind::Number(_), Kind::Number)
-                    | (FeatureKind::Boolean(_), Kind::Boolean)
-                    | (FeatureKind::Category(_), Kind::Category)
-                    | (FeatureKind::Timestamp(_), Kind::Timestamp)
-                    | (FeatureKind::Vector(_), Kind::Vector)
+                (FeatureKind::Number(_), InputKind::Number)
+                    | (FeatureKind::Boolean(_), InputKind::Boolean)
+                    | (FeatureKind::Category(_), InputKind::Category)
+                    | (FeatureKind::Timestamp(_), InputKind::Timestamp)
+                    | (FeatureKind::Vector(_), InputKind::Vector)
             );
             if !fits {
                 return exec_err!(
@@ -349,8 +349,8 @@ impl Encoder {
                     feature.data_type
                 );
             };
-            let wanted = Kind::of(&feature.name, &feature.data_type)?;
-            let fits = match Kind::of(&feature.name, found) {
+            let wanted = InputKind::of(&feature.name, &feature.data_type)?;
+            let fits = match InputKind::of(&feature.name, found) {
                 Ok(kind) => kind == wanted,
                 // A column of nothing but NULL fits everything.
                 Err(_) => matches!(found, DataType::Null),

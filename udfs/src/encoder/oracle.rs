@@ -128,7 +128,7 @@ impl Table {
     fn new(inputs: Vec<(String, DataType)>, columns: Vec<ArrayRef>) -> Self {
         let (mut interners, mut codes) = (vec![], vec![]);
         for ((name, data_type), column) in inputs.iter().zip(&columns) {
-            let is_category = Kind::of(name, data_type).unwrap() == Kind::Category;
+            let is_category = InputKind::of(name, data_type).unwrap() == InputKind::Category;
             let mut interner = is_category.then(Interner::default);
             codes.push(interner.as_mut().map(|interner| interner.intern(column).unwrap()));
             interners.push(interner);

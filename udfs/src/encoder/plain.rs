@@ -6,7 +6,7 @@ use arrow::datatypes::DataType;
 use datafusion_common::{Result, exec_err};
 
 use super::columns::{Numbers, encode_numbers};
-use super::{Encoder, FeatureKind, Kind, Scale};
+use super::{Encoder, FeatureKind, InputKind, Scale};
 use crate::kernels::math::vectorized;
 
 /// What leaves finite numbers as they are; others become NaN.
@@ -22,7 +22,7 @@ const LANES: usize = 16;
 /// When the type cannot be a feature.
 pub fn is_plain(name: &str, data_type: &DataType) -> Result<bool> {
     Ok(!matches!(data_type, DataType::Null | DataType::Dictionary(_, _))
-        && matches!(Kind::of(name, data_type)?, Kind::Number | Kind::Boolean))
+        && matches!(InputKind::of(name, data_type)?, InputKind::Number | InputKind::Boolean))
 }
 
 /// Writes columns of numbers and booleans into rows `[rows, columns]` as they are; what is NULL or

@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::apply::{numbers, unix_seconds, vectors};
 use super::statistics::Values;
-use super::{Interner, Kind};
+use super::{InputKind, Interner};
 use crate::kernels::math::vectorized;
 use crate::kernels::rng::mix;
 
@@ -57,8 +57,8 @@ fn mix_codes(codes: &UInt32Array, known: &[u64], column: usize, out: &mut [u64])
 
 fn mix_array(name: &str, array: &ArrayRef, column: usize, out: &mut [u64]) -> Result<()> {
     let column = column as u64;
-    match Kind::of(name, array.data_type())? {
-        Kind::Vector => {
+    match InputKind::of(name, array.data_type())? {
+        InputKind::Vector => {
             let (values, starts, length) = vectors(name, array)?;
             let values = numbers(name, &values)?;
             let n = length.unwrap_or(0);
@@ -74,7 +74,7 @@ fn mix_array(name: &str, array: &ArrayRef, column: usize, out: &mut [u64]) -> Re
         }
         kind => {
             let values = match kind {
-                Kind::Timestamp => unix_seconds(array)?,
+                InputKind::Timestamp => unix_seconds(array)?,
                 _ => numbers(name, array)?,
             };
             if values.null_count() > 0 {

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use self::raw::RawColumn;
 use self::slots::{Scaling, Slots};
-use super::{Encoder, Feature, FeatureKind, Interner, Kind, Scale};
+use super::{Encoder, Feature, FeatureKind, InputKind, Interner, Scale};
 use crate::batch::{NO_CATEGORY, Width};
 
 pub use raw::RawRows;
@@ -35,7 +35,7 @@ const NULL: u32 = u32::MAX;
 struct Input {
     name: String,
     data_type: DataType,
-    kind: Kind,
+    kind: InputKind,
     /// Its dense inputs, or nothing and the number of its category column.
     dense: Range<usize>,
     column: usize,
@@ -75,20 +75,20 @@ impl RunningEncoder {
         let mut categories = 0;
         let standard = if standardize { Scaling::Standard } else { Scaling::Raw };
         for (name, data_type) in inputs {
-            let kind = Kind::of(name, data_type)?;
+            let kind = InputKind::of(name, data_type)?;
             let first = slots.len();
             let mut column = 0;
             match kind {
-                Kind::Number | Kind::Boolean => slots.push(standard),
-                Kind::Timestamp => {
+                InputKind::Number | InputKind::Boolean => slots.push(standard),
+                InputKind::Timestamp => {
                     slots.push(Scaling::Standard);
                     (0..6).for_each(|_| slots.push(Scaling::Cycle));
                 }
-                Kind::Category => {
+                InputKind::Category => {
                     column = categories;
                     categories += 1;
                 }
-                Kind::Vector => {
+                InputKind::Vector => {
                     let DataType::FixedSizeList(item, n) = data_type else {
                         return plan_err!(
                             "running statistics need vectors of a length that their type says, but \
@@ -137,13 +137,15 @@ impl RunningEncoder {
         out.begin(rows, (self.slots.len(), self.interners.len()));
         for (input, array) in self.inputs.iter().zip(columns) {
             let column = match input.kind {
-                Kind::Number | Kind::Boolean => RawColumn::number(&input.name, array)?,
-                Kind::Timestamp => RawColumn::timestamp(array)?,
-                Kind::Vector => RawColumn::vector(&input.name, array, input.dense.len())?,
-                Kind::Category => RawColumn::Codes(self.interners[input.column].intern(array)?),
+                InputKind::Number | InputKind::Boolean => RawColumn::number(&input.name, array)?,
+                InputKind::Timestamp => RawColumn::timestamp(array)?,
+                InputKind::Vector => RawColumn::vector(&input.name, array, input.dense.len())?,
+                InputKind::Category => {
+                    RawColumn::Codes(self.interners[input.column].intern(array)?)
+                }
             };
             let first = match input.kind {
-                Kind::Category => input.column,
+                InputKind::Category => input.column,
                 _ => input.dense.start,
             };
             out.push(first, column);
@@ -230,11 +232,11 @@ impl RunningEncoder {
             let missing = input.dense.start;
             let null_count = self.slots.missing.get(missing).copied().unwrap_or(0.0) as u64;
             let (kind, null_count) = match input.kind {
-                Kind::Number => (FeatureKind::Number(scales[0]), null_count),
-                Kind::Boolean => (FeatureKind::Boolean(scales[0]), null_count),
-                Kind::Timestamp => (FeatureKind::Timestamp(scales[0]), null_count),
-                Kind::Vector => (FeatureKind::Vector(scales), null_count),
-                Kind::Category => {
+                InputKind::Number => (FeatureKind::Number(scales[0]), null_count),
+                InputKind::Boolean => (FeatureKind::Boolean(scales[0]), null_count),
+                InputKind::Timestamp => (FeatureKind::Timestamp(scales[0]), null_count),
+                InputKind::Vector => (FeatureKind::Vector(scales), null_count),
+                InputKind::Category => {
                     let mut own: Vec<(&Option<String>, usize)> = self
                         .table
                         .iter()

@@ -9,7 +9,7 @@ use datafusion_common::{Result, exec_err};
 
 use super::apply::{numbers, unix_seconds, vectors};
 use super::moments::{Moments, element_moments};
-use super::{Categories, Encoder, Feature, FeatureKind, Interner, Kind, Scale};
+use super::{Categories, Encoder, Feature, FeatureKind, InputKind, Interner, Scale};
 use crate::shards::{Sequential, Shards};
 
 /// Categories of all columns from which on many cores write them down.
@@ -35,7 +35,7 @@ enum ColumnStatistics {
 /// Statistics of the feature columns.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statistics {
-    inputs: Arc<[(String, DataType, Kind)]>,
+    inputs: Arc<[(String, DataType, InputKind)]>,
     columns: Vec<ColumnStatistics>,
     standardize: bool,
 }
@@ -58,13 +58,13 @@ impl Statistics {
         let mut columns = vec![];
         let mut kinds = vec![];
         for (name, data_type) in inputs {
-            let kind = Kind::of(name, data_type)?;
+            let kind = InputKind::of(name, data_type)?;
             columns.push(match kind {
-                Kind::Number | Kind::Boolean | Kind::Timestamp => {
+                InputKind::Number | InputKind::Boolean | InputKind::Timestamp => {
                     ColumnStatistics::Numbers(Moments::default())
                 }
-                Kind::Category => ColumnStatistics::Categories { met: vec![], nulls: 0 },
-                Kind::Vector => {
+                InputKind::Category => ColumnStatistics::Categories { met: vec![], nulls: 0 },
+                InputKind::Vector => {
                     let bytes = matches!(data_type,
                         DataType::FixedSizeList(item, _)
                         | DataType::List(item)
@@ -111,7 +111,7 @@ impl Statistics {
                         continue;
                     }
                     let numbers = match kind {
-                        Kind::Timestamp => unix_seconds(array)?,
+                        InputKind::Timestamp => unix_seconds(array)?,
                         _ => numbers(name, array)?,
                     };
                     moments.merge(&Moments::of(taken(&numbers, train, &mut scratch)));
@@ -208,10 +208,10 @@ impl Statistics {
     fn feature(&self, column: usize, interner: Option<&Interner>) -> Result<Feature> {
         let (name, data_type, kind) = &self.inputs[column];
         let (kind, null_count) = match (&self.columns[column], kind) {
-            (ColumnStatistics::Numbers(m), Kind::Boolean) => {
+            (ColumnStatistics::Numbers(m), InputKind::Boolean) => {
                 (FeatureKind::Boolean(m.scale(self.standardize)), m.nulls)
             }
-            (ColumnStatistics::Numbers(m), Kind::Timestamp) => {
+            (ColumnStatistics::Numbers(m), InputKind::Timestamp) => {
                 // Seconds since 1970 are no scale to learn on, so it is always standardised.
                 (FeatureKind::Timestamp(m.scale(true)), m.nulls)
             }

@@ -43,12 +43,6 @@ fn row_flops(columns: usize, width: Width) -> f64 {
     a * a + SCATTER * (c * a + c * (c + 1.0) / 2.0)
 }
 
-/// Floating-point operations of a Gram sum over `rows`, and of its solve.
-pub fn gram_flops(width: Width, rows: u64) -> f64 {
-    let inputs = width.inputs() as f64;
-    rows as f64 * row_flops(width.dense + 2, width) + inputs.powi(3) / 3.0
-}
-
 /// Floating-point operations of one Newton step: a pass over `rows`, and the solve.
 pub fn newton_flops(width: Width, outputs: usize, rows: u64) -> f64 {
     let parameters = (width.inputs() + 1) as f64 * outputs as f64;

@@ -36,15 +36,12 @@ mod laws;
 #[cfg(test)]
 mod oracle;
 
-pub use cost::{
-    gram_flops, gram_memory, lbfgs_fits, lbfgs_flops, newton_fits, newton_flops, newton_memory,
-    normal_fits,
-};
+pub use cost::{gram_memory, lbfgs_fits, newton_fits, newton_memory, normal_fits};
 pub use gradient::{GradientScratch, GradientSum, LinearShape};
-pub use gram::{GramSum, LinearSolution};
+pub use gram::GramSum;
 pub use lbfgs::{Lbfgs, LbfgsOptions};
 pub use logistic::{NewtonSum, Scratch as NewtonScratch};
-pub use newton::{Advance, Newton, NewtonOptions, NewtonStep, Outcome, Report};
+pub use newton::{Advance, Newton, NewtonOptions, Outcome, Report};
 
 use datafusion_common::{Result, internal_err};
 

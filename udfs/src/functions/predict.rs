@@ -18,7 +18,7 @@ use datafusion_expr::{
 
 use crate::names::Names;
 use crate::resolver::StateResolver;
-use crate::scorer::{Scorer, parts};
+use crate::scorer::{Scorer, prediction_parts};
 
 /// Which part of a prediction a function returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,8 +40,8 @@ impl Part {
     /// The part's place in a prediction.
     fn place(self, scorer: &Scorer) -> Result<usize> {
         let name = match self {
-            Part::Label => parts::LABEL,
-            Part::Probabilities => parts::PROBABILITIES,
+            Part::Label => prediction_parts::LABEL,
+            Part::Probabilities => prediction_parts::PROBABILITIES,
         };
         match scorer.fields().find(name) {
             Some((place, _)) => Ok(place),

@@ -13,10 +13,10 @@ mod network;
 mod passes;
 mod reshape;
 
-pub use layout::{Layout, Role, Table, Tensor};
+pub use layout::{Layout, Role, Table};
 pub use loss::{Loss, probabilities};
 pub use network::{Activation, Network};
-pub use passes::{Passes, Scoring, ScoringScratch, Step};
+pub use passes::{Passes, Scoring, Step};
 pub use reshape::Reshape;
 
 /// Weighted loss of some rows.

@@ -37,7 +37,7 @@ enum Metric {
 }
 
 /// Every metric as an aggregate function.
-pub fn all() -> Vec<Arc<AggregateUDF>> {
+pub fn metric_functions() -> Vec<Arc<AggregateUDF>> {
     let metrics: [(&'static str, Metric); 13] = [
         ("accuracy", Metric::Class(Confusion::accuracy)),
         ("precision", Metric::Class(Confusion::precision)),

@@ -8,7 +8,7 @@ mod functions;
 mod numbers;
 mod ranking;
 
-pub use classes::{Averages, Confusion, LogLoss};
-pub use functions::all;
+pub use classes::{Confusion, LogLoss};
+pub use functions::metric_functions;
 pub use numbers::Residuals;
 pub use ranking::Ranking;

@@ -8,7 +8,7 @@ use arrow::json::ArrayWriter;
 use arrow::record_batch::RecordBatch;
 use futures::StreamExt;
 use gradlake_benches::Result;
-use gradlake_engine::event::{Event, EventSink};
+use gradlake_engine::{Event, EventSink};
 use gradlake_sql::{Session, SessionOptions};
 use serde_json::{Value, json};
 

@@ -8,7 +8,7 @@ use datafusion::common::{DataFusionError, Result, exec_datafusion_err, exec_err,
 use datafusion::config::CsvOptions;
 use datafusion::datasource::physical_plan::{CsvSource, FileSource};
 use datafusion::physical_expr::projection::ProjectionExprs;
-use gradlake_udfs::names::Names;
+use gradlake_udfs::Names;
 
 use super::super::listing::one_line;
 use super::super::text::{NoValue, parse};

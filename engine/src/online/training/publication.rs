@@ -7,8 +7,7 @@ use std::time::Instant;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::Result;
-use gradlake_udfs::model::{HistoryEntry, Member, Model, Target, Trained};
-use gradlake_udfs::scorer::Scorer;
+use gradlake_udfs::{HistoryEntry, Member, Model, Scorer, Target, Trained};
 use tokio::sync::mpsc;
 
 use super::super::report::StreamRow;

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use datafusion::common::Result;
-use gradlake_udfs::model::Model;
-use gradlake_udfs::scorer::Scorer;
+use gradlake_udfs::{Model, Scorer};
 
 use super::{OnlineTraining, TICK};
 

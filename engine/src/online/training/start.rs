@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use datafusion::common::{Result, plan_err};
-use gradlake_udfs::algorithms::{Layout, network_spec, start_state};
-use gradlake_udfs::encoder::RunningEncoder;
-use gradlake_udfs::learner::{Learner as _, Loss, Network};
-use gradlake_udfs::model::{Labels, Model, Trained};
-use gradlake_udfs::round::Descent;
+use gradlake_udfs::{
+    Descent, Labels, Learner as _, Loss, Model, Network, RoundLayout, RunningEncoder, Trained,
+    network_spec, start_state,
+};
 
 use super::super::intake::Intake;
 use super::super::learner::{Features, Learner, MakeDescent};
@@ -74,7 +73,7 @@ pub(super) fn learner(
 fn descents(engine: &Engine, options: &TrainOptions, first_step: u64) -> Result<MakeDescent> {
     let (options, runner) = (options.clone(), engine.shards()?);
     Ok(Box::new(move |network: Arc<Network>| {
-        let shards = Layout::decide(&options, network.flops_per_row(), 0).shards;
+        let shards = RoundLayout::decide(&options, network.flops_per_row(), 0).shards;
         // Without a number of rows there is no L2 by default; the loop looks for interruptions
         // between batches, so that every step is whole.
         let l2 = options.l2.unwrap_or(0.0);

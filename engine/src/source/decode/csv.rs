@@ -4,7 +4,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::csv::reader::{Decoder, ReaderBuilder};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use gradlake_udfs::names::Names;
+use gradlake_udfs::Names;
 
 use super::super::adapt::position;
 use super::lines::{First, LineFormat, NoRow, reason};

@@ -17,7 +17,7 @@ mod manifest;
 mod watch;
 
 use file::{Next, OpenFile, Opening};
-pub use manifest::{FileRows, FolderCursor, Manifest};
+pub use manifest::{FileRows, FolderCursor};
 use watch::Watch;
 
 /// How to watch a folder.

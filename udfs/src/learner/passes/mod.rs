@@ -34,7 +34,7 @@ mod tests;
 
 use parts::{Block, Kind, Part};
 use rows::RowPass;
-pub use scoring::{Scoring, ScoringScratch};
+pub use scoring::Scoring;
 
 /// Rows whose losses are summed before they are added to others: the order of these sums is seen.
 const LOSS_ROWS: usize = 32;

@@ -1,0 +1,144 @@
+//! A chunk of encoded rows, and its columns.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeListArray, Float32Array, PrimitiveArray,
+    RecordBatch, UInt32Array,
+};
+use datafusion::arrow::buffer::ScalarBuffer;
+use datafusion::arrow::datatypes::{DataType, Field, Float32Type};
+use datafusion::common::{Result, exec_err};
+use gradlake_udfs::{MiniBatch, Rows, Width};
+
+/// A chunk of encoded rows.
+#[derive(Clone, Debug)]
+pub struct EncodedChunk {
+    /// `[rows, d]`.
+    pub dense: Float32Array,
+    /// `[rows, c]`.
+    pub codes: UInt32Array,
+    /// `[rows]`.
+    pub label: Float32Array,
+    /// `[rows]`.
+    pub weight: Float32Array,
+}
+
+impl EncodedChunk {
+    pub(in crate::table) fn new(width: Width, batch: &RecordBatch) -> Result<Self> {
+        let mut columns = batch.columns().iter();
+        let dense = if width.dense > 0 { numbers(columns.next()) } else { Some(none()) };
+        let codes = if width.columns > 0 { numbers(columns.next()) } else { Some(none()) };
+        let mut floats =
+            || columns.next().and_then(|c| c.as_primitive_opt::<Float32Type>().cloned());
+        let (Some(dense), Some(codes), Some(label), Some(weight)) =
+            (dense, codes, floats(), floats())
+        else {
+            return exec_err!("an encoded chunk has lost a column");
+        };
+        Ok(Self { dense, codes, label, weight })
+    }
+
+    /// `rows` rows from `first` on.
+    pub(in crate::table) fn slice(&self, first: usize, rows: usize, width: Width) -> Self {
+        Self {
+            dense: self.dense.slice(first * width.dense, rows * width.dense),
+            codes: self.codes.slice(first * width.columns, rows * width.columns),
+            label: self.label.slice(first, rows),
+            weight: self.weight.slice(first, rows),
+        }
+    }
+
+    /// The rows as kernels take them.
+    pub fn mini_batch(&self) -> MiniBatch<'_> {
+        MiniBatch {
+            rows: self.label.len(),
+            dense: self.dense.values(),
+            codes: self.codes.values(),
+            label: self.label.values(),
+            weight: self.weight.values(),
+            ..MiniBatch::default()
+        }
+    }
+
+    /// The rows, without a copy where nothing else refers to them.
+    pub(in crate::table) fn into_rows(self) -> Rows {
+        fn values<T: ArrowPrimitiveType>(column: PrimitiveArray<T>) -> Vec<T::Native> {
+            column.into_parts().1.into()
+        }
+        Rows {
+            dense: values(self.dense),
+            codes: values(self.codes),
+            label: values(self.label),
+            weight: values(self.weight),
+        }
+    }
+
+    /// The columns of [`fields`].
+    ///
+    /// # Errors
+    /// Never in practice: the columns have the width of the table.
+    pub(in crate::table) fn columns(self, width: Width) -> Result<Vec<ArrayRef>> {
+        let mut columns: Vec<ArrayRef> = vec![];
+        if width.dense > 0 {
+            columns.push(list(Arc::new(self.dense), width.dense)?);
+        }
+        if width.columns > 0 {
+            columns.push(list(Arc::new(self.codes), width.columns)?);
+        }
+        columns.push(Arc::new(self.label));
+        columns.push(Arc::new(self.weight));
+        Ok(columns)
+    }
+}
+
+impl From<Rows> for EncodedChunk {
+    fn from(rows: Rows) -> Self {
+        Self {
+            dense: rows.dense.into(),
+            codes: rows.codes.into(),
+            label: rows.label.into(),
+            weight: rows.weight.into(),
+        }
+    }
+}
+
+fn none<T: ArrowPrimitiveType>() -> PrimitiveArray<T> {
+    PrimitiveArray::new(ScalarBuffer::default(), None)
+}
+
+/// The numbers of all lists of a column.
+fn numbers<T: ArrowPrimitiveType>(column: Option<&ArrayRef>) -> Option<PrimitiveArray<T>> {
+    let list = column?.as_fixed_size_list_opt()?;
+    let n = list.value_length() as usize;
+    let values = list.values().as_primitive_opt::<T>()?;
+    Some(values.slice(list.offset() * n, list.len() * n))
+}
+
+/// Bytes of an encoded row.
+pub(in crate::table) fn row_bytes(width: Width) -> usize {
+    4 * (width.dense + width.columns + 2)
+}
+
+/// The columns of an encoded table, without the replica.
+pub(in crate::table) fn fields(width: Width) -> Vec<Field> {
+    let mut fields = vec![];
+    if width.dense > 0 {
+        fields.push(Field::new("features", list_type(DataType::Float32, width.dense), false));
+    }
+    if width.columns > 0 {
+        fields.push(Field::new("categories", list_type(DataType::UInt32, width.columns), false));
+    }
+    fields.push(Field::new("label", DataType::Float32, false));
+    fields.push(Field::new("weight", DataType::Float32, false));
+    fields
+}
+
+fn list_type(item: DataType, n: usize) -> DataType {
+    DataType::FixedSizeList(Arc::new(Field::new("item", item, false)), n as i32)
+}
+
+fn list(values: ArrayRef, n: usize) -> Result<ArrayRef> {
+    let item = Arc::new(Field::new("item", values.data_type().clone(), false));
+    Ok(Arc::new(FixedSizeListArray::try_new(item, n as i32, values, None)?))
+}

@@ -1,0 +1,305 @@
+//! Encodes rows for learning: in the order of the query, or fully shuffled, within the memory
+//! limit or beyond it.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::datatypes::{Float64Type, UInt32Type};
+use datafusion::common::Result;
+use datafusion::execution::memory_pool::MemoryReservation;
+use gradlake_udfs::kernels::rng::mix;
+use gradlake_udfs::{CodeMap, Column, Encoder, Labels, Rows, Values, Width};
+
+use crate::options::ClassWeights;
+use crate::table::encoded::chunk::row_bytes;
+use crate::table::encoded::{Builder, ENCODED_SHARE, EncodedTable, chunk_rows};
+use crate::table::load::blocks::Blocks;
+use crate::table::load::fit::class_of;
+use crate::table::load::raw::{RawData, RawTable, Skipped, Subset};
+use crate::table::load::selection::Selection;
+use crate::table::load::split::Mask;
+use crate::table::load::weights::{Factors, factors};
+use crate::table::parallel::in_order;
+use crate::table::shuffle::external::Buckets;
+use crate::table::shuffle::plan::{ShufflePlan, Slot, StratumSlots};
+use crate::table::shuffle::scatter::{RowSorter, ScatterBuffer};
+use crate::table::storage::buffer_pool::PageSize;
+use crate::table::storage::metrics_reservation::MetricsReservation;
+use crate::table::{BLOCK_ROWS, Fitted, waiting};
+
+/// What the keys of the shuffle are for.
+const SHUFFLE: u64 = 0x73_6875_6666;
+
+/// Which rows of a split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Those to learn from.
+    Training,
+    /// Those to evaluate on.
+    Evaluation,
+}
+
+/// How rows are encoded.
+#[derive(Clone, Copy, Debug)]
+pub struct Encoding<'a> {
+    /// Preprocessing of the features.
+    pub encoder: &'a Encoder,
+    /// Preprocessing of the target.
+    pub labels: &'a Labels,
+    /// Weights of classes.
+    pub class_weights: &'a ClassWeights,
+    /// What was fitted on the training rows: their weights.
+    pub fitted: &'a Fitted,
+    /// Seed of a full shuffle; None: in the order of the query.
+    pub shuffle: Option<u64>,
+    /// Whether the raw rows are let go of as they are encoded, since nothing else is asked of them.
+    pub is_last: bool,
+}
+
+impl EncodedTable {
+    /// Encodes one side of a subset.
+    ///
+    /// # Errors
+    /// When memory and disk do not suffice, or the training is interrupted.
+    pub async fn encode(
+        raw: &RawTable,
+        subset: &Subset,
+        mask: &Mask,
+        side: Side,
+        encoding: Encoding<'_>,
+    ) -> Result<Self> {
+        let data = raw.data()?;
+        let class_of = class_of(data.classes.as_ref(), encoding.labels)?;
+        let factors =
+            factors(encoding.class_weights, encoding.labels, &encoding.fitted.sums, &class_of)?;
+        let job = Job {
+            subset: subset.clone(),
+            mask: mask.clone(),
+            side,
+            encoder: encoding.encoder.clone(),
+            labels: encoding.labels.clone(),
+            class_of,
+            factors,
+            shuffle: encoding.shuffle,
+            is_last: encoding.is_last,
+            data,
+        };
+        waiting(subset.is_small(), "encoding", move || job.run()).await
+    }
+}
+
+/// How rows of some width are dealt to chunks, with the seed of a full shuffle.
+pub(in crate::table) fn plan(rows: u64, width: Width, shuffle: Option<u64>) -> ShufflePlan {
+    ShufflePlan::new(rows, chunk_rows(width), shuffle.map(|seed| mix(seed, SHUFFLE, 0)))
+}
+
+/// The encoding of one side.
+struct Job {
+    subset: Subset,
+    mask: Mask,
+    side: Side,
+    encoder: Encoder,
+    labels: Labels,
+    class_of: Vec<Option<u32>>,
+    factors: Factors,
+    shuffle: Option<u64>,
+    is_last: bool,
+    data: Arc<RawData>,
+}
+
+impl Job {
+    fn run(self) -> Result<EncodedTable> {
+        let data = &self.data;
+        let selection = Selection::new(data, &self.subset, &self.mask, self.side, &self.class_of)?;
+        let mut skipped = Skipped::new();
+        if selection.unknown() > 0 {
+            let cause = "the target is a class without training rows";
+            skipped.insert(cause.to_owned(), selection.unknown());
+        }
+        let width = self.encoder.width();
+        let mut builder = Builder::new(width, &data.resources);
+        let reservation = data.resources.reservation("encoding of training rows");
+        let bytes = selection.rows() as usize * row_bytes(width);
+        let plan = plan(selection.rows(), width, self.shuffle);
+        if data.resources.try_reserve(&reservation, bytes, ENCODED_SHARE) {
+            self.encode_in_memory(&selection, &plan, &reservation, &mut builder)?;
+        } else {
+            self.encode_with_spilling(&selection, &plan, &mut builder)?;
+        }
+        Ok(builder.finish(skipped, self.factors.class_weights))
+    }
+
+    /// Every row is written once, into the place that it is to have.
+    fn encode_in_memory(
+        &self,
+        selection: &Selection,
+        plan: &ShufflePlan,
+        reservation: &MemoryReservation,
+        builder: &mut Builder,
+    ) -> Result<()> {
+        let width = self.encoder.width();
+        // Every block of rows goes to every chunk where they are dealt at random.
+        let pages = if plan.is_random() { PageSize::Small } else { PageSize::Huge };
+        let mut placement = ScatterBuffer::new(width, plan, pages)?;
+        let writer = placement.writer();
+        self.for_each_block(
+            selection,
+            plan,
+            |rows, slots, sorter| {
+                writer.put(rows, slots, sorter);
+                Ok(())
+            },
+            Ok,
+        )?;
+        drop(writer);
+        builder.take(placement, reservation, &self.data.resources, |_| Ok(()))
+    }
+
+    /// The same chunks, of which no more than the memory limit allows are held at a time.
+    fn encode_with_spilling(
+        &self,
+        selection: &Selection,
+        plan: &ShufflePlan,
+        builder: &mut Builder,
+    ) -> Result<()> {
+        let width = self.encoder.width();
+        // Where rows are left to evaluate on, metrics are of those.
+        let measured = if self.mask.evaluation_rows() == 0 { selection.rows() } else { 0 };
+        let room = MetricsReservation::new(&self.data.resources, measured);
+        if self.shuffle.is_some() {
+            let buckets = Buckets::new(width, plan, &self.data.resources)?;
+            // Places say where rows go, whoever comes first.
+            let put = |rows: &Rows, slots: &[Slot], sorter: &mut RowSorter| {
+                buckets.push(rows, slots, sorter)
+            };
+            self.for_each_block(selection, plan, put, Ok)?;
+            // (Not before: buckets may have what is left to it.)
+            return builder.take_buckets(buckets, |_| {
+                room.take();
+                Ok(())
+            });
+        }
+        room.take();
+        let chunk_rows = if plan.chunks() > 0 { plan.rows_of(0) } else { 0 };
+        let mut chunk = Rows::with_capacity(width, chunk_rows);
+        let owned = |rows: &Rows, _: &[Slot], _: &mut RowSorter| Ok(rows.clone());
+        self.for_each_block(selection, plan, owned, |rows| {
+            for row in 0..rows.len() {
+                chunk.push(&rows, row, width);
+                if chunk.len() == chunk_rows {
+                    let full = std::mem::take(&mut chunk);
+                    chunk = match builder.take_rows(full)? {
+                        Some(rows) => rows,
+                        None => Rows::with_capacity(width, chunk_rows),
+                    };
+                    chunk.resize(0, width);
+                }
+            }
+            Ok(())
+        })?;
+        if !chunk.is_empty() {
+            builder.take_rows(chunk)?;
+        }
+        Ok(())
+    }
+
+    /// Calls `f` with the selected rows of each block and the slots that they are to have, on all
+    /// cores, and `take` with what it gives, in the order of the blocks.
+    fn for_each_block<T: Send>(
+        &self,
+        selection: &Selection,
+        plan: &ShufflePlan,
+        f: impl Fn(&Rows, &[Slot], &mut RowSorter) -> Result<T> + Sync,
+        mut take: impl FnMut(T) -> Result<()> + Send,
+    ) -> Result<()> {
+        let data = &self.data;
+        let (mut rows, mut gone) = (0, 0);
+        let mut maps: Vec<Option<CodeMap>> = vec![None; data.interners.len()];
+        let categories = data.categories();
+        let map_of = |i: usize| {
+            let (column, interner) = categories[i];
+            Ok((column, self.encoder.code_map(column, interner)?))
+        };
+        let mut keep = |(column, map): (usize, CodeMap)| {
+            maps[column] = Some(map);
+            Ok(())
+        };
+        if self.subset.is_small() {
+            (0..categories.len()).try_for_each(|i| keep(map_of(i)?))?;
+        } else {
+            in_order(&data.resources, categories.len(), || (), |(), i| map_of(i), keep)?;
+        }
+        Blocks::new(data, &self.subset).in_order(
+            || (Rows::default(), StratumSlots::default(), vec![], RowSorter::default()),
+            |(rows, stratum, slots, sorter), first, block| {
+                let (block, number) = selection.of(first, block)?;
+                plan.slots(number, block.num_rows(), stratum, slots);
+                self.encode(&block, &maps, rows)?;
+                f(rows, slots, sorter)
+            },
+            |result| {
+                take(result)?;
+                rows += BLOCK_ROWS as u64;
+                if self.is_last {
+                    gone = data.let_go(gone, rows);
+                }
+                Ok(())
+            },
+        )?;
+        Ok(())
+    }
+
+    /// Encodes the rows of a block.
+    fn encode(&self, block: &RecordBatch, maps: &[Option<CodeMap>], rows: &mut Rows) -> Result<()> {
+        let width = self.encoder.width();
+        let n = block.num_rows();
+        // What is there is written over.
+        rows.dense.resize(n * width.dense, 0.0);
+        rows.codes.resize(n * width.columns, 0);
+        let values = self.data.columns.values(block);
+        let columns: Vec<Column<'_>> = values
+            .iter()
+            .zip(maps)
+            .map(|(values, map)| match (values, map) {
+                (Values::Codes(codes), Some(map)) => Column::Codes { codes, map },
+                (Values::Array(array), _) => Column::Array(array),
+                (Values::Codes(_), None) => unreachable_column(block),
+            })
+            .collect();
+        self.encoder.encode(&columns, n, &mut rows.dense, &mut rows.codes)?;
+        self.label(block, rows);
+        Ok(())
+    }
+
+    /// Labels and weights of a block whose classes are all known.
+    fn label(&self, block: &RecordBatch, rows: &mut Rows) {
+        rows.label.clear();
+        rows.weight.clear();
+        let factors = &self.factors.by_class;
+        match (&self.labels, self.data.columns.numbers(block)) {
+            (Labels::Numbers { mean, stddev }, Some(target)) => {
+                rows.label.extend(target.values().iter().map(|y| ((y - mean) / stddev) as f32));
+                rows.weight.resize(rows.label.len(), factors[0]);
+            }
+            _ => {
+                let codes = self.data.columns.target(block).as_primitive::<UInt32Type>();
+                for code in codes.values() {
+                    let class = self.class_of.get(*code as usize).copied().flatten().unwrap_or(0);
+                    rows.label.push(class as f32);
+                    rows.weight.push(factors[class as usize]);
+                }
+            }
+        }
+        if let Some(weight) = self.data.columns.weight(block) {
+            let weight = weight.as_primitive::<Float64Type>();
+            let rows = rows.weight.iter_mut().zip(&rows.label).zip(weight.values());
+            rows.for_each(|((own, label), w)| *own = self.factors.weight(*own, *label, *w));
+        }
+    }
+}
+
+/// What a category column without codes is encoded as: an array of the wrong type, which the
+/// encoder refuses by name.
+fn unreachable_column(block: &RecordBatch) -> Column<'_> {
+    Column::Array(block.column(0))
+}

@@ -1,0 +1,275 @@
+//! Encoded rows in chunks, as kernels take them.
+
+pub(in crate::table) mod chunk;
+pub(in crate::table) mod encode;
+pub(in crate::table) mod slice;
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{Schema, SchemaRef, ToByteSlice};
+use datafusion::common::Result;
+use datafusion::execution::memory_pool::MemoryReservation;
+use gradlake_udfs::kernels::rng::mix;
+use gradlake_udfs::{Rows, RowsMut, Sequential, Shards, Width};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::table::encoded::chunk::{EncodedChunk, fields, row_bytes};
+use crate::table::load::raw::Skipped;
+use crate::table::parallel::{in_order, lock};
+use crate::table::shuffle::external::Buckets;
+use crate::table::shuffle::scatter::ScatterBuffer;
+use crate::table::storage::chunks::{Chunks, Kept};
+use crate::table::{EpochOrder, Resources, SMALL_ROWS};
+
+/// Share of the memory limit up to which encoded rows stay in memory; the rest is for replicas and
+/// what runs beside them.
+pub(in crate::table) const ENCODED_SHARE: f64 = 0.875;
+/// Bytes of a chunk's features, or its categories: many mini-batches that stay in the second cache,
+/// and the next chunk with them, while they are put in the order of an epoch and learned from. The
+/// allocator has pieces of this size, less what it may need to align them.
+const CHUNK_BYTES: usize = (1 << 18) - 128;
+/// Rows of a chunk at least and at most.
+const CHUNK_ROWS: (usize, usize) = (1024, 65_536);
+/// What the hash of rows begins with. It is of rows in their chunks: whoever changes how they are
+/// ordered in an epoch, or dealt to replicas, raises it, so that no checkpoint goes on in another
+/// order.
+const ORDER_VERSION: u64 = 4;
+
+/// Rows as kernels take them: `features` (`FixedSizeList<Float32>[d]`), `categories`
+/// (`FixedSizeList<UInt32>[c]`), `label` and `weight` (float32).
+#[derive(Debug)]
+pub struct EncodedTable {
+    pub(in crate::table) width: Width,
+    pub(in crate::table) chunks: Chunks,
+    skipped: Skipped,
+    hash: u64,
+    class_weights: Vec<f64>,
+}
+
+impl EncodedTable {
+    /// A table without rows.
+    pub fn empty(width: Width) -> Self {
+        Self {
+            width,
+            chunks: Chunks::empty(),
+            skipped: Skipped::new(),
+            hash: 0,
+            class_weights: vec![],
+        }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> u64 {
+        self.chunks.rows()
+    }
+
+    /// Whether what is done with all rows is done quickly.
+    pub fn is_small(&self) -> bool {
+        self.rows() <= SMALL_ROWS && self.chunks.spilled_bytes() == 0
+    }
+
+    /// Rows that were left out, by cause.
+    pub fn skipped(&self) -> &Skipped {
+        &self.skipped
+    }
+
+    /// A hash of all rows in the order of their chunks: a checkpoint belongs to the rows that it
+    /// saw.
+    pub fn data_hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// Weights of the classes, before they were normalised; one entry without classes.
+    pub fn class_weights(&self) -> &[f64] {
+        &self.class_weights
+    }
+
+    /// Bytes in memory.
+    pub fn memory_bytes(&self) -> u64 {
+        self.chunks.memory_bytes()
+    }
+
+    /// Bytes on disk.
+    pub fn spilled_bytes(&self) -> u64 {
+        self.chunks.spilled_bytes()
+    }
+
+    /// The order of the rows in an epoch.
+    pub fn epoch_order(&self, epoch: u64, seed: u64, shuffle: bool) -> EpochOrder {
+        let rows = (0..self.chunks.len()).map(|chunk| self.chunks.chunk_rows(chunk));
+        EpochOrder::new(rows, epoch, seed, shuffle)
+    }
+
+    /// The order of every `step`th chunk, as its rows lie.
+    pub fn part_order(&self, step: usize) -> EpochOrder {
+        EpochOrder::part((0..self.chunks.len()).map(|chunk| self.chunks.chunk_rows(chunk)), step)
+    }
+
+    /// Where what takes long runs.
+    pub fn shards(&self) -> &dyn Shards {
+        self.chunks.resources().map_or(&Sequential, Resources::shards)
+    }
+
+    /// Number of chunks.
+    pub fn chunk_count(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Calls `f` with every chunk and a state of the thread, on all cores, and `take` with what it
+    /// gives, in the order of the chunks.
+    ///
+    /// # Errors
+    /// Those of the two, or when a spilled chunk cannot be read.
+    pub fn for_each_chunk<S: Send, T: Send>(
+        &self,
+        state: impl Fn() -> S + Sync,
+        f: impl Fn(&mut S, &EncodedChunk) -> Result<T> + Sync,
+        take: impl FnMut(T) -> Result<()> + Send,
+    ) -> Result<()> {
+        let Some(resources) = self.chunks.resources() else { return Ok(()) };
+        let own = |state: &mut S, index: usize| f(state, &self.chunk(index)?);
+        in_order(resources, self.chunk_count(), state, own, take)?;
+        Ok(())
+    }
+
+    /// A chunk, read back where it was spilled.
+    pub fn chunk(&self, index: usize) -> Result<EncodedChunk> {
+        EncodedChunk::new(self.width, &self.chunks.get(index)?)
+    }
+}
+
+/// Makes a table of chunks as they become ready, in order.
+pub(in crate::table) struct Builder {
+    width: Width,
+    schema: SchemaRef,
+    chunks: Chunks,
+    /// Of the rows in the order of their chunks.
+    hash: u64,
+}
+
+impl Builder {
+    pub(in crate::table) fn new(width: Width, resources: &Resources) -> Self {
+        Self {
+            width,
+            schema: Arc::new(Schema::new(fields(width))),
+            chunks: Chunks::new(resources, "encoded training rows", ENCODED_SHARE),
+            hash: ORDER_VERSION,
+        }
+    }
+
+    /// Takes the chunks that lie in memory which is reserved, once `finish` has made encoded rows
+    /// of each, on all cores.
+    pub(in crate::table) fn take(
+        &mut self,
+        mut placement: ScatterBuffer,
+        reservation: &MemoryReservation,
+        resources: &Resources,
+        finish: impl Fn(&mut RowsMut<'_>) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let chunks = placement.each();
+        let work = |(): &mut (), chunk: usize| {
+            let mut rows = lock(&chunks[chunk]);
+            finish(&mut rows)?;
+            Ok(hash(rows.dense, rows.codes, rows.label, rows.weight))
+        };
+        let take = |hash| {
+            self.note(hash);
+            Ok(())
+        };
+        in_order(resources, chunks.len(), || (), work, take)?;
+        drop(chunks);
+        for chunk in placement.placed().into_chunks() {
+            // The memory changes hands.
+            let bytes = chunk.label.len() * row_bytes(self.width);
+            reservation.shrink(bytes.min(reservation.size()));
+            let batch = RecordBatch::try_new(Arc::clone(&self.schema), chunk.columns(self.width)?)?;
+            self.chunks.push(batch)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the chunks of buckets, once `finish` has made encoded rows of each, on all cores, of
+    /// which no more than the memory limit allows stay in memory.
+    pub(in crate::table) fn take_buckets(
+        &mut self,
+        buckets: Buckets,
+        finish: impl Fn(&mut RowsMut<'_>) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let Self { width, schema, chunks, .. } = self;
+        let (width, schema) = (*width, Arc::clone(schema));
+        let (mut all, mut sum) = (vec![], self.hash);
+        let work = |mut rows: Rows| {
+            finish(&mut rows.as_mut())?;
+            let (hash, (kept, spare)) = keep(rows, width, &schema, chunks)?;
+            Ok(((hash, kept), spare))
+        };
+        let take = |(hash, kept)| {
+            sum = chained(sum, hash);
+            all.push(kept);
+            Ok(())
+        };
+        buckets.for_each_chunk(work, take)?;
+        all.into_iter().for_each(|kept| self.chunks.add(kept));
+        self.hash = sum;
+        Ok(())
+    }
+
+    /// Takes the rows of a chunk; if it is spilled, they are given back to be written over.
+    pub(in crate::table) fn take_rows(&mut self, rows: Rows) -> Result<Option<Rows>> {
+        let (hash, (kept, spare)) = keep(rows, self.width, &self.schema, &self.chunks)?;
+        self.note(hash);
+        self.chunks.add(kept);
+        Ok(spare)
+    }
+
+    /// Takes note of the rows of a chunk, chunk after chunk.
+    fn note(&mut self, hash: u64) {
+        self.hash = chained(self.hash, hash);
+    }
+
+    /// The table of the chunks.
+    pub(in crate::table) fn finish(
+        self,
+        skipped: Skipped,
+        class_weights: Vec<f64>,
+    ) -> EncodedTable {
+        let Self { width, chunks, hash, .. } = self;
+        EncodedTable { width, chunks, skipped, hash, class_weights }
+    }
+}
+
+/// The hash of all chunks so far and of the next.
+fn chained(sum: u64, next: u64) -> u64 {
+    mix(sum, 0, next)
+}
+
+/// Keeps the rows of a chunk, and gives their hash; if they are spilled, they are given back to be
+/// written over.
+fn keep(
+    rows: Rows,
+    width: Width,
+    schema: &SchemaRef,
+    chunks: &Chunks,
+) -> Result<(u64, (Kept, Option<Rows>))> {
+    let hash = hash(&rows.dense, &rows.codes, &rows.label, &rows.weight);
+    let batch = RecordBatch::try_new(Arc::clone(schema), EncodedChunk::from(rows).columns(width)?)?;
+    let (kept, spilled) = chunks.keep(batch)?;
+    let Some(batch) = spilled else { return Ok((hash, (kept, None))) };
+    let chunk = EncodedChunk::new(width, &batch)?;
+    drop(batch);
+    Ok((hash, (kept, Some(chunk.into_rows()))))
+}
+
+/// A hash of everything that the rows hold.
+fn hash(dense: &[f32], codes: &[u32], label: &[f32], weight: &[f32]) -> u64 {
+    let columns = [dense.to_byte_slice(), codes.to_byte_slice(), label.to_byte_slice()];
+    let hash = |hash, column: &[u8]| xxh3_64_with_seed(column, hash);
+    hash(columns.into_iter().fold(0, hash), weight.to_byte_slice())
+}
+
+/// Rows of a chunk, about.
+pub(in crate::table) fn chunk_rows(width: Width) -> usize {
+    let widest = 4 * width.dense.max(width.columns).max(1);
+    (CHUNK_BYTES / widest).clamp(CHUNK_ROWS.0, CHUNK_ROWS.1)
+}

@@ -1,0 +1,199 @@
+//! What the training rows say: the encoder, the labels, the weights.
+
+use std::collections::BTreeMap;
+
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::buffer::BooleanBuffer;
+use datafusion::arrow::datatypes::{DataType, Float64Type, UInt32Type};
+use datafusion::common::{Result, ScalarValue, exec_datafusion_err, internal_err};
+use gradlake_udfs::{
+    Encoder, FeatureKind, Interner, Labels, Sequential, Shards, Statistics, Values,
+};
+
+use crate::table::load::blocks::Blocks;
+use crate::table::load::columns::RawColumns;
+use crate::table::load::label_encoder::LabelEncoder;
+use crate::table::load::raw::{RawData, RawTable, Subset};
+use crate::table::load::split::Mask;
+use crate::table::load::weights::WeightSums;
+use crate::table::{TargetKind, waiting};
+
+/// Everything that is fitted on the training rows.
+#[derive(Clone, Debug)]
+pub struct Fitted {
+    /// Preprocessing.
+    pub encoder: Encoder,
+    /// How labels become numbers.
+    pub labels: Labels,
+    /// Smallest target that is a number (infinite without).
+    pub smallest_target: f64,
+    pub(in crate::table) sums: WeightSums,
+}
+
+impl RawTable {
+    /// Fits the encoder and the labels on the training rows of a subset.
+    ///
+    /// # Errors
+    /// When lists differ in length, or spilled rows cannot be read.
+    pub async fn fit(
+        &self,
+        subset: &Subset,
+        mask: &Mask,
+        standardize: bool,
+        standardize_target: bool,
+    ) -> Result<Fitted> {
+        let (data, subset, mask) = (self.data()?, subset.clone(), mask.clone());
+        waiting(subset.is_small(), "gathering statistics", move || {
+            fit(&data, &subset, &mask, standardize, standardize_target)
+        })
+        .await
+    }
+}
+
+fn fit(
+    data: &RawData,
+    subset: &Subset,
+    mask: &Mask,
+    standardize: bool,
+    standardize_target: bool,
+) -> Result<Fitted> {
+    let empty = FitStatistics::new(&data.columns, standardize)?;
+    let mut sums = empty.clone();
+    // Counts of categories add up in any order, so each thread has its own, as long as there are
+    // categories; all else is merged block by block.
+    let categories = Blocks::new(data, subset).in_order(
+        || empty.features.clone(),
+        |categories, first, block| {
+            let train = mask.block(first, block.num_rows());
+            categories.update_categories(&data.columns.values(block), train.as_ref());
+            empty.of(&data.columns, block, train.as_ref())
+        },
+        |own| sums.merge(&own),
+    )?;
+    categories.iter().try_for_each(|own| sums.features.merge(own))?;
+    let interners: Vec<_> = data.interners.iter().map(Option::as_ref).collect();
+    // (Small groups are on cores of their own already.)
+    let shards = if subset.is_small() { &Sequential } else { data.resources.shards() };
+    sums.finish(&interners, data.classes.as_ref(), standardize_target, shards)
+}
+
+/// FitStatistics over training rows from which everything is fitted. They depend on the order of the rows,
+/// so they are taken block by block and merged in the order of the blocks.
+#[derive(Clone, Debug)]
+pub(in crate::table) struct FitStatistics {
+    features: Statistics,
+    target: Statistics,
+    target_name: String,
+    weights: WeightSums,
+}
+
+impl FitStatistics {
+    /// Of no rows.
+    pub(in crate::table) fn new(columns: &RawColumns, standardize: bool) -> Result<Self> {
+        let inputs: Vec<_> =
+            columns.inputs.iter().map(|i| (i.name.clone(), i.data_type.clone())).collect();
+        Ok(Self {
+            features: Statistics::new(&inputs, standardize)?,
+            target: Statistics::new(&[(columns.target_name.clone(), DataType::Float64)], true)?,
+            target_name: columns.target_name.clone(),
+            weights: WeightSums::default(),
+        })
+    }
+
+    /// Those of a block, but for its categories; `self` is of no rows.
+    pub(in crate::table) fn of(
+        &self,
+        columns: &RawColumns,
+        block: &RecordBatch,
+        train: Option<&BooleanBuffer>,
+    ) -> Result<Self> {
+        let mut own = self.clone();
+        own.features.update_numbers(&columns.values(block), train)?;
+        if columns.kind == TargetKind::Number {
+            own.target.update(&[Values::Array(columns.target(block))], train)?;
+        }
+        own.weights = weights(columns, block, train);
+        Ok(own)
+    }
+
+    /// Takes in the sums of rows that come after these.
+    pub(in crate::table) fn merge(&mut self, other: &Self) -> Result<()> {
+        self.features.merge(&other.features)?;
+        self.target.merge(&other.target)?;
+        self.weights.merge(&other.weights);
+        Ok(())
+    }
+
+    /// What they say; `interners` are those of the category columns, `classes` those of the target.
+    pub(in crate::table) fn finish(
+        self,
+        interners: &[Option<&Interner>],
+        classes: Option<&LabelEncoder>,
+        standardize_target: bool,
+        shards: &dyn Shards,
+    ) -> Result<Fitted> {
+        let encoder = self.features.finish_on(interners, shards)?;
+        let mut smallest_target = f64::INFINITY;
+        let rows_of = |class: u32| self.weights.rows.get(class as usize).copied().unwrap_or(0);
+        let labels = match classes {
+            Some(classes) => {
+                let values = classes.values()?;
+                let codes = classes.sorted().into_iter().filter(|code| rows_of(*code) > 0);
+                Labels::Classes(codes.flat_map(|code| values[code as usize].clone()).collect())
+            }
+            None => {
+                let encoder = self.target.finish(&[None]).map_err(|_| {
+                    exec_datafusion_err!(
+                        "the values of the target {} are too large: their standard deviation is \
+                         not finite",
+                        self.target_name
+                    )
+                })?;
+                let Some(FeatureKind::Number(scale)) = encoder.features().first().map(|f| &f.kind)
+                else {
+                    return internal_err!("the target is no number");
+                };
+                if rows_of(0) > 0 {
+                    smallest_target = scale.min;
+                }
+                if standardize_target {
+                    Labels::Numbers { mean: scale.mean, stddev: scale.stddev }
+                } else {
+                    Labels::Numbers { mean: 0.0, stddev: 1.0 }
+                }
+            }
+        };
+        Ok(Fitted { encoder, labels, smallest_target, sums: self.weights })
+    }
+}
+
+/// Rows and weights of a block by class.
+fn weights(columns: &RawColumns, block: &RecordBatch, train: Option<&BooleanBuffer>) -> WeightSums {
+    let mut sums = WeightSums::default();
+    let codes = columns.target(block).as_primitive_opt::<UInt32Type>();
+    let weight = columns.weight(block).map(|w| w.as_primitive::<Float64Type>());
+    for row in 0..block.num_rows() {
+        if train.is_none_or(|train| train.value(row)) {
+            let class = codes.map_or(0, |codes| codes.value(row) as usize);
+            sums.add(class, weight.map_or(1.0, |w| w.value(row)));
+        }
+    }
+    sums
+}
+
+/// The class among `labels` of each provisional one, if it is there; nothing without classes.
+pub(in crate::table) fn class_of(
+    classes: Option<&LabelEncoder>,
+    labels: &Labels,
+) -> Result<Vec<Option<u32>>> {
+    let (Some(distinct), Labels::Classes(classes)) = (classes, labels) else {
+        return Ok(vec![]);
+    };
+    let index: BTreeMap<String, u32> =
+        classes.iter().enumerate().map(|(i, c)| (c.to_string(), i as u32)).collect();
+    let class = |value: &Vec<ScalarValue>| {
+        let value = value.first().filter(|value| !value.is_null())?;
+        index.get(&value.to_string()).copied()
+    };
+    Ok(distinct.values()?.iter().map(class).collect())
+}

@@ -1,0 +1,290 @@
+//! From batches of the query to raw rows: categories, classes and groups become numbers, and rows
+//! that nothing can be learned from are left out.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, RecordBatch, UInt32Array,
+};
+use datafusion::arrow::compute::{cast, filter, filter_record_batch};
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Float64Type, Schema};
+use datafusion::common::Result;
+use datafusion::execution::memory_pool::MemoryReservation;
+use gradlake_udfs::{InputKind, Interner, flatten_columns, flatten_fields};
+
+use crate::table::load::columns::RawColumns;
+use crate::table::load::label_encoder::LabelEncoder;
+use crate::table::load::raw::Skipped;
+use crate::table::load::targets::{check_class_type, check_number_type};
+use crate::table::parallel::lock;
+use crate::table::{Resources, RolePlaces, Roles, TargetKind};
+
+/// Classes at most; a target with more is a number or an identifier taken for a class.
+const MAX_CLASSES: usize = 10_000;
+/// Groups at most.
+const MAX_GROUPS: usize = 1_000_000;
+
+/// How columns of the query become columns of raw rows; shared by all partitions.
+pub(in crate::table) struct RowFilter {
+    places: RolePlaces,
+    pub(in crate::table) columns: RawColumns,
+    /// Of inputs that are categories.
+    pub(in crate::table) categories: Vec<Option<Mutex<Interner>>>,
+    pub(in crate::table) classes: Option<Mutex<LabelEncoder>>,
+    pub(in crate::table) groups: Option<Mutex<LabelEncoder>>,
+    interned: Mutex<(MemoryReservation, usize)>,
+    /// Rows so far.
+    pub(in crate::table) seen: AtomicU64,
+    pub(in crate::table) resources: Resources,
+}
+
+/// Rows as they are taken.
+pub(in crate::table) struct FilteredRows {
+    /// By [`RawColumns`].
+    pub rows: RecordBatch,
+    /// The group of each, with PARTITION BY.
+    pub groups: Option<UInt32Array>,
+    /// The target as the query gives it.
+    target: ArrayRef,
+}
+
+impl RowFilter {
+    /// For the columns of a query.
+    ///
+    /// # Errors
+    /// When one has a type that it cannot be used as.
+    pub(in crate::table) fn new(
+        roles: &Roles,
+        schema: &Schema,
+        resources: &Resources,
+    ) -> Result<Self> {
+        let places = RolePlaces::new(roles, schema)?;
+        let mut columns = vec![];
+        for (place, (_, data_type)) in places.inputs.iter().zip(&roles.inputs) {
+            let mut field = schema.field(*place).clone();
+            // Texts may come as dictionaries, but a model takes them as the query has them.
+            if matches!(field.data_type(), DataType::Dictionary(_, _)) {
+                field = field.with_data_type(data_type.clone());
+            }
+            columns.push(field);
+        }
+        let inputs = flatten_fields(&Fields::from(columns))?;
+        let mut is_category = vec![];
+        let mut fields = vec![];
+        for input in &inputs {
+            let own = InputKind::of(&input.name, &input.data_type)? == InputKind::Category;
+            is_category.push(own);
+            let data_type = if own { DataType::UInt32 } else { input.data_type.clone() };
+            fields.push(Field::new(&input.name, data_type, true));
+        }
+        let target = schema.field(places.target).data_type();
+        let classes = match roles.kind {
+            TargetKind::Class => {
+                check_class_type(roles, target)?;
+                let what = format!("the target {} of {}", roles.target, roles.algorithm);
+                let distinct = LabelEncoder::new(std::slice::from_ref(target), what, MAX_CLASSES)?;
+                fields.push(Field::new("target", DataType::UInt32, true));
+                Some(Mutex::new(distinct))
+            }
+            TargetKind::Number => {
+                check_number_type(roles, target)?;
+                fields.push(Field::new("target", DataType::Float64, true));
+                None
+            }
+        };
+        if roles.weight.is_some() {
+            // (Their scale does not matter, and may be none that float32 has.)
+            fields.push(Field::new("weight", DataType::Float64, true));
+        }
+        if roles.split.is_some() {
+            fields.push(Field::new("split", DataType::Boolean, true));
+        }
+        let groups = if roles.partition_by.is_empty() {
+            None
+        } else {
+            let types = places.partition_by.iter();
+            let types: Vec<DataType> =
+                types.map(|place| schema.field(*place).data_type().clone()).collect();
+            Some(Mutex::new(LabelEncoder::new(&types, "PARTITION BY".to_owned(), MAX_GROUPS)?))
+        };
+        Ok(Self {
+            places,
+            categories: is_category.iter().map(|own| own.then(Mutex::default)).collect(),
+            columns: RawColumns {
+                inputs,
+                is_category,
+                kind: roles.kind,
+                target_name: roles.target.clone(),
+                has_weight: roles.weight.is_some(),
+                schema: Arc::new(Schema::new(fields)),
+            },
+            classes,
+            groups,
+            interned: Mutex::new((resources.reservation("categories"), 0)),
+            seen: AtomicU64::new(0),
+            resources: resources.clone(),
+        })
+    }
+
+    /// The rows of a batch, all of them.
+    pub(in crate::table) fn rows(&self, batch: &RecordBatch) -> Result<FilteredRows> {
+        let places = &self.places;
+        let column = |place: &usize| Arc::clone(batch.column(*place));
+        let features: Vec<ArrayRef> = places.inputs.iter().map(column).collect();
+        let groups = match &self.groups {
+            Some(groups) => {
+                let columns: Vec<ArrayRef> = places.partition_by.iter().map(column).collect();
+                Some(lock(groups).intern(&columns)?)
+            }
+            None => None,
+        };
+        let mut columns = flatten_columns(&features, &self.columns.inputs)?;
+        self.intern(&mut columns)?;
+        let target = column(&places.target);
+        columns.push(match &self.classes {
+            Some(classes) => {
+                let codes = lock(classes).intern(std::slice::from_ref(&target))?;
+                let nulls = target.logical_nulls();
+                Arc::new(UInt32Array::new(codes.values().clone(), nulls))
+            }
+            None => cast(&target, &DataType::Float64)?,
+        });
+        if let Some(weight) = &places.weight {
+            columns.push(cast(&column(weight), &DataType::Float64)?);
+        }
+        columns.extend(places.split.as_ref().map(column));
+        let rows = RecordBatch::try_new(Arc::clone(&self.columns.schema), columns)?;
+        self.reserve_interned()?;
+        Ok(FilteredRows { rows, groups, target })
+    }
+
+    /// Makes codes of the columns that are categories.
+    fn intern(&self, columns: &mut [ArrayRef]) -> Result<()> {
+        // Columns that another thread is at come last: new dictionaries take long.
+        let (mut later, mut codes) = (vec![], vec![]);
+        for (column, interner) in self.categories.iter().enumerate() {
+            let Some(interner) = interner else { continue };
+            match interner.try_lock() {
+                Ok(mut interner) => {
+                    codes.push((column, own_codes(&mut interner, &columns[column])?))
+                }
+                Err(_) => later.push((column, interner)),
+            }
+        }
+        for (column, interner) in later {
+            codes.push((column, own_codes(&mut lock(interner), &columns[column])?));
+        }
+        for (column, codes) in codes {
+            let codes = match columns[column].as_any_dictionary_opt() {
+                Some(dictionary) => Interner::codes_of_keys(dictionary, &codes),
+                None => codes,
+            };
+            columns[column] = Arc::new(codes);
+        }
+        Ok(())
+    }
+
+    /// Those of the rows that can be learned from; the others are counted by group and cause.
+    pub(in crate::table) fn usable(
+        &self,
+        taken: FilteredRows,
+        skipped: &mut BTreeMap<u32, Skipped>,
+    ) -> Result<(RecordBatch, Option<UInt32Array>)> {
+        if self.is_usable(&taken) {
+            return Ok((taken.rows, taken.groups));
+        }
+        let keep = self.keep(&taken, skipped);
+        let groups = match taken.groups {
+            Some(codes) => Some(filter(&codes, &keep)?.as_primitive().clone()),
+            None => None,
+        };
+        Ok((filter_record_batch(&taken.rows, &keep)?, groups))
+    }
+
+    /// Whether all of the rows can be learned from.
+    pub(in crate::table) fn is_usable(&self, taken: &FilteredRows) -> bool {
+        let target = self.columns.target(&taken.rows);
+        let weight = self.columns.weight(&taken.rows);
+        target.null_count() == 0
+            && self
+                .columns
+                .numbers(&taken.rows)
+                .is_none_or(|numbers| numbers.values().iter().all(|v| v.is_finite()))
+            && is_not_finite(&taken.target).is_none()
+            && weight.is_none_or(|weight| {
+                let weight = weight.as_primitive::<Float64Type>();
+                weight.null_count() == 0
+                    && weight.values().iter().all(|v| v.is_finite() && *v >= 0.0)
+            })
+    }
+
+    /// Which rows can be learned from, counting the others by cause.
+    fn keep(&self, taken: &FilteredRows, skipped: &mut BTreeMap<u32, Skipped>) -> BooleanArray {
+        let rows = &taken.rows;
+        let target = self.columns.target(rows);
+        let numbers = self.columns.numbers(rows);
+        let floats = is_not_finite(&taken.target);
+        let weight = self.columns.weight(rows).map(|weight| weight.as_primitive::<Float64Type>());
+        let mut keep = BooleanBufferBuilder::new(rows.num_rows());
+        for row in 0..rows.num_rows() {
+            let cause = if target.is_null(row) {
+                Some("the target is NULL")
+            } else if numbers.is_some_and(|t| !t.value(row).is_finite())
+                || floats.as_ref().is_some_and(|f| f[row])
+            {
+                Some("the target is not finite")
+            } else if let Some(weight) = weight {
+                let value = weight.value(row);
+                if weight.is_null(row) {
+                    Some("the weight is NULL")
+                } else if !value.is_finite() || value < 0.0 {
+                    Some("the weight is negative or not finite")
+                } else {
+                    None
+                }
+            } else {
+                None
+            };
+            let group = taken.groups.as_ref().map_or(0, |groups| groups.value(row));
+            let group = skipped.entry(group).or_default();
+            if let Some(cause) = cause {
+                *group.entry(cause.to_owned()).or_default() += 1;
+            }
+            keep.append(cause.is_none());
+        }
+        BooleanArray::new(keep.finish(), None)
+    }
+
+    /// Reserves the memory that category texts have grown to.
+    fn reserve_interned(&self) -> Result<()> {
+        let bytes: usize = self.categories.iter().flatten().map(|i| lock(i).memory_size()).sum();
+        let mut held = lock(&self.interned);
+        if bytes > held.1 {
+            self.resources.reserve(&held.0, bytes - held.1, "the list of categories")?;
+            held.1 = bytes;
+        }
+        Ok(())
+    }
+}
+
+/// The codes of the rows, or of the dictionary that they are keys of.
+fn own_codes(interner: &mut Interner, values: &ArrayRef) -> Result<UInt32Array> {
+    match values.as_any_dictionary_opt() {
+        Some(dictionary) => interner.dictionary_codes(dictionary.values()),
+        None => interner.intern(values),
+    }
+}
+
+/// Which values of a float column are not finite, if any is; for classes that are floats.
+fn is_not_finite(column: &ArrayRef) -> Option<Vec<bool>> {
+    if !column.data_type().is_floating() {
+        return None;
+    }
+    let values = cast(column, &DataType::Float64).ok()?;
+    let values = values.as_primitive::<Float64Type>();
+    let bad: Vec<bool> =
+        values.iter().map(|value| value.is_some_and(|value| !value.is_finite())).collect();
+    bad.contains(&true).then_some(bad)
+}

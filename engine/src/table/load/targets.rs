@@ -1,0 +1,108 @@
+//! Types of targets, and what makes a target of a column that is none.
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::{Result, plan_err};
+
+use crate::table::Roles;
+
+/// Refuses targets that are no numbers.
+pub fn check_number_type(roles: &Roles, data_type: &DataType) -> Result<()> {
+    let plain = match data_type {
+        DataType::Dictionary(_, value) => value,
+        other => other,
+    };
+    if plain.is_numeric() || matches!(plain, DataType::Boolean | DataType::Null) {
+        return Ok(());
+    }
+    let (target, algorithm) = (&roles.target, &roles.algorithm);
+    let hint = match plain {
+        other if is_class_type(other) => {
+            "a classifier (logistic_regression, linear_svm, mlp_classifier) takes it as a class"
+                .to_owned()
+        }
+        other => as_number(target, other),
+    };
+    plan_err!("the target {target} of {algorithm} must be a number, but is {data_type}; {hint}")
+}
+
+/// Refuses targets that are no classes.
+pub fn check_class_type(roles: &Roles, data_type: &DataType) -> Result<()> {
+    let plain = match data_type {
+        DataType::Dictionary(_, value) => value,
+        other => other,
+    };
+    if is_class_type(plain) {
+        return Ok(());
+    }
+    let (target, algorithm) = (&roles.target, &roles.algorithm);
+    let hint = as_class(target, plain);
+    plan_err!(
+        "the target {target} of {algorithm} must be a string, boolean, date or number, but is \
+         {data_type}; {hint}"
+    )
+}
+
+/// Whether values of a type are classes.
+fn is_class_type(plain: &DataType) -> bool {
+    plain.is_numeric()
+        || matches!(
+            plain,
+            DataType::Utf8
+                | DataType::LargeUtf8
+                | DataType::Utf8View
+                | DataType::Boolean
+                | DataType::Null
+                | DataType::Date32
+                | DataType::Date64
+        )
+}
+
+/// What makes a number of a target of some other type.
+fn as_number(target: &str, plain: &DataType) -> String {
+    match plain {
+        DataType::Timestamp(_, _) => {
+            format!("date_part('epoch', {target}) AS seconds in the query makes seconds of it")
+        }
+        DataType::Time32(_) | DataType::Time64(_) => {
+            format!("date_part('hour', {target}) AS hour in the query makes a number of it")
+        }
+        DataType::Duration(_) | DataType::Interval(_) => {
+            format!("date_part('epoch', {target}) AS seconds in the query makes seconds of it")
+        }
+        other => one_value(target, other),
+    }
+}
+
+/// What makes a class of a target of some other type.
+fn as_class(target: &str, plain: &DataType) -> String {
+    match plain {
+        DataType::Timestamp(_, _) => format!(
+            "CAST({target} AS DATE) AS day or date_part('hour', {target}) AS hour in the query makes \
+             classes of it"
+        ),
+        DataType::Time32(_)
+        | DataType::Time64(_)
+        | DataType::Duration(_)
+        | DataType::Interval(_) => {
+            format!("CAST({target} AS VARCHAR) in the query makes a class of it")
+        }
+        other => one_value(target, other),
+    }
+}
+
+/// What takes one value out of a target that has several.
+fn one_value(target: &str, plain: &DataType) -> String {
+    match plain {
+        DataType::Struct(fields) => {
+            let field = fields.first().map_or("field", |field| field.name());
+            format!("name one of its fields in the query, such as {target}['{field}'] AS {field}")
+        }
+        DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(_, _) => {
+            format!("take one of its elements in the query, such as {target}[1] AS first")
+        }
+        DataType::Map(_, _) => {
+            format!("take one of its values in the query, such as {target}['key'][1] AS value")
+        }
+        _ => "cast it to one of these in the query".to_owned(),
+    }
+}

@@ -1,0 +1,334 @@
+//! Rows that are read by all cores, part by part, and dealt block by block.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch};
+use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::datatypes::{DataType, Float64Type, SchemaRef, UInt32Type};
+use datafusion::common::{Result, internal_err};
+use datafusion::execution::memory_pool::MemoryReservation;
+use gradlake_udfs::{Rows, Width, is_plain, is_single, plain_rows};
+
+use super::{Arrangement, Held};
+use crate::pages::PageRows;
+use crate::table::encoded::ENCODED_SHARE;
+use crate::table::encoded::chunk::row_bytes;
+use crate::table::encoded::encode::plan;
+use crate::table::load::fit::FitStatistics;
+use crate::table::load::row_filter::RowFilter;
+use crate::table::load::weights::is_normal;
+use crate::table::parallel::{in_order, lock};
+use crate::table::shuffle::external::Buckets;
+use crate::table::shuffle::plan::{ShufflePlan, Slot, StratumSlots};
+use crate::table::shuffle::scatter::{RowSorter, ScatterBuffer, ScatterWriter};
+use crate::table::storage::buffer_pool::PageSize;
+use crate::table::storage::metrics_reservation::MetricsReservation;
+use crate::table::{BLOCK_ROWS, Resources, Roles};
+
+/// Classes at most: each block has sums of all of them.
+const MAX_CLASSES: usize = 256;
+/// Bytes of the sums of a block for a column and for a class.
+const SUMS_BYTES: (usize, usize) = (64, 16);
+
+/// Ends a reading with whoever waits for it.
+pub(in crate::table) struct StopOnDrop(pub(in crate::table) Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The reading of all rows.
+pub(in crate::table) struct Reading {
+    pages: PageRows,
+    pub(in crate::table) rows: u64,
+    pub(in crate::table) width: Width,
+    pub(in crate::table) filter: RowFilter,
+    pub(in crate::table) arrangement: Arrangement,
+    /// Of the sums of blocks, which wait for those of the blocks before, and of rows that are not
+    /// spilled.
+    pub(in crate::table) reservation: MemoryReservation,
+    /// Whether the rows are more than there is memory for.
+    is_spilled: bool,
+    /// Whether no more rows are to be read: something has come that cannot be dealt, or has failed.
+    pub(in crate::table) is_over: Arc<AtomicBool>,
+}
+
+/// Rows that a thread has read.
+enum Piece {
+    /// FitStatistics of a block that is dealt.
+    SinglePassLoad(FitStatistics),
+    /// A part of a block, other threads have the rest; the number of its first row.
+    Part(u64, RecordBatch),
+}
+
+/// What a thread keeps from block to block.
+#[derive(Default)]
+struct Scratch {
+    rows: Rows,
+    stratum: StratumSlots,
+    slots: Vec<Slot>,
+    sorter: RowSorter,
+}
+
+/// Deals the rows of blocks to chunks.
+struct Dealer<'a> {
+    reading: &'a Reading,
+    plan: &'a ShufflePlan,
+    to: To<'a>,
+    /// FitStatistics of no rows.
+    empty: FitStatistics,
+}
+
+/// Where rows are dealt to.
+enum To<'a> {
+    Chunks(ScatterWriter<'a>),
+    Buckets(&'a Buckets),
+}
+
+impl To<'_> {
+    fn put(&self, rows: &Rows, slots: &[Slot], sorter: &mut RowSorter) -> Result<()> {
+        match self {
+            Self::Chunks(writer) => {
+                writer.put(rows, slots, sorter);
+                Ok(())
+            }
+            Self::Buckets(buckets) => buckets.push(rows, slots, sorter),
+        }
+    }
+}
+
+impl Reading {
+    /// None where the columns are not of numbers alone, or memory does not suffice for their sums.
+    pub(in crate::table) fn new(
+        pages: PageRows,
+        roles: &Roles,
+        arrange: impl FnOnce(usize, u64) -> Option<Arrangement>,
+        resources: &Resources,
+    ) -> Result<Option<Self>> {
+        let rows = pages.len();
+        if rows == 0 || !roles.partition_by.is_empty() || roles.split.is_some() {
+            return Ok(None);
+        }
+        // (A dictionary may have classes that no row is of.)
+        let target = pages.schema().field_with_name(&roles.target)?.data_type();
+        if matches!(target, DataType::Dictionary(_, _)) {
+            return Ok(None);
+        }
+        let filter = RowFilter::new(roles, pages.schema(), resources)?;
+        for input in &filter.columns.inputs {
+            if !is_plain(&input.name, &input.data_type)? {
+                return Ok(None);
+            }
+        }
+        let width = Width { dense: filter.columns.inputs.len(), ..Width::default() };
+        let Some(arrangement) = arrange(width.dense, rows) else { return Ok(None) };
+        let reservation = resources.reservation("encoding of training rows");
+        let sums = width.dense * SUMS_BYTES.0 + MAX_CLASSES * SUMS_BYTES.1;
+        let sums = (rows as usize).div_ceil(BLOCK_ROWS) * sums;
+        let bytes = (rows as usize).saturating_mul(row_bytes(width)).saturating_add(sums);
+        let is_spilled = !resources.try_reserve(&reservation, bytes, ENCODED_SHARE);
+        if width.dense == 0
+            || (is_spilled && !resources.try_reserve(&reservation, sums, ENCODED_SHARE))
+        {
+            return Ok(None);
+        }
+        let is_over = Arc::default();
+        Ok(Some(Self { pages, rows, width, filter, arrangement, reservation, is_spilled, is_over }))
+    }
+
+    /// Deals all rows; None if that turns out to be impossible.
+    pub(in crate::table) fn run(&self) -> Result<Option<(Held, FitStatistics)>> {
+        let resources = &self.filter.resources;
+        let plan = plan(self.rows, self.width, self.arrangement.shuffle);
+        let mut held = if self.is_spilled {
+            // All rows train, so metrics are of them.
+            let room = MetricsReservation::new(resources, self.rows);
+            let buckets = Buckets::new(self.width, &plan, resources)?;
+            Held::Spilled(Box::new((buckets, room)))
+        } else {
+            Held::FilledChunks(ScatterBuffer::new(self.width, &plan, PageSize::Huge)?)
+        };
+        let to = match &mut held {
+            Held::FilledChunks(placement) => To::Chunks(placement.writer()),
+            Held::Spilled(spilled) => To::Buckets(&spilled.0),
+        };
+        let empty = FitStatistics::new(&self.filter.columns, self.arrangement.standardize)?;
+        let mut sums = empty.clone();
+        let dealer = Dealer { reading: self, plan: &plan, to, empty };
+        // Each thread reads rows that follow one another; blocks that are cut are put together in
+        // the end.
+        let cuts = self.pages.cuts(resources.shards().threads(), BLOCK_ROWS as u64);
+        let (mut scratch, mut parts) = (Scratch::default(), vec![]);
+        in_order(
+            resources,
+            cuts.len() - 1,
+            Scratch::default,
+            |scratch, part| {
+                let pieces = dealer.read(cuts[part]..cuts[part + 1], scratch);
+                // Who has still much to read need not.
+                pieces.inspect_err(|_| self.stop())
+            },
+            |pieces| {
+                for piece in pieces {
+                    match piece {
+                        Piece::SinglePassLoad(own) => sums.merge(&own)?,
+                        Piece::Part(first, part) => {
+                            let end = first + part.num_rows() as u64;
+                            parts.push(part);
+                            if end == self.block_end(first) {
+                                let block = concat_batches(self.pages.schema(), &parts)?;
+                                parts.clear();
+                                let first = end - block.num_rows() as u64;
+                                let own = dealer.deal(first, &block, &mut scratch);
+                                let own = own.inspect_err(|_| self.stop())?;
+                                own.map_or(Ok(()), |own| sums.merge(&own))?;
+                            }
+                        }
+                    }
+                }
+                Ok(())
+            },
+        )?;
+        drop(dealer);
+        Ok((!self.is_over.load(Ordering::Relaxed)).then_some((held, sums)))
+    }
+
+    /// Has no more rows read.
+    fn stop(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    /// Where the block of a row ends.
+    fn block_end(&self, row: u64) -> u64 {
+        const ROWS: u64 = BLOCK_ROWS as u64;
+        ((row / ROWS + 1) * ROWS).min(self.rows)
+    }
+
+    /// Whether rows are dealt as they are to be with as many classes as there are so far.
+    fn holds(&self) -> bool {
+        let classes = self.filter.classes.as_ref().map_or(0, |classes| lock(classes).count());
+        classes < 2 || (classes <= MAX_CLASSES && (self.arrangement.holds)(classes))
+    }
+
+    /// Puts the numbers of a block together row by row; labels are provisional classes or raw
+    /// numbers. Says whether float32 holds all of them.
+    fn plain(&self, block: &RecordBatch, rows: &mut Rows) -> Result<bool> {
+        let (columns, n) = (&self.filter.columns, block.num_rows());
+        rows.dense.resize(n * self.width.dense, 0.0);
+        let names = columns.inputs.iter().map(|input| input.name.as_str());
+        let features: Vec<(&str, &ArrayRef)> = names.zip(block.columns()).collect();
+        if !plain_rows(&features, n, &mut rows.dense)? {
+            return Ok(false);
+        }
+        rows.label.clear();
+        match columns.numbers(block) {
+            Some(target) if target.values().iter().all(|y| is_single(*y)) => {
+                rows.label.extend(target.values().iter().map(|y| *y as f32));
+            }
+            Some(_) => return Ok(false),
+            None => {
+                let codes = columns.target(block).as_primitive::<UInt32Type>().values();
+                rows.label.extend(codes.iter().map(|code| *code as f32));
+            }
+        }
+        rows.weight.clear();
+        match columns.weight(block) {
+            Some(weight) => {
+                let weight = weight.as_primitive::<Float64Type>().values();
+                if !weight.iter().all(|weight| is_normal(*weight)) {
+                    return Ok(false);
+                }
+                rows.weight.extend(weight.iter().map(|weight| *weight as f32));
+            }
+            None => rows.weight.resize(n, 1.0),
+        }
+        Ok(true)
+    }
+}
+
+impl Dealer<'_> {
+    /// Reads some rows and deals the blocks that are whole.
+    fn read(&self, rows: Range<u64>, scratch: &mut Scratch) -> Result<Vec<Piece>> {
+        let (pages, mut pieces) = (&self.reading.pages, vec![]);
+        let batches = pages.batches(rows.clone(), BLOCK_ROWS);
+        let mut batches = Batches { batches, schema: pages.schema(), waiting: vec![] };
+        let mut first = rows.start;
+        while first < rows.end {
+            self.reading.filter.resources.check_interrupt()?;
+            let end = self.reading.block_end(first).min(rows.end);
+            let block = batches.take((end - first) as usize)?;
+            let is_whole =
+                first.is_multiple_of(BLOCK_ROWS as u64) && end == self.reading.block_end(first);
+            if is_whole {
+                match self.deal(first, &block, scratch)? {
+                    Some(sums) => pieces.push(Piece::SinglePassLoad(sums)),
+                    None => return Ok(vec![]),
+                }
+            } else {
+                pieces.push(Piece::Part(first, block));
+            }
+            first = end;
+        }
+        Ok(pieces)
+    }
+
+    /// Deals the rows of a block, the first of which has this number, and gives their sums; None if
+    /// they cannot be dealt, or others could not.
+    fn deal(
+        &self,
+        first: u64,
+        block: &RecordBatch,
+        scratch: &mut Scratch,
+    ) -> Result<Option<FitStatistics>> {
+        let (reading, filter) = (self.reading, &self.reading.filter);
+        let taken = filter.rows(block)?;
+        let is_single_pass = filter.is_usable(&taken)
+            && reading.holds()
+            && reading.plain(&taken.rows, &mut scratch.rows)?;
+        if !is_single_pass || reading.is_over.load(Ordering::Relaxed) {
+            reading.stop();
+            return Ok(None);
+        }
+        let n = taken.rows.num_rows();
+        self.plan.slots(first, n, &mut scratch.stratum, &mut scratch.slots);
+        self.to.put(&scratch.rows, &scratch.slots, &mut scratch.sorter)?;
+        filter.seen.fetch_add(n as u64, Ordering::Relaxed);
+        self.empty.of(&filter.columns, &taken.rows, None).map(Some)
+    }
+}
+
+/// As many rows as one asks for out of batches of at most [`BLOCK_ROWS`].
+struct Batches<'a, I> {
+    batches: I,
+    schema: &'a SchemaRef,
+    waiting: Vec<RecordBatch>,
+}
+
+impl<I: Iterator<Item = Result<RecordBatch>>> Batches<'_, I> {
+    fn take(&mut self, rows: usize) -> Result<RecordBatch> {
+        let mut there: usize = self.waiting.iter().map(RecordBatch::num_rows).sum();
+        while there < rows {
+            let Some(batch) = self.batches.next() else {
+                return internal_err!("{} rows of {rows} are missing", rows - there);
+            };
+            let batch = batch?;
+            there += batch.num_rows();
+            self.waiting.push(batch);
+        }
+        let mut own = std::mem::take(&mut self.waiting);
+        let more = there - rows;
+        if let Some(last) = own.last_mut().filter(|_| more > 0) {
+            let kept = last.num_rows() - more;
+            self.waiting.push(last.slice(kept, more));
+            *last = last.slice(0, kept);
+        }
+        match own.as_slice() {
+            [one] => Ok(one.clone()),
+            parts => Ok(concat_batches(self.schema, parts)?),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Chunks of rows in memory as far as the limit goes, and in a file beyond it.
+
+use std::fmt;
+use std::sync::Mutex;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::common::{Result, internal_err};
+use datafusion::execution::memory_pool::MemoryReservation;
+
+use crate::table::Resources;
+use crate::table::parallel::lock;
+use crate::table::storage::spill::{SpillLocation, SpillLog};
+
+/// A chunk that is kept, and has no number yet.
+pub struct Kept {
+    chunk: Chunk,
+    rows: usize,
+    bytes: usize,
+}
+
+enum Chunk {
+    /// None once it is let go of.
+    Memory(Mutex<Option<RecordBatch>>),
+    Spilled(SpillLocation),
+}
+
+/// A list of chunks.
+pub struct Chunks {
+    chunks: Vec<(Chunk, usize)>,
+    rows: u64,
+    memory: u64,
+    spilled: u64,
+    room: Option<Room>,
+    name: &'static str,
+}
+
+/// Where chunks are kept.
+struct Room {
+    resources: Resources,
+    reservation: MemoryReservation,
+    /// Of the memory limit: up to which chunks stay in memory.
+    share: f64,
+    log: SpillLog,
+}
+
+impl fmt::Debug for Chunks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chunks")
+            .field("name", &self.name)
+            .field("rows", &self.rows)
+            .field("memory", &self.memory)
+            .field("spilled", &self.spilled)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Chunks {
+    /// No chunks yet. They stay in memory as long as all reservations are below `share` of the
+    /// memory limit.
+    pub fn new(resources: &Resources, name: &'static str, share: f64) -> Self {
+        let room = Room {
+            resources: resources.clone(),
+            reservation: resources.reservation(name),
+            share,
+            log: SpillLog::new(resources, name),
+        };
+        Self { room: Some(room), name, ..Self::empty() }
+    }
+
+    /// No chunks, ever.
+    pub fn empty() -> Self {
+        Self { chunks: vec![], rows: 0, memory: 0, spilled: 0, room: None, name: "empty table" }
+    }
+
+    /// Takes a chunk; if it is spilled, its memory is given back.
+    ///
+    /// # Errors
+    /// When it has to be spilled and cannot.
+    pub fn push(&mut self, batch: RecordBatch) -> Result<Option<RecordBatch>> {
+        let (kept, rest) = self.keep(batch)?;
+        self.add(kept);
+        Ok(rest)
+    }
+
+    /// Keeps a chunk in memory or on disk, many threads at once; if it is spilled, its memory is
+    /// given back. It is one of the chunks once it is added.
+    ///
+    /// # Errors
+    /// When it has to be spilled and cannot.
+    pub fn keep(&self, batch: RecordBatch) -> Result<(Kept, Option<RecordBatch>)> {
+        let Some(room) = &self.room else {
+            return internal_err!("a chunk was given to an empty table");
+        };
+        let rows = batch.num_rows();
+        let bytes = batch.get_array_memory_size();
+        if room.resources.try_reserve(&room.reservation, bytes, room.share) {
+            let chunk = Chunk::Memory(Mutex::new(Some(batch)));
+            return Ok((Kept { chunk, rows, bytes }, None));
+        }
+        let place = room.log.append(&batch)?;
+        Ok((Kept { chunk: Chunk::Spilled(place), rows, bytes }, Some(batch)))
+    }
+
+    /// Adds a chunk that is kept behind the others.
+    pub fn add(&mut self, kept: Kept) {
+        let Kept { chunk, rows, bytes } = kept;
+        match &chunk {
+            Chunk::Memory(_) => self.memory += bytes as u64,
+            Chunk::Spilled(place) => self.spilled += place.bytes(),
+        }
+        self.chunks.push((chunk, rows));
+        self.rows += rows as u64;
+    }
+
+    /// What the chunks may use; None of an empty table.
+    pub fn resources(&self) -> Option<&Resources> {
+        self.room.as_ref().map(|room| &room.resources)
+    }
+
+    /// Number of chunks.
+    pub fn len(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Rows of a chunk.
+    pub fn chunk_rows(&self, index: usize) -> usize {
+        self.chunks[index].1
+    }
+
+    /// Whether a chunk has to be read from disk.
+    pub fn is_spilled(&self, index: usize) -> bool {
+        matches!(self.chunks[index].0, Chunk::Spilled(_))
+    }
+
+    /// A chunk, read back where it was spilled.
+    pub fn get(&self, index: usize) -> Result<RecordBatch> {
+        match (&self.chunks[index].0, &self.room) {
+            (Chunk::Memory(batch), _) => match &*lock(batch) {
+                Some(batch) => Ok(batch.clone()),
+                None => internal_err!("chunk {index} of the {} is let go of", self.name),
+            },
+            (Chunk::Spilled(place), Some(room)) => room.log.read(place),
+            (Chunk::Spilled(_), None) => internal_err!("a spilled chunk has no file"),
+        }
+    }
+
+    /// Lets go of a chunk that is in memory.
+    pub fn let_go(&self, index: usize) {
+        if let Chunk::Memory(batch) = &self.chunks[index].0 {
+            let bytes = lock(batch).take().map_or(0, |batch| batch.get_array_memory_size());
+            if let Some(Room { reservation, .. }) = &self.room {
+                reservation.shrink(bytes.min(reservation.size()));
+            }
+        }
+    }
+
+    /// Rows of all chunks.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Bytes of the chunks in memory.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory
+    }
+
+    /// Bytes of the chunks on disk.
+    pub fn spilled_bytes(&self) -> u64 {
+        self.spilled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use datafusion::arrow::array::{ArrayRef, Int64Array};
+    use datafusion::prelude::SessionContext;
+    use gradlake_udfs::Sequential;
+
+    use super::*;
+
+    #[test]
+    fn a_chunk_that_is_let_go_of_gives_its_memory_back_and_is_not_read() {
+        let state = SessionContext::new().state();
+        let resources = Resources::new(&state, Arc::default(), Arc::new(Sequential));
+        let mut chunks = Chunks::new(&resources, "rows of a test", 1.0);
+        for first in [0, 100] {
+            let column: ArrayRef = Arc::new(Int64Array::from_iter_values(first..first + 100));
+            chunks.push(RecordBatch::try_from_iter([("x", column)]).unwrap()).unwrap();
+        }
+        let all = chunks.room.as_ref().unwrap().reservation.size();
+        chunks.let_go(0);
+        assert_eq!(chunks.room.as_ref().unwrap().reservation.size() * 2, all);
+        let error = chunks.get(0).unwrap_err().to_string();
+        assert!(error.contains("chunk 0 of the rows of a test is let go of"), "{error}");
+        assert_eq!(chunks.get(1).unwrap().num_rows(), 100);
+        chunks.let_go(0);
+        assert_eq!(chunks.room.as_ref().unwrap().reservation.size() * 2, all);
+    }
+}
