@@ -17,8 +17,8 @@ use gradlake_udfs::kernels::gather;
 use gradlake_udfs::kernels::matmul;
 use gradlake_udfs::{
     Activation, Column, Descent, Encoder, GramSum, Interner, Learner, Loss, Network, NetworkSpec,
-    NewtonSum, Optimizer, Schedule, Sequential, Statistics, StepKey, StepSize, Stepper, Values,
-    Width,
+    NewtonSum, Optimizer, Reads, Schedule, Sequential, Statistics, StepKey, StepSize, Stepper,
+    Values, Width,
 };
 
 fn main() -> Result<()> {
@@ -339,14 +339,14 @@ fn steps(criterion: &mut Criterion) -> Result<()> {
                 l2,
                 seed: SEED,
                 batch_size: rows,
-                shards: 1,
-                runner: Arc::new(Sequential),
+                slices: 1,
+                threads: Arc::new(Sequential),
                 first_categories: first_categories(width),
                 progress: Arc::default(),
                 interrupt: Arc::default(),
             };
             let state = descent.initial_state();
-            let mut stepper = Stepper::new(Arc::new(descent), state, 0).lazily();
+            let mut stepper = Stepper::new(Arc::new(descent), state, 0, Reads::AtEnd);
             // Mini-batches in turn, so that they do not meet the same categories.
             let data = Rows::new(64 * rows, width, 2);
             let mut turn = 0;

@@ -13,8 +13,8 @@ use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use gradlake_udfs::{
-    Followed, Interrupt, Scorer, Sequential, Shards, StateResolver, assert_true_udf, predict_udfs,
-    train_udaf,
+    Followed, Interrupt, ParallelFor, Scorer, Sequential, StateResolver, assert_true_udf,
+    predict_udfs, train_udaf,
 };
 
 use crate::catalog::{MODEL_CATALOG, ModelCatalog};
@@ -55,7 +55,7 @@ pub struct Engine {
     pub(crate) store: ModelStore,
     pub(crate) registry: Arc<Registry>,
     catalog: Arc<ModelCatalog>,
-    shards: RwLock<Option<Arc<dyn Shards>>>,
+    shards: RwLock<Option<Arc<dyn ParallelFor>>>,
     pub(crate) interrupt: Arc<Interrupt>,
     queries: Arc<Queries>,
     pub(crate) threads: usize,
@@ -185,7 +185,7 @@ impl Engine {
     }
 
     /// Where the shards of a mini-batch run; threads are started when they are first needed.
-    pub(crate) fn shards(&self) -> Result<Arc<dyn Shards>> {
+    pub(crate) fn shards(&self) -> Result<Arc<dyn ParallelFor>> {
         if self.threads == 1 {
             return Ok(Arc::new(Sequential));
         }
@@ -193,7 +193,7 @@ impl Engine {
         if let Some(pool) = shards.as_ref() {
             return Ok(Arc::clone(pool));
         }
-        let pool: Arc<dyn Shards> = Pool::new(self.threads)?;
+        let pool: Arc<dyn ParallelFor> = Pool::new(self.threads)?;
         *shards = Some(Arc::clone(&pool));
         Ok(pool)
     }

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::kernels::math::vectorized;
 use crate::kernels::panels::Panels;
-use crate::kernels::prefetch::Ahead;
+use crate::kernels::prefetch::Prefetch;
 
 /// The index of a category that the encoder does not know: it contributes nothing.
 pub const NO_CATEGORY: u32 = u32::MAX;
@@ -30,7 +30,7 @@ impl Width {
     }
 }
 
-/// Some encoded rows, borrowed: a mini-batch, or the shard of one.
+/// Some encoded rows, borrowed: a mini-batch, or a slice of one.
 ///
 /// Category indices are global: already offset by the categories of the columns before, so that
 /// they index the weight table of `Width::categories` rows directly, or [`NO_CATEGORY`].
@@ -38,7 +38,7 @@ impl Width {
 pub struct MiniBatch<'a> {
     /// Number of rows.
     pub rows: usize,
-    /// Position of the first row in its mini-batch (0 unless this is a shard).
+    /// Position of the first row in its mini-batch (0 unless this is a slice).
     pub first_row: usize,
     /// `[rows, d]`, row-major.
     pub dense: &'a [f32],
@@ -48,8 +48,6 @@ pub struct MiniBatch<'a> {
     pub label: &'a [f32],
     /// `[rows]`: row weight times class weight.
     pub weight: &'a [f32],
-    /// What is read after these rows.
-    pub ahead: Ahead<'a>,
 }
 
 impl<'a> MiniBatch<'a> {
@@ -62,102 +60,122 @@ impl<'a> MiniBatch<'a> {
             codes: &self.codes[start * width.columns..end * width.columns],
             label: &self.label[start..end],
             weight: &self.weight[start..end],
-            ahead: Ahead::NONE,
         }
     }
 
-    /// The `d` dense values of each of up to `rows` rows from `first` on, to be asked for while
-    /// others are computed with.
-    pub fn rows_ahead(&self, first: usize, rows: usize, d: usize) -> Ahead<'a> {
-        let (first, end) = (first.min(self.rows), (first + rows).min(self.rows));
-        Ahead::new(&self.dense[first * d..end * d])
-    }
-
-    /// Copies of the rows that `order` counts up, in its order.
-    pub fn taken(&self, order: &[u32]) -> Rows {
+    /// Copies of the rows that `indices` names, in its order.
+    pub fn gathered(&self, indices: &[u32]) -> Rows {
         let n = self.rows.max(1);
         let width =
             Width { dense: self.dense.len() / n, columns: self.codes.len() / n, categories: 0 };
-        let mut rows = Rows::zeros(width, order.len());
-        rows.as_mut().copy(0, self, order, width, Ahead::NONE);
+        let mut rows = Rows::zeros(width, indices.len());
+        rows.as_mut().copy(0, self, indices, width);
         rows
     }
 }
 
-/// A mini-batch whose rows lie in two places: the first of them together, the others all over a
-/// chunk.
+/// A mini-batch that is gathered: its first rows are contiguous, the others all over a chunk.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Scattered<'a> {
-    /// The rows that are together.
-    pub together: MiniBatch<'a>,
-    /// Where the others lie.
+pub struct Gather<'a> {
+    /// The first rows.
+    pub contiguous: MiniBatch<'a>,
+    /// Where the others are.
     pub chunk: MiniBatch<'a>,
     /// Which of the chunk they are, in their order.
-    pub order: &'a [u32],
+    pub indices: &'a [u32],
     /// Which of it the next mini-batch is, where that is known.
     pub next: &'a [u32],
-    /// Labels and weights of all rows, for steps that read the numbers where they lie; none for
-    /// those that bring the rows together.
-    pub beside: MiniBatch<'a>,
-    /// What is read after these rows.
-    pub ahead: Ahead<'a>,
+    /// What is read after these rows, to be fetched into the cache meanwhile.
+    pub(crate) prefetch: Prefetch<'a>,
 }
 
-impl<'a> From<MiniBatch<'a>> for Scattered<'a> {
-    fn from(together: MiniBatch<'a>) -> Self {
-        Self { together, ..Self::default() }
+impl<'a> From<MiniBatch<'a>> for Gather<'a> {
+    fn from(contiguous: MiniBatch<'a>) -> Self {
+        Self { contiguous, ..Self::default() }
     }
 }
 
-impl<'a> Scattered<'a> {
+impl<'a> Gather<'a> {
+    /// Rows of a chunk.
+    pub fn of(chunk: MiniBatch<'a>, indices: &'a [u32]) -> Self {
+        Self { chunk, indices, ..Self::default() }
+    }
+
+    /// The same, which fetches values into the cache while it copies rows.
+    pub(crate) fn prefetching(self, values: &'a [f32]) -> Self {
+        Self { prefetch: Prefetch::new(values), ..self }
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
-        self.together.rows + self.order.len()
+        self.contiguous.rows + self.indices.len()
     }
 
-    /// The rows of a range, if they are together.
+    /// The mini-batch that follows.
+    pub fn following(&self) -> Self {
+        Self::of(self.chunk, self.next)
+    }
+
+    /// The rows of a range, if they are contiguous; one row always is.
     pub fn slice(&self, range: &Range<usize>, width: Width) -> Option<MiniBatch<'a>> {
-        (range.end <= self.together.rows)
-            .then(|| self.together.slice(range.start, range.end, width))
+        let n = self.contiguous.rows;
+        if range.end <= n {
+            return Some(self.contiguous.slice(range.start, range.end, width));
+        }
+        if range.len() != 1 {
+            return None;
+        }
+        let row = self.indices[range.start - n] as usize;
+        Some(MiniBatch { first_row: range.start, ..self.chunk.slice(row, row + 1, width) })
     }
 
-    /// Copies the rows of a range to the beginning of `to`, and asks for as large a part of what is
-    /// read ahead if rows of numbers are among what is copied.
-    pub fn bring(&self, range: &Range<usize>, width: Width, to: &mut Rows) {
+    /// All rows: where they are, or as copies in `to`.
+    pub fn all<'b>(&self, width: Width, to: &'b mut Rows) -> MiniBatch<'b>
+    where
+        'a: 'b,
+    {
+        let range = 0..self.rows();
+        match self.slice(&range, width) {
+            Some(rows) => rows,
+            None => {
+                self.gather(&range, width, to);
+                to.batch().slice(0, range.len(), width)
+            }
+        }
+    }
+
+    /// Copies the rows of a range to the beginning of `to`.
+    pub fn gather(&self, range: &Range<usize>, width: Width, to: &mut Rows) {
         to.reach(range.len(), width);
         let mut to = to.as_mut();
-        let n = self.together.rows;
+        let n = self.contiguous.rows;
         let (start, end) = (range.start.min(n), range.end.min(n));
-        to.put(0, &self.together.slice(start, end, width), width);
-        let order = &self.order[range.start.max(n) - n..range.end.max(n) - n];
-        let ahead = self.ahead.of(range, self.rows());
-        to.copy(end - start, &self.chunk, order, width, ahead);
+        to.put(0, &self.contiguous.slice(start, end, width), width);
+        let indices = &self.indices[range.start.max(n) - n..range.end.max(n) - n];
+        let prefetch = self.prefetch.of(range, self.rows());
+        to.copy_prefetching(end - start, &self.chunk, indices, width, prefetch);
     }
-}
 
-/// Rows whose dense numbers are brought into panels.
-impl Scattered<'_> {
-    /// Copies the dense numbers of the rows of a range to the first rows of `to`, and asks for as
-    /// large a part of what is read ahead.
-    pub fn bring_dense(&self, range: &Range<usize>, width: Width, to: &mut Panels) {
+    /// Copies the dense numbers of the rows of a range to the first rows of `to`.
+    pub(crate) fn gather_dense(&self, range: &Range<usize>, width: Width, to: &mut Panels) {
         let d = width.dense;
-        let n = self.together.rows;
+        let n = self.contiguous.rows;
         let (start, end) = (range.start.min(n), range.end.min(n));
-        let together = self.together.dense[start * d..end * d].chunks_exact(d);
-        let order = &self.order[range.start.max(n) - n..range.end.max(n) - n];
-        let ahead = self.ahead.of(range, self.rows());
-        let stride = ahead.stride(order.len().max(1));
+        let contiguous = self.contiguous.dense[start * d..end * d].chunks_exact(d);
+        let indices = &self.indices[range.start.max(n) - n..range.end.max(n) - n];
+        let prefetch = self.prefetch.of(range, self.rows());
+        let stride = prefetch.stride(indices.len().max(1));
         vectorized(
             #[inline(always)]
             || {
                 let mut to_row = 0;
-                for row in together {
+                for row in contiguous {
                     to.set_row(to_row, row);
                     to_row += 1;
                 }
-                for (i, row) in order.iter().enumerate() {
+                for (i, row) in indices.iter().enumerate() {
                     to.set_row(to_row, &self.chunk.dense[*row as usize * d..][..d]);
-                    ahead.fetch(i, stride);
+                    prefetch.fetch(i, stride);
                     to_row += 1;
                 }
             },
@@ -252,7 +270,6 @@ impl Rows {
             codes: &self.codes,
             label: &self.label,
             weight: &self.weight,
-            ahead: Ahead::NONE,
         }
     }
 }
@@ -271,29 +288,34 @@ pub struct RowsMut<'a> {
 }
 
 impl RowsMut<'_> {
-    /// Puts copies of the rows of `from` that `order` counts up in the place of its own, `first`
-    /// and those that follow. While rows of 16 numbers or more are copied, what is read next is
-    /// asked for.
+    /// Puts copies of the rows of `from` that `indices` names in the place of its own, `first` and
+    /// those that follow.
     #[inline(always)]
-    pub fn copy(
+    pub fn copy(&mut self, first: usize, from: &MiniBatch<'_>, indices: &[u32], width: Width) {
+        self.copy_prefetching(first, from, indices, width, Prefetch::NONE);
+    }
+
+    /// The same, which fetches values into the cache while it copies dense numbers.
+    #[inline(always)]
+    pub(crate) fn copy_prefetching(
         &mut self,
         first: usize,
         from: &MiniBatch<'_>,
-        order: &[u32],
+        indices: &[u32],
         width: Width,
-        ahead: Ahead<'_>,
+        prefetch: Prefetch<'_>,
     ) {
-        let end = first + order.len();
+        let end = first + indices.len();
         let dense = &mut self.dense[first * width.dense..end * width.dense];
         let codes = &mut self.codes[first * width.columns..end * width.columns];
         let (label, weight) = (&mut self.label[first..end], &mut self.weight[first..end]);
         vectorized(
             #[inline(always)]
             || {
-                gather(dense, from.dense, width.dense, order, ahead);
-                gather(codes, from.codes, width.columns, order, Ahead::NONE);
-                gather(label, from.label, 1, order, Ahead::NONE);
-                gather(weight, from.weight, 1, order, Ahead::NONE);
+                gather(dense, from.dense, width.dense, indices, prefetch);
+                gather(codes, from.codes, width.columns, indices, Prefetch::NONE);
+                gather(label, from.label, 1, indices, Prefetch::NONE);
+                gather(weight, from.weight, 1, indices, Prefetch::NONE);
             },
         );
     }
@@ -320,8 +342,6 @@ impl RowsMut<'_> {
     }
 }
 
-/// Rows that are copied between two that ask for what is read next.
-const ROWS_A_LINE: usize = 4;
 /// Values of a window of a row, which is copied by an instruction or some in place of a call.
 const WINDOW: usize = 16;
 
@@ -330,7 +350,7 @@ const WINDOW: usize = 16;
 /// (Loops, since closures and pairs of iterators may be left out of what is compiled for wide
 /// vectors: to call them takes as long as to copy a row.)
 #[inline(always)]
-fn gather<T: Copy>(to: &mut [T], from: &[T], n: usize, rows: &[u32], ahead: Ahead<'_>) {
+fn gather<T: Copy>(to: &mut [T], from: &[T], n: usize, rows: &[u32], prefetch: Prefetch<'_>) {
     match n {
         0 => {}
         1 => {
@@ -339,47 +359,12 @@ fn gather<T: Copy>(to: &mut [T], from: &[T], n: usize, rows: &[u32], ahead: Ahea
                 to[i] = from[rows[i] as usize];
             }
         }
-        n if n == WINDOW => gather_windows::<T, 1>(to, from, n, rows, ahead),
-        n if n > WINDOW && n <= 2 * WINDOW => gather_windows::<T, 2>(to, from, n, rows, ahead),
-        n if n > WINDOW && n <= 3 * WINDOW => gather_windows::<T, 3>(to, from, n, rows, ahead),
-        n if n > WINDOW && n <= 4 * WINDOW => gather_windows::<T, 4>(to, from, n, rows, ahead),
         n => {
-            let stride = ahead.stride(rows.len().max(1));
+            let stride = prefetch.stride(rows.len().max(1));
             for (i, (to, row)) in to.chunks_exact_mut(n).zip(rows).enumerate() {
                 let start = *row as usize * n;
                 copy_row(to, &from[start..start + n]);
-                ahead.fetch(i, stride);
-            }
-        }
-    }
-}
-
-/// Copies rows of `n` values, more than the first `W - 1` windows have and no more than `W`: the
-/// last window ends with the row.
-#[inline(always)]
-fn gather_windows<T: Copy, const W: usize>(
-    to: &mut [T],
-    from: &[T],
-    n: usize,
-    rows: &[u32],
-    ahead: Ahead<'_>,
-) {
-    let stride = ahead.stride(rows.len().div_ceil(ROWS_A_LINE).max(1));
-    let mut rest = to;
-    for (group, rows) in rows.chunks(ROWS_A_LINE).enumerate() {
-        ahead.fetch(group, stride);
-        for row in rows {
-            let (to, after) = std::mem::take(&mut rest).split_at_mut(n);
-            rest = after;
-            let start = *row as usize * n;
-            let from = &from[start..start + n];
-            for w in 0..W {
-                let at = (w * WINDOW).min(n - WINDOW);
-                if let (Some(to), Some(from)) =
-                    (to[at..].first_chunk_mut::<WINDOW>(), from[at..].first_chunk::<WINDOW>())
-                {
-                    *to = *from;
-                }
+                prefetch.fetch(i, stride);
             }
         }
     }

@@ -16,17 +16,18 @@ mod model;
 mod names;
 mod optimizer;
 pub mod options;
+mod parallel;
 mod resolver;
 mod round;
 mod scorer;
-mod shards;
 mod state;
+mod steps;
 
 pub use algorithms::{
     Algorithm, AlgorithmSpec, Method, OptionGroup, RoundLayout, Setup, Shape, SplitRule,
     TargetRule, TrainingPlan, network_spec, start_state,
 };
-pub use batch::{MiniBatch, NO_CATEGORY, Rows, RowsMut, Width};
+pub use batch::{Gather, MiniBatch, NO_CATEGORY, Rows, RowsMut, Width};
 pub use encoder::{
     Categories, CodeMap, Column, Encoder, Feature, FeatureKind, Input, InputKind, Interner,
     OneShot, RawRows, RunningEncoder, RunningState, Scale, Statistics, Values, flatten_columns,
@@ -44,11 +45,11 @@ pub use metrics::{Confusion, LogLoss, Ranking, Residuals, metric_functions};
 pub use model::{HistoryEntry, Labels, Member, Model, NetworkSpec, Target, Trained};
 pub use names::Names;
 pub use optimizer::{Optimizer, Schedule, StepSize};
+pub use parallel::{ParallelFor, Sequential};
 pub use resolver::StateResolver;
 pub use round::{
     Descent, Interrupt, Interrupted, LossRound, Partial, Progress, Replica, Round, SgdRound,
-    Stepper,
 };
 pub use scorer::{Followed, MODEL_ROWS, MODEL_VERSION, Scorer, prediction_parts};
-pub use shards::{Sequential, Shards};
 pub use state::State;
+pub use steps::{Reads, StepPlan, Stepper};

@@ -7,7 +7,7 @@ use datafusion::arrow::array::ArrayRef;
 use datafusion::common::{Result, ScalarValue, exec_err, internal_err};
 use gradlake_udfs::{
     Column, Descent, Encoder, Labels, Learner as _, Loss, MiniBatch, Network, NetworkSpec, RawRows,
-    Reshape, RunningEncoder, RunningState, Scratch, State, Stepper, Width,
+    Reads, Reshape, RunningEncoder, RunningState, Scratch, State, Stepper, Width,
 };
 use serde::{Deserialize, Serialize};
 
@@ -118,7 +118,7 @@ impl Learner {
         let network = Arc::new(spec.network(width));
         let descent = Arc::new(make_descent(Arc::clone(&network)));
         let state = start.unwrap_or_else(|| descent.initial_state());
-        let stepper = Stepper::new(descent, state, 0);
+        let stepper = Stepper::new(descent, state, 0, Reads::EachStep);
         let mut learner = Self {
             features,
             labels,
@@ -166,7 +166,7 @@ impl Learner {
         let network = Arc::new(self.spec.network(self.features.width(saved.room)));
         let descent = Arc::new((self.make_descent)(Arc::clone(&network)));
         let state = State::from_bytes(state, network.layout().len(), descent.moments())?;
-        self.stepper = Stepper::new(descent, state, 0);
+        self.stepper = Stepper::new(descent, state, 0, Reads::EachStep);
         self.network = network;
         self.progressive = Progressive::restore(&saved.progressive);
         self.make_room();
@@ -388,7 +388,7 @@ impl Learner {
         map.copy(old, new, &before.parameters, &mut state.parameters);
         let buffers = descent.optimizer.moments();
         map.copy_moments((old, new), buffers, &before.moments, &mut state.moments);
-        self.stepper = Stepper::new(descent, state, 0);
+        self.stepper = Stepper::new(descent, state, 0, Reads::EachStep);
         self.network = network;
         self.scratch = self.network.scratch(self.batch_size);
         self.buffers.scores.resize(self.batch_size * self.spec.outputs, 0.0);

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use datafusion::common::ScalarValue;
 use datafusion::error::DataFusionError;
-use gradlake_udfs::{Interrupt, Iterations, Method, Model, Setup, Shards, Trained};
+use gradlake_udfs::{Interrupt, Iterations, Method, Model, ParallelFor, Setup, Trained};
 
 use super::columns::TrainingColumns;
 use super::driver::Driver;
@@ -56,7 +56,7 @@ pub struct Report {
 /// What the members of a training share.
 pub struct Shared {
     pub interrupt: Arc<Interrupt>,
-    pub shards: Arc<dyn Shards>,
+    pub shards: Arc<dyn ParallelFor>,
     pub resources: Resources,
     pub request: TrainRequest,
     pub columns: TrainingColumns,

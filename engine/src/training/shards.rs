@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use datafusion::common::{Result, exec_datafusion_err};
-use gradlake_udfs::Shards;
+use gradlake_udfs::ParallelFor;
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 use rayon::{ThreadPool, Yield};
 
@@ -13,7 +13,7 @@ use rayon::{ThreadPool, Yield};
 #[derive(Debug)]
 pub struct Pool {
     pool: ThreadPool,
-    /// Trainings that are inside [`Shards::enter`].
+    /// Trainings that are inside [`ParallelFor::enter`].
     entered: AtomicUsize,
 }
 
@@ -29,7 +29,7 @@ impl Pool {
     }
 }
 
-impl Shards for Pool {
+impl ParallelFor for Pool {
     fn run(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
         match n {
             1 => task(0),

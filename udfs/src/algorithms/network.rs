@@ -14,9 +14,10 @@ use crate::exact::{LbfgsOptions, LinearShape, NewtonOptions};
 use crate::learner::{Learner, Loss, Network};
 use crate::model::{Labels, NetworkSpec, Trained};
 use crate::options::TrainOptions;
+use crate::parallel::ParallelFor;
 use crate::round::{Descent, Interrupt, Progress};
-use crate::shards::Shards;
 use crate::state::State;
+use crate::steps::{Reads, StepPlan};
 
 /// The network for these options and so many classes (None of numbers), or that of the model to
 /// continue.
@@ -81,7 +82,7 @@ pub struct Setup<'a> {
     /// The model to continue.
     pub parent: Option<&'a Trained>,
     /// Where parts of a mini-batch run.
-    pub threads: Arc<dyn Shards>,
+    pub threads: Arc<dyn ParallelFor>,
     /// Stops the rounds.
     pub interrupt: Arc<Interrupt>,
 }
@@ -148,7 +149,7 @@ impl Setup<'_> {
                 options,
                 Arc::clone(&self.network),
                 self.l2(),
-                layout.shards,
+                layout.slices,
                 Arc::clone(&self.threads),
             )
         };
@@ -180,12 +181,12 @@ impl Setup<'_> {
             options,
             Arc::clone(&self.network),
             0.0,
-            layout.shards,
+            layout.slices,
             Arc::clone(&self.threads),
         );
-        let shards = descent.effective_shards();
-        if shards > 1 {
-            text += &format!(", {}", plural(shards as u64, "shard"));
+        let slices = StepPlan::choose(&descent, Reads::AtEnd).slices(&descent);
+        if slices > 1 {
+            text += &format!(", {}", plural(slices as u64, "slice"));
         }
         let rounds = self.rows.div_ceil(layout.round_rows).max(1);
         text + &format!(", {} an epoch", plural(rounds, "round"))
@@ -263,8 +264,8 @@ impl Descent {
         options: &TrainOptions,
         network: Arc<Network>,
         l2: f64,
-        shards: usize,
-        runner: Arc<dyn Shards>,
+        slices: usize,
+        threads: Arc<dyn ParallelFor>,
     ) -> Self {
         let intercept = options.intercept_learning_rate.unwrap_or(options.learning_rate);
         Self {
@@ -278,8 +279,8 @@ impl Descent {
             l2: l2 as f32,
             seed: options.seed,
             batch_size: options.batch_size,
-            shards,
-            runner,
+            slices,
+            threads,
             first_categories: Arc::from([]),
             progress: Arc::new(Progress::default()),
             interrupt: Arc::new(Interrupt::default()),

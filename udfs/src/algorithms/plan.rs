@@ -9,11 +9,11 @@ use crate::learner::Loss;
 use crate::model::NetworkSpec;
 use crate::options::{Parallel, Solver, Split, TrainOptions};
 
-/// Floating-point operations of a mini-batch above which another shard pays for its hand-over
+/// Floating-point operations of a mini-batch above which another slice pays for its hand-over
 /// (some 10 microseconds, at 50 GFLOP/s and more a core).
-const FLOPS_PER_SHARD: u64 = 8_000_000;
-/// Shards at most, whatever the machine: the sums, and so the weights, depend on the number.
-const MAX_SHARDS: usize = 8;
+const FLOPS_PER_SLICE: u64 = 8_000_000;
+/// ParallelFor at most, whatever the machine: the sums, and so the weights, depend on the number.
+const MAX_SLICES: usize = 8;
 /// Floating-point operations of a round where nothing else decides: some seconds on one core, so
 /// that checkpoints and `max_seconds` find an end of a round soon.
 const FLOPS_PER_ROUND: u64 = 400_000_000_000;
@@ -178,8 +178,8 @@ fn split_rule(options: &TrainOptions, method: Method, rows: u64) -> SplitRule {
 pub struct RoundLayout {
     /// Copies of the state.
     pub replicas: usize,
-    /// Shards of a mini-batch.
-    pub shards: usize,
+    /// ParallelFor of a mini-batch.
+    pub slices: usize,
     /// Rows of a round.
     pub round_rows: u64,
 }
@@ -194,15 +194,15 @@ impl RoundLayout {
 
 fn layout(options: &TrainOptions, flops_per_row: u64, rows: u64) -> RoundLayout {
     let batch = options.batch_size as u64;
-    let (replicas, shards) = match (options.parallel, options.replicas) {
-        // Rows one after another leave nothing for shards to do.
+    let (replicas, slices) = match (options.parallel, options.replicas) {
+        // Rows one after another leave nothing for slices to do.
         (Parallel::Auto, None) if options.optimizer.takes_rows() => (1, 1),
         (Parallel::Replicas, n) => (n.unwrap_or(1), 1),
         (Parallel::Auto, Some(n)) => (n, 1),
         (Parallel::Gradient, Some(n)) => (1, n.min(options.batch_size)),
         (Parallel::Gradient | Parallel::Auto, None) => {
-            let shards = (batch * flops_per_row / FLOPS_PER_SHARD).clamp(1, MAX_SHARDS as u64);
-            (1, (shards as usize).min(options.batch_size))
+            let slices = (batch * flops_per_row / FLOPS_PER_SLICE).clamp(1, MAX_SLICES as u64);
+            (1, (slices as usize).min(options.batch_size))
         }
     };
     let unit = batch * replicas as u64;
@@ -216,7 +216,7 @@ fn layout(options: &TrainOptions, flops_per_row: u64, rows: u64) -> RoundLayout 
     };
     // Whole mini-batches for every replica, so that cutting rounds elsewhere changes nothing.
     let round_rows = wanted.max(1).div_ceil(unit).saturating_mul(unit);
-    RoundLayout { replicas, shards, round_rows }
+    RoundLayout { replicas, slices, round_rows }
 }
 
 #[cfg(test)]

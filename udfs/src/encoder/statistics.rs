@@ -10,7 +10,7 @@ use datafusion_common::{Result, exec_err};
 use super::apply::{numbers, unix_seconds, vectors};
 use super::moments::{Moments, element_moments};
 use super::{Categories, Encoder, Feature, FeatureKind, InputKind, Interner, Scale};
-use crate::shards::{Sequential, Shards};
+use crate::parallel::{ParallelFor, Sequential};
 
 /// Categories of all columns from which on many cores write them down.
 const MANY_TEXTS: usize = 1 << 14;
@@ -186,14 +186,14 @@ impl Statistics {
     pub fn finish_on(
         &self,
         interners: &[Option<&Interner>],
-        shards: &dyn Shards,
+        shards: &dyn ParallelFor,
     ) -> Result<Encoder> {
         let texts: usize = interners.iter().flatten().map(|interner| interner.count()).sum();
         let feature =
             |column: usize| self.feature(column, interners.get(column).copied().flatten());
         let features: Vec<Mutex<Option<Result<Feature>>>> =
             self.columns.iter().map(|_| Mutex::default()).collect();
-        let shards: &dyn Shards = if texts < MANY_TEXTS { &Sequential } else { shards };
+        let shards: &dyn ParallelFor = if texts < MANY_TEXTS { &Sequential } else { shards };
         shards.run(features.len(), &|column| {
             let own = Some(feature(column));
             *features[column].lock().unwrap_or_else(PoisonError::into_inner) = own;

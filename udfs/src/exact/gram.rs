@@ -128,8 +128,7 @@ impl GramSum {
             self.block.fill_column(d + 1, |row| if is_there(row) { 1.0 } else { 0.0 });
             let codes = &batch.codes[start * c..(start + rows) * c];
             let weights = &self.weights[..rows];
-            let ahead = batch.rows_ahead(start + rows, BLOCK, d);
-            self.moments.add_block(&mut self.block, codes, weights, ahead);
+            self.moments.add_block(&mut self.block, codes, weights);
             if settles_at(start + rows, batch.rows) {
                 self.moments.settle(&mut self.block);
             }

@@ -19,7 +19,6 @@ use super::moments::{BLOCK, Block, Moments, add, settles_at, stride_of};
 use crate::batch::{MiniBatch, NO_CATEGORY, Width};
 use crate::kernels::double::{exp_of_negative, ln_1p_of_unit, sum};
 use crate::kernels::math::vectorized;
-use crate::kernels::prefetch::Ahead;
 
 /// Sums over rows at one set of parameters: loss, gradient `[n + 1, K]`, Hessian.
 #[derive(Clone, Debug)]
@@ -182,7 +181,6 @@ impl NewtonSum {
             self.score(&parameters[d * outputs..(d + t) * outputs], &part);
             self.differentiate(&part);
             self.add_gradient(&part);
-            let mut ahead = batch.rows_ahead(start + rows, BLOCK, d);
             // Of one output blocks go on where the one before ended.
             let is_end = settles_at(start + rows, batch.rows);
             let Scratch { block, scores, h, .. } = &mut self.scratch;
@@ -202,11 +200,10 @@ impl NewtonSum {
                     );
                     let codes = &part.codes[..rows * c];
                     let sums = &mut self.hessian[a * (a + 1) / 2 + b];
-                    sums.add_block(block, codes, &h[..rows], ahead);
+                    sums.add_block(block, codes, &h[..rows]);
                     if is_end || outputs > 1 {
                         sums.settle(block);
                     }
-                    ahead = Ahead::NONE;
                 }
             }
         }

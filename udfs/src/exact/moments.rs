@@ -22,7 +22,6 @@ use faer::{Accum, MatMut, MatRef, Par};
 
 use crate::batch::NO_CATEGORY;
 use crate::kernels::gram::{DoubleRows, LANES, scale, widen};
-use crate::kernels::prefetch::Ahead;
 
 /// Rows of a block: the depth of a product. Two blocks of 100 columns fill 400 KB.
 pub(super) const BLOCK: usize = 256;
@@ -121,14 +120,13 @@ impl Block {
     }
 
     /// Adds the Gram matrix of the rows with weights `h` to the upper triangle of the row-major
-    /// `dense [a, a]`, of few columns to what [`Moments::settle`] takes in; asks for the values
-    /// that are `ahead` meanwhile.
-    fn add_gram(&mut self, h: &[f64], dense: &mut [f64], ahead: Ahead<'_>) {
+    /// `dense [a, a]`, of few columns to what [`Moments::settle`] takes in.
+    fn add_gram(&mut self, h: &[f64], dense: &mut [f64]) {
         let (columns, stride, place) = (self.columns, self.stride, self.place());
         let (values, scaled) = (&self.values[place.clone()], &mut self.scaled[..place.len()]);
         if columns <= NARROW {
             let rows = DoubleRows::new(values, stride);
-            return rows.add_gram(h, columns, &mut self.partial, scaled, ahead);
+            return rows.add_gram(h, columns, &mut self.partial, scaled);
         }
         scale(values, stride, h, scaled);
         let transposed =
@@ -202,15 +200,9 @@ impl Moments {
     /// Adds the rows of `block` with category indices `codes [rows, c]` and the weights `h [rows]`,
     /// which may be negative. Asks for the values that are `ahead` meanwhile. What the block has
     /// summed up is to be [settled](Self::settle) before it serves other moments.
-    pub(super) fn add_block(
-        &mut self,
-        block: &mut Block,
-        codes: &[u32],
-        h: &[f64],
-        ahead: Ahead<'_>,
-    ) {
+    pub(super) fn add_block(&mut self, block: &mut Block, codes: &[u32], h: &[f64]) {
         let columns = self.columns;
-        block.add_gram(h, &mut self.dense, ahead);
+        block.add_gram(h, &mut self.dense);
         if codes.is_empty() {
             return;
         }
@@ -369,7 +361,7 @@ mod tests {
                     }
                 }
             }
-            moments.add_block(&mut block, &codes, &h, Ahead::NONE);
+            moments.add_block(&mut block, &codes, &h);
         }
         moments.settle(&mut block);
         assert!(block.partial.iter().all(|sum| *sum == 0.0));

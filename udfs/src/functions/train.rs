@@ -311,7 +311,7 @@ impl TrainAccumulator {
             let replica = self.replica(index)?;
             match given.order {
                 Some(order) => {
-                    replica.update_in_order(&given.lie, &order[start..start + len], next)?;
+                    replica.update_gathered(&given.lie, &order[start..start + len], next)?;
                 }
                 None => {
                     let mut own = given.lie.slice(start, start + len, width);

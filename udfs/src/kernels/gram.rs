@@ -7,7 +7,6 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use super::math::vectorized;
-use super::prefetch::Ahead;
 
 /// What the length of a row is a multiple of: numbers of the longest vector, and of a cache line.
 pub const LANES: usize = 8;
@@ -43,16 +42,9 @@ impl<'a> DoubleRows<'a> {
 
     /// `out[i, j] += sum_row h[row] value[row, i] value[row, j]` of the `columns` first numbers and
     /// `j >= i`, `out [columns, stride]`, where others mean nothing. Fills `scaled`, which has rows
-    /// like these, with `h[row] value[row, j]`. Asks for what is `ahead` meanwhile.
-    pub fn add_gram(
-        self,
-        h: &[f64],
-        columns: usize,
-        out: &mut [f64],
-        scaled: &mut [f64],
-        ahead: Ahead<'_>,
-    ) {
-        Arch::new().dispatch(Gram { rows: self, h, columns, out, scaled, ahead });
+    /// like these, with `h[row] value[row, j]`.
+    pub fn add_gram(self, h: &[f64], columns: usize, out: &mut [f64], scaled: &mut [f64]) {
+        Arch::new().dispatch(Gram { rows: self, h, columns, out, scaled });
     }
 }
 
@@ -235,7 +227,6 @@ struct Gram<'a> {
     columns: usize,
     out: &'a mut [f64],
     scaled: &'a mut [f64],
-    ahead: Ahead<'a>,
 }
 
 impl WithSimd for Gram<'_> {
@@ -262,16 +253,14 @@ impl Gram<'_> {
     /// `M` rows of the result, from the vector on in which the diagonal begins.
     #[inline(always)]
     fn row_of_tiles<S: Simd, const M: usize>(&mut self, simd: S, i: usize) {
-        let mut ahead = self.ahead.part(i / ROWS, self.columns.div_ceil(ROWS));
         let mut j = i / S::F64_LANES * S::F64_LANES;
         while j < self.columns {
             match (i, j + S::F64_LANES >= self.columns) {
-                (0, true) => self.tile::<S, M, 1, true>(simd, i, j, ahead),
-                (0, false) => self.tile::<S, M, VECTORS, true>(simd, i, j, ahead),
-                (_, true) => self.tile::<S, M, 1, false>(simd, i, j, ahead),
-                (_, false) => self.tile::<S, M, VECTORS, false>(simd, i, j, ahead),
+                (0, true) => self.tile::<S, M, 1, true>(simd, i, j),
+                (0, false) => self.tile::<S, M, VECTORS, true>(simd, i, j),
+                (_, true) => self.tile::<S, M, 1, false>(simd, i, j),
+                (_, false) => self.tile::<S, M, VECTORS, false>(simd, i, j),
             }
-            ahead = Ahead::NONE;
             j += VECTORS * S::F64_LANES;
         }
     }
@@ -284,18 +273,15 @@ impl Gram<'_> {
         simd: S,
         i: usize,
         j: usize,
-        ahead: Ahead<'_>,
     ) {
         let (stride, width) = (self.rows.stride, V * S::F64_LANES);
-        let step = ahead.stride(self.rows.values.len() / stride);
         let out = &mut self.out[i * stride..(i + M) * stride];
         let mut sums = [[simd.splat_f64s(0.0); V]; M];
         for (sums, out) in sums.iter_mut().zip(out.chunks_exact(stride)) {
             sums.copy_from_slice(&S::as_simd_f64s(&out[j..j + width]).0[..V]);
         }
         let rows = self.rows.values.chunks_exact(stride).zip(self.scaled.chunks_exact_mut(stride));
-        for (row, ((values, scaled), h)) in rows.zip(self.h).enumerate() {
-            ahead.fetch(row, step);
+        for ((values, scaled), h) in rows.zip(self.h) {
             let left = &values[i..i + M];
             let right = &mut S::as_mut_simd_f64s(&mut scaled[j..j + width]).0[..V];
             if IS_FIRST {
@@ -373,7 +359,7 @@ mod tests {
                 all.add_sums(&h, &mut sums);
                 let mut scaled = vec![f64::NAN; n * stride];
                 let mut gram = vec![0.25; d * stride];
-                all.add_gram(&h, d, &mut gram, &mut scaled, Ahead::new(&rows));
+                all.add_gram(&h, d, &mut gram, &mut scaled);
                 let mut plain = vec![f64::NAN; n * stride];
                 scale(&values, stride, &h, &mut plain);
                 let own = |all: &[f64]| -> Vec<f64> {
@@ -394,8 +380,7 @@ mod tests {
                     let mut scaled = vec![f64::NAN; n * stride];
                     let mut other = vec![0.25; d * stride];
                     let (out, scaled) = (&mut other, &mut scaled);
-                    let ahead = Ahead::NONE;
-                    width.dispatch(Gram { rows: all, h: &h, columns: d, out, scaled, ahead });
+                    width.dispatch(Gram { rows: all, h: &h, columns: d, out, scaled });
                     for i in 0..d {
                         let own = i * stride + i..i * stride + d;
                         same(&other[own.clone()], &gram[own], "product");

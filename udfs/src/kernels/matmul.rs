@@ -1,7 +1,6 @@
 //! Products of row-major matrices, over faer; with one column, over the kernels of linear models,
 //! since faer's products of a matrix and a vector want columns that are contiguous.
 
-use super::prefetch::Ahead;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
@@ -24,7 +23,7 @@ pub fn forward(x: &[f32], w: &[f32], out: &mut [f32], r: usize, d: usize, u: usi
         return;
     }
     if u == 1 && !add {
-        return linear::scores(&x[..r * d], &w[..d], 0.0, &mut out[..r], Ahead::NONE);
+        return linear::scores(&x[..r * d], &w[..d], 0.0, &mut out[..r]);
     }
     matmul(
         MatMut::from_row_major_slice_mut(&mut out[..r * u], r, u),
@@ -46,7 +45,7 @@ pub fn weight_gradient(x: &[f32], dz: &[f32], out: &mut [f32], r: usize, d: usiz
         return;
     }
     if u == 1 {
-        return linear::weight_gradient(&x[..r * d], &dz[..r], &mut out[..d], Ahead::NONE);
+        return linear::weight_gradient(&x[..r * d], &dz[..r], &mut out[..d]);
     }
     matmul(
         MatMut::from_row_major_slice_mut(&mut out[..d * u], d, u),

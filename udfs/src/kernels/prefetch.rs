@@ -1,4 +1,4 @@
-//! Memory that will be read soon, and is asked for while something else is computed.
+//! Prefetching: memory that will be read soon is fetched into the cache meanwhile.
 
 use std::ops::Range;
 
@@ -7,23 +7,18 @@ const LINE_BYTES: usize = 64;
 /// Numbers of a line.
 const LINE: usize = 16;
 
-/// Values that are read next. Whoever computes meanwhile asks for them line by line, so that
-/// neither waits for the other: many lines asked for at once would hold up all other reading.
+/// Values that are read next, to be fetched line by line while something else is computed: many
+/// lines that are asked for at once would hold up all other reading.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Ahead<'a>(&'a [f32]);
+pub(crate) struct Prefetch<'a>(&'a [f32]);
 
-impl<'a> Ahead<'a> {
+impl<'a> Prefetch<'a> {
     /// Nothing.
     pub const NONE: Self = Self(&[]);
 
     /// These values.
     pub fn new(values: &'a [f32]) -> Self {
         Self(values)
-    }
-
-    /// Part `i` of `n` of nearly equal length.
-    pub fn part(self, i: usize, n: usize) -> Self {
-        self.of(&(i..i + 1), n)
     }
 
     /// What a range of `n` parts of nearly equal length has.
@@ -38,7 +33,7 @@ impl<'a> Ahead<'a> {
         if self.0.is_empty() { 0 } else { self.0.len().div_ceil(steps).next_multiple_of(LINE) }
     }
 
-    /// Asks for the values of a step, which are `stride` (see [`Ahead::stride`]).
+    /// Asks for the values of a step, which are `stride` (see [`Prefetch::stride`]).
     #[inline(always)]
     pub fn fetch(self, step: usize, stride: usize) {
         for value in (0..stride).step_by(LINE) {
@@ -83,14 +78,15 @@ mod tests {
     #[test]
     fn parts_and_steps_cover_all_values() {
         let values: Vec<f32> = (0..1000).map(|i| i as f32).collect();
-        let ahead = Ahead::new(&values);
-        let parts: Vec<f32> = (0..3).flat_map(|i| ahead.part(i, 3).0.to_vec()).collect();
+        let values_ahead = Prefetch::new(&values);
+        let parts: Vec<f32> =
+            (0..3).flat_map(|i| values_ahead.of(&(i..i + 1), 3).0.to_vec()).collect();
         assert_eq!(parts, values);
         for steps in [1, 3, 16, 1000] {
-            let stride = ahead.stride(steps);
+            let stride = values_ahead.stride(steps);
             assert!(stride.is_multiple_of(LINE) && steps * stride >= values.len());
-            (0..steps).for_each(|step| ahead.fetch(step, stride));
+            (0..steps).for_each(|step| values_ahead.fetch(step, stride));
         }
-        assert_eq!(Ahead::NONE.stride(7), 0);
+        assert_eq!(Prefetch::NONE.stride(7), 0);
     }
 }

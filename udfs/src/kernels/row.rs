@@ -8,7 +8,6 @@ use super::gather::{single_backward, single_forward};
 use super::lanes::{self, Kernel};
 use super::linear::{Scores, row_gradient};
 use super::loss::of_row;
-use super::prefetch::Ahead;
 use crate::batch::MiniBatch;
 use crate::learner::{Loss, LossSum};
 
@@ -59,8 +58,7 @@ impl Kernel for Gradient<'_> {
             return (0.0, LossSum::default());
         };
         let mut z = [0.0];
-        Scores { x: batch.dense, w: row.w, bias: row.bias, z: &mut z, ahead: Ahead::NONE }
-            .run::<S, V>(simd);
+        Scores { x: batch.dense, w: row.w, bias: row.bias, z: &mut z }.run::<S, V>(simd);
         single_forward(batch.codes, row.table, &mut z, batch.codes.len());
         let (dz, sum) = of_row(row.loss, z[0], *label, *weight, row.scale);
         row_gradient(batch.dense, dz, gradient);
@@ -89,11 +87,11 @@ mod tests {
                 let (x, w, codes) = (draws(1, d), draws(2, d), &codes[..c]);
                 let (label, weight) = (&[1.0f32][..], &[0.75f32][..]);
                 let mut z = [0.0];
-                linear::scores(&x, &w, 0.5, &mut z, Ahead::NONE);
+                linear::scores(&x, &w, 0.5, &mut z);
                 single_forward(codes, &categories, &mut z, c);
                 let sum = loss.differentiate(&mut z, 1, label, weight, 0.125);
                 let (mut dense, mut table) = (vec![f32::NAN; d], [0.0; 3]);
-                linear::weight_gradient(&x, &z, &mut dense, Ahead::NONE);
+                linear::weight_gradient(&x, &z, &mut dense);
                 single_backward(codes, &z, &mut table, c);
 
                 let row = Row { loss, scale: 0.125, w: &w, table: &categories, bias: 0.5 };

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use crate::batch::{MiniBatch, Scattered, Width};
+use crate::batch::{MiniBatch, Width};
 
 mod flow;
 #[cfg(test)]
@@ -16,7 +16,7 @@ mod reshape;
 pub use layout::{Layout, Role, Table};
 pub use loss::{Loss, probabilities};
 pub use network::{Activation, Network};
-pub use passes::{Passes, Scoring, Step};
+pub use passes::{PassStep, Passes, Scoring};
 pub use reshape::Reshape;
 
 /// Weighted loss of some rows.
@@ -83,7 +83,7 @@ pub trait Learner: Debug + Send + Sync {
     /// The network, where there are hidden layers: it may step in [`Passes`].
     fn network(&self) -> Option<&Network>;
 
-    /// Floating-point operations of one gradient, per row: what decides on shards.
+    /// Floating-point operations of one gradient, per row: what decides on slices.
     fn flops_per_row(&self) -> u64;
 
     /// Writes initial parameters `[layout.len()]`, a function of the seed alone.
@@ -114,20 +114,6 @@ pub trait Learner: Debug + Send + Sync {
         parameters: &[f32],
         batch: &MiniBatch<'_>,
         key: StepKey,
-        scale: f32,
-        scratch: &mut Scratch,
-        gradient: &mut [f32],
-    ) -> LossSum;
-
-    /// Whether [`Learner::scattered_gradient`] is there for this model.
-    fn takes_scattered(&self) -> bool;
-
-    /// [`Learner::gradient`] of two rows or more, read where they lie, with their labels and
-    /// weights beside them.
-    fn scattered_gradient(
-        &self,
-        parameters: &[f32],
-        rows: &Scattered<'_>,
         scale: f32,
         scratch: &mut Scratch,
         gradient: &mut [f32],

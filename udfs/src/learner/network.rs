@@ -10,8 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Layout, Learner, Loss, LossSum, Role, Scratch, StepKey, Table};
-use crate::batch::{MiniBatch, Scattered, Width};
-use crate::kernels::linear::AllOver;
+use crate::batch::{MiniBatch, Width};
 use crate::kernels::{activation, gather, linear, matmul, rng, row};
 use crate::model::NetworkSpec;
 
@@ -216,7 +215,7 @@ impl Network {
             let z = &mut scratch.buffers[0][..batch.rows];
             self.single_linear_scores(parameters, batch, z);
             let sum = self.loss.differentiate(z, 1, batch.label, batch.weight, scale);
-            linear::weight_gradient(batch.dense, z, dense, batch.ahead.part(1, 2));
+            linear::weight_gradient(batch.dense, z, dense);
             gather::single_backward(batch.codes, z, table, c);
             (linear::bias_gradient(z), sum)
         };
@@ -236,7 +235,7 @@ impl Network {
 
     fn single_linear_scores(&self, parameters: &[f32], batch: &MiniBatch<'_>, z: &mut [f32]) {
         let (dense, table, bias) = self.single_linear_parameters(parameters);
-        linear::scores(batch.dense, dense, bias, z, batch.ahead.part(0, 2));
+        linear::scores(batch.dense, dense, bias, z);
         gather::single_forward(batch.codes, table, z, self.width.columns);
     }
 }
@@ -266,34 +265,6 @@ impl Learner for Network {
 
     fn linear_loss(&self) -> Option<Loss> {
         (self.layers.len() == 1).then_some(self.loss)
-    }
-
-    fn takes_scattered(&self) -> bool {
-        let Width { dense, columns, categories } = self.width;
-        let is_dense = columns == 0 && categories == 0 && linear::SCATTERED.contains(&dense);
-        self.is_single_linear() && is_dense
-    }
-
-    fn scattered_gradient(
-        &self,
-        parameters: &[f32],
-        rows: &Scattered<'_>,
-        scale: f32,
-        scratch: &mut Scratch,
-        gradient: &mut [f32],
-    ) -> LossSum {
-        let (w, _, bias) = self.single_linear_parameters(parameters);
-        let (dense, of_bias) = gradient.split_at_mut(self.width.dense);
-        let (z, beside) = (&mut scratch.buffers[0][..rows.rows()], rows.beside);
-        let rest = AllOver { chunk: rows.chunk.dense, order: rows.order };
-        let x = (rows.together.dense, rest);
-        linear::scattered_scores(x, w, bias, z, rows.ahead.part(0, 2));
-        let sum = self.loss.differentiate(z, 1, beside.label, beside.weight, scale);
-        linear::scattered_weight_gradient(x, z, dense, rows.ahead.part(1, 2));
-        if let Some(of_bias) = of_bias.first_mut() {
-            *of_bias = linear::bias_gradient(z);
-        }
-        sum
     }
 
     fn flops_per_row(&self) -> u64 {

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::kernels::math::vectorized;
-use crate::shards::{Sequential, Shards};
+use crate::parallel::{ParallelFor, Sequential};
 
 /// Rows from which on a radix sort is faster than one by comparisons.
 const RADIX_ROWS: usize = 1 << 14;
@@ -83,7 +83,7 @@ impl Ranking {
     }
 
     /// The same on many cores.
-    pub fn roc_auc_on(mut self, shards: &dyn Shards) -> Option<f64> {
+    pub fn roc_auc_on(mut self, shards: &dyn ParallelFor) -> Option<f64> {
         let mut area = Area::default();
         let n: usize = self.packed.iter().map(Vec::len).sum();
         if self.rows.is_empty() && n >= RADIX_ROWS {
@@ -170,7 +170,7 @@ fn unpack(row: u64) -> (f64, f64, bool) {
 
 /// The area of rows in any order, in pieces: they are dealt by the first digit of their scores into
 /// parts, each of which is sorted alone.
-fn area_of_parts(pieces: &[Vec<u64>], n: usize, shards: &dyn Shards) -> Area {
+fn area_of_parts(pieces: &[Vec<u64>], n: usize, shards: &dyn ParallelFor) -> Area {
     let digit = |row: u64| (row >> (64 - DIGIT)) as usize;
     // Some pieces at a time count their digits, so that they know where the rows of each go.
     let runs: Vec<&[Vec<u64>]> =

@@ -72,7 +72,7 @@ impl LazySgd {
         parameters: &mut [f32],
         gradient: &mut [f32],
     ) {
-        Optimizer::Sgd.step_beside(
+        Optimizer::Sgd.step_outside(
             layout,
             size,
             &self.table,

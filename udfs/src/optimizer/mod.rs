@@ -13,11 +13,11 @@ pub(crate) mod invariant;
 mod lazy;
 mod momentum;
 mod schedule;
-mod touched;
+mod sparse;
 
 pub use lazy::LazySgd;
 pub use schedule::{Decay, Schedule};
-pub(crate) use touched::Numbers;
+pub(crate) use sparse::Numbers;
 
 /// An optimizer and its hyper-parameters, named as in PyTorch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

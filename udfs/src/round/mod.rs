@@ -25,19 +25,12 @@ mod interrupt;
 mod loss;
 #[cfg(test)]
 mod oracle;
-#[cfg(test)]
-mod ordered;
 mod sgd;
-mod sparse;
-mod stepper;
-#[cfg(test)]
-mod touched;
 
 pub use exact::{Buffers, GradientRound, GramRound, NewtonRound};
 pub use interrupt::{Interrupt, Interrupted};
 pub use loss::LossRound;
 pub use sgd::{Descent, Progress, SgdRound};
-pub use stepper::Stepper;
 
 /// What one replica learned from its share of the rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,16 +65,15 @@ pub trait Replica: Debug + Send + Sync {
     /// Learns from some rows.
     fn update(&mut self, rows: &MiniBatch<'_>) -> Result<()>;
 
-    /// Learns from those rows that `order` counts up, in its order. The rows `next` will follow:
-    /// whoever reads `rows` all over may fetch them into the cache meanwhile.
-    fn update_in_order(
+    /// Learns from those rows of a chunk that `indices` names, in its order. The chunk `next` will
+    /// follow, and may be fetched into the cache meanwhile.
+    fn update_gathered(
         &mut self,
-        rows: &MiniBatch<'_>,
-        order: &[u32],
-        next: Option<&MiniBatch<'_>>,
+        chunk: &MiniBatch<'_>,
+        indices: &[u32],
+        _next: Option<&MiniBatch<'_>>,
     ) -> Result<()> {
-        let _ = next;
-        self.update(&rows.taken(order).batch())
+        self.update(&chunk.gathered(indices).batch())
     }
 
     /// Ends the round (a mini-batch that is not full is learned now) and gives the result.

@@ -11,7 +11,7 @@ use crate::batch::{NO_CATEGORY, Rows};
 use crate::learner::{Activation, Learner, Loss, LossSum};
 use crate::model::NetworkSpec;
 use crate::optimizer::{Decay, Optimizer, Schedule};
-use crate::shards::Sequential;
+use crate::parallel::Sequential;
 
 /// The file of `steps.py`.
 #[derive(Deserialize)]
@@ -94,8 +94,8 @@ fn descent(learner: Arc<dyn Learner>, case: &Case, l1: f32, l2: f32, shards: usi
         l2,
         seed: 0,
         batch_size: BATCH,
-        shards,
-        runner: Arc::new(Sequential),
+        slices: shards,
+        threads: Arc::new(Sequential),
         first_categories: Arc::from([]),
         progress: Arc::default(),
         interrupt: Arc::default(),

@@ -5,16 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use datafusion_common::{Result, internal_err};
 
-use super::sparse::SparseSteps;
-use super::stepper::is_wide;
-use super::{Interrupt, Partial, Replica, Round, Stepper};
-use crate::batch::{MiniBatch, Rows, Scattered, Width};
-use crate::kernels::prefetch::{Ahead, fetch};
-use crate::learner::{Learner, LossSum, Network, Passes};
+use super::{Interrupt, Partial, Replica, Round};
+use crate::batch::{Gather, MiniBatch, Rows, Width};
+use crate::kernels::prefetch::fetch;
+use crate::learner::{Learner, LossSum};
 use crate::optimizer::invariant;
-use crate::optimizer::{LazySgd, Optimizer, Schedule, StepSize};
-use crate::shards::Shards;
+use crate::optimizer::{Optimizer, Schedule, StepSize};
+use crate::parallel::ParallelFor;
 use crate::state::State;
+use crate::steps::{Reads, StepPlan, Stepper};
 
 /// How far the rows of an epoch are learned; read by whoever shows it.
 #[derive(Debug, Default)]
@@ -29,7 +28,7 @@ impl Progress {
     }
 
     /// Counts rows.
-    pub(super) fn add(&self, rows: u64) {
+    pub(crate) fn add(&self, rows: u64) {
         self.rows.fetch_add(rows, Ordering::Relaxed);
     }
 
@@ -62,10 +61,10 @@ pub struct Descent {
     pub seed: u64,
     /// Rows of a mini-batch.
     pub batch_size: usize,
-    /// Shards of a mini-batch whose gradients are summed in order; 1 for none.
-    pub shards: usize,
-    /// Where shards run.
-    pub runner: Arc<dyn Shards>,
+    /// Slices of a mini-batch whose gradients are summed in order; 1 for none.
+    pub slices: usize,
+    /// Where slices run.
+    pub threads: Arc<dyn ParallelFor>,
     /// The first category of each column, if none has categories of another.
     pub first_categories: Arc<[u32]>,
     /// Counts rows as they are learned.
@@ -94,34 +93,6 @@ impl Descent {
             l2: self.l2,
             step,
         }
-    }
-
-    /// The network that steps in [`Passes`]: one with hidden layers, unless steps visit only the
-    /// categories of their mini-batches.
-    fn network_in_passes(&self) -> Option<&Network> {
-        let codes = self.batch_size.saturating_mul(self.learner.width().columns);
-        let is_sparse = is_wide(&self.learner.table(), codes) && self.optimizer.may_be_local();
-        match is_sparse || self.optimizer.takes_rows() {
-            true => None,
-            false => self.learner.network(),
-        }
-    }
-
-    /// Shards that a mini-batch is cut into: none of a network that steps in passes.
-    pub fn effective_shards(&self) -> usize {
-        if self.network_in_passes().is_some() { 1 } else { self.shards }
-    }
-
-    /// What such a network steps with.
-    pub(super) fn passes(&self, state: &State) -> Option<Passes> {
-        let network = self.network_in_passes()?;
-        Some(Passes::new(network, self.batch_size, self.runner.threads(), state))
-    }
-
-    /// Whether replicas bring weights of the table of categories up to date when they are met.
-    pub(super) fn is_lazy(&self) -> bool {
-        let codes = self.batch_size.saturating_mul(self.learner.width().columns);
-        LazySgd::fits(&self.optimizer, self.l1, self.l2) && is_wide(&self.learner.table(), codes)
     }
 
     /// The state before the first step: initial parameters, moments that fit them.
@@ -238,16 +209,9 @@ impl Round for SgdRound {
     }
 
     fn replica_bytes(&self) -> usize {
-        let taken = if self.descent.is_lazy() { self.width().categories } else { 0 };
-        // (Of a network in passes weights and moments in panels, and the transposes of the
-        // weights.)
-        let (others, of_moments) = match self.descent.network_in_passes() {
-            Some(_) => (2, 2),
-            None => (self.descent.shards, 1),
-        };
-        let parameters = self.start.parameters.len() * (1 + others);
-        let side_by_side = SparseSteps::bytes(&self.descent);
-        4 * (self.start.moments.len() * of_moments + parameters + taken) + side_by_side
+        let (parameters, moments) = (self.start.parameters.len(), self.start.moments.len());
+        let plan = StepPlan::choose(&self.descent, Reads::AtEnd);
+        4 * (parameters + moments) + plan.bytes(&self.descent, parameters, moments)
     }
 }
 
@@ -278,17 +242,15 @@ struct Pending {
 }
 
 impl Pending {
-    /// Takes the rows of `from` that `order` counts up; see
-    /// [`RowsMut::copy`](crate::batch::RowsMut::copy).
-    #[inline(always)]
-    fn take(&mut self, from: &MiniBatch<'_>, order: &[u32], width: Width, ahead: Ahead<'_>) {
-        let len = self.len + order.len();
+    /// Takes copies of the rows of `from` that `indices` names.
+    fn gather(&mut self, from: &MiniBatch<'_>, indices: &[u32], width: Width) {
+        let len = self.len + indices.len();
         self.rows.reach(len, width);
-        self.rows.as_mut().copy(self.len, from, order, width, ahead);
+        self.rows.as_mut().copy(self.len, from, indices, width);
         self.len = len;
     }
 
-    /// Takes rows as they lie.
+    /// Takes copies of contiguous rows.
     fn push(&mut self, from: &MiniBatch<'_>, width: Width) {
         let len = self.len + from.rows;
         self.rows.reach(len, width);
@@ -310,16 +272,13 @@ const CACHED_BYTES: usize = 1 << 19;
 struct SgdReplica {
     stepper: Stepper,
     pending: Pending,
-    /// Labels and weights of the rows that wait and, in their order, of those of a chunk, where
-    /// steps read the numbers of these in their places.
-    beside: Rows,
 }
 
 impl SgdReplica {
     fn new(descent: Arc<Descent>, start: &State, index: u32) -> Self {
         let state = State { round: LossSum::default(), ..start.clone() };
-        let stepper = Stepper::new(descent, state, index).lazily();
-        Self { stepper, pending: Pending::default(), beside: Rows::default() }
+        let stepper = Stepper::new(descent, state, index, Reads::AtEnd);
+        Self { stepper, pending: Pending::default() }
     }
 
     /// Steps by whole mini-batches; other rows wait.
@@ -331,13 +290,13 @@ impl SgdReplica {
             start = rows.rows.min(size - self.pending.len);
             self.pending.push(&rows.slice(0, start, width), width);
             if self.pending.len == size {
-                self.flush(Ahead::NONE)?;
+                self.flush()?;
             }
         }
         while rows.rows - start >= size {
             let mut batch = rows.slice(start, start + size, width);
             batch.first_row = 0;
-            self.stepper.step_scattered(&batch.into())?;
+            self.stepper.step_gathered(&batch.into())?;
             start += size;
         }
         if start < rows.rows {
@@ -346,87 +305,64 @@ impl SgdReplica {
         Ok(())
     }
 
-    /// The same with rows from all over a chunk, which are brought together for their step, unless
-    /// the step does that or reads them where they lie; those of the next chunk are asked for row
-    /// by row meanwhile.
-    fn learn_in_order(
+    /// The same with rows from all over a chunk, which are gathered for their step; the next chunk
+    /// is fetched into the cache meanwhile, row by row.
+    fn learn_gathered(
         &mut self,
-        rows: &MiniBatch<'_>,
-        order: &[u32],
+        chunk: &MiniBatch<'_>,
+        indices: &[u32],
         next: Option<&MiniBatch<'_>>,
     ) -> Result<()> {
         let descent = self.stepper.descent();
         let (size, width) = (descent.batch_size, descent.learner.width());
-        let (next, label, weight) =
-            next.map_or((&[][..], &[][..], &[][..]), |next| (next.dense, next.label, next.weight));
-        // Of a chunk that the second cache does not hold, what is asked for is gone when it is
-        // read.
-        let next = if size_of_val(next) > CACHED_BYTES { &[] } else { next };
-        let (in_place, waiting, none) =
-            (self.stepper.reads_scattered(), self.pending.len, Width::default());
-        if in_place {
-            // At once, while they stay in the first cache: between the rows of steps they do not.
-            self.beside.reach(waiting + order.len(), none);
-            let mut beside = self.beside.as_mut();
-            beside.put(0, &self.pending.batch(none), none);
-            beside.copy(waiting, rows, order, none, Ahead::NONE);
-        }
+        let next = next.copied().unwrap_or_default();
+        // Of a chunk that the second cache does not hold, what is fetched is gone when it is read.
+        let dense = if size_of_val(next.dense) > CACHED_BYTES { &[] } else { next.dense };
         let mut done = 0;
-        while done < order.len() {
-            let n = (order.len() - done).min(size - self.pending.len);
-            // The part of the next chunk that is as long as what is read now: a third while rows
-            // are brought together here, the others in their step.
-            let part = |rows: usize| next.len().min(rows * width.dense);
-            let own = &next[part(done)..part(done + n)];
-            for few in [label, weight] {
+        while done < indices.len() {
+            let n = (indices.len() - done).min(size - self.pending.len);
+            // The part of the next chunk that is as long as what is read now.
+            let part = |rows: usize| dense.len().min(rows * width.dense);
+            let ahead = &dense[part(done)..part(done + n)];
+            for few in [next.label, next.weight] {
                 let end = few.len().min(done + n);
                 fetch(&few[done.min(end)..end]);
             }
-            if self.pending.len + n == size && self.stepper.takes_scattered() {
-                let end = waiting + done + n;
-                let beside = match in_place {
-                    true => self.beside.batch().slice(end - size, end, none),
-                    false => MiniBatch::default(),
+            if self.pending.len + n < size {
+                self.pending.gather(chunk, &indices[done..done + n], width);
+            } else {
+                let (own, after) = indices[done..].split_at(n);
+                let gather = Gather {
+                    contiguous: self.pending.batch(width),
+                    next: after.get(..size).unwrap_or_default(),
+                    ..Gather::of(*chunk, own)
                 };
-                let together = self.pending.batch(width);
-                let (order, after) = order[done..].split_at(n);
-                let next = after.get(..size).unwrap_or_default();
-                let ahead = Ahead::new(own);
-                let batch = Scattered { together, chunk: *rows, order, beside, next, ahead };
-                self.stepper.step_scattered(&batch)?;
+                self.stepper.step_gathered(&gather.prefetching(ahead))?;
                 self.pending.len = 0;
-                done += n;
-                continue;
             }
-            let (now, later) = own.split_at(own.len() / 3);
-            self.pending.take(rows, &order[done..done + n], width, Ahead::new(now));
             done += n;
-            if self.pending.len == size {
-                self.flush(Ahead::new(later))?;
-            }
         }
         Ok(())
     }
 
-    fn flush(&mut self, ahead: Ahead<'_>) -> Result<()> {
+    fn flush(&mut self) -> Result<()> {
         if self.pending.len > 0 {
             let width = self.stepper.descent().learner.width();
-            let batch = MiniBatch { ahead, ..self.pending.batch(width) };
-            self.stepper.step_scattered(&batch.into())?;
+            self.stepper.step_gathered(&self.pending.batch(width).into())?;
             self.pending.len = 0;
         }
         Ok(())
     }
 
-    /// Works where shards are at hand, if there are any.
+    /// Works inside the thread pool, if steps keep several threads busy.
     fn work(&mut self, mut learn: impl FnMut(&mut Self) -> Result<()> + Send) -> Result<()> {
         let threads = self.stepper.threads();
         if threads == 1 {
             return learn(self);
         }
-        let runner = Arc::clone(&self.stepper.descent().runner);
+        let pool = Arc::clone(&self.stepper.descent().threads);
         let mut result = Ok(());
-        runner.enter(threads, &mut || result = learn(self));
+        pool.enter(threads, &mut || result = learn(self));
         result
     }
 }
@@ -436,18 +372,18 @@ impl Replica for SgdReplica {
         self.work(|own| own.learn(rows))
     }
 
-    fn update_in_order(
+    fn update_gathered(
         &mut self,
-        rows: &MiniBatch<'_>,
-        order: &[u32],
+        chunk: &MiniBatch<'_>,
+        indices: &[u32],
         next: Option<&MiniBatch<'_>>,
     ) -> Result<()> {
-        self.work(|own| own.learn_in_order(rows, order, next))
+        self.work(|own| own.learn_gathered(chunk, indices, next))
     }
 
     fn finish(&mut self) -> Result<Vec<u8>> {
-        self.work(|own| own.flush(Ahead::NONE))?;
-        self.stepper.settle();
+        self.work(Self::flush)?;
+        self.stepper.finish();
         Ok(self.stepper.state().to_bytes())
     }
 }

@@ -73,11 +73,11 @@ pub(super) fn learner(
 fn descents(engine: &Engine, options: &TrainOptions, first_step: u64) -> Result<MakeDescent> {
     let (options, runner) = (options.clone(), engine.shards()?);
     Ok(Box::new(move |network: Arc<Network>| {
-        let shards = RoundLayout::decide(&options, network.flops_per_row(), 0).shards;
+        let slices = RoundLayout::decide(&options, network.flops_per_row(), 0).slices;
         // Without a number of rows there is no L2 by default; the loop looks for interruptions
         // between batches, so that every step is whole.
         let l2 = options.l2.unwrap_or(0.0);
-        let descent = Descent::of_options(&options, network, l2, shards, Arc::clone(&runner));
+        let descent = Descent::of_options(&options, network, l2, slices, Arc::clone(&runner));
         Descent { first_step, ..descent }
     }))
 }

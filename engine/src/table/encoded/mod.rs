@@ -11,7 +11,7 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef, ToByteSlice};
 use datafusion::common::Result;
 use datafusion::execution::memory_pool::MemoryReservation;
 use gradlake_udfs::kernels::rng::mix;
-use gradlake_udfs::{Rows, RowsMut, Sequential, Shards, Width};
+use gradlake_udfs::{ParallelFor, Rows, RowsMut, Sequential, Width};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::table::encoded::chunk::{EncodedChunk, fields, row_bytes};
@@ -107,7 +107,7 @@ impl EncodedTable {
     }
 
     /// Where what takes long runs.
-    pub fn shards(&self) -> &dyn Shards {
+    pub fn shards(&self) -> &dyn ParallelFor {
         self.chunks.resources().map_or(&Sequential, Resources::shards)
     }
 

@@ -106,7 +106,7 @@ impl Slice {
                 let rows = share.table.chunk(chunk as usize)?;
                 match share.order.of_chunk(chunk, rows.label.len()) {
                     Some(order) => {
-                        replica.update_in_order(&rows.mini_batch(), &order[from..to], None)?;
+                        replica.update_gathered(&rows.mini_batch(), &order[from..to], None)?;
                     }
                     None => {
                         let own = rows.slice(from, to - from, share.table.width);

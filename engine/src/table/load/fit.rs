@@ -7,7 +7,7 @@ use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::datatypes::{DataType, Float64Type, UInt32Type};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, internal_err};
 use gradlake_udfs::{
-    Encoder, FeatureKind, Interner, Labels, Sequential, Shards, Statistics, Values,
+    Encoder, FeatureKind, Interner, Labels, ParallelFor, Sequential, Statistics, Values,
 };
 
 use crate::table::load::blocks::Blocks;
@@ -130,7 +130,7 @@ impl FitStatistics {
         interners: &[Option<&Interner>],
         classes: Option<&LabelEncoder>,
         standardize_target: bool,
-        shards: &dyn Shards,
+        shards: &dyn ParallelFor,
     ) -> Result<Fitted> {
         let encoder = self.features.finish_on(interners, shards)?;
         let mut smallest_target = f64::INFINITY;

@@ -10,7 +10,6 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Typ
 use datafusion::common::Result;
 use datafusion::execution::memory_pool::MemoryReservation;
 use gradlake_udfs::kernels::math::vectorized;
-use gradlake_udfs::kernels::prefetch::Ahead;
 use gradlake_udfs::{MiniBatch, Rows, Width};
 
 use crate::table::Resources;
@@ -294,7 +293,7 @@ impl Waiting {
 
     /// Takes copies of the rows that `order` counts up.
     fn add(&mut self, from: &Rows, slots: &[Slot], order: &[u32], width: Width) {
-        self.rows.as_mut().copy(self.len, &from.batch(), order, width, Ahead::NONE);
+        self.rows.as_mut().copy(self.len, &from.batch(), order, width);
         let own = &mut self.slots[self.len..self.len + order.len()];
         own.iter_mut().zip(order).for_each(|(own, row)| *own = slots[*row as usize]);
         self.len += order.len();

@@ -8,7 +8,6 @@ use datafusion::arrow::array::{Float32Array, UInt32Array};
 use datafusion::arrow::buffer::ScalarBuffer;
 use datafusion::arrow::datatypes::ArrowNativeType;
 use datafusion::common::Result;
-use gradlake_udfs::kernels::prefetch::Ahead;
 use gradlake_udfs::kernels::prefetch::fetch;
 use gradlake_udfs::{Rows, RowsMut, Width};
 
@@ -171,7 +170,7 @@ impl ScatterWriter<'_> {
             }
             let order = sorter.rows_of(i..i + 1);
             if !order.is_empty() {
-                own[chunk].copy(first(order), &rows.batch(), order, self.width, Ahead::NONE);
+                own[chunk].copy(first(order), &rows.batch(), order, self.width);
             }
         }
     }

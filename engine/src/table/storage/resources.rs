@@ -8,7 +8,7 @@ use datafusion::execution::disk_manager::DiskManager;
 use datafusion::execution::memory_pool::{
     MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation,
 };
-use gradlake_udfs::{Interrupt, Shards};
+use gradlake_udfs::{Interrupt, ParallelFor};
 
 /// Memory, disk, cores and the wish to stop, shared by all tables of a training.
 #[derive(Clone, Debug)]
@@ -16,12 +16,16 @@ pub struct Resources {
     pool: Arc<dyn MemoryPool>,
     disk: Arc<DiskManager>,
     interrupt: Arc<Interrupt>,
-    shards: Arc<dyn Shards>,
+    shards: Arc<dyn ParallelFor>,
 }
 
 impl Resources {
     /// Those of a session, with the cores that `shards` run on.
-    pub fn new(state: &SessionState, interrupt: Arc<Interrupt>, shards: Arc<dyn Shards>) -> Self {
+    pub fn new(
+        state: &SessionState,
+        interrupt: Arc<Interrupt>,
+        shards: Arc<dyn ParallelFor>,
+    ) -> Self {
         let runtime = state.runtime_env();
         Self {
             pool: Arc::clone(&runtime.memory_pool),
@@ -32,7 +36,7 @@ impl Resources {
     }
 
     /// Where independent pieces of work run.
-    pub fn shards(&self) -> &dyn Shards {
+    pub fn shards(&self) -> &dyn ParallelFor {
         self.shards.as_ref()
     }
 

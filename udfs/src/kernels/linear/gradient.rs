@@ -4,37 +4,20 @@ use pulp::Simd;
 
 use super::super::lanes::{self, Kernel, LANES, Lanes, fold_row};
 use super::super::math::vectorized;
-use super::super::prefetch::Ahead;
-use super::{AllOver, Places, whole_window, window, windows};
+use super::{whole_window, window};
 
 /// `gradient[i] = sum_r dz[r] x[r, i]`; `gradient[d]`.
 ///
-/// Four running sums, of every fourth row each, which are added as `(0 + 1) + (2 + 3)`. What is
-/// read next is asked for meanwhile.
-pub fn weight_gradient(x: &[f32], dz: &[f32], gradient: &mut [f32], ahead: Ahead<'_>) {
+/// Four running sums, of every fourth row each, which are added as `(0 + 1) + (2 + 3)`.
+pub fn weight_gradient(x: &[f32], dz: &[f32], gradient: &mut [f32]) {
     match *dz {
         _ if gradient.is_empty() => {}
         [dz] => vectorized(
             #[inline(always)]
             || row_gradient(x, dz, gradient),
         ),
-        _ => lanes::run(WeightGradient { x, dz, gradient, ahead }),
+        _ => lanes::run(WeightGradient { x, dz, gradient }),
     }
-}
-
-/// [`weight_gradient`] of rows of at least 16 numbers, two or more, read where they lie: the first
-/// of them `together`, the others all over a chunk.
-pub fn scattered_weight_gradient(
-    (together, x): (&[f32], AllOver<'_>),
-    dz: &[f32],
-    gradient: &mut [f32],
-    ahead: Ahead<'_>,
-) {
-    if together.is_empty() {
-        return lanes::run(WideGradient { x, dz, gradient, ahead });
-    }
-    let x = x.behind(together, gradient.len());
-    lanes::run(WideGradient { x, dz, gradient, ahead });
 }
 
 /// [`weight_gradient`] of one row, within a kernel.
@@ -75,7 +58,6 @@ pub(super) struct WeightGradient<'a> {
     pub(super) x: &'a [f32],
     pub(super) dz: &'a [f32],
     pub(super) gradient: &'a mut [f32],
-    pub(super) ahead: Ahead<'a>,
 }
 
 impl Kernel for WeightGradient<'_> {
@@ -83,31 +65,29 @@ impl Kernel for WeightGradient<'_> {
 
     #[inline(always)]
     fn run<S: Simd, const V: usize>(self, simd: S) {
-        let Self { x, dz, gradient, ahead } = self;
+        let Self { x, dz, gradient } = self;
         let d = gradient.len();
         if d < LANES {
             let [sums] = column_sums::<S, V, 1>(
                 simd,
                 dz,
-                ahead,
                 #[inline(always)]
                 |r| [window(simd, x, r * d)],
             );
             return gradient.copy_from_slice(&sums[..d]);
         }
-        WideGradient { x, dz, gradient, ahead }.run::<S, V>(simd)
+        WideGradient { x, dz, gradient }.run::<S, V>(simd)
     }
 }
 
 /// [`weight_gradient`] of rows of at least 16 numbers.
-pub(super) struct WideGradient<'a, X> {
-    pub(super) x: X,
-    pub(super) dz: &'a [f32],
-    pub(super) gradient: &'a mut [f32],
-    pub(super) ahead: Ahead<'a>,
+struct WideGradient<'a> {
+    x: &'a [f32],
+    dz: &'a [f32],
+    gradient: &'a mut [f32],
 }
 
-impl<'a, X: Places<'a>> Kernel for WideGradient<'a, X> {
+impl Kernel for WideGradient<'_> {
     type Output = ();
 
     /// Windows of 16 columns stay in registers while the rows go by, as many as fit the registers
@@ -116,13 +96,6 @@ impl<'a, X: Places<'a>> Kernel for WideGradient<'a, X> {
     #[inline(always)]
     fn run<S: Simd, const V: usize>(mut self, simd: S) {
         let d = self.gradient.len();
-        match d.div_ceil(LANES) {
-            1 => return self.of_windows::<S, V, 1>(simd),
-            2 if V == 1 => return self.of_windows::<S, V, 2>(simd),
-            3 if V == 1 => return self.of_windows::<S, V, 3>(simd),
-            4 if V == 1 => return self.of_windows::<S, V, 4>(simd),
-            _ => {}
-        }
         let mut at = 0;
         while V == 1 && at + LANES < d {
             self.columns::<S, V, 2>(simd, [at, (at + LANES).min(d - LANES)]);
@@ -135,42 +108,17 @@ impl<'a, X: Places<'a>> Kernel for WideGradient<'a, X> {
     }
 }
 
-impl<'a, X: Places<'a>> WideGradient<'a, X> {
-    /// Of rows of `K` windows: nothing is counted within a row.
-    #[inline(always)]
-    fn of_windows<S: Simd, const V: usize, const K: usize>(self, simd: S) {
-        let Self { x, dz, gradient, ahead } = self;
-        let d = gradient.len();
-        let sums = column_sums::<S, V, K>(
-            simd,
-            dz,
-            ahead,
-            #[inline(always)]
-            |r| {
-                windows::<K>(x.row(r, d)).map(
-                    #[inline(always)]
-                    |own| Lanes::load(simd, own),
-                )
-            },
-        );
-        for (k, sums) in sums.iter().enumerate() {
-            let at = (k * LANES).min(d - LANES);
-            gradient[at..at + LANES].copy_from_slice(sums);
-        }
-    }
-
-    /// The windows of columns that begin at `starts`. What is read next is asked for by the first
-    /// of them.
+impl WideGradient<'_> {
+    /// The windows of columns that begin at `starts`.
     #[inline(always)]
     fn columns<S: Simd, const V: usize, const K: usize>(&mut self, simd: S, starts: [usize; K]) {
         let (x, d) = (self.x, self.gradient.len());
         let sums = column_sums::<S, V, K>(
             simd,
             self.dz,
-            std::mem::take(&mut self.ahead),
             #[inline(always)]
             |r| {
-                let row = x.row(r, d);
+                let row = &x[r * d..(r + 1) * d];
                 starts.map(
                     #[inline(always)]
                     |at| Lanes::load(simd, whole_window(row, at)),
@@ -188,15 +136,12 @@ impl<'a, X: Places<'a>> WideGradient<'a, X> {
 fn column_sums<S: Simd, const V: usize, const K: usize>(
     simd: S,
     dz: &[f32],
-    ahead: Ahead<'_>,
     at: impl Fn(usize) -> [Lanes<S, V>; K],
 ) -> [[f32; LANES]; K] {
     let mut sums = [[Lanes::<S, V>::splat(simd, 0.0); K]; 4];
     let (fours, rest) = dz.as_chunks::<4>();
-    let stride = ahead.stride(fours.len().max(1));
     let mut r = 0;
-    for (four, dz) in fours.iter().enumerate() {
-        ahead.fetch(four, stride);
+    for dz in fours {
         for (sums, dz) in sums.iter_mut().zip(dz) {
             add_row(simd, sums, *dz, at(r));
             r += 1;

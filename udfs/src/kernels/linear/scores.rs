@@ -5,8 +5,7 @@ use std::ops::Range;
 use pulp::Simd;
 
 use super::super::lanes::{self, BLOCK, Kernel, LANES, Lanes, Mask, fold_block, fold_row};
-use super::super::prefetch::Ahead;
-use super::{AllOver, Places, window, windows};
+use super::window;
 
 /// Rows that read the weights together: each sum waits for the addition before.
 const SIDE_BY_SIDE: usize = 4;
@@ -15,26 +14,9 @@ const SIDE_BY_SIDE: usize = 4;
 ///
 /// A row is summed in 16 lanes, which are then added up by [`fold_row`]. What the last whole window
 /// leaves over is taken by a window that ends with the row, without those that are summed already.
-/// Rows of up to 3 numbers are summed from the first to the last. What is read next is asked for
-/// meanwhile.
-pub fn scores(x: &[f32], w: &[f32], bias: f32, z: &mut [f32], ahead: Ahead<'_>) {
-    lanes::run(Scores { x, w, bias, z, ahead });
-}
-
-/// [`scores`] of rows of at least 16 numbers, read where they lie: the first of them `together`,
-/// the others all over a chunk.
-pub fn scattered_scores(
-    (together, x): (&[f32], AllOver<'_>),
-    w: &[f32],
-    bias: f32,
-    z: &mut [f32],
-    ahead: Ahead<'_>,
-) {
-    // (Nearly always none is, and to ask of each row where it lies takes some of its time.)
-    if together.is_empty() {
-        return lanes::run(WideScores { x, w, bias, z, ahead });
-    }
-    lanes::run(WideScores { x: x.behind(together, w.len()), w, bias, z, ahead });
+/// Rows of up to 3 numbers are summed from the first to the last.
+pub fn scores(x: &[f32], w: &[f32], bias: f32, z: &mut [f32]) {
+    lanes::run(Scores { x, w, bias, z });
 }
 
 /// [`scores`] of `D` numbers, row beside row.
@@ -51,7 +33,6 @@ pub(in super::super) struct Scores<'a> {
     pub(in super::super) w: &'a [f32],
     pub(in super::super) bias: f32,
     pub(in super::super) z: &'a mut [f32],
-    pub(in super::super) ahead: Ahead<'a>,
 }
 
 impl Kernel for Scores<'_> {
@@ -59,7 +40,7 @@ impl Kernel for Scores<'_> {
 
     #[inline(always)]
     fn run<S: Simd, const V: usize>(self, simd: S) {
-        let Self { x, w, bias, z, ahead } = self;
+        let Self { x, w, bias, z } = self;
         let d = w.len();
         match *w {
             [] => return z.fill(bias),
@@ -74,7 +55,6 @@ impl Kernel for Scores<'_> {
             return by_blocks(
                 bias,
                 z,
-                ahead,
                 #[inline(always)]
                 |r, sums| short_rows(simd, x, r..r + SIDE_BY_SIDE, (d, w, own), sums),
                 #[inline(always)]
@@ -84,98 +64,42 @@ impl Kernel for Scores<'_> {
                 },
             );
         }
-        WideScores { x, w, bias, z, ahead }.run::<S, V>(simd)
+        WideScores { x, w, bias, z }.run::<S, V>(simd)
     }
 }
 
 /// [`scores`] of rows of at least 16 numbers.
-pub(super) struct WideScores<'a, X> {
-    pub(super) x: X,
-    pub(super) w: &'a [f32],
-    pub(super) bias: f32,
-    pub(super) z: &'a mut [f32],
-    pub(super) ahead: Ahead<'a>,
+struct WideScores<'a> {
+    x: &'a [f32],
+    w: &'a [f32],
+    bias: f32,
+    z: &'a mut [f32],
 }
 
-impl<'a, X: Places<'a>> Kernel for WideScores<'a, X> {
+impl Kernel for WideScores<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd, const V: usize>(self, simd: S) {
-        match self.w.len().div_ceil(LANES) {
-            1 => self.of_windows::<S, V, 1>(simd),
-            2 => self.of_windows::<S, V, 2>(simd),
-            3 => self.of_windows::<S, V, 3>(simd),
-            4 => self.of_windows::<S, V, 4>(simd),
-            _ => self.of_many::<S, V>(simd),
-        }
-    }
-}
-
-impl<'a, X: Places<'a>> WideScores<'a, X> {
-    /// Of rows of `K` windows: the weights stay in registers, and nothing is counted within a row.
-    #[inline(always)]
-    fn of_windows<S: Simd, const V: usize, const K: usize>(self, simd: S) {
-        let Self { x, w, bias, z, ahead } = self;
+        let Self { x, w, bias, z } = self;
         let d = w.len();
         let unseen = unseen::<S, V>(simd, d);
-        let w = windows::<K>(w).map(
-            #[inline(always)]
-            |w| Lanes::<S, V>::load(simd, w),
-        );
+        let row = |r: usize| &x[r * d..(r + 1) * d];
         by_blocks(
             bias,
             z,
-            ahead,
             #[inline(always)]
             |r, sums| {
-                for (i, to) in sums.iter_mut().enumerate() {
-                    row_windows(simd, x.row(r + i, d), w, unseen).store(to);
-                }
-            },
-            #[inline(always)]
-            |r, sums| row_windows(simd, x.row(r, d), w, unseen).store(sums),
-        );
-    }
-
-    /// Of rows of any length.
-    #[inline(always)]
-    fn of_many<S: Simd, const V: usize>(self, simd: S) {
-        let Self { x, w, bias, z, ahead } = self;
-        let d = w.len();
-        let unseen = unseen::<S, V>(simd, d);
-        by_blocks(
-            bias,
-            z,
-            ahead,
-            #[inline(always)]
-            |r, sums| {
-                let rows = [x.row(r, d), x.row(r + 1, d), x.row(r + 2, d), x.row(r + 3, d)];
+                let rows = [row(r), row(r + 1), row(r + 2), row(r + 3)];
                 row_sums::<S, V, SIDE_BY_SIDE>(simd, rows, w, unseen, sums);
             },
             #[inline(always)]
             |r, sums| {
                 let sums = std::array::from_mut(sums);
-                row_sums::<S, V, 1>(simd, [x.row(r, d)], w, unseen, sums);
+                row_sums::<S, V, 1>(simd, [row(r)], w, unseen, sums);
             },
         );
     }
-}
-
-/// The lanes of a row of `K` windows.
-#[inline(always)]
-fn row_windows<S: Simd, const V: usize, const K: usize>(
-    simd: S,
-    row: &[f32],
-    w: [Lanes<S, V>; K],
-    unseen: Mask<S, V>,
-) -> Lanes<S, V> {
-    let mut sum = Lanes::splat(simd, 0.0);
-    for (k, (own, w)) in windows::<K>(row).into_iter().zip(w).enumerate() {
-        let product = Lanes::load(simd, own).times(w);
-        sum = sum.plus(if k + 1 < K { product } else { product.within(unseen) });
-    }
-    sum
 }
 
 /// What the last window of a row of `d` numbers has beside the one before.
@@ -235,15 +159,12 @@ fn row_sums<S: Simd, const V: usize, const R: usize>(
 fn by_blocks(
     bias: f32,
     z: &mut [f32],
-    ahead: Ahead<'_>,
     four: impl Fn(usize, &mut [[f32; LANES]; SIDE_BY_SIDE]),
     one: impl Fn(usize, &mut [f32; LANES]),
 ) {
     let mut r = 0;
     let (blocks, rest) = z.as_chunks_mut::<BLOCK>();
-    let stride = ahead.stride(blocks.len().max(1));
-    for (block, z) in blocks.iter_mut().enumerate() {
-        ahead.fetch(block, stride);
+    for z in blocks {
         let mut sums = [[0.0; LANES]; BLOCK];
         for sums in sums.as_chunks_mut().0 {
             four(r, sums);

@@ -1,10 +1,8 @@
 //! Kernels of one output against sums in their order, on every vector width.
 
-use super::gradient::{Total, WeightGradient, WideGradient};
-use super::scores::WideScores;
+use super::gradient::{Total, WeightGradient};
 use super::*;
 use crate::kernels::lanes::on_every_width;
-use crate::kernels::prefetch::Ahead;
 use crate::kernels::rng::{mix, unit};
 
 /// Lengths that end inside, at and behind every window.
@@ -43,47 +41,18 @@ fn scores_are_their_sums_in_order_on_every_vector_width() {
     for (d, rows) in widths().flat_map(|d| ROWS.map(|rows| (d, rows))) {
         let (x, w) = (draws(1, rows * d), draws(2, d));
         let mut z = vec![f32::NAN; rows];
-        scores(&x, &w, 0.5, &mut z, Ahead::NONE);
+        scores(&x, &w, 0.5, &mut z);
         for (r, z) in z.iter().enumerate() {
             let own = &x[r * d..(r + 1) * d];
             assert_eq!(*z, score(own, &w, 0.5), "{rows} x {d}, {r}");
             let truth: f64 = own.iter().zip(&w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
             assert!((f64::from(*z) - truth - 0.5).abs() < 1e-4, "{rows} x {d}: {z} {truth}");
         }
-        if d >= LANES && rows > 1 {
-            let order: Vec<u32> = (0..rows as u32).map(|r| r * 7 % rows as u32).collect();
-            let taken: Vec<f32> =
-                order.iter().flat_map(|r| &x[*r as usize * d..][..d]).copied().collect();
-            for first in [0, rows.div_ceil(3)] {
-                let (mut own, mut truth) = (z.clone(), z.clone());
-                let places = (&taken[..first * d], AllOver { chunk: &x, order: &order[first..] });
-                scattered_scores(places, &w, 0.5, &mut own, Ahead::NONE);
-                scores(&taken, &w, 0.5, &mut truth, Ahead::NONE);
-                assert_eq!(own, truth, "{rows} x {d}, scattered behind {first}");
-                let (mut own, mut truth) = (vec![f32::NAN; d], vec![f32::NAN; d]);
-                scattered_weight_gradient(places, &z, &mut own, Ahead::NONE);
-                weight_gradient(&taken, &z, &mut truth, Ahead::NONE);
-                assert_eq!(own, truth, "{rows} x {d}, scattered behind {first}");
-            }
-        }
         if d > 3 {
             on_every_width(|width| {
                 let mut other = vec![f32::NAN; rows];
-                width.run(Scores { x: &x, w: &w, bias: 0.5, z: &mut other, ahead: Ahead::NONE });
+                width.run(Scores { x: &x, w: &w, bias: 0.5, z: &mut other });
                 assert_eq!(other, z, "{rows} x {d}");
-                if d >= LANES {
-                    let order: Vec<u32> = (0..rows as u32).rev().collect();
-                    let own = AllOver { chunk: &x, order: &order };
-                    let (bias, ahead) = (0.5, Ahead::NONE);
-                    width.run(WideScores { x: own, w: &w, bias, z: &mut other, ahead });
-                    other.reverse();
-                    assert_eq!(other, z, "{rows} x {d}, scattered");
-                    let first = rows.div_ceil(3);
-                    let order: Vec<u32> = (first as u32..rows as u32).collect();
-                    let own = AllOver { chunk: &x, order: &order }.behind(&x[..first * d], d);
-                    width.run(WideScores { x: own, w: &w, bias, z: &mut other, ahead });
-                    assert_eq!(other, z, "{rows} x {d}, scattered behind {first}");
-                }
             });
         }
     }
@@ -94,7 +63,7 @@ fn gradients_are_their_sums_in_order_on_every_vector_width() {
     for (d, rows) in widths().flat_map(|d| ROWS.map(|rows| (d, rows))) {
         let (x, dz) = (draws(1, rows * d), draws(4, rows));
         let mut gradient = vec![f32::NAN; d];
-        weight_gradient(&x, &dz, &mut gradient, Ahead::NONE);
+        weight_gradient(&x, &dz, &mut gradient);
         for (i, g) in gradient.iter().enumerate() {
             let product = |r: usize| dz[r] * x[r * d + i];
             let every_fourth =
@@ -106,22 +75,8 @@ fn gradients_are_their_sums_in_order_on_every_vector_width() {
         }
         on_every_width(|width| {
             let mut other = vec![f32::NAN; d];
-            width.run(WeightGradient { x: &x, dz: &dz, gradient: &mut other, ahead: Ahead::NONE });
+            width.run(WeightGradient { x: &x, dz: &dz, gradient: &mut other });
             assert_eq!(other, gradient, "{rows} x {d}");
-            if d >= LANES && rows > 1 {
-                // Rows that lie from the last to the first.
-                let back: Vec<f32> = x.chunks(d).rev().flatten().copied().collect();
-                let order: Vec<u32> = (0..rows as u32).rev().collect();
-                let own = AllOver { chunk: &back, order: &order };
-                let ahead = Ahead::NONE;
-                width.run(WideGradient { x: own, dz: &dz, gradient: &mut other, ahead });
-                assert_eq!(other, gradient, "{rows} x {d}, scattered");
-                let first = rows.div_ceil(3);
-                let own = AllOver { chunk: &back, order: &order[first..] };
-                let own = own.behind(&x[..first * d], d);
-                width.run(WideGradient { x: own, dz: &dz, gradient: &mut other, ahead });
-                assert_eq!(other, gradient, "{rows} x {d}, scattered behind {first}");
-            }
             assert_eq!(width.run(Total(&dz)), bias_gradient(&dz), "{rows}");
         });
         let truth: f64 = dz.iter().map(|dz| f64::from(*dz)).sum();
@@ -139,13 +94,13 @@ fn what_is_no_number_stays_where_it_is() {
             for value in [f32::INFINITY, f32::NAN] {
                 x[own * d + at] = value;
                 let mut z = vec![0.0; rows];
-                scores(&x, &w, 0.0, &mut z, Ahead::NONE);
+                scores(&x, &w, 0.0, &mut z);
                 let truth = value * w[at];
                 assert!(z[own] == truth || truth.is_nan() && z[own].is_nan(), "{d}: {z:?}");
                 let wrong = |(r, z): (usize, &f32)| z.is_finite() == (r == own);
                 assert!(!z.iter().enumerate().any(wrong), "{rows} x {d}: {z:?}");
                 let mut gradient = vec![0.0; d];
-                weight_gradient(&x, &vec![1.0; rows], &mut gradient, Ahead::NONE);
+                weight_gradient(&x, &vec![1.0; rows], &mut gradient);
                 let wrong = |(i, g): (usize, &f32)| g.is_finite() == (i == at);
                 assert!(!gradient.iter().enumerate().any(wrong), "{gradient:?}");
             }

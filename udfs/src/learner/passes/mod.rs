@@ -19,11 +19,11 @@ use std::sync::{Mutex, PoisonError};
 
 use super::network::Network;
 use super::{Learner, LossSum, StepKey};
-use crate::batch::{MiniBatch, Rows, Scattered, Width};
+use crate::batch::{Gather, MiniBatch, Rows, Width};
 use crate::kernels::math::{axpy, vectorized};
 use crate::kernels::panels::{PANEL, Panels};
 use crate::optimizer::{Optimizer, StepSize};
-use crate::shards::Shards;
+use crate::parallel::ParallelFor;
 use crate::state::State;
 
 mod parts;
@@ -87,9 +87,9 @@ struct Hidden {
 
 /// What a step is made with.
 #[derive(Clone, Copy, Debug)]
-pub struct Step<'a> {
+pub struct PassStep<'a> {
     /// The rows.
-    pub rows: Scattered<'a>,
+    pub rows: Gather<'a>,
     /// What random draws depend on.
     pub key: StepKey,
     /// Which optimizer.
@@ -143,8 +143,8 @@ impl Passes {
         self.shares.len()
     }
 
-    /// Brings weights and moments of the state that [`Passes::step`] keeps up to date.
-    pub fn put_back(&self, state: &mut State) {
+    /// Brings weights and moments that [`Passes::step`] keeps in panels back into the state.
+    pub fn unpack(&self, state: &mut State) {
         let n = self.network.layout().len();
         for part in &self.parts {
             let Kind::Rows(block) = &part.kind else { continue };
@@ -154,12 +154,12 @@ impl Passes {
             let moments = state.moments.chunks_exact_mut(n);
             let moments = moments.map(|all| &mut all[part.range.clone()]);
             let units = self.network.layers[part.layer].units;
-            block.put_back(&mut state.parameters[part.range.clone()], moments, units);
+            block.unpack(&mut state.parameters[part.range.clone()], moments, units);
         }
     }
 
-    /// One step on a mini-batch. The state is up to date after [`Passes::put_back`].
-    pub fn step(&mut self, step: &Step<'_>, state: &mut State, runner: &dyn Shards) {
+    /// One step on a mini-batch. The state is up to date after [`Passes::unpack`].
+    pub fn step(&mut self, step: &PassStep<'_>, state: &mut State, runner: &dyn ParallelFor) {
         let (rows, n) = (step.rows.rows(), self.shares.len());
         let chunks = rows.div_ceil(LOSS_ROWS);
         let cut = |i: usize| (chunks * i / n * LOSS_ROWS).min(rows);
@@ -173,7 +173,7 @@ impl Passes {
         self.over_weights(step, &mut state.parameters, &mut state.moments, runner);
     }
 
-    fn over_rows(&mut self, step: &Step<'_>, parameters: &[f32], runner: &dyn Shards) {
+    fn over_rows(&mut self, step: &PassStep<'_>, parameters: &[f32], runner: &dyn ParallelFor) {
         let Self { network, shares, parts, columns_cut, .. } = self;
         let rows = RowPass { network, parts, parameters, key: step.key };
         let scale = 1.0 / step.rows.rows() as f32;
@@ -185,11 +185,11 @@ impl Passes {
         };
         if *columns_cut == 1 {
             return over(shares, &|share| {
-                rows.bring(share, &step.rows);
+                rows.gather_rows(share, &step.rows);
                 rows.run(share, 0, &step.rows, scale);
             });
         }
-        over(shares, &|share| rows.bring(share, &step.rows));
+        over(shares, &|share| rows.gather_rows(share, &step.rows));
         Self::over_units(&rows, shares, *columns_cut, step, runner);
         over(shares, &|share| rows.run(share, 1, &step.rows, scale));
     }
@@ -199,8 +199,8 @@ impl Passes {
         rows: &RowPass<'_>,
         shares: &mut [Share],
         threads: usize,
-        step: &Step<'_>,
-        runner: &dyn Shards,
+        step: &PassStep<'_>,
+        runner: &dyn ParallelFor,
     ) {
         let width = rows.network.width();
         let panels = rows.network.layers[0].units.div_ceil(PANEL);
@@ -228,10 +228,10 @@ impl Passes {
 
     fn over_weights(
         &mut self,
-        step: &Step<'_>,
+        step: &PassStep<'_>,
         parameters: &mut [f32],
         moments: &mut [f32],
-        runner: &dyn Shards,
+        runner: &dyn ParallelFor,
     ) {
         let Self { network, shares, parts, own, order, gradients, .. } = self;
         let kept = step.optimizer.moments();
@@ -293,7 +293,7 @@ fn own_parts(parts: &[Part], columns_cut: usize, thread: usize) -> Vec<usize> {
 /// The rows of a range of a mini-batch: they where they are together, else `own`, whose width is
 /// the second.
 fn rows_of<'a>(
-    rows: &Scattered<'a>,
+    rows: &Gather<'a>,
     range: &Range<usize>,
     own: &'a Rows,
     (width, own_width): (Width, Width),
@@ -337,7 +337,7 @@ impl Share {
     }
 
     /// Its rows.
-    fn batch<'a>(&'a self, rows: &Scattered<'a>, width: Width) -> MiniBatch<'a> {
+    fn batch<'a>(&'a self, rows: &Gather<'a>, width: Width) -> MiniBatch<'a> {
         rows_of(rows, &self.rows, &self.own, (width, self.own_width(width)))
     }
 

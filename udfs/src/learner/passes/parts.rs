@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{Share, add};
-use crate::batch::Scattered;
+use crate::batch::Gather;
 use crate::kernels::panels::{LANES, PANEL, Panels};
 use crate::kernels::tiles::{self, ByColumns, ByRows, Out, Segment, Start};
 use crate::learner::network::Network;
@@ -73,7 +73,7 @@ impl Block {
     }
 
     /// Puts them back.
-    pub(super) fn put_back<'a>(
+    pub(super) fn unpack<'a>(
         &self,
         weights: &mut [f32],
         moments: impl Iterator<Item = &'a mut [f32]>,
@@ -176,7 +176,7 @@ impl Part {
         &self,
         network: &Network,
         shares: &[Share],
-        rows: &Scattered<'_>,
+        rows: &Gather<'_>,
         out: &mut [f32],
     ) {
         let units = network.layers[self.layer].units;
@@ -198,7 +198,7 @@ impl Part {
         block: &Block,
         network: &Network,
         shares: &[Share],
-        rows: &Scattered<'_>,
+        rows: &Gather<'_>,
         out: &mut [f32],
     ) {
         let width = network.width();
@@ -256,7 +256,7 @@ impl Part {
         range: &Range<usize>,
         network: &Network,
         shares: &[Share],
-        rows: &Scattered<'_>,
+        rows: &Gather<'_>,
         out: &mut [f32],
     ) {
         out.fill(0.0);

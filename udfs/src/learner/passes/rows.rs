@@ -1,11 +1,10 @@
 //! The pass over rows: forward, the loss, and backward to the derivatives of every layer.
 
 use super::{Block, Hidden, Kind, LOSS_ROWS, Part, Share, add, rows_of};
-use crate::batch::{MiniBatch, NO_CATEGORY, Scattered};
+use crate::batch::{Gather, MiniBatch, NO_CATEGORY};
 use crate::kernels::activation;
 use crate::kernels::math::{dot, vectorized};
 use crate::kernels::panels::{LANES, PANEL, Panels};
-use crate::kernels::prefetch::Ahead;
 use crate::kernels::tiles::{self, ByRows, Out, Segment, Start};
 use crate::learner::network::{Layer, Network};
 use crate::learner::{Learner, StepKey};
@@ -20,20 +19,20 @@ pub(super) struct RowPass<'a> {
 
 impl RowPass<'_> {
     /// Brings rows together, their dense numbers into panels if these are wanted so.
-    pub(super) fn bring(&self, share: &mut Share, rows: &Scattered<'_>) {
+    pub(super) fn gather_rows(&self, share: &mut Share, rows: &Gather<'_>) {
         let width = self.network.width();
         if let Some(batch) = rows.slice(&share.rows, width) {
             return share.x.copy_from(batch.dense);
         }
         let own_width = share.own_width(width);
-        rows.bring(&share.rows, own_width, &mut share.own);
+        rows.gather(&share.rows, own_width, &mut share.own);
         if own_width != width {
-            rows.bring_dense(&share.rows, width, &mut share.x);
+            rows.gather_dense(&share.rows, width, &mut share.x);
         }
     }
 
     /// From hidden layer `first` to the loss, and back.
-    pub(super) fn run(&self, share: &mut Share, first: usize, rows: &Scattered<'_>, scale: f32) {
+    pub(super) fn run(&self, share: &mut Share, first: usize, rows: &Gather<'_>, scale: f32) {
         share.sums.clear();
         if share.rows.is_empty() {
             return;
@@ -256,15 +255,8 @@ impl RowPass<'_> {
 }
 
 /// Where no rows are needed.
-const NO_ROWS: MiniBatch<'static> = MiniBatch {
-    rows: 0,
-    first_row: 0,
-    dense: &[],
-    codes: &[],
-    label: &[],
-    weight: &[],
-    ahead: Ahead::NONE,
-};
+const NO_ROWS: MiniBatch<'static> =
+    MiniBatch { rows: 0, first_row: 0, dense: &[], codes: &[], label: &[], weight: &[] };
 
 /// `z[r] = bias + a[r, ..] w`.
 fn dots(a: &Panels, w: &[f32], bias: f32, z: &mut [f32]) {

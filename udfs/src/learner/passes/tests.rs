@@ -5,7 +5,7 @@ use crate::batch::{NO_CATEGORY, Rows, Width};
 use crate::kernels::rng::{mix, unit};
 use crate::learner::{Activation, Loss};
 use crate::model::NetworkSpec;
-use crate::shards::Threads;
+use crate::parallel::Threads;
 
 const OPTIMIZER: Optimizer = Optimizer::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-3 };
 
@@ -108,14 +108,18 @@ fn by_passes(case: &Case, threads: usize, first_together: Option<usize>) -> Stat
     train(case, |batch, key, size| {
         // From the last to the first, as a chunk has them where rows are not together.
         let back: Vec<u32> = (0..batch.rows as u32).rev().collect();
-        let chunk = batch.taken(&back);
+        let chunk = batch.gathered(&back);
         let n = first_together.map_or(batch.rows, |n| n.min(batch.rows));
         let together = batch.slice(0, n, case.width);
         let (chunk, order) = (chunk.batch(), &back[n..]);
-        let rows = Scattered { together, chunk, order, ..Scattered::default() };
-        passes.step(&Step { rows, key, optimizer: &OPTIMIZER, size: &size }, &mut state, &runner);
+        let rows = Gather { contiguous: together, ..Gather::of(chunk, order) };
+        passes.step(
+            &PassStep { rows, key, optimizer: &OPTIMIZER, size: &size },
+            &mut state,
+            &runner,
+        );
     });
-    passes.put_back(&mut state);
+    passes.unpack(&mut state);
     state
 }
 

@@ -9,8 +9,9 @@ use crate::batch::Rows;
 use crate::learner::{Activation, Network};
 use crate::model::NetworkSpec;
 use crate::optimizer::{Optimizer, Schedule};
-use crate::round::{Descent, Partial, Round, SgdRound, Stepper};
-use crate::shards::Sequential;
+use crate::parallel::Sequential;
+use crate::round::{Descent, Partial, Round, SgdRound};
+use crate::steps::{Reads, Stepper};
 
 const WIDTH: Width = Width { dense: 3, columns: 1, categories: 3 };
 
@@ -38,8 +39,8 @@ fn descent(loss: Loss, outputs: usize, batch_size: usize, l1: f32, l2: f32) -> A
         l2,
         seed: 0,
         batch_size,
-        shards: 1,
-        runner: Arc::new(Sequential),
+        slices: 1,
+        threads: Arc::new(Sequential),
         first_categories: Arc::from([]),
         progress: Arc::default(),
         interrupt: Arc::default(),
@@ -73,7 +74,7 @@ fn rows_of(rows: usize, outputs: usize) -> Rows {
 
 /// All rows learned from, and the state then.
 fn learned(descent: &Arc<Descent>, start: State, rows: &Rows) -> State {
-    let mut stepper = Stepper::new(Arc::clone(descent), start, 0);
+    let mut stepper = Stepper::new(Arc::clone(descent), start, 0, Reads::EachStep);
     let n = rows.label.len();
     for begin in (0..n).step_by(descent.batch_size) {
         let end = n.min(begin + descent.batch_size);

@@ -279,7 +279,7 @@ fn a_misspelt_value() {
     );
     assert_eq!(
         error(LINEAR_REGRESSION, &[("solver", word("newton"))]),
-        "option solver of linear_regression must be one of auto, normal, sgd, but is newton"
+        "option solver of linear_regression must be one of auto, normal, lbfgs, sgd, but is newton"
     );
     assert_eq!(
         error(LINEAR_SVM, &[("statistics", string("rolling"))]),

@@ -8,52 +8,82 @@
 //! ```
 //! Of a million categories most are in no cache. A step waits once for each that it meets, where it
 //! would wait for a line of every buffer. Each thread owns some of the columns, and of their
-//! categories the numbers, whose lines stay in its cache: it brings their codes together, looks
-//! their weights up and steps them, and then looks up those of the next mini-batch, which it has
-//! asked for meanwhile. Every sum has one order, that of the columns or that of the rows, so that
-//! the bits are those of one thread and of the buffers.
+//! categories the numbers, whose lines stay in its cache: it gathers their codes, looks their
+//! weights up and steps them, and then looks up those of the next mini-batch, which it has
+//! prefetched meanwhile. Every sum has one order, that of the columns or that of the rows, so that
+//! the bits are those of one thread and of the flat buffers.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::sgd::Descent;
-use super::stepper::is_wide;
-use crate::batch::{Rows, Scattered, Width};
+use datafusion_common::{Result, internal_err};
+
+use super::gradient::{GradientSteps, Updates};
+use super::{Step, Steps, is_lazy, is_wide};
+use crate::batch::{Gather, Rows, Width};
 use crate::kernels::linear;
-use crate::kernels::prefetch::{Ahead, fetch};
-use crate::learner::{Loss, LossSum, Table};
+use crate::kernels::prefetch::fetch;
+use crate::learner::{Loss, Table};
 use crate::optimizer::{Numbers, Optimizer, StepSize};
+use crate::round::Descent;
 use crate::state::State;
 
 /// Categories of a mini-batch for which another thread is worth the microseconds that it takes to
 /// call it.
 const CODES_PER_THREAD: usize = 1024;
 
-/// Rows that are brought together at a time, while the next ones are asked for.
+/// Rows whose codes are gathered at a time, while the next ones are prefetched.
 const BLOCK: usize = 16;
 
 /// The working memory of such steps.
 #[derive(Debug)]
-pub(super) struct SparseSteps {
+pub(super) struct TableSteps {
     loss: Loss,
-    table: Table,
-    /// Of each thread.
-    shares: Vec<Mutex<Share>>,
-    /// Whether the numbers are there, and not in the state.
-    is_here: bool,
-    /// The mini-batch that has been looked up.
-    found: Option<Key>,
+    packed: PackedTable,
+    /// Steps that are of another kind: on a few rows, or at a learning rate that moves all weights.
+    others: GradientSteps,
     /// The mini-batch but for its categories.
-    beside: Rows,
+    gathered: Rows,
     /// `[batch size]`: raw outputs, then the derivatives of the loss by them.
     z: Vec<f32>,
 }
 
-impl SparseSteps {
+/// The numbers of a table of categories, those of each side by side.
+#[derive(Debug)]
+struct PackedTable {
+    table: Table,
+    /// Of each thread.
+    shares: Vec<Mutex<Share>>,
+    /// Where the numbers are up to date.
+    home: Home,
+    /// The mini-batch that has been looked up.
+    found: Option<Key>,
+}
+
+/// Where the numbers of a table are up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Home {
+    /// In the flat buffers of the state.
+    State,
+    /// In the packed table.
+    Packed,
+}
+
+/// Bytes of such steps at most; 0 of a descent whose steps are not of this kind.
+pub(super) fn bytes(descent: &Descent) -> usize {
+    let Width { dense, categories, .. } = descent.learner.width();
+    fits(descent).map_or(0, |codes| {
+        let of_codes = codes * (2 * size_of::<u32>() + size_of::<f32>());
+        let gathered = descent.batch_size * (dense + 3) * size_of::<f32>();
+        categories * size_of::<Numbers>() + of_codes + gathered
+    })
+}
+
+impl TableSteps {
     /// For a descent whose steps are of this kind.
     pub(super) fn new(descent: &Descent) -> Option<Self> {
         let codes = fits(descent)?;
-        let threads = descent.runner.threads().min(codes / CODES_PER_THREAD).max(1);
+        let threads = descent.threads.threads().min(codes / CODES_PER_THREAD).max(1);
         Self::on(threads, descent)
     }
 
@@ -62,95 +92,95 @@ impl SparseSteps {
         let learner = descent.learner.as_ref();
         Some(Self {
             loss: learner.linear_loss()?,
-            table: learner.table(),
-            shares: shares(threads, descent).map(Mutex::new).collect(),
-            is_here: false,
-            found: None,
-            beside: Rows::default(),
+            packed: PackedTable {
+                table: learner.table(),
+                shares: shares(threads, descent).map(Mutex::new).collect(),
+                home: Home::State,
+                found: None,
+            },
+            others: GradientSteps::new(descent, Updates::Met),
+            gathered: Rows::default(),
             z: vec![0.0; descent.batch_size],
         })
     }
 
-    /// Bytes that it holds at most for a descent; 0 of one whose steps are not of this kind.
-    pub(super) fn bytes(descent: &Descent) -> usize {
-        let Width { dense, categories, .. } = descent.learner.width();
-        fits(descent).map_or(0, |codes| {
-            let of_codes = codes * (2 * size_of::<u32>() + size_of::<f32>());
-            let beside = descent.batch_size * (dense + 3) * size_of::<f32>();
-            categories * size_of::<Numbers>() + of_codes + beside
-        })
-    }
-
-    /// Threads that a step keeps busy.
-    pub(super) fn threads(&self) -> usize {
-        self.shares.len()
-    }
-
     /// Whether a step on so many rows is of this kind.
-    pub(super) fn takes(&self, descent: &Descent, size: &StepSize, rows: usize) -> bool {
+    fn takes(&self, descent: &Descent, size: &StepSize, rows: usize) -> bool {
         rows > 0
-            && is_wide(&self.table, rows * descent.learner.width().columns)
+            && is_wide(&self.packed.table, rows * descent.learner.width().columns)
             && descent.optimizer.is_local(size)
     }
+}
 
-    /// One step. The state is up to date after [`SparseSteps::put_back`]; `gradient` `[parameters]`
-    /// is written but for the table.
-    pub(super) fn step(
-        &mut self,
-        descent: &Descent,
-        size: &StepSize,
-        rows: &Scattered<'_>,
-        state: &mut State,
-        gradient: &mut [f32],
-    ) -> LossSum {
-        self.take_from(state);
+impl Steps for TableSteps {
+    fn step(&mut self, step: &Step<'_>, rows: &Gather<'_>, state: &mut State) -> Result<()> {
+        let Step { descent, size, .. } = step;
+        if !self.takes(descent, size, rows.rows()) {
+            self.unpack(state);
+            return self.others.step(step, rows, state);
+        }
+        let Self { loss, packed, others, gathered, z } = self;
+        let Some(gradient) = others.buffer() else {
+            return internal_err!("a step without a gradient");
+        };
+        packed.pack(state);
         let width = descent.learner.width();
-        let beside = Width { columns: 0, ..width };
-        let (d, n, after) = (width.dense, rows.rows(), self.table.range().end);
-        let (optimizer, runner) = (&descent.optimizer, descent.runner.as_ref());
-        let is_found = self.found.take().is_some_and(|found| Some(found) == Key::of(rows));
+        let without_codes = Width { columns: 0, ..width };
+        let (d, n, after) = (width.dense, rows.rows(), packed.table.range().end);
+        let (optimizer, threads) = (&descent.optimizer, descent.threads.as_ref());
+        let is_found = packed.found.take().is_some_and(|found| Some(found) == Key::of(rows));
         if !is_found {
-            runner.run(self.shares.len(), &|i| {
-                let share = &mut *lock(&self.shares[i]);
-                share.bring(rows, width.columns);
+            threads.run(packed.shares.len(), &|i| {
+                let share = &mut *lock(&packed.shares[i]);
+                share.gather(rows, width.columns);
                 share.look_up();
             });
         }
-        rows.bring(&(0..n), beside, &mut self.beside);
-        let batch = self.beside.batch().slice(0, n, beside);
+        let batch = rows.all(without_codes, gathered);
         let bias = state.parameters.get(after).copied().unwrap_or(0.0);
-        let z = &mut self.z[..n];
-        linear::scores(batch.dense, &state.parameters[..d], bias, z, Ahead::NONE);
-        for share in &mut self.shares {
+        let z = &mut z[..n];
+        linear::scores(batch.dense, &state.parameters[..d], bias, z);
+        for share in &mut packed.shares {
             let share = share.get_mut().unwrap_or_else(PoisonError::into_inner);
             for found in share.found.chunks_exact(n) {
                 z.iter_mut().zip(found).for_each(|(z, found)| *z += found);
             }
         }
         let scale = 1.0 / n as f32;
-        let sum = self.loss.differentiate(z, 1, batch.label, batch.weight, scale);
-        linear::weight_gradient(batch.dense, z, &mut gradient[..d], Ahead::NONE);
+        let sum = loss.differentiate(z, 1, batch.label, batch.weight, scale);
+        linear::weight_gradient(batch.dense, z, &mut gradient[..d]);
         if let Some(of_bias) = gradient.get_mut(after) {
             *of_bias = linear::bias_gradient(z);
         }
         let State { parameters, moments, .. } = state;
         let values = (parameters.as_mut_slice(), &*gradient, moments.as_mut_slice());
-        optimizer.step_beside(descent.learner.layout(), size, &self.table, values);
+        optimizer.step_outside(descent.learner.layout(), size, &packed.table, values);
 
-        let next = Scattered { chunk: rows.chunk, order: rows.next, ..Scattered::default() };
+        let next = rows.following();
         let (dz, found) = (&*z, Key::of(&next));
-        runner.run(self.shares.len(), &|i| {
-            let share = &mut *lock(&self.shares[i]);
-            share.bring(&next, width.columns);
+        threads.run(packed.shares.len(), &|i| {
+            let share = &mut *lock(&packed.shares[i]);
+            share.gather(&next, width.columns);
             share.step(optimizer, size, dz);
         });
-        self.found = found;
-        sum
+        packed.found = found;
+        state.round.add(sum);
+        Ok(())
     }
 
+    fn unpack(&mut self, state: &mut State) {
+        self.packed.unpack(state);
+    }
+
+    fn threads(&self) -> usize {
+        self.packed.shares.len()
+    }
+}
+
+impl PackedTable {
     /// Takes the table's numbers out of the state.
-    fn take_from(&mut self, state: &State) {
-        if std::mem::replace(&mut self.is_here, true) {
+    fn pack(&mut self, state: &State) {
+        if std::mem::replace(&mut self.home, Home::Packed) == Home::Packed {
             return;
         }
         for share in &mut self.shares {
@@ -169,10 +199,10 @@ impl SparseSteps {
         }
     }
 
-    /// Puts them back.
-    pub(super) fn put_back(&mut self, state: &mut State) {
+    /// Brings them back into the state.
+    fn unpack(&mut self, state: &mut State) {
         self.found = None;
-        if !std::mem::take(&mut self.is_here) {
+        if std::mem::replace(&mut self.home, Home::State) == Home::State {
             return;
         }
         let n = state.parameters.len();
@@ -192,17 +222,17 @@ impl SparseSteps {
     }
 }
 
-/// Which mini-batch of a chunk it is: where the codes of the chunk and the order of its rows lie,
+/// Which mini-batch of a chunk it is: where the codes of the chunk and the indices of its rows are,
 /// and how many they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Key(usize, usize, usize);
 
 impl Key {
-    /// None where rows are together: their place has others in the next step.
-    fn of(rows: &Scattered<'_>) -> Option<Self> {
-        let Scattered { together, chunk, order, .. } = rows;
-        (together.rows == 0 && !order.is_empty())
-            .then(|| Self(chunk.codes.as_ptr().addr(), order.as_ptr().addr(), order.len()))
+    /// None where rows are contiguous: their place has others in the next step.
+    fn of(rows: &Gather<'_>) -> Option<Self> {
+        let Gather { contiguous, chunk, indices, .. } = rows;
+        (contiguous.rows == 0 && !indices.is_empty())
+            .then(|| Self(chunk.codes.as_ptr().addr(), indices.as_ptr().addr(), indices.len()))
     }
 }
 
@@ -223,20 +253,21 @@ struct Share {
 }
 
 impl Share {
-    /// Brings the codes of the own columns together, to be looked up next.
-    fn bring(&mut self, rows: &Scattered<'_>, columns: usize) {
+    /// Gathers the codes of the own columns, to be looked up next.
+    fn gather(&mut self, rows: &Gather<'_>, columns: usize) {
         let (own, n) = (self.columns.clone(), rows.rows());
         self.next.resize(n * own.len(), 0);
         let first = self.categories.start as u32;
         let row = |row: &u32| &rows.chunk.codes[*row as usize * columns..][own.clone()];
-        let scattered = rows.order.iter().enumerate().map(|(i, at)| {
-            if let Some(later) = rows.order.get(i + BLOCK) {
+        let gathered = rows.indices.iter().enumerate().map(|(i, at)| {
+            if let Some(later) = rows.indices.get(i + BLOCK) {
                 fetch(row(later));
             }
             row(at)
         });
-        let together = rows.together.codes.chunks_exact(columns).map(|codes| &codes[own.clone()]);
-        let mut all = together.chain(scattered);
+        let contiguous =
+            rows.contiguous.codes.chunks_exact(columns).map(|codes| &codes[own.clone()]);
+        let mut all = contiguous.chain(gathered);
         for start in (0..n).step_by(BLOCK) {
             let mut block: [&[u32]; BLOCK] = [&[]; BLOCK];
             let rows = block.iter_mut().zip(all.by_ref()).map(|(to, row)| *to = row).count();
@@ -250,7 +281,7 @@ impl Share {
         }
     }
 
-    /// Looks the weights of what was brought up.
+    /// Looks the weights of what was gathered up.
     fn look_up(&mut self) {
         std::mem::swap(&mut self.codes, &mut self.next);
         self.found.resize(self.codes.len(), 0.0);
@@ -258,7 +289,7 @@ impl Share {
     }
 
     /// Sums the gradients, `dz` `[rows]`, of the own categories up, steps them, and looks up what
-    /// was brought. (Column by column: what a column has meets in the first cache.)
+    /// was gathered. (Column by column: what a column has meets in the first cache.)
     fn step(&mut self, optimizer: &Optimizer, size: &StepSize, dz: &[f32]) {
         let n = self.next.len() / self.columns.len().max(1);
         self.found.resize(self.next.len(), 0.0);
@@ -304,15 +335,15 @@ fn shares(threads: usize, descent: &Descent) -> impl Iterator<Item = Share> {
 }
 
 /// The codes of a mini-batch of a descent whose steps are of this kind.
-fn fits(descent: &Descent) -> Option<usize> {
+pub(super) fn fits(descent: &Descent) -> Option<usize> {
     let learner = descent.learner.as_ref();
     let codes = descent.batch_size.saturating_mul(learner.width().columns);
     let table = learner.table();
     let fits = learner.linear_loss().is_some()
         && table.units == 1
         && descent.optimizer.may_be_local()
-        && descent.shards <= 1
-        && !descent.is_lazy()
+        && descent.slices <= 1
+        && !is_lazy(descent)
         && descent.batch_size > 1
         && descent.first_categories.len() == learner.width().columns
         && is_wide(&table, codes);
@@ -324,9 +355,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::learner::StepKey;
     use crate::optimizer::Optimizer;
-    use crate::round::touched::{bits, descent, rows_of};
-    use crate::shards::Threads;
+    use crate::parallel::Threads;
+    use crate::steps::sparse_tests::{bits, descent, rows_of};
 
     const OPTIMIZERS: [Optimizer; 3] =
         [Optimizer::Sgd, Optimizer::Adagrad { epsilon: 1e-8 }, Optimizer::Ftrl { beta: 1.0 }];
@@ -335,44 +367,49 @@ mod tests {
     /// come next is often so, if it is said.
     fn by_steps(optimizer: Optimizer, threads: usize, foresight: bool) -> State {
         let mut descent = descent(&[], optimizer, 1);
-        descent.runner = Arc::new(Threads(threads));
+        descent.threads = Arc::new(Threads(threads));
         let (width, size) = (descent.learner.width(), descent.batch_size);
         let mut state = descent.initial_state();
         // (So few categories would not be worth other threads.)
-        let mut steps = SparseSteps::on(threads, &descent).unwrap();
-        let mut gradient = vec![f32::NAN; state.parameters.len()];
+        let mut steps = TableSteps::on(threads, &descent).unwrap();
         let rows = rows_of(20 * size + 1);
         let order: Vec<u32> = (0..rows.len() as u32).collect();
         for start in (0..rows.len()).step_by(size) {
             let batch = rows.batch().slice(start, rows.len().min(start + size), width);
-            // Of some mini-batches the first rows are together, and the others lie in their places:
-            // they are not what was said to come next. Nor is what comes after one whose rows do.
+            // Of some mini-batches the first rows are contiguous, and the others all over the chunk:
+            // they are not what was said to come next. Nor is what comes after one whose rows
+            // are.
             let kind = start / size % 5;
-            let together = [batch.rows, 0, 0, 0, 2][kind].min(batch.rows);
-            let (own, after) = order[start + together..].split_at(batch.rows - together);
+            let contiguous = [batch.rows, 0, 0, 0, 2][kind].min(batch.rows);
+            let (own, after) = order[start + contiguous..].split_at(batch.rows - contiguous);
             let next = match (foresight, kind) {
                 (false, _) => None,
                 (true, 2) => order.get(..size),
                 (true, _) => after.get(..size),
             };
-            let scattered = Scattered {
-                together: batch.slice(0, together, width),
+            let gather = Gather {
+                contiguous: batch.slice(0, contiguous, width),
                 chunk: rows.batch(),
-                order: own,
+                indices: own,
                 next: next.unwrap_or_default(),
-                ..Scattered::default()
+                ..Gather::default()
             };
             state.steps += 1;
-            let step = StepSize { previous: Some(1.0), ..descent.step_size(state.steps) };
-            assert!(steps.takes(&descent, &step, batch.rows));
-            let sum = steps.step(&descent, &step, &scattered, &mut state, &mut gradient);
-            state.round.add(sum);
-            assert_eq!(steps.found.is_some(), next.is_some(), "what comes next is looked up");
+            let size = StepSize { previous: Some(1.0), ..descent.step_size(state.steps) };
+            assert!(steps.takes(&descent, &size, batch.rows));
+            let key = StepKey { seed: 0, step: state.steps };
+            let step = Step { descent: &descent, size, key };
+            steps.step(&step, &gather, &mut state).unwrap();
+            assert_eq!(
+                steps.packed.found.is_some(),
+                next.is_some(),
+                "what comes next is looked up"
+            );
             if start % 5 == 0 {
-                steps.put_back(&mut state);
+                steps.unpack(&mut state);
             }
         }
-        steps.put_back(&mut state);
+        steps.unpack(&mut state);
         state
     }
 
@@ -405,16 +442,16 @@ mod tests {
         assert_eq!(cut(2, &descent), [(0..1, 0..60), (1..2, 60..120)]);
         assert_eq!(cut(7, &descent), cut(2, &descent));
         assert_eq!(cut(1, &descent), [(0..2, 0..120)]);
-        assert!(SparseSteps::new(&descent).is_some());
+        assert!(TableSteps::new(&descent).is_some());
         descent.first_categories = Arc::from([]);
-        assert!(SparseSteps::new(&descent).is_none());
+        assert!(TableSteps::new(&descent).is_none());
     }
 
     /// Steps whose learning rate falls move weights that no row meets, if the optimizer is FTRL.
     #[test]
     fn other_steps_are_not_taken() {
         let descent = descent(&[], Optimizer::Ftrl { beta: 1.0 }, 1);
-        let steps = SparseSteps::new(&descent).unwrap();
+        let steps = TableSteps::new(&descent).unwrap();
         let size = StepSize { previous: Some(1.5), ..descent.step_size(2) };
         assert!(!steps.takes(&descent, &size, 6));
         assert!(!steps.takes(&descent, &descent.step_size(2), 60));

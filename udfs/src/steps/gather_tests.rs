@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 
-use super::touched::{bits, descent, rows_of, spec};
-use super::{LossRound, Round, SgdRound, Stepper};
+use super::sparse_tests::{bits, descent, rows_of, spec};
 use crate::batch::{Rows, Width};
 use crate::kernels::rng::{mix, unit};
 use crate::learner::Learner;
 use crate::optimizer::Optimizer;
-use crate::state::State;
+use crate::round::{LossRound, Round, SgdRound};
 
 /// Rows of many numbers, which one output reads where they lie.
 #[test]
@@ -22,15 +21,12 @@ fn wide_rows_are_read_where_they_lie() {
         weight: (0..rows).map(|i| 0.5 + unit(mix(what, 4, i))).collect(),
     };
     let (next, rows, order) = (rows(70, 8), rows(100, 7), order(100));
-    let ordered = rows.batch().taken(&order);
+    let ordered = rows.batch().gathered(&order);
     for (hidden, shards) in [(&[][..], 1), (&[], 2), (&[5], 1)] {
         let mut descent = descent(hidden, Optimizer::Momentum { momentum: 0.9 }, shards);
         descent.learner = Arc::new(spec(hidden).network(width));
         let start = Arc::new(descent.initial_state());
-        assert_eq!(descent.learner.takes_scattered(), hidden.is_empty());
         let descent = Arc::new(descent);
-        let stepper = Stepper::new(Arc::clone(&descent), State::clone(&start), 0);
-        assert_eq!(stepper.takes_scattered(), shards == 1);
         let round = SgdRound::new(descent, start).unwrap();
         let mut truth = round.replica(0).unwrap();
         truth.update(&ordered.batch()).unwrap();
@@ -38,20 +34,20 @@ fn wide_rows_are_read_where_they_lie() {
         for cut in [0, 1, 37, 96, 133] {
             let mut replica = round.replica(0).unwrap();
             let (first, second) = order.split_at(cut);
-            replica.update_in_order(&rows.batch(), first, Some(&next.batch())).unwrap();
-            replica.update_in_order(&rows.batch(), second, None).unwrap();
+            replica.update_gathered(&rows.batch(), first, Some(&next.batch())).unwrap();
+            replica.update_gathered(&rows.batch(), second, None).unwrap();
             assert!(replica.finish().unwrap() == truth, "{hidden:?} {shards} {cut}");
         }
         // Of two chunks in turns, so that mini-batches of 6 rows begin in one and end in the other
         // or the next.
         let back: Vec<u32> = (0..100).rev().collect();
-        let other = rows.batch().taken(&back);
+        let other = rows.batch().gathered(&back);
         for piece in [2, 5, 8] {
             let mut replica = round.replica(0).unwrap();
             for (i, part) in order.chunks(piece).enumerate() {
                 let there: Vec<u32> = part.iter().map(|row| 99 - row).collect();
                 let (chunk, part) = [(&rows, part), (&other, &there)][i % 2];
-                replica.update_in_order(&chunk.batch(), part, Some(&next.batch())).unwrap();
+                replica.update_gathered(&chunk.batch(), part, Some(&next.batch())).unwrap();
             }
             assert!(replica.finish().unwrap() == truth, "{hidden:?} {shards}, {piece} by {piece}");
         }
@@ -67,7 +63,7 @@ fn order(rows: u64) -> Vec<u32> {
 fn rows_in_an_order_are_learned_as_if_they_lay_in_it() {
     let (rows, next) = (rows_of(100), rows_of(70));
     let order = order(100);
-    let ordered = rows.batch().taken(&order);
+    let ordered = rows.batch().gathered(&order);
     let adam = Optimizer::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
     let cases: [(&[usize], _); 5] = [
         (&[], adam),
@@ -93,8 +89,8 @@ fn rows_in_an_order_are_learned_as_if_they_lay_in_it() {
             for &cut in cuts {
                 let mut replica = round.replica(0).unwrap();
                 let (first, second) = order.split_at(cut);
-                replica.update_in_order(&rows.batch(), first, Some(&next.batch())).unwrap();
-                replica.update_in_order(&rows.batch(), second, None).unwrap();
+                replica.update_gathered(&rows.batch(), first, Some(&next.batch())).unwrap();
+                replica.update_gathered(&rows.batch(), second, None).unwrap();
                 assert!(
                     replica.finish().unwrap() == truth,
                     "{} {hidden:?} {optimizer:?} {cut}",

@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 
-use super::{Descent, Round, SgdRound, Stepper};
+use super::{Reads, Stepper};
 use crate::batch::{NO_CATEGORY, Rows, Width};
 use crate::kernels::rng::{mix, unit};
 use crate::learner::{Activation, Loss, StepKey};
 use crate::model::NetworkSpec;
 use crate::optimizer::{Decay, Optimizer, Schedule};
-use crate::shards::Sequential;
+use crate::parallel::Sequential;
+use crate::round::{Descent, Round, SgdRound};
 use crate::state::State;
 
 const WIDTH: Width = Width { dense: 3, columns: 2, categories: 120 };
 const BATCH: usize = 6;
 
-pub(super) fn spec(hidden: &[usize]) -> NetworkSpec {
+pub(crate) fn spec(hidden: &[usize]) -> NetworkSpec {
     NetworkSpec {
         hidden: hidden.to_vec(),
         activation: Activation::Tanh,
@@ -25,7 +26,7 @@ pub(super) fn spec(hidden: &[usize]) -> NetworkSpec {
     }
 }
 
-pub(super) fn descent(hidden: &[usize], optimizer: Optimizer, shards: usize) -> Descent {
+pub(crate) fn descent(hidden: &[usize], optimizer: Optimizer, shards: usize) -> Descent {
     Descent {
         learner: Arc::new(spec(hidden).network(WIDTH)),
         optimizer,
@@ -37,8 +38,8 @@ pub(super) fn descent(hidden: &[usize], optimizer: Optimizer, shards: usize) -> 
         l2: 0.0,
         seed: 1,
         batch_size: BATCH,
-        shards,
-        runner: Arc::new(Sequential),
+        slices: shards,
+        threads: Arc::new(Sequential),
         first_categories: Arc::from([0, 60]),
         progress: Arc::default(),
         interrupt: Arc::default(),
@@ -46,7 +47,7 @@ pub(super) fn descent(hidden: &[usize], optimizer: Optimizer, shards: usize) -> 
 }
 
 /// Rows in which some categories are common, some rare and some unknown.
-pub(super) fn rows_of(rows: usize) -> Rows {
+pub(crate) fn rows_of(rows: usize) -> Rows {
     let code = |i: u64| match unit(mix(1, 1, i)) {
         u if u < 0.1 => NO_CATEGORY,
         u => (i % 2) as u32 * 60 + ((u * u * u) * 60.0) as u32,
@@ -72,8 +73,8 @@ fn dense(descent: &Descent, rows: &Rows) -> State {
         state.steps += 1;
         let key = StepKey { seed: descent.seed, step: state.steps };
         let (mut sum, mut of_shard) = (vec![0.0; n], vec![f32::NAN; n]);
-        for shard in 0..descent.shards {
-            let share = |i: usize| batch.rows * i / descent.shards;
+        for shard in 0..descent.slices {
+            let share = |i: usize| batch.rows * i / descent.slices;
             let part = batch.slice(share(shard), share(shard + 1), WIDTH);
             let scale = 1.0 / batch.rows as f32;
             learner.gradient(&state.parameters, &part, key, scale, &mut scratch, &mut of_shard);
@@ -94,7 +95,7 @@ fn replica(descent: &Arc<Descent>, rows: &Rows) -> State {
 }
 
 /// Bits, whose zeros have no sign.
-pub(super) fn bits(values: &[f32]) -> Vec<u32> {
+pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| (value + 0.0).to_bits()).collect()
 }
 
@@ -160,7 +161,8 @@ fn lazy_regularisation_is_that_of_every_step() {
                 assert!(zeros(&truth).abs_diff(zeros(&found)) <= 1);
             }
             // What learns online steps over all weights, whose state may be asked for at any time.
-            let mut stepper = Stepper::new(Arc::clone(&descent), descent.initial_state(), 0);
+            let mut stepper =
+                Stepper::new(Arc::clone(&descent), descent.initial_state(), 0, Reads::EachStep);
             for start in (0..rows.label.len()).step_by(batch) {
                 let end = rows.label.len().min(start + batch);
                 let mut batch = rows.batch().slice(start, end, WIDTH);

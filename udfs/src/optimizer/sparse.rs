@@ -50,7 +50,7 @@ impl Optimizer {
 
     /// [`Optimizer::step`] by a gradient that is 0 in the table but for the rows of `codes`, which
     /// are 0 afterwards. For sizes of which [`Optimizer::is_local`] is true.
-    pub fn step_touched(
+    pub fn step_sparse(
         &self,
         layout: &Layout,
         size: &StepSize,
@@ -59,7 +59,7 @@ impl Optimizer {
         gradient: &mut [f32],
         moments: &mut [f32],
     ) {
-        self.step_beside(layout, size, table, (&mut *parameters, gradient, &mut *moments));
+        self.step_outside(layout, size, table, (&mut *parameters, gradient, &mut *moments));
         let own = tensor_step(Role::Weight, size);
         let n = layout.len();
         let range = table.range();
@@ -145,7 +145,7 @@ impl Optimizer {
     }
 
     /// A step of all but the table, which is the end of the first weight.
-    pub(crate) fn step_beside(
+    pub(crate) fn step_outside(
         &self,
         layout: &Layout,
         size: &StepSize,

@@ -1,9 +1,9 @@
-//! Independent pieces of one step on the cores, though kernels start no threads.
+//! Parallel loops: independent pieces of one step on the cores, though kernels start no threads.
 
 use std::fmt::Debug;
 
 /// Runs independent closures, supplied by the engine.
-pub trait Shards: Debug + Send + Sync {
+pub trait ParallelFor: Debug + Send + Sync {
     /// Calls `task(0)` to `task(n - 1)`, each once, in any order or at the same time, and
     /// returns when all have returned. One that is alone runs where it is asked for.
     fn run(&self, n: usize, task: &(dyn Fn(usize) + Sync));
@@ -14,7 +14,7 @@ pub trait Shards: Debug + Send + Sync {
         1
     }
 
-    /// Calls `work`, which calls [`Shards::run`] many times for up to so many threads, from where
+    /// Calls `work`, which calls [`ParallelFor::run`] many times for up to so many threads, from where
     /// that costs least: meanwhile as many may wait without sleeping.
     fn enter(&self, threads: usize, work: &mut (dyn FnMut() + Send)) {
         let _ = threads;
@@ -26,7 +26,7 @@ pub trait Shards: Debug + Send + Sync {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sequential;
 
-impl Shards for Sequential {
+impl ParallelFor for Sequential {
     fn run(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
         (0..n).for_each(task);
     }
@@ -38,7 +38,7 @@ impl Shards for Sequential {
 pub(crate) struct Threads(pub(crate) usize);
 
 #[cfg(test)]
-impl Shards for Threads {
+impl ParallelFor for Threads {
     fn run(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
         (0..n).rev().for_each(task);
     }

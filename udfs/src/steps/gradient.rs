@@ -1,0 +1,182 @@
+//! Steps by a gradient: slices of a mini-batch on threads, summed in order, then the optimizer over
+//! all parameters or over what the mini-batch meets.
+
+use std::sync::{Mutex, PoisonError};
+
+use datafusion_common::{Result, internal_err};
+
+use super::{Step, Steps, is_wide, is_wide_by_batch};
+use crate::batch::{Gather, MiniBatch, NO_CATEGORY, Rows};
+use crate::learner::{LossSum, Scratch, Table};
+use crate::optimizer::LazySgd;
+use crate::round::Descent;
+use crate::state::State;
+
+/// Which parameters a step visits.
+#[derive(Debug)]
+pub(super) enum Updates {
+    /// All.
+    All,
+    /// Of the table of categories those that the mini-batch meets, in steps in which a gradient of 0
+    /// changes nothing. Between two steps the gradients of the table are 0.
+    Met,
+    /// The same, with L1 and L2 acting on a weight when it is met.
+    Lazy(LazySgd),
+}
+
+impl Updates {
+    /// Those that are right where the state is read after each step.
+    pub(super) fn of(descent: &Descent) -> Self {
+        match is_wide_by_batch(descent) && descent.optimizer.may_be_local() {
+            true => Updates::Met,
+            false => Updates::All,
+        }
+    }
+}
+
+/// The working memory of such steps.
+#[derive(Debug)]
+pub(super) struct GradientSteps {
+    updates: Updates,
+    slices: Vec<Mutex<Slice>>,
+    gathered: Rows,
+}
+
+/// The working memory of one slice of a mini-batch.
+#[derive(Debug)]
+struct Slice {
+    scratch: Scratch,
+    /// `[parameters]`
+    gradient: Vec<f32>,
+    sum: LossSum,
+}
+
+impl GradientSteps {
+    pub(super) fn new(descent: &Descent, updates: Updates) -> Self {
+        let learner = descent.learner.as_ref();
+        let n = descent.slices.max(1);
+        let slice = || Slice {
+            scratch: learner.scratch(descent.batch_size.div_ceil(n)),
+            gradient: vec![0.0; learner.layout().len()],
+            sum: LossSum::default(),
+        };
+        let slices = (0..n).map(|_| Mutex::new(slice())).collect();
+        Self { updates, slices, gathered: Rows::default() }
+    }
+
+    /// The gradient buffer of the first slice, whose table is 0 where [`Updates::Met`].
+    pub(super) fn buffer(&mut self) -> Option<&mut [f32]> {
+        let first = self.slices.first_mut()?;
+        Some(&mut first.get_mut().unwrap_or_else(PoisonError::into_inner).gradient)
+    }
+
+    /// The gradient of each slice of a mini-batch.
+    fn gradients(&self, step: &Step<'_>, batch: &MiniBatch<'_>, parameters: &[f32], is_met: bool) {
+        let learner = step.descent.learner.as_ref();
+        let (width, scale, n) = (learner.width(), 1.0 / batch.rows as f32, self.slices.len());
+        let run = |i: usize| {
+            let mut own = self.slices[i].lock().unwrap_or_else(PoisonError::into_inner);
+            let Slice { scratch, gradient, sum } = &mut *own;
+            let (start, end) = bounds(batch.rows, i, n);
+            let rows = if n == 1 { *batch } else { batch.slice(start, end, width) };
+            *sum = match is_met {
+                true => {
+                    learner.sparse_gradient(parameters, &rows, step.key, scale, scratch, gradient)
+                }
+                false => learner.gradient(parameters, &rows, step.key, scale, scratch, gradient),
+            };
+        };
+        match n {
+            1 => run(0),
+            _ => step.descent.threads.run(n, &run),
+        }
+    }
+}
+
+/// Where slice `i` of `n` begins and ends: by position, the same rows on any machine.
+fn bounds(rows: usize, i: usize, n: usize) -> (usize, usize) {
+    (rows * i / n, rows * (i + 1) / n)
+}
+
+impl Steps for GradientSteps {
+    fn step(&mut self, step: &Step<'_>, rows: &Gather<'_>, state: &mut State) -> Result<()> {
+        let Step { descent, size, .. } = step;
+        let learner = descent.learner.as_ref();
+        let (width, table, layout) = (learner.width(), learner.table(), learner.layout());
+        let mut gathered = std::mem::take(&mut self.gathered);
+        let batch = rows.all(width, &mut gathered);
+        let codes = batch.codes;
+        let is_met = match &mut self.updates {
+            Updates::All => false,
+            Updates::Met => is_wide(&table, codes.len()) && descent.optimizer.is_local(size),
+            Updates::Lazy(lazy) => {
+                lazy.settle(codes, &mut state.parameters);
+                true
+            }
+        };
+        self.gradients(step, &batch, &state.parameters, is_met);
+        let n = self.slices.len();
+        let Some((first, rest)) = self.slices.split_first_mut() else {
+            return internal_err!("a step without slices");
+        };
+        let first = first.get_mut().unwrap_or_else(PoisonError::into_inner);
+        state.round.add(first.sum);
+        for (i, slice) in rest.iter_mut().enumerate() {
+            let slice = slice.get_mut().unwrap_or_else(PoisonError::into_inner);
+            state.round.add(slice.sum);
+            if is_met {
+                let (start, end) = bounds(batch.rows, i + 1, n);
+                let own = batch.slice(start, end, width).codes;
+                add_met(&mut first.gradient, &mut slice.gradient, &table, own);
+            } else {
+                add(&mut first.gradient, &slice.gradient);
+            }
+        }
+        let (optimizer, gradient) = (&descent.optimizer, &mut first.gradient);
+        let State { parameters, moments, .. } = state;
+        match &mut self.updates {
+            Updates::Lazy(lazy) => lazy.step(layout, size, codes, parameters, gradient),
+            Updates::Met if is_met => {
+                optimizer.step_sparse(layout, size, (&table, codes), parameters, gradient, moments);
+            }
+            _ => optimizer.step(layout, size, parameters, gradient, moments),
+        }
+        if matches!(self.updates, Updates::Met) && !is_met {
+            for slice in &mut self.slices {
+                let slice = slice.get_mut().unwrap_or_else(PoisonError::into_inner);
+                slice.gradient[table.range()].fill(0.0);
+            }
+        }
+        self.gathered = gathered;
+        Ok(())
+    }
+
+    fn unpack(&mut self, state: &mut State) {
+        if let Updates::Lazy(lazy) = &mut self.updates {
+            lazy.settle_all(&mut state.parameters);
+        }
+    }
+
+    fn threads(&self) -> usize {
+        self.slices.len()
+    }
+}
+
+/// `sum += other`.
+fn add(sum: &mut [f32], other: &[f32]) {
+    for (sum, g) in sum.iter_mut().zip(other) {
+        *sum += g;
+    }
+}
+
+/// `sum += other`, in the table of `other` only the rows of `codes`, which are 0 afterwards.
+fn add_met(sum: &mut [f32], other: &mut [f32], table: &Table, codes: &[u32]) {
+    let range = table.range();
+    add(&mut sum[..range.start], &other[..range.start]);
+    add(&mut sum[range.end..], &other[range.end..]);
+    for code in codes.iter().filter(|code| **code != NO_CATEGORY) {
+        let row = table.row(*code);
+        add(&mut sum[row.clone()], &other[row.clone()]);
+        other[row].fill(0.0);
+    }
+}

@@ -1,0 +1,245 @@
+//! Steps: a state and the mini-batches that change it.
+//!
+//! How a step is made is a [`StepPlan`], chosen once for a training by the shape of the model, the
+//! optimizer and the size of a mini-batch:
+//!
+//! | plan | for |
+//! |---|---|
+//! | [`rows`] | an optimizer that takes rows one by one |
+//! | [`dense`] | hidden layers: a pass over rows and one over packed weights |
+//! | [`table`] | one linear output and a table of categories much longer than a mini-batch |
+//! | [`gradient`] | everything else: a gradient, then the optimizer |
+//!
+//! All come to the same bits on any number of threads.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use datafusion_common::Result;
+
+use crate::batch::{Gather, MiniBatch};
+use crate::learner::{Network, StepKey, Table};
+use crate::optimizer::{LazySgd, StepSize};
+use crate::round::Descent;
+use crate::state::State;
+
+mod dense;
+#[cfg(test)]
+mod gather_tests;
+mod gradient;
+mod rows;
+#[cfg(test)]
+pub(crate) mod sparse_tests;
+mod table;
+
+/// One way to make steps, with its working memory.
+trait Steps: Debug + Send + Sync {
+    /// One step on one mini-batch, whose loss is added to the round's. Weights and moments of the
+    /// state are up to date after [`Steps::unpack`].
+    fn step(&mut self, step: &Step<'_>, rows: &Gather<'_>, state: &mut State) -> Result<()>;
+
+    /// Brings weights and moments that are kept in another layout back into the state.
+    fn unpack(&mut self, _state: &mut State) {}
+
+    /// Threads that a step keeps busy.
+    fn threads(&self) -> usize {
+        1
+    }
+}
+
+/// What a step is made with.
+#[derive(Clone, Copy, Debug)]
+struct Step<'a> {
+    descent: &'a Descent,
+    size: StepSize,
+    key: StepKey,
+}
+
+/// When somebody reads the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// After each step: online learning scores rows before it learns from them.
+    EachStep,
+    /// After many steps, when [`Stepper::finish`] is called: rounds.
+    AtEnd,
+}
+
+/// How steps are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepPlan {
+    /// Rows one by one.
+    Rows,
+    /// A pass over rows and one over packed weights.
+    Dense,
+    /// The categories of a mini-batch, their numbers side by side.
+    Table,
+    /// The same in the flat buffers, with L1 and L2 acting on a weight when it is met.
+    LazyTable,
+    /// A gradient and a pass of the optimizer, over all parameters or, where a gradient of 0 changes
+    /// nothing, over the categories that a mini-batch meets.
+    Gradient,
+}
+
+impl StepPlan {
+    /// The plan for a descent.
+    pub fn choose(descent: &Descent, reads: Reads) -> Self {
+        if descent.optimizer.takes_rows() {
+            return StepPlan::Rows;
+        }
+        if dense_network(descent).is_some() {
+            return StepPlan::Dense;
+        }
+        match reads {
+            Reads::AtEnd if is_lazy(descent) => StepPlan::LazyTable,
+            Reads::AtEnd if table::fits(descent).is_some() => StepPlan::Table,
+            _ => StepPlan::Gradient,
+        }
+    }
+
+    /// Parts that a mini-batch is cut into, whose gradients are summed in order.
+    pub fn slices(self, descent: &Descent) -> usize {
+        if self == StepPlan::Dense { 1 } else { descent.slices.max(1) }
+    }
+
+    /// Bytes of the working memory of a replica with so many parameters and moments.
+    pub fn bytes(self, descent: &Descent, parameters: usize, moments: usize) -> usize {
+        let numbers = match self {
+            // Weights and moments in panels, and the transposes of the weights.
+            StepPlan::Dense => 2 * parameters + moments,
+            StepPlan::LazyTable => descent.learner.width().categories + parameters,
+            _ => descent.slices.max(1) * parameters,
+        };
+        let of_table = if self == StepPlan::Table { table::bytes(descent) } else { 0 };
+        size_of::<f32>() * numbers + of_table
+    }
+
+    fn steps(self, descent: &Descent, state: &State) -> Box<dyn Steps> {
+        let gradient = |table| gradient::GradientSteps::new(descent, table);
+        match (self, dense_network(descent), table::TableSteps::new(descent)) {
+            (StepPlan::Rows, ..) => Box::new(rows::RowSteps::new(descent)),
+            (StepPlan::Dense, Some(network), _) => {
+                Box::new(dense::DenseSteps::new(network, descent, state))
+            }
+            (StepPlan::Table, _, Some(table)) => Box::new(table),
+            (StepPlan::LazyTable, ..) => {
+                let lazy = LazySgd::new(descent.learner.table());
+                Box::new(gradient(gradient::Updates::Lazy(lazy)))
+            }
+            _ => Box::new(gradient(gradient::Updates::of(descent))),
+        }
+    }
+}
+
+/// The network that steps over packed weights: one with hidden layers, unless steps visit only the
+/// categories of their mini-batches.
+fn dense_network(descent: &Descent) -> Option<&Network> {
+    let is_sparse = is_wide_by_batch(descent) && descent.optimizer.may_be_local();
+    if is_sparse { None } else { descent.learner.network() }
+}
+
+/// Whether L1 and L2 act on a weight of the table when it is met.
+fn is_lazy(descent: &Descent) -> bool {
+    LazySgd::fits(&descent.optimizer, descent.l1, descent.l2) && is_wide_by_batch(descent)
+}
+
+fn is_wide_by_batch(descent: &Descent) -> bool {
+    let codes = descent.batch_size.saturating_mul(descent.learner.width().columns);
+    is_wide(&descent.learner.table(), codes)
+}
+
+/// Whether a table is so much longer than a mini-batch has categories that to visit these, at
+/// random and more than once, costs less than a pass over the table.
+fn is_wide(table: &Table, codes: usize) -> bool {
+    table.categories / 8 > codes
+}
+
+/// A state that is stepped mini-batch by mini-batch: what a replica of a round does, and what
+/// online learning does without end.
+#[derive(Debug)]
+pub struct Stepper {
+    descent: Arc<Descent>,
+    index: u32,
+    state: State,
+    steps: Box<dyn Steps>,
+    reads: Reads,
+    /// Rows that [`Descent::progress`] does not count yet: to count in memory that others read takes
+    /// as long as the step of a row.
+    uncounted: u64,
+}
+
+/// Rows after which progress is counted.
+const COUNTED_ROWS: u64 = 1024;
+
+impl Stepper {
+    /// A stepper that starts from `state`, as the replica with this index: draws depend on it.
+    pub fn new(descent: Arc<Descent>, state: State, index: u32, reads: Reads) -> Self {
+        let steps = StepPlan::choose(&descent, reads).steps(&descent, &state);
+        Self { descent, index, state, steps, reads, uncounted: 0 }
+    }
+
+    /// Brings state and progress up to date after many steps.
+    pub fn finish(&mut self) {
+        self.descent.progress.add(std::mem::take(&mut self.uncounted));
+        self.steps.unpack(&mut self.state);
+    }
+
+    /// How it steps.
+    pub fn descent(&self) -> &Descent {
+        &self.descent
+    }
+
+    /// Threads that a step keeps busy.
+    pub(crate) fn threads(&self) -> usize {
+        self.steps.threads()
+    }
+
+    /// The state after the steps so far, or with [`Reads::AtEnd`] up to [`Stepper::finish`].
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The state, when no more steps are made.
+    pub fn into_state(self) -> State {
+        self.state
+    }
+
+    /// One step on one mini-batch of at most `batch_size` rows.
+    ///
+    /// # Errors
+    /// When a stop was asked for.
+    pub fn step(&mut self, batch: &MiniBatch<'_>) -> Result<()> {
+        let rows = (*batch).into();
+        let threads = self.threads();
+        if threads == 1 {
+            return self.step_gathered(&rows);
+        }
+        let pool = Arc::clone(&self.descent.threads);
+        let mut result = Ok(());
+        pool.enter(threads, &mut || result = self.step_gathered(&rows));
+        result
+    }
+
+    /// The same from inside [`ParallelFor::enter`](crate::parallel::ParallelFor::enter), where it
+    /// keeps several threads busy, with rows that are gathered.
+    pub(crate) fn step_gathered(&mut self, rows: &Gather<'_>) -> Result<()> {
+        self.descent.interrupt.check()?;
+        let number = self.state.steps + 1;
+        let replica = u64::from(self.index) << 48;
+        let step = Step {
+            descent: &self.descent,
+            size: self.descent.step_size(number),
+            key: StepKey { seed: self.descent.seed, step: number | replica },
+        };
+        self.steps.step(&step, rows, &mut self.state)?;
+        if self.reads == Reads::EachStep {
+            self.steps.unpack(&mut self.state);
+        }
+        self.state.steps += 1;
+        self.state.rows += rows.rows() as u64;
+        self.uncounted += rows.rows() as u64;
+        if self.uncounted >= COUNTED_ROWS {
+            self.descent.progress.add(std::mem::take(&mut self.uncounted));
+        }
+        Ok(())
+    }
+}
