@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 SEED = 20261124
 BLOCK = 100_000
 FEATURES = 28
+MANY_FEATURES = 500
 COLUMNS, CATEGORIES = 20, 50_000
 GROUP_ROWS, GROUP_FEATURES = 200, 10
 # Blocks of rows that no model is trained on begin here.
@@ -33,6 +34,16 @@ def numbers(block, rows):
     z = x @ law + 0.6 * x[:, 0] * x[:, 1] - 0.6 * x[:, 2] * x[:, 3] + 0.5 * np.abs(x[:, 4]) - 0.4
     columns = {f"f{i}": np.ascontiguousarray(x[:, i]) for i in range(FEATURES)}
     return pa.table({**columns, "label": logistic(rng, z)})
+
+
+def many(block, rows):
+    """500 standard normal float32, neighbours of which go together; the label follows a logistic law."""
+    law = np.random.default_rng([SEED, 5]).normal(size=MANY_FEATURES) * 0.1
+    rng = np.random.default_rng([SEED, 6, block])
+    x = rng.normal(size=(rows, MANY_FEATURES)).astype(np.float32)
+    x[:, 1:] += np.float32(0.7) * x[:, :-1]
+    columns = {f"f{i}": np.ascontiguousarray(x[:, i]) for i in range(MANY_FEATURES)}
+    return pa.table({**columns, "label": logistic(rng, x @ law)})
 
 
 def wide(block, rows):
@@ -80,7 +91,7 @@ def write(kind, path, rows):
         # One block: groups are numbered within it.
         return pq.write_table(groups(0, rows), path, compression="zstd")
     base, *forms = kind.split("-")
-    make = {"numbers": numbers, "wide": wide}[base]
+    make = {"numbers": numbers, "many": many, "wide": wide}[base]
     first = HOLDOUT if "holdout" in forms else 0
     if "vw" in forms:
         with open(path, "w", encoding="ascii") as out:

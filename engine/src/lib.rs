@@ -3,6 +3,7 @@
 //! This crate parses no statement of ours and prints nothing: progress leaves it as events.
 
 mod catalog;
+mod clock;
 mod dictionaries;
 mod evaluation;
 mod event;
@@ -24,6 +25,7 @@ mod source;
 mod stopping;
 mod store;
 mod table;
+mod thread_pool;
 mod training;
 mod transform;
 

@@ -45,7 +45,7 @@ impl TrainRequest {
     /// A training of model `name` on the rows of a DataFrame, to be told more of.
     ///
     /// ```no_run
-    /// # use gradlake_engine::{Engine, EngineOptions, TrainRequest};
+    /// # use gradlake_engine::{Engine, EngineOptions, EventSink, TrainRequest};
     /// # async fn train() -> datafusion::common::Result<()> {
     /// let engine = Engine::open(EngineOptions::default())?;
     /// let rows = engine.context().table("houses").await?;
@@ -55,7 +55,8 @@ impl TrainRequest {
     ///     .option("hidden", vec![64, 32])
     ///     .option("epochs", 20)
     ///     .build()?;
-    /// engine.train(&request, &std::sync::Arc::new(|event| println!("{event:?}"))).await?;
+    /// let events: EventSink = std::sync::Arc::new(|event| println!("{event:?}"));
+    /// engine.train(&request, &events).await?;
     /// # Ok(()) }
     /// ```
     pub fn builder(

@@ -13,7 +13,7 @@ use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use gradlake_udfs::{
-    Followed, Interrupt, ParallelFor, Scorer, Sequential, StateResolver, assert_true_udf,
+    Interrupt, LatestScorer, ParallelFor, Scorer, Sequential, StateResolver, assert_true_udf,
     predict_udfs, train_udaf,
 };
 
@@ -22,7 +22,7 @@ use crate::evaluation::evaluate_plan;
 use crate::event::{Event, EventSink};
 use crate::files::{CsvFilesFactory, GuardScans, JsonFilesFactory, ParquetFilesFactory, UrlTables};
 use crate::object_stores::ObjectStores;
-use crate::online::{Following, is_unbounded};
+use crate::online::{LatestModels, RefuseEndless, is_unbounded};
 use crate::operators::{DropUnusedPredictions, Planner};
 use crate::prediction::{PredictOptions, Predictor, predict_plan};
 use crate::registry::Registry;
@@ -31,7 +31,7 @@ use crate::source::{self, SourceTableFactory};
 use crate::stopping::{Queries, StopSoon};
 use crate::store::ModelStore;
 use crate::table::{BLOCK_ROWS, Resources};
-use crate::training::shards::Pool;
+use crate::thread_pool::ThreadPool;
 
 /// The warehouse where none is named.
 pub const DEFAULT_WAREHOUSE: &str = "gradlake-warehouse";
@@ -55,12 +55,12 @@ pub struct Engine {
     pub(crate) store: ModelStore,
     pub(crate) registry: Arc<Registry>,
     catalog: Arc<ModelCatalog>,
-    shards: RwLock<Option<Arc<dyn ParallelFor>>>,
+    pool: RwLock<Option<Arc<dyn ParallelFor>>>,
     pub(crate) interrupt: Arc<Interrupt>,
     queries: Arc<Queries>,
     pub(crate) threads: usize,
     scorers: RwLock<HashMap<(String, u64), Arc<Scorer>>>,
-    pub(crate) following: Arc<Following>,
+    pub(crate) latest: Arc<LatestModels>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -105,6 +105,7 @@ impl Engine {
             .with_default_features()
             .with_query_planner(Arc::new(Planner))
             .with_optimizer_rule(Arc::new(DropUnusedPredictions))
+            .with_physical_optimizer_rules(RefuseEndless::rules())
             .with_physical_optimizer_rule(Arc::new(BalanceRowGroups::new(runtime)))
             .with_physical_optimizer_rule(Arc::new(StopSoon::new(Arc::clone(&queries))))
             .with_physical_optimizer_rule(Arc::new(GuardScans))
@@ -136,12 +137,12 @@ impl Engine {
             store,
             registry,
             catalog,
-            shards: RwLock::new(None),
+            pool: RwLock::new(None),
             interrupt: Arc::new(Interrupt::default()),
             queries,
             threads,
             scorers: RwLock::default(),
-            following: Arc::default(),
+            latest: Arc::default(),
         })
     }
 
@@ -181,21 +182,21 @@ impl Engine {
 
     /// What the tables of a training may use.
     pub(crate) fn resources(&self, state: &SessionState) -> Result<Resources> {
-        Ok(Resources::new(state, Arc::clone(&self.interrupt), self.shards()?))
+        Ok(Resources::new(state, Arc::clone(&self.interrupt), self.thread_pool()?))
     }
 
-    /// Where the shards of a mini-batch run; threads are started when they are first needed.
-    pub(crate) fn shards(&self) -> Result<Arc<dyn ParallelFor>> {
+    /// The thread pool of trainings, whose threads are started when they are first needed.
+    pub(crate) fn thread_pool(&self) -> Result<Arc<dyn ParallelFor>> {
         if self.threads == 1 {
             return Ok(Arc::new(Sequential));
         }
-        let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pool) = shards.as_ref() {
-            return Ok(Arc::clone(pool));
+        let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = pool.as_ref() {
+            return Ok(Arc::clone(known));
         }
-        let pool: Arc<dyn ParallelFor> = Pool::new(self.threads)?;
-        *shards = Some(Arc::clone(&pool));
-        Ok(pool)
+        let new: Arc<dyn ParallelFor> = ThreadPool::new(self.threads)?;
+        *pool = Some(Arc::clone(&new));
+        Ok(new)
     }
 
     /// A model ready to predict: the given version, or the one that PREDICT uses.
@@ -247,8 +248,8 @@ impl Engine {
         events: &EventSink,
     ) -> Result<LogicalPlan> {
         let predictor = match is_unbounded(&query)? {
-            true if is_fixed => Predictor::Followed(Arc::new(Followed::new(Arc::clone(scorer)))),
-            true => Predictor::Followed(self.follow(Arc::clone(scorer), Arc::clone(events))),
+            true if is_fixed => Predictor::Latest(Arc::new(LatestScorer::new(Arc::clone(scorer)))),
+            true => Predictor::Latest(self.latest_of(Arc::clone(scorer), Arc::clone(events))),
             false => Predictor::Fixed(Arc::clone(scorer)),
         };
         predict_plan(&self.context.state(), query, &predictor, options)

@@ -50,6 +50,6 @@ pub use resolver::StateResolver;
 pub use round::{
     Descent, Interrupt, Interrupted, LossRound, Partial, Progress, Replica, Round, SgdRound,
 };
-pub use scorer::{Followed, MODEL_ROWS, MODEL_VERSION, Scorer, prediction_parts};
+pub use scorer::{LatestScorer, MODEL_ROWS, MODEL_VERSION, Scorer, prediction_parts};
 pub use state::State;
 pub use steps::{Reads, StepPlan, Stepper};

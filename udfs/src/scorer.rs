@@ -1,6 +1,6 @@
 //! A model ready to predict: what PREDICT and `predict(...)` run over whole batches.
 
-mod followed;
+mod latest;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion_common::{Result, ScalarValue, exec_err, internal_err};
 
-pub use self::followed::{Followed, MODEL_ROWS, MODEL_VERSION};
+pub use self::latest::{LatestScorer, MODEL_ROWS, MODEL_VERSION};
 
 use crate::batch::MiniBatch;
 use crate::encoder::{Column, Input, flatten_columns, flatten_fields};

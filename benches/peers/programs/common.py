@@ -10,8 +10,21 @@ def matrix(path):
     """The features of a file as a row-major float32 matrix, and its labels."""
     table = pq.read_table(path)
     names = [name for name in table.column_names if name != "label"]
-    x = np.column_stack([table[name].to_numpy() for name in names])
+    if len(names) == 1:
+        values = table[names[0]].combine_chunks()
+        x = values.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+        x = x.reshape(len(table), -1)
+        spread = x.std(axis=0, dtype=np.float64)
+        x = ((x - x.mean(axis=0, dtype=np.float64)) / np.where(spread > 0, spread, 1)).astype(np.float32)
+    else:
+        x = np.column_stack([table[name].to_numpy() for name in names])
     return x, table["label"].to_numpy()
+
+
+def classes(label, probabilities):
+    """The log loss of many classes, which are 0, 1, ..."""
+    own = np.asarray(probabilities, dtype=np.float64)[np.arange(len(label)), label]
+    return float(-np.mean(np.log(np.clip(own, 1e-15, 1))))
 
 
 def log_loss(label, probability):

@@ -1,7 +1,9 @@
 """Linear models: 2,000,000 x 28 float32, from Parquet and from encoded rows."""
 
+import os
+
 from bench import ENCODED_ROW, Line, close, save_json, share, usage
-from measure import Side, race, run
+from measure import Failed, Side, race, run
 
 N = 2_000_000
 FEATURES = [f"f{i}" for i in range(28)]
@@ -104,6 +106,48 @@ def converged(bench):
     yield line
 
 
+def full_batch(bench, name, work, file, options, tolerance, bound):
+    """Process start to saved model by L-BFGS, both until no derivative is above the tolerance."""
+    train = (
+        f"TRAIN OR REPLACE MODEL full USING logistic_regression TARGET label WITH (solver = 'lbfgs', "
+        f"tolerance = {tolerance}, keep_versions = 1{options}) FROM '{file}'"
+    )
+    model = bench.temp("full.pickle")
+    ours = Side(bench.shell(train))
+    theirs = Side(bench.program("sklearn_logistic.py", "train", file, model, tolerance))
+    race([ours, theirs], bench.repeat)
+    found = run(bench.program("sklearn_logistic.py", "loss", model, file)).json
+    mine = bench.query(f"EVALUATE MODEL full FROM '{file}'")[0]["log_loss"]
+    steps = len(bench.query("SELECT epoch FROM model.full.history"))
+    agree, text = close("log_loss of the training rows", mine, found["log_loss"], bound)
+    line = Line(
+        name, work, "scikit-learn LogisticRegression (lbfgs)", "all", "float32",
+        f"{bench.cores} / {bench.cores}", "pyarrow, zstd Parquet", ours.seconds, theirs.seconds, "s",
+        2, text, agree=agree, **usage(ours, theirs),
+    )
+    line.notes.append(f"{steps} steps, scikit-learn's {found['steps']}")
+    yield line
+
+
+def wide(bench):
+    """100,000 x 500 float32, two classes."""
+    yield from full_batch(
+        bench, "wide", "100,000 x 500 numbers to convergence, process to saved model",
+        bench.data("many", 100_000), ", standardize = FALSE", 0.00001, 1e-6,
+    )
+
+
+def images(bench):
+    """Fashion-MNIST, 784 pixels, ten classes."""
+    if not bench.real_data:
+        raise Failed("--data names no folder with fashion_mnist_train.parquet")
+    file = os.path.join(bench.real_data, "fashion_mnist_train.parquet")
+    yield from full_batch(
+        bench, "images", "Fashion-MNIST, logistic regression of ten classes to convergence", file, "",
+        0.0001, 1e-4,
+    )
+
+
 def epoch(bench):
     """An epoch over encoded rows, a core."""
     file, holdout = bench.data("numbers", N), bench.data("numbers-holdout", 200_000)
@@ -148,4 +192,7 @@ def epoch_seconds(rows):
     return count
 
 
-ROWS = {"sgd-5": sgd, "sgd-1": one_epoch, "converge": converged, "epoch": epoch}
+ROWS = {
+    "sgd-5": sgd, "sgd-1": one_epoch, "converge": converged, "wide": wide, "images": images,
+    "epoch": epoch,
+}

@@ -14,8 +14,9 @@
 
 mod checkpoint;
 mod copy;
-mod following;
+mod endless;
 mod intake;
+mod latest;
 mod learner;
 mod physical;
 mod progressive;
@@ -25,7 +26,8 @@ mod stream;
 mod target;
 mod training;
 
-pub(crate) use following::Following;
+pub(crate) use endless::RefuseEndless;
+pub(crate) use latest::LatestModels;
 pub(crate) use query::StreamQuery;
 pub use query::{is_unbounded, unbounded_table};
 pub use report::stream_schema;

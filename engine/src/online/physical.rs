@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{Result, plan_err};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::filter::FilterExec;
@@ -18,15 +18,7 @@ impl Engine {
     /// # Errors
     /// When it cannot be planned, or needs all rows of a table that has no end.
     pub(crate) async fn plan_in_order(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
-        match self.training_state().create_physical_plan(plan).await {
-            Ok(physical) => unbuffered(physical),
-            Err(error) if error.strip_backtrace().contains(PIPELINE) => plan_err!(
-                "the query groups, sorts or joins all rows of an unbounded table, which have no \
-                 end; take rows one by one (SELECT, WHERE, windows), or copy them into a folder \
-                 and query that"
-            ),
-            Err(error) => Err(error),
-        }
+        unbuffered(self.training_state().create_physical_plan(plan).await?)
     }
 
     /// Runs a query over an unbounded table: see `Engine::plan_in_order`.
@@ -38,9 +30,6 @@ impl Engine {
         execute_stream(physical, self.training_state().task_ctx())
     }
 }
-
-/// How DataFusion begins to say that a plan needs the end of its input.
-const PIPELINE: &str = "Cannot execute pipeline breaking queries";
 
 /// Lets filters hand on what they keep of a batch, which they hold back otherwise until it is
 /// thousands of rows.

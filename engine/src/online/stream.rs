@@ -62,7 +62,7 @@ impl Engine {
             let keeper = engine.store.keep_lease(&lease);
             let monitor = Monitor::start(&engine.store, &lease, &request.statement);
             let events = monitor.sink(&events);
-            let _revising = engine.following.revising(&request.name);
+            let _revising = engine.latest.revising(&request.name);
             let work = Work { engine: &engine, request: &request, columns: &columns, parent };
             let result = work.run(&lease, sender.clone(), &events).await;
             drop(keeper);

@@ -4,7 +4,7 @@
 mod publication;
 mod revision;
 mod start;
-mod upkeep;
+mod timers;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,12 +22,13 @@ use super::intake::{FilteredRows, Intake};
 use super::learner::{Learner, Prepared, Targets};
 use super::query::StreamQuery;
 use super::report::Rate;
+use crate::clock::now_ms;
 use crate::event::{Event, EventSink, Position};
 use crate::options::{ClassWeights, TrainOptions};
 use crate::request::TrainRequest;
 use crate::session::Engine;
 use crate::source::{Ledger, ROW_COLUMN, Report};
-use crate::training::{Pace, TrainingColumns, now_ms};
+use crate::training::{Pace, TrainingColumns};
 
 pub use publication::Publisher;
 use revision::Revisions;
@@ -223,7 +224,7 @@ impl<'a> OnlineTraining<'a> {
                 Ok(None) => break Ended::Input,
                 Err(_) => {}
             }
-            self.look_after().await?;
+            self.run_timers().await?;
             self.revise()?;
             if told.elapsed() >= Duration::from_millis(200) {
                 told = Instant::now();

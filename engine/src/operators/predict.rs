@@ -13,7 +13,7 @@ use datafusion::logical_expr::{
     Expr, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNodeCore,
 };
 use datafusion::physical_plan::ExecutionPlan;
-use gradlake_udfs::{Followed, MODEL_ROWS, MODEL_VERSION, Scorer, prediction_part_udf};
+use gradlake_udfs::{LatestScorer, MODEL_ROWS, MODEL_VERSION, Scorer, prediction_part_udf};
 
 use super::pick::{Moves, Pick, places};
 use super::predict_exec::PredictExec;
@@ -24,7 +24,7 @@ pub enum Predictor {
     /// One version, whatever is published meanwhile.
     Fixed(Arc<Scorer>),
     /// The newest revision at each batch; each row says which.
-    Followed(Arc<Followed>),
+    Latest(Arc<LatestScorer>),
 }
 
 impl Predictor {
@@ -32,14 +32,14 @@ impl Predictor {
     pub fn scorer(&self) -> Arc<Scorer> {
         match self {
             Self::Fixed(scorer) => Arc::clone(scorer),
-            Self::Followed(followed) => followed.newest(),
+            Self::Latest(followed) => followed.newest(),
         }
     }
 
     /// The parts of a prediction.
     pub fn parts(&self) -> Vec<FieldRef> {
         let mut parts = self.scorer().fields().to_vec();
-        if let Self::Followed(_) = self {
+        if let Self::Latest(_) = self {
             let number = |name| Arc::new(Field::new(name, DataType::UInt64, false));
             parts.extend([MODEL_VERSION, MODEL_ROWS].map(number));
         }
@@ -49,7 +49,7 @@ impl Predictor {
     fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Fixed(a), Self::Fixed(b)) => Arc::ptr_eq(a, b),
-            (Self::Followed(a), Self::Followed(b)) => Arc::ptr_eq(a, b),
+            (Self::Latest(a), Self::Latest(b)) => Arc::ptr_eq(a, b),
             _ => false,
         }
     }
@@ -246,6 +246,6 @@ pub(super) fn name_of(predictor: &Predictor) -> String {
     let model = scorer.model();
     match predictor {
         Predictor::Fixed(_) => format!("{} version {}", model.name, model.version),
-        Predictor::Followed(_) => format!("{} as it is revised", model.name),
+        Predictor::Latest(_) => format!("{} as it is revised", model.name),
     }
 }

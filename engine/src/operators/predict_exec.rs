@@ -62,7 +62,7 @@ impl Scoring {
             .collect::<Result<_>>()?;
         let scorer = self.predictor.scorer();
         columns.extend(scorer.predict(&arguments, rows, self.threshold)?);
-        if let Predictor::Followed(_) = self.predictor {
+        if let Predictor::Latest(_) = self.predictor {
             let model = scorer.model();
             for number in [model.version, model.rows] {
                 columns.push(Arc::new(UInt64Array::from_value(number, rows)));

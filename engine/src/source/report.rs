@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::training::now_ms;
+use crate::clock::now_ms;
 
 /// Rejected lines, producers and files that are kept; all are counted.
 const KEPT_REJECTED: usize = 100;

@@ -17,7 +17,7 @@ use super::files::failpoints;
 use super::log::{Action, LogState};
 use super::status::status_path;
 use super::{ModelStore, folder, validate_name};
-use crate::training::now_ms;
+use crate::clock::now_ms;
 
 /// How often a training that holds a lease renews it, as a share of its length.
 const RENEWALS: u32 = 3;

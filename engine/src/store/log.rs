@@ -150,7 +150,7 @@ fn schema() -> SchemaRef {
 fn encode(state: &LogState, action: &Action) -> Result<Vec<u8>> {
     let base = Row {
         format_version: FORMAT_VERSION,
-        written_at: crate::training::now_ms(),
+        written_at: crate::clock::now_ms(),
         action: action.name.to_owned(),
         other_model: action.other.as_ref().map(|(name, _)| name.clone()),
         other_entry: action.other.as_ref().map(|(_, entry)| *entry),

@@ -13,7 +13,7 @@ use super::lease::{Lease, may_go_on};
 use super::log::{Action, FileEntry, LogState, VersionEntry};
 use super::records::to_parquet_on;
 use super::{ModelStore, ModelTable, folder, validate_name};
-use crate::training::now_ms;
+use crate::clock::now_ms;
 
 /// Age of what nobody refers to after which it is swept: a writer may still be at work on it.
 const SWEEP_AFTER_MS: i64 = 3_600_000;

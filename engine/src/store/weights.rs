@@ -115,7 +115,7 @@ const NAME_BYTES: usize = 16;
 
 /// Columns with room for the rows of a model: to grow into fresh memory takes longer than to fill
 /// it.
-fn room(model: &Model) -> Columns {
+fn with_capacity(model: &Model) -> Columns {
     let (mut rows, mut inputs, mut categories, mut labels) = (0, 0, 0, 0);
     for (_, trained) in trained(model).filter(|(_, own)| own.network.hidden.is_empty()) {
         let width = trained.encoder.width();
@@ -143,7 +143,7 @@ fn room(model: &Model) -> Columns {
 
 /// The table; without rows where the model has hidden layers.
 pub(super) fn weights(model: &Model) -> Result<RecordBatch> {
-    let mut rows = room(model);
+    let mut rows = with_capacity(model);
     let mut member = vec![];
     for (index, trained) in trained(model) {
         if !trained.network.hidden.is_empty() {

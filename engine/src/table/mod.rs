@@ -43,7 +43,7 @@ pub(crate) const SMALL_ROWS: u64 = 8192;
 
 /// Does what takes long on a thread that may be blocked, and what `is_quick` at once; `what` names
 /// it if it panics.
-pub(crate) async fn waiting<T: Send + 'static>(
+pub(crate) async fn run_blocking<T: Send + 'static>(
     is_quick: bool,
     what: &str,
     f: impl FnOnce() -> Result<T> + Send + 'static,

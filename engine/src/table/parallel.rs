@@ -33,7 +33,7 @@ pub(super) fn in_order<S: Send, T: Send>(
     work: impl Fn(&mut S, usize) -> Result<T> + Sync,
     take: impl FnMut(T) -> Result<()> + Send,
 ) -> Result<Vec<S>> {
-    in_order_by(resources.shards().threads(), resources, units, state, work, take)
+    in_order_by(resources.pool().threads(), resources, units, state, work, take)
 }
 
 /// The same on `workers` threads at most, for units that need much memory.
@@ -68,7 +68,7 @@ pub(super) fn in_order_by<S: Send, T: Send>(
     match workers.min(units) {
         0 => {}
         1 => worker(0),
-        workers => resources.shards().run(workers, &worker),
+        workers => resources.pool().run(workers, &worker),
     }
     let RowFilter { outcome, .. } = unlock(filter);
     outcome?;
@@ -113,11 +113,11 @@ mod tests {
     use datafusion::common::exec_err;
 
     use super::*;
-    use crate::training::shards::Pool;
+    use crate::thread_pool::ThreadPool;
 
     fn resources(threads: usize) -> Resources {
         let state = datafusion::prelude::SessionContext::new().state();
-        Resources::new(&state, Arc::default(), Pool::new(threads).unwrap())
+        Resources::new(&state, Arc::default(), ThreadPool::new(threads).unwrap())
     }
 
     #[test]
@@ -168,7 +168,7 @@ mod tests {
     fn an_interrupt_ends_it() {
         let interrupt = Arc::new(gradlake_udfs::Interrupt::default());
         let state = datafusion::prelude::SessionContext::new().state();
-        let resources = Resources::new(&state, Arc::clone(&interrupt), Pool::new(2).unwrap());
+        let resources = Resources::new(&state, Arc::clone(&interrupt), ThreadPool::new(2).unwrap());
         interrupt.request();
         let error = in_order(&resources, 3, || (), |(), _| Ok(()), |()| Ok(())).unwrap_err();
         assert!(error.to_string().contains("interrupted"), "{error}");

@@ -16,7 +16,7 @@ use super::progress::Ticker;
 use super::rounds::RoundRunner;
 use super::saver::MemberSaver;
 use crate::event::{Event, EventSink};
-use crate::table::{EncodedTable, SMALL_ROWS, Slice, waiting};
+use crate::table::{EncodedTable, SMALL_ROWS, Slice, run_blocking};
 
 /// Partitions of a pass over all rows at most.
 const MAX_PARTITIONS: u64 = 8;
@@ -85,7 +85,7 @@ impl Driver<'_> {
             let now = Instant::now();
             let elapsed = now - std::mem::replace(&mut last, now);
             let is_quick = estimator.is_quick();
-            let (taken, entry) = waiting(is_quick, "the solver", move || {
+            let (taken, entry) = run_blocking(is_quick, "the solver", move || {
                 let entry = estimator.take(bytes, elapsed)?;
                 Ok((estimator, entry))
             })

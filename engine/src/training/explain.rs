@@ -15,6 +15,7 @@ use gradlake_udfs::{
     TrainingPlan, Width,
 };
 
+use super::Finished;
 use super::checkpoint::TrainingProgress;
 use super::columns::TrainingColumns;
 use super::driver::partitions;
@@ -23,7 +24,7 @@ use super::members::member;
 use super::prepare::Decided;
 use super::reading::TrainingRows;
 use super::saver::Saver;
-use super::{Finished, now_ms};
+use crate::clock::now_ms;
 use crate::event::EventSink;
 use crate::online::StreamQuery;
 use crate::options::{Statistics, TrainOptions};
@@ -320,7 +321,7 @@ fn describe(
         rows,
         has_evaluation: eval_rows > 0,
         parent,
-        threads: Arc::clone(&training.shared.shards),
+        threads: Arc::clone(&training.shared.pool),
         interrupt: Arc::clone(&training.shared.interrupt),
     };
     let method = setup.describe();

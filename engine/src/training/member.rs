@@ -56,7 +56,7 @@ pub struct Report {
 /// What the members of a training share.
 pub struct Shared {
     pub interrupt: Arc<Interrupt>,
-    pub shards: Arc<dyn ParallelFor>,
+    pub pool: Arc<dyn ParallelFor>,
     pub resources: Resources,
     pub request: TrainRequest,
     pub columns: TrainingColumns,
@@ -96,7 +96,7 @@ impl MemberTraining<'_> {
             rows,
             has_evaluation: prepared.eval.is_some(),
             parent: prepared.parent.as_ref(),
-            threads: Arc::clone(&self.shared.shards),
+            threads: Arc::clone(&self.shared.pool),
             interrupt: Arc::clone(&self.shared.interrupt),
         };
         let mut estimator = setup.make()?;

@@ -8,7 +8,7 @@ use gradlake_udfs::{
     Width, probabilities,
 };
 
-use crate::table::{EncodedTable, waiting};
+use crate::table::{EncodedTable, run_blocking};
 
 /// Rows that are scored at a time.
 const BLOCK: usize = 1024;
@@ -30,7 +30,7 @@ pub async fn measure(
     let (network, loss, labels) = (Arc::clone(network), spec.loss, labels.clone());
     let (parameters, table) = (parameters.to_vec(), Arc::clone(table));
     let is_quick = table.is_small();
-    let task = waiting(is_quick, "measuring", move || match &labels {
+    let task = run_blocking(is_quick, "measuring", move || match &labels {
         Labels::Classes(classes) => of_classes(&network, loss, classes.len(), &parameters, &table),
         Labels::Numbers { mean, stddev } => {
             of_numbers(&network, loss, (*mean, *stddev), &parameters, &table)
@@ -178,7 +178,7 @@ fn of_classes(
     for_each_chunk(network, parameters, table, empty, add, |own| all.merge(own))?;
     let ClassSums { confusion, log_loss, rankings, .. } = all;
     let aucs: Vec<f64> =
-        rankings.into_iter().filter_map(|ranking| ranking.roc_auc_on(table.shards())).collect();
+        rankings.into_iter().filter_map(|ranking| ranking.roc_auc_on(table.pool())).collect();
     let auc = (!aucs.is_empty()).then(|| aucs.iter().sum::<f64>() / aucs.len() as f64);
     let averages = confusion.averages();
     Ok(vec![

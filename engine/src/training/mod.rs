@@ -4,7 +4,6 @@
 //! query ──► raw table ──► groups ──► per member: split, fit, encode ──► rounds ──► model ──► store
 //! ```
 
-mod awake;
 mod candidates;
 mod checkpoint;
 mod columns;
@@ -22,7 +21,6 @@ mod progress;
 mod reading;
 mod rounds;
 mod saver;
-pub mod shards;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,6 +42,7 @@ use self::members::{MemberResult, train_all};
 use self::reading::{TrainingRows, read_rows};
 use self::rounds::RoundRunner;
 use self::saver::Saver;
+use crate::clock::now_ms;
 use crate::dictionaries::read_dictionaries;
 use crate::event::{Event, EventSink, Position};
 use crate::online::OnlineTraining;
@@ -261,7 +260,7 @@ impl Engine {
         let rows = read_rows(physical, &state, request, &columns, &resources, events).await?;
         let shared = Shared {
             interrupt: Arc::clone(&self.interrupt),
-            shards: self.shards()?,
+            pool: self.thread_pool()?,
             resources,
             request: request.clone(),
             columns,
@@ -392,11 +391,6 @@ fn result_row(model: &Model, version: u64, duration: Duration) -> Result<RecordB
             int(duration.as_millis() as u64),
         ],
     )?)
-}
-
-/// Milliseconds since the epoch.
-pub(crate) fn now_ms() -> i64 {
-    chrono::Utc::now().timestamp_millis()
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::clock::now_ms;
 use crate::event::{Event, EventSink};
 use crate::source::Lag;
 use crate::store::{Lease, ModelStore, TrainingStatus};
-use crate::training::now_ms;
 
 /// Rows a second of the last seconds.
 #[derive(Debug, Default)]

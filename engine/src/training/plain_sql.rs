@@ -98,7 +98,7 @@ fn descent(engine: &Engine, request: &TrainRequest, model: &Model) -> Descent {
         seed: options.seed,
         batch_size: options.batch_size,
         slices: 1,
-        threads: engine.shards().unwrap(),
+        threads: engine.thread_pool().unwrap(),
         first_categories: trained.encoder.first_categories(),
         progress: Arc::new(Progress::default()),
         interrupt: Arc::clone(&engine.interrupt),

@@ -36,7 +36,7 @@ pub async fn read_rows(
         PageRows::of(physical.as_ref(), state.runtime_env()).filter(|pages| pages.len() > 0);
     let streams = match pages {
         Some(pages) => {
-            let streams = pages.streams(resources.shards().threads(), BLOCK_ROWS);
+            let streams = pages.streams(resources.pool().threads(), BLOCK_ROWS);
             let arrange = |d, rows| arrangement(request, d, rows);
             let dealt =
                 SinglePassLoad::read(pages, &columns.roles, arrange, resources, &progress).await?;

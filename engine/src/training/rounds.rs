@@ -16,7 +16,6 @@ use datafusion::physical_plan::common::collect;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use gradlake_udfs::{Round, StateResolver, TRAIN, train_udaf};
 
-use super::awake::Awake;
 use crate::registry::Registry;
 use crate::table::Slice;
 
@@ -34,19 +33,13 @@ pub struct RoundRunner {
     context: Arc<TaskContext>,
     registry: Arc<Registry>,
     train: Arc<AggregateUDF>,
-    awake: Awake,
 }
 
 impl RoundRunner {
     /// A runner of the session of `state`, whose rounds `registry` knows by reference.
     pub fn new(state: &SessionState, registry: Arc<Registry>) -> Self {
         let resolver: Arc<dyn StateResolver> = Arc::<Registry>::clone(&registry);
-        Self {
-            context: state.task_ctx(),
-            registry,
-            train: Arc::new(train_udaf(resolver)),
-            awake: Awake::default(),
-        }
+        Self { context: state.task_ctx(), registry, train: Arc::new(train_udaf(resolver)) }
     }
 
     /// The plan of a round: the one that DataFusion makes of `SELECT train('reference', ...) FROM
@@ -103,9 +96,7 @@ impl RoundRunner {
         let _known = self.registry.register_round(reference, round);
         let plan = self.plan(reference, slice)?;
         let rows = execute_stream(plan, Arc::clone(&self.context))?;
-        self.awake.begin();
         let batches = collect(rows).await?;
-        self.awake.wait(slice.replicas());
         let Some(batch) = batches.iter().find(|b| b.num_rows() == 1) else {
             return internal_err!("round {reference} gave no row");
         };

@@ -186,15 +186,15 @@ impl Statistics {
     pub fn finish_on(
         &self,
         interners: &[Option<&Interner>],
-        shards: &dyn ParallelFor,
+        pool: &dyn ParallelFor,
     ) -> Result<Encoder> {
         let texts: usize = interners.iter().flatten().map(|interner| interner.count()).sum();
         let feature =
             |column: usize| self.feature(column, interners.get(column).copied().flatten());
         let features: Vec<Mutex<Option<Result<Feature>>>> =
             self.columns.iter().map(|_| Mutex::default()).collect();
-        let shards: &dyn ParallelFor = if texts < MANY_TEXTS { &Sequential } else { shards };
-        shards.run(features.len(), &|column| {
+        let pool: &dyn ParallelFor = if texts < MANY_TEXTS { &Sequential } else { pool };
+        pool.run(features.len(), &|column| {
             let own = Some(feature(column));
             *features[column].lock().unwrap_or_else(PoisonError::into_inner) = own;
         });

@@ -4,9 +4,9 @@ use std::fmt::Debug;
 
 use crate::batch::{MiniBatch, Width};
 
-mod flow;
 #[cfg(test)]
 mod gradients;
+mod implicit;
 mod layout;
 mod loss;
 mod network;

@@ -83,11 +83,11 @@ impl Ranking {
     }
 
     /// The same on many cores.
-    pub fn roc_auc_on(mut self, shards: &dyn ParallelFor) -> Option<f64> {
+    pub fn roc_auc_on(mut self, pool: &dyn ParallelFor) -> Option<f64> {
         let mut area = Area::default();
         let n: usize = self.packed.iter().map(Vec::len).sum();
         if self.rows.is_empty() && n >= RADIX_ROWS {
-            area = area_of_parts(&self.packed, n, shards);
+            area = area_of_parts(&self.packed, n, pool);
         } else if self.rows.is_empty() {
             let mut packed: Vec<u64> = self.packed.iter().flatten().copied().collect();
             packed.sort_unstable();
@@ -170,13 +170,13 @@ fn unpack(row: u64) -> (f64, f64, bool) {
 
 /// The area of rows in any order, in pieces: they are dealt by the first digit of their scores into
 /// parts, each of which is sorted alone.
-fn area_of_parts(pieces: &[Vec<u64>], n: usize, shards: &dyn ParallelFor) -> Area {
+fn area_of_parts(pieces: &[Vec<u64>], n: usize, pool: &dyn ParallelFor) -> Area {
     let digit = |row: u64| (row >> (64 - DIGIT)) as usize;
     // Some pieces at a time count their digits, so that they know where the rows of each go.
     let runs: Vec<&[Vec<u64>]> =
-        pieces.chunks(pieces.len().div_ceil(4 * shards.threads()).max(1)).collect();
+        pieces.chunks(pieces.len().div_ceil(4 * pool.threads()).max(1)).collect();
     let counts: Vec<Mutex<Vec<usize>>> = runs.iter().map(|_| Mutex::default()).collect();
-    shards.run(runs.len(), &|run| {
+    pool.run(runs.len(), &|run| {
         let mut own = vec![0; 1 << DIGIT];
         runs[run].iter().flatten().for_each(|row| own[digit(*row)] += 1);
         *lock(&counts[run]) = own;
@@ -193,7 +193,7 @@ fn area_of_parts(pieces: &[Vec<u64>], n: usize, shards: &dyn ParallelFor) -> Are
             lock(places).push(own);
         }
     }
-    shards.run(runs.len(), &|run| {
+    pool.run(runs.len(), &|run| {
         let mut places = lock(&places[run]);
         for row in runs[run].iter().flatten() {
             let place = &mut places[digit(*row)];
@@ -212,7 +212,7 @@ fn area_of_parts(pieces: &[Vec<u64>], n: usize, shards: &dyn ParallelFor) -> Are
         rest = after;
         parts.push(Mutex::new((part, Area::default())));
     }
-    shards.run(parts.len(), &|i| {
+    pool.run(parts.len(), &|i| {
         let (part, area) = &mut *lock(&parts[i]);
         sort_by_lower_digits(part);
         *area = Area::of(part);

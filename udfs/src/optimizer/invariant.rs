@@ -1,7 +1,7 @@
 //! The default update of Vowpal Wabbit for linear models: a rate per coordinate (Duchi, Hazan and
 //! Singer 2011; McMahan and Streeter 2010), normalised by the scale of each input (Ross, Mineiro
 //! and Langford, "Normalized Online Learning", UAI 2013, algorithm 2), invariant to importance
-//! weights (Karampatziakis and Langford 2011, see `Loss::flow`).
+//! weights (Karampatziakis and Langford 2011, see `Loss::implicit_update`).
 //!
 //! A row with inputs `x`, label `y` and weight `h`, under outputs `z = x W` before it:
 //!
@@ -39,7 +39,7 @@ pub(crate) struct RowScratch {
     /// `sum_i r_ik x_i^2` `[k]`.
     reach: Vec<f64>,
     /// How long each output flows `[k]`, and then how far.
-    flow: Vec<f64>,
+    moves: Vec<f64>,
 }
 
 impl RowScratch {
@@ -51,7 +51,7 @@ impl RowScratch {
             change: vec![0.0; (width.dense + width.columns + 1) * outputs],
             normal: vec![0.0; width.dense],
             reach: vec![0.0; outputs],
-            flow: vec![0.0; outputs],
+            moves: vec![0.0; outputs],
         }
     }
 }
@@ -186,15 +186,15 @@ pub(crate) fn learn(
         totals.weight += f64::from(weight);
         totals.norm += f64::from(weight) * norm;
         let time = f64::from(weight) * totals.factor();
-        for (flow, reach) in row.flow.iter_mut().zip(&row.reach) {
+        for (flow, reach) in row.moves.iter_mut().zip(&row.reach) {
             *flow = time * reach;
         }
-        loss.flow(&row.z, y, &mut row.flow);
-        for (flow, reach) in row.flow.iter_mut().zip(&row.reach) {
+        loss.implicit_update(&row.z, y, &mut row.moves);
+        for (flow, reach) in row.moves.iter_mut().zip(&row.reach) {
             *flow = if *reach == 0.0 { 0.0 } else { *flow / reach };
         }
         if k == 1 {
-            let (change, by) = (&row.change[..d], row.flow[0] as f32);
+            let (change, by) = (&row.change[..d], row.moves[0] as f32);
             let w = &mut parameters[..d];
             vectorized(
                 #[inline(always)]
@@ -203,7 +203,7 @@ pub(crate) fn learn(
         }
         for (i, at, _, _) in others {
             for output in 0..k {
-                let by = row.flow[output] as f32;
+                let by = row.moves[output] as f32;
                 parameters[at + output] += by * row.change[i * k + output];
             }
         }

@@ -12,10 +12,10 @@ use tokio::sync::mpsc;
 
 use super::super::report::StreamRow;
 use super::OnlineTraining;
+use crate::clock::now_ms;
 use crate::event::Event;
 use crate::source::Lag;
 use crate::store::{Lease, Publish};
-use crate::training::now_ms;
 
 /// Versions that a stream keeps by default: it publishes without end.
 const KEEP_VERSIONS: u64 = 10;
@@ -52,9 +52,9 @@ impl OnlineTraining<'_> {
         let version = store.publish(&model, Publish::Replace, keep, Some(&publisher.lease)).await?;
         self.version = version;
         (self.published, self.published_rows) = (Instant::now(), model.rows);
-        if self.engine.following.is_followed(&model.name) {
+        if self.engine.latest.is_used(&model.name) {
             let model = Model { version, ..model.as_ref().clone() };
-            self.engine.following.revise(&Arc::new(Scorer::new(Arc::new(model))?));
+            self.engine.latest.revise(&Arc::new(Scorer::new(Arc::new(model))?));
         }
         (self.events)(Event::Published { model: model.name.clone(), version });
         let rows = self.learner.counts().0;

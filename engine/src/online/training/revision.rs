@@ -27,7 +27,7 @@ impl OnlineTraining<'_> {
     fn has_news(&self) -> bool {
         self.publisher.is_some()
             && self.learner.counts().0 > self.revisions.rows
-            && self.engine.following.is_followed(&self.request.name)
+            && self.engine.latest.is_used(&self.request.name)
     }
 
     /// Gives followers a revision, if there is news and the last one is a while ago.
@@ -42,7 +42,7 @@ impl OnlineTraining<'_> {
         let begun = Instant::now();
         let (version, rows) = (self.version + 1, self.learner.counts().0);
         let model = Model { version, ..self.model()? };
-        self.engine.following.revise(&Arc::new(Scorer::new(Arc::new(model))?));
+        self.engine.latest.revise(&Arc::new(Scorer::new(Arc::new(model))?));
         let next = Instant::now() + EVERY.max(begun.elapsed() * SHARE);
         self.revisions = Revisions { rows, next: Some(next) };
         Ok(())

@@ -71,7 +71,7 @@ pub(super) fn learner(
 
 /// What makes the descent of a network of any size.
 fn descents(engine: &Engine, options: &TrainOptions, first_step: u64) -> Result<MakeDescent> {
-    let (options, runner) = (options.clone(), engine.shards()?);
+    let (options, runner) = (options.clone(), engine.thread_pool()?);
     Ok(Box::new(move |network: Arc<Network>| {
         let slices = RoundLayout::decide(&options, network.flops_per_row(), 0).slices;
         // Without a number of rows there is no L2 by default; the loop looks for interruptions

@@ -25,7 +25,7 @@ use crate::table::shuffle::plan::{ShufflePlan, Slot, StratumSlots};
 use crate::table::shuffle::scatter::{RowSorter, ScatterBuffer};
 use crate::table::storage::buffer_pool::PageSize;
 use crate::table::storage::metrics_reservation::MetricsReservation;
-use crate::table::{BLOCK_ROWS, Fitted, waiting};
+use crate::table::{BLOCK_ROWS, Fitted, run_blocking};
 
 /// What the keys of the shuffle are for.
 const SHUFFLE: u64 = 0x73_6875_6666;
@@ -84,7 +84,7 @@ impl EncodedTable {
             is_last: encoding.is_last,
             data,
         };
-        waiting(subset.is_small(), "encoding", move || job.run()).await
+        run_blocking(subset.is_small(), "encoding", move || job.run()).await
     }
 }
 
@@ -241,7 +241,7 @@ impl Job {
                 take(result)?;
                 rows += BLOCK_ROWS as u64;
                 if self.is_last {
-                    gone = data.let_go(gone, rows);
+                    gone = data.release(gone, rows);
                 }
                 Ok(())
             },

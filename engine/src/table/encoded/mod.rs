@@ -107,8 +107,8 @@ impl EncodedTable {
     }
 
     /// Where what takes long runs.
-    pub fn shards(&self) -> &dyn ParallelFor {
-        self.chunks.resources().map_or(&Sequential, Resources::shards)
+    pub fn pool(&self) -> &dyn ParallelFor {
+        self.chunks.resources().map_or(&Sequential, Resources::pool)
     }
 
     /// Number of chunks.

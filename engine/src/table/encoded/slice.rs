@@ -83,11 +83,6 @@ impl Slice {
         self.shares.iter().map(|share| Arc::clone(share) as _).collect()
     }
 
-    /// Number of replicas, 1 and more.
-    pub fn replicas(&self) -> usize {
-        self.shares.len()
-    }
-
     /// Whether a round over it is better run by [`Slice::run`] than planned.
     pub fn is_direct(&self) -> bool {
         self.is_direct

@@ -16,7 +16,7 @@ use crate::table::load::label_encoder::LabelEncoder;
 use crate::table::load::raw::{RawData, RawTable, Subset};
 use crate::table::load::split::Mask;
 use crate::table::load::weights::WeightSums;
-use crate::table::{TargetKind, waiting};
+use crate::table::{TargetKind, run_blocking};
 
 /// Everything that is fitted on the training rows.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ impl RawTable {
         standardize_target: bool,
     ) -> Result<Fitted> {
         let (data, subset, mask) = (self.data()?, subset.clone(), mask.clone());
-        waiting(subset.is_small(), "gathering statistics", move || {
+        run_blocking(subset.is_small(), "gathering statistics", move || {
             fit(&data, &subset, &mask, standardize, standardize_target)
         })
         .await
@@ -73,8 +73,8 @@ fn fit(
     categories.iter().try_for_each(|own| sums.features.merge(own))?;
     let interners: Vec<_> = data.interners.iter().map(Option::as_ref).collect();
     // (Small groups are on cores of their own already.)
-    let shards = if subset.is_small() { &Sequential } else { data.resources.shards() };
-    sums.finish(&interners, data.classes.as_ref(), standardize_target, shards)
+    let pool = if subset.is_small() { &Sequential } else { data.resources.pool() };
+    sums.finish(&interners, data.classes.as_ref(), standardize_target, pool)
 }
 
 /// FitStatistics over training rows from which everything is fitted. They depend on the order of the rows,
@@ -130,9 +130,9 @@ impl FitStatistics {
         interners: &[Option<&Interner>],
         classes: Option<&LabelEncoder>,
         standardize_target: bool,
-        shards: &dyn ParallelFor,
+        pool: &dyn ParallelFor,
     ) -> Result<Fitted> {
-        let encoder = self.features.finish_on(interners, shards)?;
+        let encoder = self.features.finish_on(interners, pool)?;
         let mut smallest_target = f64::INFINITY;
         let rows_of = |class: u32| self.weights.rows.get(class as usize).copied().unwrap_or(0);
         let labels = match classes {

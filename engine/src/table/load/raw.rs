@@ -159,11 +159,11 @@ impl RawData {
 
     /// Lets go of the chunks from number `from` on of which all rows are among the first `rows`,
     /// and gives the number of the first that is kept.
-    pub fn let_go(&self, from: usize, rows: u64) -> usize {
+    pub fn release(&self, from: usize, rows: u64) -> usize {
         let end = self.chunk_ends.partition_point(|end| *end <= rows);
         for index in from..end {
             let (chunks, first) = self.part(index);
-            chunks.let_go(index - first);
+            chunks.release(index - first);
         }
         end.max(from)
     }

@@ -9,7 +9,7 @@ use gradlake_udfs::kernels::rng::unit;
 
 use crate::table::load::blocks::Blocks;
 use crate::table::load::raw::{RawData, RawTable, Subset};
-use crate::table::waiting;
+use crate::table::run_blocking;
 
 /// What the draws of a random split are for.
 const SPLIT_STREAM: u64 = 0x73_706c_6974;
@@ -76,7 +76,7 @@ impl RawTable {
             }
             SplitRule::Random { .. } | SplitRule::Column => {
                 let (data, subset, rule) = (self.data()?, subset.clone(), *rule);
-                waiting(subset.is_small(), "the split", move || {
+                run_blocking(subset.is_small(), "the split", move || {
                     let mut bits = BooleanBufferBuilder::new(rows as usize);
                     Blocks::new(&data, &subset).in_order(
                         || (),

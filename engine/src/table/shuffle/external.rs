@@ -78,8 +78,8 @@ impl Buckets {
         let chunks = plan.chunks();
         let rows = (0..chunks).map(|chunk| plan.rows_of(chunk)).sum::<usize>();
         // (Others may have more than their share: then half of what they left.)
-        let room = resources.room(SHARE).max(resources.room(1.0) / 2);
-        let threads = resources.shards().threads();
+        let room = resources.available(SHARE).max(resources.available(1.0) / 2);
+        let threads = resources.pool().threads();
         let bytes = (room / ORDERED_PART / threads).clamp(BUCKET_BYTES.0, BUCKET_BYTES.1);
         let fewest = (MIN_BYTES / row_bytes).max(1);
         // As many as there is room for a few rows of each.
@@ -210,13 +210,13 @@ impl Buckets {
     ) -> Result<()> {
         // Nothing is written out any more.
         lock(&self.spare).clear();
-        let (buckets, threads) = (self.buckets.len(), self.resources.shards().threads());
+        let (buckets, threads) = (self.buckets.len(), self.resources.pool().threads());
         let waiting = buckets * self.waiting_bytes();
         self.reservation.resize(waiting);
         // A thread has the chunks of a bucket and what is read back of it. As many do so as there
         // is room for, one of them whatever it takes.
         let ordered = self.largest * row_bytes(self.width) + self.waiting_bytes();
-        let at_once = (self.resources.room(1.0) / 2 / ordered.max(1)).clamp(1, threads);
+        let at_once = (self.resources.available(1.0) / 2 / ordered.max(1)).clamp(1, threads);
         self.reservation.resize(waiting + at_once * ordered);
         let work = |spare: &mut Vec<Rows>, index| {
             let mut made = vec![];
@@ -307,14 +307,14 @@ mod tests {
 
     use super::*;
     use crate::table::shuffle::plan::StratumSlots;
-    use crate::training::shards::Pool;
+    use crate::thread_pool::ThreadPool;
 
     const WIDTH: Width = Width { dense: 2, columns: 0, categories: 0 };
 
     fn resources(threads: usize, limit: usize) -> Resources {
         let runtime = RuntimeEnvBuilder::new().with_memory_limit(limit, 1.0).build_arc().unwrap();
         let state = SessionContext::new_with_config_rt(SessionConfig::new(), runtime).state();
-        Resources::new(&state, Arc::default(), Pool::new(threads).unwrap())
+        Resources::new(&state, Arc::default(), ThreadPool::new(threads).unwrap())
     }
 
     /// Rows that know their number come back in their slots, whatever the threads and the limit.
@@ -334,7 +334,7 @@ mod tests {
             let resources = resources(threads, limit);
             let plan = ShufflePlan::new(n as u64, 1000, shuffle);
             let buckets = Buckets::new(WIDTH, &plan, &resources).unwrap();
-            resources.shards().run(n.div_ceil(BLOCK), &|block| {
+            resources.pool().run(n.div_ceil(BLOCK), &|block| {
                 let first = block * BLOCK;
                 let own = first..n.min(first + BLOCK);
                 let mut slots = vec![];
@@ -370,7 +370,7 @@ mod tests {
                 assert_eq!(chunk.dense[2 * at..2 * at + 2], [row, -row]);
                 assert_eq!((chunk.label[at], chunk.weight[at]), (row, 0.5));
             }
-            assert_eq!(resources.room(1.0), limit, "memory is still reserved");
+            assert_eq!(resources.available(1.0), limit, "memory is still reserved");
             assert_eq!(resources.disk().used_disk_space(), 0, "a file is left behind");
         }
     }

@@ -135,8 +135,8 @@ impl SinglePassLoad {
     /// When values are too large for a scale.
     pub fn fit(&self, standardize_target: bool) -> Result<Fitted> {
         let interners = vec![None; self.columns.inputs.len()];
-        let (classes, shards) = (self.classes.as_ref(), self.resources.shards());
-        self.sums.clone().finish(&interners, classes, standardize_target, shards)
+        let (classes, pool) = (self.classes.as_ref(), self.resources.pool());
+        self.sums.clone().finish(&interners, classes, standardize_target, pool)
     }
 
     /// Encodes the rows where they lie, or as they are put in order.

@@ -161,7 +161,7 @@ impl Reading {
         let dealer = Dealer { reading: self, plan: &plan, to, empty };
         // Each thread reads rows that follow one another; blocks that are cut are put together in
         // the end.
-        let cuts = self.pages.cuts(resources.shards().threads(), BLOCK_ROWS as u64);
+        let cuts = self.pages.cuts(resources.pool().threads(), BLOCK_ROWS as u64);
         let (mut scratch, mut parts) = (Scratch::default(), vec![]);
         in_order(
             resources,

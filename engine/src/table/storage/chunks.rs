@@ -145,7 +145,7 @@ impl Chunks {
     }
 
     /// Lets go of a chunk that is in memory.
-    pub fn let_go(&self, index: usize) {
+    pub fn release(&self, index: usize) {
         if let Chunk::Memory(batch) = &self.chunks[index].0 {
             let bytes = lock(batch).take().map_or(0, |batch| batch.get_array_memory_size());
             if let Some(Room { reservation, .. }) = &self.room {
@@ -190,12 +190,12 @@ mod tests {
             chunks.push(RecordBatch::try_from_iter([("x", column)]).unwrap()).unwrap();
         }
         let all = chunks.room.as_ref().unwrap().reservation.size();
-        chunks.let_go(0);
+        chunks.release(0);
         assert_eq!(chunks.room.as_ref().unwrap().reservation.size() * 2, all);
         let error = chunks.get(0).unwrap_err().to_string();
         assert!(error.contains("chunk 0 of the rows of a test is let go of"), "{error}");
         assert_eq!(chunks.get(1).unwrap().num_rows(), 100);
-        chunks.let_go(0);
+        chunks.release(0);
         assert_eq!(chunks.room.as_ref().unwrap().reservation.size() * 2, all);
     }
 }

@@ -27,7 +27,7 @@ impl MetricsReservation {
     /// taken to stay so.
     pub(in crate::table) fn new(resources: &Resources, rows: u64) -> Self {
         Self {
-            wanted: (rows as usize * ROW_BYTES).min(resources.room(SHARE)),
+            wanted: (rows as usize * ROW_BYTES).min(resources.available(SHARE)),
             reservation: Mutex::new(resources.reservation("room for metrics")),
             resources: resources.clone(),
         }
@@ -37,7 +37,7 @@ impl MetricsReservation {
     pub(in crate::table) fn take(&self) {
         let reservation = lock(&self.reservation);
         let more = self.wanted.saturating_sub(reservation.size());
-        let bytes = more.min(self.resources.room(ENCODED_SHARE));
+        let bytes = more.min(self.resources.available(ENCODED_SHARE));
         self.resources.try_reserve(&reservation, bytes, ENCODED_SHARE);
     }
 }

@@ -13,43 +13,43 @@ use gradlake_udfs::{Interrupt, ParallelFor};
 /// Memory, disk, cores and the wish to stop, shared by all tables of a training.
 #[derive(Clone, Debug)]
 pub struct Resources {
-    pool: Arc<dyn MemoryPool>,
+    memory: Arc<dyn MemoryPool>,
     disk: Arc<DiskManager>,
     interrupt: Arc<Interrupt>,
-    shards: Arc<dyn ParallelFor>,
+    pool: Arc<dyn ParallelFor>,
 }
 
 impl Resources {
-    /// Those of a session, with the cores that `shards` run on.
+    /// Those of a session, with the cores that `pool` run on.
     pub fn new(
         state: &SessionState,
         interrupt: Arc<Interrupt>,
-        shards: Arc<dyn ParallelFor>,
+        pool: Arc<dyn ParallelFor>,
     ) -> Self {
         let runtime = state.runtime_env();
         Self {
-            pool: Arc::clone(&runtime.memory_pool),
+            memory: Arc::clone(&runtime.memory_pool),
             disk: Arc::clone(&runtime.disk_manager),
             interrupt,
-            shards,
+            pool,
         }
     }
 
     /// Where independent pieces of work run.
-    pub fn shards(&self) -> &dyn ParallelFor {
-        self.shards.as_ref()
+    pub fn pool(&self) -> &dyn ParallelFor {
+        self.pool.as_ref()
     }
 
     /// A reservation that holds nothing yet.
     pub fn reservation(&self, name: &str) -> MemoryReservation {
-        MemoryConsumer::new(format!("gradlake {name}")).register(&self.pool)
+        MemoryConsumer::new(format!("gradlake {name}")).register(&self.memory)
     }
 
     /// Reserves `bytes` if all that is reserved stays below `share` of the limit, and says
     /// whether it did.
     pub fn try_reserve(&self, reservation: &MemoryReservation, bytes: usize, share: f64) -> bool {
-        if let MemoryLimit::Finite(limit) = self.pool.memory_limit()
-            && (self.pool.reserved() + bytes) as f64 > limit as f64 * share
+        if let MemoryLimit::Finite(limit) = self.memory.memory_limit()
+            && (self.memory.reserved() + bytes) as f64 > limit as f64 * share
         {
             return false;
         }
@@ -57,10 +57,10 @@ impl Resources {
     }
 
     /// Bytes that can still be reserved below `share` of the limit.
-    pub fn room(&self, share: f64) -> usize {
-        match self.pool.memory_limit() {
+    pub fn available(&self, share: f64) -> usize {
+        match self.memory.memory_limit() {
             MemoryLimit::Finite(limit) => {
-                ((limit as f64 * share) as usize).saturating_sub(self.pool.reserved())
+                ((limit as f64 * share) as usize).saturating_sub(self.memory.reserved())
             }
             _ => usize::MAX,
         }
@@ -84,7 +84,7 @@ impl Resources {
                 "{what} needs {} MB more than the memory limit of {} allows; raise the limit or \
                  train on fewer rows, columns or categories",
                 bytes.div_ceil(1 << 20).max(1),
-                match self.pool.memory_limit() {
+                match self.memory.memory_limit() {
                     MemoryLimit::Finite(limit) => format!("{} MB", limit >> 20),
                     _ => "the machine".to_owned(),
                 }

@@ -41,7 +41,7 @@ pub struct SpillLog {
     /// Bytes in all files.
     bytes: AtomicU64,
     /// What chunks are read into.
-    shelf: Arc<BufferPool>,
+    buffers: Arc<BufferPool>,
 }
 
 impl fmt::Debug for SpillLog {
@@ -80,7 +80,7 @@ impl SpillLog {
             what,
             idle: Mutex::default(),
             bytes: AtomicU64::new(0),
-            shelf: Arc::default(),
+            buffers: Arc::default(),
         }
     }
 
@@ -126,7 +126,7 @@ impl SpillLog {
             |error: io::Error| exec_datafusion_err!("spilled data cannot be read: {error}");
         let mut file = File::open(path).map_err(failed)?;
         file.seek(SeekFrom::Start(place.offset)).map_err(failed)?;
-        let mut memory = self.shelf.take(place.bytes as usize);
+        let mut memory = self.buffers.take(place.bytes as usize);
         file.read_exact(memory.bytes()).map_err(failed)?;
         match StreamDecoder::new().decode(&mut memory.freeze())? {
             Some(batch) => Ok(batch),
@@ -151,12 +151,12 @@ mod tests {
     use datafusion::prelude::SessionContext;
 
     use super::*;
-    use crate::training::shards::Pool;
+    use crate::thread_pool::ThreadPool;
 
     /// Threads that append at once have files of their own, and each chunk comes back as it was.
     #[test]
     fn chunks_of_many_threads_come_back() {
-        let threads = Pool::new(4).unwrap();
+        let threads = ThreadPool::new(4).unwrap();
         let state = SessionContext::new().state();
         let resources = Resources::new(&state, Arc::default(), threads);
         let log = SpillLog::new(&resources, "a test");
@@ -166,7 +166,7 @@ mod tests {
         };
         let places: Vec<Mutex<Option<SpillLocation>>> =
             (0..200).map(|_| Mutex::default()).collect();
-        resources.shards().run(200, &|i| {
+        resources.pool().run(200, &|i| {
             *lock(&places[i]) = Some(log.append(&batch(100 * i)).unwrap());
         });
         let sum: u64 = places.iter().map(|place| lock(place).as_ref().unwrap().bytes()).sum();

@@ -159,27 +159,27 @@ impl Passes {
     }
 
     /// One step on a mini-batch. The state is up to date after [`Passes::unpack`].
-    pub fn step(&mut self, step: &PassStep<'_>, state: &mut State, runner: &dyn ParallelFor) {
+    pub fn step(&mut self, step: &PassStep<'_>, state: &mut State, pool: &dyn ParallelFor) {
         let (rows, n) = (step.rows.rows(), self.shares.len());
         let chunks = rows.div_ceil(LOSS_ROWS);
         let cut = |i: usize| (chunks * i / n * LOSS_ROWS).min(rows);
         for (i, share) in self.shares.iter_mut().enumerate() {
             share.rows = cut(i)..cut(i + 1);
         }
-        self.over_rows(step, &state.parameters, runner);
+        self.over_rows(step, &state.parameters, pool);
         for sum in self.shares.iter().flat_map(|share| &share.sums) {
             state.round.add(*sum);
         }
-        self.over_weights(step, &mut state.parameters, &mut state.moments, runner);
+        self.over_weights(step, &mut state.parameters, &mut state.moments, pool);
     }
 
-    fn over_rows(&mut self, step: &PassStep<'_>, parameters: &[f32], runner: &dyn ParallelFor) {
+    fn over_rows(&mut self, step: &PassStep<'_>, parameters: &[f32], pool: &dyn ParallelFor) {
         let Self { network, shares, parts, columns_cut, .. } = self;
         let rows = RowPass { network, parts, parameters, key: step.key };
         let scale = 1.0 / step.rows.rows() as f32;
         let over = |shares: &mut [Share], task: &(dyn Fn(&mut Share) + Sync)| {
             let shares: Vec<Mutex<&mut Share>> = shares.iter_mut().map(Mutex::new).collect();
-            runner.run(shares.len(), &|i| {
+            pool.run(shares.len(), &|i| {
                 task(&mut shares[i].lock().unwrap_or_else(PoisonError::into_inner));
             });
         };
@@ -190,7 +190,7 @@ impl Passes {
             });
         }
         over(shares, &|share| rows.gather_rows(share, &step.rows));
-        Self::over_units(&rows, shares, *columns_cut, step, runner);
+        Self::over_units(&rows, shares, *columns_cut, step, pool);
         over(shares, &|share| rows.run(share, 1, &step.rows, scale));
     }
 
@@ -200,7 +200,7 @@ impl Passes {
         shares: &mut [Share],
         threads: usize,
         step: &PassStep<'_>,
-        runner: &dyn ParallelFor,
+        pool: &dyn ParallelFor,
     ) {
         let width = rows.network.width();
         let panels = rows.network.layers[0].units.div_ceil(PANEL);
@@ -217,7 +217,7 @@ impl Passes {
             }
         }
         let tasks: Vec<_> = tasks.into_iter().map(Mutex::new).collect();
-        runner.run(threads, &|i| {
+        pool.run(threads, &|i| {
             let tasks =
                 std::mem::take(&mut *tasks[i].lock().unwrap_or_else(PoisonError::into_inner));
             for (j, x, batch, z, a) in tasks {
@@ -231,7 +231,7 @@ impl Passes {
         step: &PassStep<'_>,
         parameters: &mut [f32],
         moments: &mut [f32],
-        runner: &dyn ParallelFor,
+        pool: &dyn ParallelFor,
     ) {
         let Self { network, shares, parts, own, order, gradients, .. } = self;
         let kept = step.optimizer.moments();
@@ -250,7 +250,7 @@ impl Passes {
             })
             .collect();
         let next = AtomicUsize::new(0);
-        runner.run(gradients.len(), &|worker| {
+        pool.run(gradients.len(), &|worker| {
             let mut gradient = gradients[worker].lock().unwrap_or_else(PoisonError::into_inner);
             let own = own.get(worker).map_or(&[][..], Vec::as_slice).iter();
             let others = std::iter::from_fn(|| order.get(next.fetch_add(1, Ordering::Relaxed)));

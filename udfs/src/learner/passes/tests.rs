@@ -104,7 +104,7 @@ fn by_passes(case: &Case, threads: usize, first_together: Option<usize>) -> Stat
     let mut state = start(&network);
     // As many threads as asked for, though so small a network would not be worth them.
     let mut passes = Passes::on(threads, &network, case.batch, &state);
-    let runner = Threads(threads);
+    let pool = Threads(threads);
     train(case, |batch, key, size| {
         // From the last to the first, as a chunk has them where rows are not together.
         let back: Vec<u32> = (0..batch.rows as u32).rev().collect();
@@ -113,11 +113,7 @@ fn by_passes(case: &Case, threads: usize, first_together: Option<usize>) -> Stat
         let together = batch.slice(0, n, case.width);
         let (chunk, order) = (chunk.batch(), &back[n..]);
         let rows = Gather { contiguous: together, ..Gather::of(chunk, order) };
-        passes.step(
-            &PassStep { rows, key, optimizer: &OPTIMIZER, size: &size },
-            &mut state,
-            &runner,
-        );
+        passes.step(&PassStep { rows, key, optimizer: &OPTIMIZER, size: &size }, &mut state, &pool);
     });
     passes.unpack(&mut state);
     state

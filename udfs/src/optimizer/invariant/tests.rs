@@ -127,7 +127,7 @@ fn plain(loss: Loss, k: usize, rows: &Rows, l1: f64, l2: f64) -> (Vec<f64>, f64)
                 .map(|o| factor * (0..inputs).map(|i| r(i, o) * x[i].powi(2)).sum::<f64>())
                 .collect();
             let mut flow: Vec<f64> = p.iter().map(|p| h * p).collect();
-            loss.flow(&z, y, &mut flow);
+            loss.implicit_update(&z, y, &mut flow);
             for o in (0..k).filter(|o| p[*o] > 0.0) {
                 for i in 0..inputs {
                     w[i * k + o] += r(i, o) * x[i] / p[o] * factor * flow[o];

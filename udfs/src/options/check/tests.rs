@@ -283,7 +283,7 @@ fn a_misspelt_value() {
     );
     assert_eq!(
         error(LINEAR_SVM, &[("statistics", string("rolling"))]),
-        "option statistics must be fixed or running, but is 'rolling'"
+        "option statistics must be one of fixed, running, but is 'rolling'"
     );
 }
 

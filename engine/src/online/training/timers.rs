@@ -16,7 +16,7 @@ const PUBLISH_EVERY: PublishEvery = PublishEvery::Time(Duration::from_secs(60));
 
 impl OnlineTraining<'_> {
     /// What is due by the clock.
-    pub(super) async fn look_after(&mut self) -> Result<()> {
+    pub(super) async fn run_timers(&mut self) -> Result<()> {
         self.tell_warnings(Report::take_warnings);
         if let PublishEvery::Time(every) = self.options.publish_every.unwrap_or(PUBLISH_EVERY)
             && self.publisher.is_some()

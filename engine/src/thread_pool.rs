@@ -1,35 +1,36 @@
-//! The cores for the shards of a mini-batch: one small pool for all trainings of a session.
+//! The thread pool for slices of mini-batches and chunks of tables: one for all trainings of a
+//! session.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use datafusion::common::{Result, exec_datafusion_err};
 use gradlake_udfs::ParallelFor;
+use rayon::Yield;
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
-use rayon::{ThreadPool, Yield};
 
-/// Runs shards on threads of its own. Which thread takes which shard does not matter: shards
-/// are independent, and whoever asked sums them in shard order.
+/// Runs tasks on threads of its own. Which thread takes which task does not matter: tasks are
+/// independent, and the caller sums their results in their order.
 #[derive(Debug)]
-pub struct Pool {
-    pool: ThreadPool,
+pub struct ThreadPool {
+    pool: rayon::ThreadPool,
     /// Trainings that are inside [`ParallelFor::enter`].
     entered: AtomicUsize,
 }
 
-impl Pool {
+impl ThreadPool {
     /// A pool of so many threads.
     pub fn new(threads: usize) -> Result<Arc<Self>> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
-            .thread_name(|i| format!("gradlake-shard-{i}"))
+            .thread_name(|i| format!("gradlake-{i}"))
             .build()
             .map_err(|e| exec_datafusion_err!("cannot start {threads} threads: {e}"))?;
         Ok(Arc::new(Self { pool, entered: AtomicUsize::new(0) }))
     }
 }
 
-impl ParallelFor for Pool {
+impl ParallelFor for ThreadPool {
     fn run(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
         match n {
             1 => task(0),
@@ -41,11 +42,11 @@ impl ParallelFor for Pool {
         self.pool.current_num_threads()
     }
 
-    /// On a thread of the pool, while the others look for shards without going to sleep: a step
-    /// hands some over every hundred microseconds, and to wake a thread takes ten.
+    /// On a thread of the pool, while the others look for tasks without going to sleep: a step hands
+    /// some over every hundred microseconds, and to wake a thread takes ten.
     ///
-    /// They help one training alone. Of two they would take shards that last as long as a chunk of
-    /// the other, so that beside another training threads sleep as they would.
+    /// They help one training alone. Of two they would take tasks that last as long as a chunk of
+    /// the other, so where there is another training threads sleep as they would.
     fn enter(&self, threads: usize, work: &mut (dyn FnMut() + Send)) {
         // The trainings of small groups run on the pool itself, and keep it busy.
         if self.pool.current_thread_index().is_some() {
@@ -57,8 +58,8 @@ impl ParallelFor for Pool {
         }
         let has_ended = AtomicBool::new(false);
         self.pool.scope(|scope| {
-            // (Before any shard: who waits for a shard takes what came last, so that helpers that
-            // nobody has taken yet are not in the way.)
+            // (Before any task: a thread that waits for a task takes what came last, so that helpers
+            // that nobody has taken yet are not in the way.)
             for _ in 1..threads.min(self.threads()) {
                 scope.spawn(|_| {
                     while !has_ended.load(Ordering::Acquire) && entry.is_alone() {
@@ -110,9 +111,9 @@ mod tests {
 
     /// Trainings beside each other, from outside and from inside the pool, and one that panics.
     #[test]
-    fn every_shard_runs_once_and_threads_go_back_to_others() {
+    fn every_task_runs_once_and_threads_go_back_to_others() {
         for threads in [1, 2, 3] {
-            let pool = Pool::new(threads).unwrap();
+            let pool = ThreadPool::new(threads).unwrap();
             let done = AtomicUsize::new(0);
             let count = |_: usize| {
                 done.fetch_add(1, Ordering::Relaxed);

@@ -14,9 +14,9 @@ pub const MODEL_ROWS: &str = "model_rows";
 
 /// A model that is followed: its newest revision scores the next batch.
 #[derive(Debug)]
-pub struct Followed(RwLock<Arc<Scorer>>);
+pub struct LatestScorer(RwLock<Arc<Scorer>>);
 
-impl Followed {
+impl LatestScorer {
     /// Begins with a revision.
     pub fn new(scorer: Arc<Scorer>) -> Self {
         Self(RwLock::new(scorer))

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use gradlake_udfs::{Followed, Scorer};
+use gradlake_udfs::{LatestScorer, Scorer};
 
 use crate::event::{Event, EventSink};
 use crate::session::Engine;
@@ -17,22 +17,22 @@ const POLL_CLOUD: Duration = Duration::from_secs(1);
 
 /// Who follows which model in this process.
 #[derive(Debug, Default)]
-pub struct Following(Mutex<HashMap<String, Topic>>);
+pub struct LatestModels(Mutex<HashMap<String, Topic>>);
 
 /// One model.
 #[derive(Debug, Default)]
 struct Topic {
-    followers: Vec<Weak<Followed>>,
+    followers: Vec<Weak<LatestScorer>>,
     /// Whether a training of this process revises it.
     is_revised: bool,
 }
 
-impl Following {
+impl LatestModels {
     fn topics(&self) -> MutexGuard<'_, HashMap<String, Topic>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, name: &str, followed: &Arc<Followed>) {
+    fn add(&self, name: &str, followed: &Arc<LatestScorer>) {
         let mut topics = self.topics();
         topics.retain(|_, topic| {
             topic.followers.retain(|other| other.strong_count() > 0);
@@ -42,7 +42,7 @@ impl Following {
     }
 
     /// Whether anybody follows a model.
-    pub fn is_followed(&self, name: &str) -> bool {
+    pub fn is_used(&self, name: &str) -> bool {
         let topics = self.topics();
         topics.get(name).is_some_and(|topic| topic.followers.iter().any(|f| f.strong_count() > 0))
     }
@@ -61,7 +61,7 @@ impl Following {
     /// Says that a training of this process revises a model, until the guard is dropped.
     pub fn revising(self: &Arc<Self>, name: &str) -> Revising {
         self.topics().entry(name.to_owned()).or_default().is_revised = true;
-        Revising { following: Arc::clone(self), name: name.to_owned() }
+        Revising { latest: Arc::clone(self), name: name.to_owned() }
     }
 
     fn is_revised(&self, name: &str) -> bool {
@@ -72,13 +72,13 @@ impl Following {
 /// A training that revises its model; the store's versions count again when it is dropped.
 #[derive(Debug)]
 pub struct Revising {
-    following: Arc<Following>,
+    latest: Arc<LatestModels>,
     name: String,
 }
 
 impl Drop for Revising {
     fn drop(&mut self) {
-        if let Some(topic) = self.following.topics().get_mut(&self.name) {
+        if let Some(topic) = self.latest.topics().get_mut(&self.name) {
             topic.is_revised = false;
         }
     }
@@ -86,14 +86,14 @@ impl Drop for Revising {
 
 impl Engine {
     /// Follows a model from one of its versions on, for as long as somebody holds the result.
-    pub(crate) fn follow(
+    pub(crate) fn latest_of(
         self: &Arc<Self>,
         scorer: Arc<Scorer>,
         events: EventSink,
-    ) -> Arc<Followed> {
+    ) -> Arc<LatestScorer> {
         let name = scorer.model().name.clone();
-        let followed = Arc::new(Followed::new(scorer));
-        self.following.add(&name, &followed);
+        let followed = Arc::new(LatestScorer::new(scorer));
+        self.latest.add(&name, &followed);
         let poll = if self.store.is_local() { POLL_DISK } else { POLL_CLOUD };
         tokio::spawn(poll_store(
             Arc::downgrade(self),
@@ -108,7 +108,7 @@ impl Engine {
 /// Takes up new versions until nobody follows any more.
 async fn poll_store(
     engine: Weak<Engine>,
-    followed: Weak<Followed>,
+    followed: Weak<LatestScorer>,
     name: String,
     (poll, events): (Duration, EventSink),
 ) {
@@ -122,7 +122,7 @@ async fn poll_store(
             told_of_unseen = true;
             engine.warn_of_unseen(&now, &events);
         }
-        if engine.following.is_revised(&name) {
+        if engine.latest.is_revised(&name) {
             continue;
         }
         let Ok(version) = engine.store.current_version(&name).await else { continue };

@@ -15,7 +15,7 @@ impl Loss {
     /// Of many outputs, each flows by itself. That is exact of hinge losses, which are one loss an
     /// output. A logit of a softmax flows against the others as they were: the same at first order,
     /// and bounded for any time.
-    pub(crate) fn flow(self, z: &[f32], y: f32, time: &mut [f64]) {
+    pub(crate) fn implicit_update(self, z: &[f32], y: f32, time: &mut [f64]) {
         if self == Loss::Softmax {
             return softmax(z, y as usize, time);
         }
@@ -145,7 +145,7 @@ mod tests {
                 [0, 1].into_iter().flat_map(move |y| [0.01, 0.7, 5.0].map(|t| (*start, y, t)))
             }) {
                 let mut found = vec![time; start.len()];
-                loss.flow(start, y as f32, &mut found);
+                loss.implicit_update(start, y as f32, &mut found);
                 for (output, found) in found.iter().enumerate() {
                     let mut z: Vec<f64> = start.iter().map(|z| f64::from(*z)).collect();
                     let (from, step) = (z[output], time / STEPS as f64);
@@ -174,12 +174,12 @@ mod tests {
             for (z, y) in [(0.25, 1.0), (-1.5, 0.0), (-3.0, 1.0), (6.0, 0.0), (-30.0, 1.0)] {
                 for t in [1e-12, 1e-3, 0.125, 2.0] {
                     let mut once = [2.0 * t];
-                    loss.flow(&[z], y, &mut once);
+                    loss.implicit_update(&[z], y, &mut once);
                     let mut first = [t];
-                    loss.flow(&[z], y, &mut first);
+                    loss.implicit_update(&[z], y, &mut first);
                     let mut second = [t];
                     let between = f64::from(z) + first[0];
-                    loss.flow(&[between as f32], y, &mut second);
+                    loss.implicit_update(&[between as f32], y, &mut second);
                     // Flows come together: what float32 takes from the point between stays as
                     // small.
                     let lost = (between - f64::from(between as f32)).abs();
@@ -204,7 +204,7 @@ mod tests {
                         let outputs = if loss == Loss::Softmax { 3 } else { 1 };
                         z.truncate(outputs);
                         time.truncate(outputs);
-                        loss.flow(&z, y, &mut time);
+                        loss.implicit_update(&z, y, &mut time);
                         if loss != Loss::Poisson || z[0] < 700.0 {
                             assert!(
                                 time.iter().all(|d| d.is_finite()),
@@ -216,7 +216,7 @@ mod tests {
             }
         }
         let mut time = [1.0];
-        Loss::Logistic.flow(&[f32::NAN], 1.0, &mut time);
+        Loss::Logistic.implicit_update(&[f32::NAN], 1.0, &mut time);
         assert!(time[0].is_nan());
     }
 }
