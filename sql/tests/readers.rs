@@ -3,7 +3,8 @@
 //! version as SQL does (`readers/read.py`).
 //!
 //! The interpreter is that of the environment variable `GRADLAKE_PYTHON`, or `python3`. Where it
-//! lacks the packages of `readers/requirements.txt` these tests say so and pass.
+//! lacks the packages of `readers/requirements.txt` these tests say that they are skipped, but where
+//! the variable is set, as the gate sets it, they fail.
 
 // Helpers of tests are tests; what agreed is printed for `--nocapture`.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
@@ -337,8 +338,9 @@ impl Python {
     fn find() -> Option<Self> {
         static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
         let find = || {
-            let path = std::env::var_os("GRADLAKE_PYTHON").unwrap_or("python3".into());
-            let path = PathBuf::from(path);
+            let named = std::env::var_os("GRADLAKE_PYTHON").map(PathBuf::from);
+            let is_named = named.is_some();
+            let path = named.unwrap_or_else(|| "python3".into());
             let mut probe = Command::new(&path);
             let reason = match probe.args(["-c", "import numpy, pyarrow, duckdb"]).output() {
                 Ok(output) if output.status.success() => return Some(path),
@@ -348,6 +350,11 @@ impl Python {
                 }
                 Err(error) => error.to_string(),
             };
+            assert!(
+                !is_named,
+                "GRADLAKE_PYTHON names {}, which cannot import numpy, pyarrow and duckdb: {reason}",
+                path.display()
+            );
             // Past the capture of tests, so that it can be seen.
             let mut stderr = std::io::stderr().lock();
             let written = writeln!(
