@@ -12,6 +12,7 @@ mod explain;
 mod member;
 mod members;
 mod metrics;
+mod model;
 mod monitor;
 mod parent;
 #[cfg(test)]
@@ -29,11 +30,12 @@ use std::time::{Duration, Instant};
 use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, exec_err, plan_err};
-use gradlake_udfs::{Iterations, Member, Model, Target, Trained};
+use gradlake_udfs::{Iterations, Member, Model, Trained};
 
 pub use explain::explain;
 
 pub(crate) use self::columns::TrainingColumns;
+pub(crate) use self::model::ModelParts;
 pub(crate) use self::monitor::{Monitor, Pace};
 
 use self::checkpoint::TrainingProgress;
@@ -282,7 +284,6 @@ impl Engine {
         let begun = Instant::now();
         let (shared, rows) = self.read_training(request, saver, events).await?;
         let (shared, results) = train_all(shared, rows, events).await?;
-        let Shared { columns, parent, saver, .. } = shared;
         let mut members = vec![];
         let mut report = vec![];
         let mut skipped_rows: BTreeMap<String, u64> = BTreeMap::new();
@@ -297,25 +298,16 @@ impl Engine {
             members.push(Member { key, outcome });
         }
         let rows = trained(&members).map(|t| t.rows).sum();
-        let model = Model {
-            name: request.name.clone(),
-            version: 0,
-            algorithm: request.algorithm,
-            target: Target { name: columns.target.0.clone(), data_type: columns.target.1.clone() },
-            inputs: columns.inputs.clone(),
-            transform: columns.transform,
-            weight: columns.roles.weight,
-            partition_by: columns.partition_by.clone(),
-            options: request.options.written_out(),
-            statement: request.statement.clone(),
-            parent: parent.map(|p| (p.name, p.version)),
-            seed: request.options.seed,
+        let parts = ModelParts {
+            request,
+            columns: &shared.columns,
+            options: &request.options,
+            parent: shared.parent.as_ref(),
             rows,
             skipped_rows,
-            started_ms: saver.started_ms(),
-            finished_ms: now_ms(),
-            members,
+            started_ms: shared.saver.started_ms(),
         };
+        let model = parts.model(members);
         Ok(Finished { model, report, duration: begun.elapsed() })
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::Result;
-use gradlake_udfs::{HistoryEntry, Member, Model, Scorer, Target, Trained};
+use gradlake_udfs::{HistoryEntry, Member, Model, Scorer, Trained};
 use tokio::sync::mpsc;
 
 use super::super::report::StreamRow;
@@ -16,6 +16,7 @@ use crate::clock::now_ms;
 use crate::event::Event;
 use crate::source::Lag;
 use crate::store::{Lease, Publish};
+use crate::training::ModelParts;
 
 /// Versions that a stream keeps by default: it publishes without end.
 const KEEP_VERSIONS: u64 = 10;
@@ -152,27 +153,15 @@ impl OnlineTraining<'_> {
             loss,
             eval_loss: None,
         };
-        Ok(Model {
-            name: self.request.name.clone(),
-            version: 0,
-            algorithm: self.request.algorithm,
-            target: Target {
-                name: self.columns.target.0.clone(),
-                data_type: self.columns.target.1.clone(),
-            },
-            inputs: self.columns.inputs.clone(),
-            transform: self.columns.transform.clone(),
-            weight: self.columns.roles.weight.clone(),
-            partition_by: vec![],
-            options: self.options.written_out(),
-            statement: self.request.statement.clone(),
-            parent: self.parent.map(|p| (p.name.clone(), p.version)),
-            seed: self.options.seed,
+        let parts = ModelParts {
+            request: self.request,
+            columns: self.columns,
+            options: &self.options,
+            parent: self.parent,
             rows,
             skipped_rows,
             started_ms: self.started_ms,
-            finished_ms,
-            members: vec![Member { key: vec![], outcome: Ok(Box::new(trained)) }],
-        })
+        };
+        Ok(parts.model(vec![Member { key: vec![], outcome: Ok(Box::new(trained)) }]))
     }
 }
