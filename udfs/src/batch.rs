@@ -48,6 +48,8 @@ pub struct MiniBatch<'a> {
     pub label: &'a [f32],
     /// `[rows]`: row weight times class weight.
     pub weight: &'a [f32],
+    /// What is read after these rows, to be fetched into the cache meanwhile; a [`Gather`] sets it.
+    pub prefetch: Prefetch<'a>,
 }
 
 impl<'a> MiniBatch<'a> {
@@ -60,6 +62,7 @@ impl<'a> MiniBatch<'a> {
             codes: &self.codes[start * width.columns..end * width.columns],
             label: &self.label[start..end],
             weight: &self.weight[start..end],
+            prefetch: Prefetch::NONE,
         }
     }
 
@@ -138,8 +141,11 @@ impl<'a> Gather<'a> {
         match self.slice(&range, width) {
             Some(rows) => rows,
             None => {
-                self.gather(&range, width, to);
-                to.batch().slice(0, range.len(), width)
+                // A third of what is fetched while rows are copied, the others while their numbers
+                // are read: more at once would wait for memory.
+                let (now, later) = self.prefetch.split(3);
+                Self { prefetch: now, ..*self }.gather(&range, width, to);
+                MiniBatch { prefetch: later, ..to.batch().slice(0, range.len(), width) }
             }
         }
     }
@@ -270,6 +276,7 @@ impl Rows {
             codes: &self.codes,
             label: &self.label,
             weight: &self.weight,
+            prefetch: Prefetch::NONE,
         }
     }
 }
@@ -344,6 +351,7 @@ impl RowsMut<'_> {
 
 /// Values of a window of a row, which is copied by an instruction or some in place of a call.
 const WINDOW: usize = 16;
+const TWO_WINDOWS: usize = 2 * WINDOW;
 
 /// Copies rows of `n` values of `from`, one after another.
 ///
@@ -357,6 +365,21 @@ fn gather<T: Copy>(to: &mut [T], from: &[T], n: usize, rows: &[u32], prefetch: P
             let to = &mut to[..rows.len()];
             for i in 0..rows.len() {
                 to[i] = from[rows[i] as usize];
+            }
+        }
+        // By two windows, which overlap.
+        WINDOW..=TWO_WINDOWS => {
+            let stride = prefetch.stride(rows.len().max(1));
+            for (i, (to, row)) in to.chunks_exact_mut(n).zip(rows).enumerate() {
+                let start = *row as usize * n;
+                let from = &from[start..start + n];
+                if let (Some(to), Some(from)) = (to.first_chunk_mut(), from.first_chunk()) {
+                    *to = *from as [T; WINDOW];
+                }
+                if let (Some(to), Some(from)) = (to.last_chunk_mut(), from.last_chunk()) {
+                    *to = *from as [T; WINDOW];
+                }
+                prefetch.fetch(i, stride);
             }
         }
         n => {

@@ -11,9 +11,11 @@ mod gradient;
 mod scores;
 
 pub(super) use gradient::row_gradient;
+pub(crate) use gradient::weight_gradient_prefetching;
 pub use gradient::{bias_gradient, weight_gradient};
 pub(super) use scores::Scores;
 pub use scores::scores;
+pub(crate) use scores::scores_prefetching;
 
 /// The 16 numbers from `at` on, of a row that has them.
 #[inline(always)]

@@ -10,7 +10,7 @@ const LINE: usize = 16;
 /// Values that are read next, to be fetched line by line while something else is computed: many
 /// lines that are asked for at once would hold up all other reading.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Prefetch<'a>(&'a [f32]);
+pub struct Prefetch<'a>(&'a [f32]);
 
 impl<'a> Prefetch<'a> {
     /// Nothing.
@@ -19,6 +19,16 @@ impl<'a> Prefetch<'a> {
     /// These values.
     pub fn new(values: &'a [f32]) -> Self {
         Self(values)
+    }
+
+    /// Part `i` of `n` of nearly equal length.
+    pub fn part(self, i: usize, n: usize) -> Self {
+        self.of(&(i..i + 1), n)
+    }
+
+    /// The first part of `n` of nearly equal length, and all others.
+    pub fn split(self, n: usize) -> (Self, Self) {
+        (self.of(&(0..1), n), self.of(&(1..n), n))
     }
 
     /// What a range of `n` parts of nearly equal length has.

@@ -8,6 +8,7 @@ use super::gather::{single_backward, single_forward};
 use super::lanes::{self, Kernel};
 use super::linear::{Scores, row_gradient};
 use super::loss::of_row;
+use super::prefetch::Prefetch;
 use crate::batch::MiniBatch;
 use crate::learner::{Loss, LossSum};
 
@@ -58,7 +59,8 @@ impl Kernel for Gradient<'_> {
             return (0.0, LossSum::default());
         };
         let mut z = [0.0];
-        Scores { x: batch.dense, w: row.w, bias: row.bias, z: &mut z }.run::<S, V>(simd);
+        Scores { x: batch.dense, w: row.w, bias: row.bias, z: &mut z, prefetch: Prefetch::NONE }
+            .run::<S, V>(simd);
         single_forward(batch.codes, row.table, &mut z, batch.codes.len());
         let (dz, sum) = of_row(row.loss, z[0], *label, *weight, row.scale);
         row_gradient(batch.dense, dz, gradient);

@@ -215,7 +215,7 @@ impl Network {
             let z = &mut scratch.buffers[0][..batch.rows];
             self.single_linear_scores(parameters, batch, z);
             let sum = self.loss.differentiate(z, 1, batch.label, batch.weight, scale);
-            linear::weight_gradient(batch.dense, z, dense);
+            linear::weight_gradient_prefetching(batch.dense, z, dense, batch.prefetch.part(1, 2));
             gather::single_backward(batch.codes, z, table, c);
             (linear::bias_gradient(z), sum)
         };
@@ -235,7 +235,7 @@ impl Network {
 
     fn single_linear_scores(&self, parameters: &[f32], batch: &MiniBatch<'_>, z: &mut [f32]) {
         let (dense, table, bias) = self.single_linear_parameters(parameters);
-        linear::scores(batch.dense, dense, bias, z);
+        linear::scores_prefetching(batch.dense, dense, bias, z, batch.prefetch.part(0, 2));
         gather::single_forward(batch.codes, table, z, self.width.columns);
     }
 }

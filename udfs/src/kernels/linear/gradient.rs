@@ -4,19 +4,30 @@ use pulp::Simd;
 
 use super::super::lanes::{self, Kernel, LANES, Lanes, fold_row};
 use super::super::math::vectorized;
+use super::super::prefetch::Prefetch;
 use super::{whole_window, window};
 
 /// `gradient[i] = sum_r dz[r] x[r, i]`; `gradient[d]`.
 ///
 /// Four running sums, of every fourth row each, which are added as `(0 + 1) + (2 + 3)`.
 pub fn weight_gradient(x: &[f32], dz: &[f32], gradient: &mut [f32]) {
+    weight_gradient_prefetching(x, dz, gradient, Prefetch::NONE);
+}
+
+/// [`weight_gradient`], which fetches values into the cache meanwhile.
+pub(crate) fn weight_gradient_prefetching(
+    x: &[f32],
+    dz: &[f32],
+    gradient: &mut [f32],
+    prefetch: Prefetch<'_>,
+) {
     match *dz {
         _ if gradient.is_empty() => {}
         [dz] => vectorized(
             #[inline(always)]
             || row_gradient(x, dz, gradient),
         ),
-        _ => lanes::run(WeightGradient { x, dz, gradient }),
+        _ => lanes::run(WeightGradient { x, dz, gradient, prefetch }),
     }
 }
 
@@ -58,6 +69,7 @@ pub(super) struct WeightGradient<'a> {
     pub(super) x: &'a [f32],
     pub(super) dz: &'a [f32],
     pub(super) gradient: &'a mut [f32],
+    pub(super) prefetch: Prefetch<'a>,
 }
 
 impl Kernel for WeightGradient<'_> {
@@ -65,18 +77,19 @@ impl Kernel for WeightGradient<'_> {
 
     #[inline(always)]
     fn run<S: Simd, const V: usize>(self, simd: S) {
-        let Self { x, dz, gradient } = self;
+        let Self { x, dz, gradient, prefetch } = self;
         let d = gradient.len();
         if d < LANES {
             let [sums] = column_sums::<S, V, 1>(
                 simd,
                 dz,
+                prefetch,
                 #[inline(always)]
                 |r| [window(simd, x, r * d)],
             );
             return gradient.copy_from_slice(&sums[..d]);
         }
-        WideGradient { x, dz, gradient }.run::<S, V>(simd)
+        WideGradient { x, dz, gradient, prefetch }.run::<S, V>(simd)
     }
 }
 
@@ -85,6 +98,7 @@ struct WideGradient<'a> {
     x: &'a [f32],
     dz: &'a [f32],
     gradient: &'a mut [f32],
+    prefetch: Prefetch<'a>,
 }
 
 impl Kernel for WideGradient<'_> {
@@ -116,6 +130,8 @@ impl WideGradient<'_> {
         let sums = column_sums::<S, V, K>(
             simd,
             self.dz,
+            // By the first of the windows.
+            std::mem::take(&mut self.prefetch),
             #[inline(always)]
             |r| {
                 let row = &x[r * d..(r + 1) * d];
@@ -136,12 +152,15 @@ impl WideGradient<'_> {
 fn column_sums<S: Simd, const V: usize, const K: usize>(
     simd: S,
     dz: &[f32],
+    prefetch: Prefetch<'_>,
     at: impl Fn(usize) -> [Lanes<S, V>; K],
 ) -> [[f32; LANES]; K] {
     let mut sums = [[Lanes::<S, V>::splat(simd, 0.0); K]; 4];
     let (fours, rest) = dz.as_chunks::<4>();
+    let stride = prefetch.stride(fours.len().max(1));
     let mut r = 0;
-    for dz in fours {
+    for (four, dz) in fours.iter().enumerate() {
+        prefetch.fetch(four, stride);
         for (sums, dz) in sums.iter_mut().zip(dz) {
             add_row(simd, sums, *dz, at(r));
             r += 1;

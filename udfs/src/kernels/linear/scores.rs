@@ -5,6 +5,7 @@ use std::ops::Range;
 use pulp::Simd;
 
 use super::super::lanes::{self, BLOCK, Kernel, LANES, Lanes, Mask, fold_block, fold_row};
+use super::super::prefetch::Prefetch;
 use super::window;
 
 /// Rows that read the weights together: each sum waits for the addition before.
@@ -16,7 +17,18 @@ const SIDE_BY_SIDE: usize = 4;
 /// leaves over is taken by a window that ends with the row, without those that are summed already.
 /// Rows of up to 3 numbers are summed from the first to the last.
 pub fn scores(x: &[f32], w: &[f32], bias: f32, z: &mut [f32]) {
-    lanes::run(Scores { x, w, bias, z });
+    scores_prefetching(x, w, bias, z, Prefetch::NONE);
+}
+
+/// [`scores`], which fetches values into the cache meanwhile.
+pub(crate) fn scores_prefetching(
+    x: &[f32],
+    w: &[f32],
+    bias: f32,
+    z: &mut [f32],
+    prefetch: Prefetch<'_>,
+) {
+    lanes::run(Scores { x, w, bias, z, prefetch });
 }
 
 /// [`scores`] of `D` numbers, row beside row.
@@ -33,6 +45,7 @@ pub(in super::super) struct Scores<'a> {
     pub(in super::super) w: &'a [f32],
     pub(in super::super) bias: f32,
     pub(in super::super) z: &'a mut [f32],
+    pub(in super::super) prefetch: Prefetch<'a>,
 }
 
 impl Kernel for Scores<'_> {
@@ -40,7 +53,7 @@ impl Kernel for Scores<'_> {
 
     #[inline(always)]
     fn run<S: Simd, const V: usize>(self, simd: S) {
-        let Self { x, w, bias, z } = self;
+        let Self { x, w, bias, z, prefetch } = self;
         let d = w.len();
         match *w {
             [] => return z.fill(bias),
@@ -55,6 +68,7 @@ impl Kernel for Scores<'_> {
             return by_blocks(
                 bias,
                 z,
+                prefetch,
                 #[inline(always)]
                 |r, sums| short_rows(simd, x, r..r + SIDE_BY_SIDE, (d, w, own), sums),
                 #[inline(always)]
@@ -64,7 +78,7 @@ impl Kernel for Scores<'_> {
                 },
             );
         }
-        WideScores { x, w, bias, z }.run::<S, V>(simd)
+        WideScores { x, w, bias, z, prefetch }.run::<S, V>(simd)
     }
 }
 
@@ -74,6 +88,7 @@ struct WideScores<'a> {
     w: &'a [f32],
     bias: f32,
     z: &'a mut [f32],
+    prefetch: Prefetch<'a>,
 }
 
 impl Kernel for WideScores<'_> {
@@ -81,13 +96,14 @@ impl Kernel for WideScores<'_> {
 
     #[inline(always)]
     fn run<S: Simd, const V: usize>(self, simd: S) {
-        let Self { x, w, bias, z } = self;
+        let Self { x, w, bias, z, prefetch } = self;
         let d = w.len();
         let unseen = unseen::<S, V>(simd, d);
         let row = |r: usize| &x[r * d..(r + 1) * d];
         by_blocks(
             bias,
             z,
+            prefetch,
             #[inline(always)]
             |r, sums| {
                 let rows = [row(r), row(r + 1), row(r + 2), row(r + 3)];
@@ -159,12 +175,15 @@ fn row_sums<S: Simd, const V: usize, const R: usize>(
 fn by_blocks(
     bias: f32,
     z: &mut [f32],
+    prefetch: Prefetch<'_>,
     four: impl Fn(usize, &mut [[f32; LANES]; SIDE_BY_SIDE]),
     one: impl Fn(usize, &mut [f32; LANES]),
 ) {
     let mut r = 0;
     let (blocks, rest) = z.as_chunks_mut::<BLOCK>();
-    for z in blocks {
+    let stride = prefetch.stride(blocks.len().max(1));
+    for (block, z) in blocks.iter_mut().enumerate() {
+        prefetch.fetch(block, stride);
         let mut sums = [[0.0; LANES]; BLOCK];
         for sums in sums.as_chunks_mut().0 {
             four(r, sums);

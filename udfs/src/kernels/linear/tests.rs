@@ -3,6 +3,7 @@
 use super::gradient::{Total, WeightGradient};
 use super::*;
 use crate::kernels::lanes::on_every_width;
+use crate::kernels::prefetch::Prefetch;
 use crate::kernels::rng::{mix, unit};
 
 /// Lengths that end inside, at and behind every window.
@@ -51,7 +52,13 @@ fn scores_are_their_sums_in_order_on_every_vector_width() {
         if d > 3 {
             on_every_width(|width| {
                 let mut other = vec![f32::NAN; rows];
-                width.run(Scores { x: &x, w: &w, bias: 0.5, z: &mut other });
+                width.run(Scores {
+                    x: &x,
+                    w: &w,
+                    bias: 0.5,
+                    z: &mut other,
+                    prefetch: Prefetch::NONE,
+                });
                 assert_eq!(other, z, "{rows} x {d}");
             });
         }
@@ -75,7 +82,12 @@ fn gradients_are_their_sums_in_order_on_every_vector_width() {
         }
         on_every_width(|width| {
             let mut other = vec![f32::NAN; d];
-            width.run(WeightGradient { x: &x, dz: &dz, gradient: &mut other });
+            width.run(WeightGradient {
+                x: &x,
+                dz: &dz,
+                gradient: &mut other,
+                prefetch: Prefetch::NONE,
+            });
             assert_eq!(other, gradient, "{rows} x {d}");
             assert_eq!(width.run(Total(&dz)), bias_gradient(&dz), "{rows}");
         });

@@ -5,6 +5,7 @@ use crate::batch::{Gather, MiniBatch, NO_CATEGORY};
 use crate::kernels::activation;
 use crate::kernels::math::{dot, vectorized};
 use crate::kernels::panels::{LANES, PANEL, Panels};
+use crate::kernels::prefetch::Prefetch;
 use crate::kernels::tiles::{self, ByRows, Out, Segment, Start};
 use crate::learner::network::{Layer, Network};
 use crate::learner::{Learner, StepKey};
@@ -255,8 +256,15 @@ impl RowPass<'_> {
 }
 
 /// Where no rows are needed.
-const NO_ROWS: MiniBatch<'static> =
-    MiniBatch { rows: 0, first_row: 0, dense: &[], codes: &[], label: &[], weight: &[] };
+const NO_ROWS: MiniBatch<'static> = MiniBatch {
+    rows: 0,
+    first_row: 0,
+    dense: &[],
+    codes: &[],
+    label: &[],
+    weight: &[],
+    prefetch: Prefetch::NONE,
+};
 
 /// `z[r] = bias + a[r, ..] w`.
 fn dots(a: &Panels, w: &[f32], bias: f32, z: &mut [f32]) {
