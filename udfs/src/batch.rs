@@ -1,7 +1,7 @@
-//! Encoded rows as the kernels see them.
+//! Encoded rows as the kernels read them.
 //!
 //! A row is `dense` numbers followed by `columns` category indices. A one-hot column is never
-//! materialised: its product with a weight matrix is the gather of one row of the weight table.
+//! materialised: its product with a weight matrix gathers one row of the weight table.
 
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ pub struct Width {
     pub dense: usize,
     /// Category columns in a row (`c`), one index each.
     pub columns: usize,
-    /// Categories of all columns together (`t`): the rows of the weight table.
+    /// Number of categories of all columns (`t`): the rows of the weight table.
     pub categories: usize,
 }
 
@@ -53,7 +53,8 @@ pub struct MiniBatch<'a> {
 }
 
 impl<'a> MiniBatch<'a> {
-    /// The rows `start..end` as a mini-batch of their own, which remembers where it stood.
+    /// The rows `start..end` as a mini-batch of their own, which keeps their position in
+    /// `first_row`.
     pub fn slice(&self, start: usize, end: usize, width: Width) -> MiniBatch<'a> {
         MiniBatch {
             rows: end - start,
@@ -77,18 +78,19 @@ impl<'a> MiniBatch<'a> {
     }
 }
 
-/// A mini-batch that is gathered: its first rows are contiguous, the others all over a chunk.
+/// A mini-batch to gather: its first rows are contiguous, the others at random positions of a
+/// chunk.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Gather<'a> {
     /// The first rows.
     pub contiguous: MiniBatch<'a>,
-    /// Where the others are.
+    /// The chunk that contains the other rows.
     pub chunk: MiniBatch<'a>,
-    /// Which of the chunk they are, in their order.
+    /// The indices of the other rows in the chunk, in order.
     pub indices: &'a [u32],
-    /// Which of it the next mini-batch is, where that is known.
+    /// The indices of the next mini-batch in the chunk, if known; else empty.
     pub next: &'a [u32],
-    /// What is read after these rows, to be fetched into the cache meanwhile.
+    /// Values that are read after these rows, to prefetch meanwhile.
     pub(crate) prefetch: Prefetch<'a>,
 }
 
@@ -104,7 +106,7 @@ impl<'a> Gather<'a> {
         Self { chunk, indices, ..Self::default() }
     }
 
-    /// The same, which fetches values into the cache while it copies rows.
+    /// The same; prefetches values while it copies rows.
     pub(crate) fn prefetching(self, values: &'a [f32]) -> Self {
         Self { prefetch: Prefetch::new(values), ..self }
     }
@@ -114,7 +116,7 @@ impl<'a> Gather<'a> {
         self.contiguous.rows + self.indices.len()
     }
 
-    /// The mini-batch that follows.
+    /// The next mini-batch.
     pub fn following(&self) -> Self {
         Self::of(self.chunk, self.next)
     }
@@ -132,7 +134,7 @@ impl<'a> Gather<'a> {
         Some(MiniBatch { first_row: range.start, ..self.chunk.slice(row, row + 1, width) })
     }
 
-    /// All rows: where they are, or as copies in `to`.
+    /// All rows: in place, or as copies in `to`.
     pub fn all<'b>(&self, width: Width, to: &'b mut Rows) -> MiniBatch<'b>
     where
         'a: 'b,
@@ -189,21 +191,21 @@ impl<'a> Gather<'a> {
     }
 }
 
-/// Encoded rows that own their values, and grow.
+/// Encoded rows that own their values and can grow.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
     /// `[rows, d]`, row-major.
     pub dense: Vec<f32>,
     /// `[rows, c]`, row-major.
     pub codes: Vec<u32>,
-    /// `[rows]`: as of [`MiniBatch::label`].
+    /// `[rows]`: see [`MiniBatch::label`].
     pub label: Vec<f32>,
-    /// `[rows]`: as of [`MiniBatch::weight`].
+    /// `[rows]`: see [`MiniBatch::weight`].
     pub weight: Vec<f32>,
 }
 
 impl Rows {
-    /// No rows, with room for some.
+    /// No rows, with capacity for `rows` rows.
     pub fn with_capacity(width: Width, rows: usize) -> Self {
         Self {
             dense: Vec::with_capacity(rows * width.dense),
@@ -223,14 +225,14 @@ impl Rows {
         }
     }
 
-    /// Has room for `rows` rows at least.
+    /// Makes the buffers hold at least `rows` rows.
     pub fn reach(&mut self, rows: usize, width: Width) {
         if self.len() < rows {
             self.resize(rows, width);
         }
     }
 
-    /// Has `rows` rows: the first of those that it had, then zeros.
+    /// Changes the number of rows to `rows`: keeps the first ones, then adds zeros.
     pub fn resize(&mut self, rows: usize, width: Width) {
         self.dense.resize(rows * width.dense, 0.0);
         self.codes.resize(rows * width.columns, 0);
@@ -238,7 +240,7 @@ impl Rows {
         self.weight.resize(rows, 0.0);
     }
 
-    /// All rows, to be written over.
+    /// All rows, to be overwritten.
     #[inline(always)]
     pub fn as_mut(&mut self) -> RowsMut<'_> {
         RowsMut {
@@ -259,7 +261,7 @@ impl Rows {
         self.label.is_empty()
     }
 
-    /// Takes a copy of a row of `from`.
+    /// Appends a copy of a row of `from`.
     pub fn push(&mut self, from: &Self, row: usize, width: Width) {
         self.dense.extend_from_slice(&from.dense[row * width.dense..(row + 1) * width.dense]);
         self.codes.extend_from_slice(&from.codes[row * width.columns..(row + 1) * width.columns]);
@@ -281,28 +283,27 @@ impl Rows {
     }
 }
 
-/// Encoded rows in somebody's memory, to be written over.
+/// Encoded rows in borrowed memory, to be overwritten.
 #[derive(Debug)]
 pub struct RowsMut<'a> {
-    /// As [`Rows::dense`].
+    /// See [`Rows::dense`].
     pub dense: &'a mut [f32],
-    /// As [`Rows::codes`].
+    /// See [`Rows::codes`].
     pub codes: &'a mut [u32],
-    /// As [`Rows::label`].
+    /// See [`Rows::label`].
     pub label: &'a mut [f32],
-    /// As [`Rows::weight`].
+    /// See [`Rows::weight`].
     pub weight: &'a mut [f32],
 }
 
 impl RowsMut<'_> {
-    /// Puts copies of the rows of `from` that `indices` names in the place of its own, `first` and
-    /// those that follow.
+    /// Overwrites rows from `first` on by copies of the rows of `from` that `indices` names.
     #[inline(always)]
     pub fn copy(&mut self, first: usize, from: &MiniBatch<'_>, indices: &[u32], width: Width) {
         self.copy_prefetching(first, from, indices, width, Prefetch::NONE);
     }
 
-    /// The same, which fetches values into the cache while it copies dense numbers.
+    /// The same; prefetches values while it copies dense numbers.
     #[inline(always)]
     pub(crate) fn copy_prefetching(
         &mut self,
@@ -329,7 +330,7 @@ impl RowsMut<'_> {
 }
 
 impl RowsMut<'_> {
-    /// Puts a copy of a row of `from` in the place of its own row `to`.
+    /// Overwrites row `to` by a copy of a row of `from`.
     #[inline(always)]
     pub fn copy_row(&mut self, to: usize, from: &MiniBatch<'_>, row: usize, width: Width) {
         let Width { dense: d, columns: c, .. } = width;
@@ -339,7 +340,7 @@ impl RowsMut<'_> {
         self.weight[to] = from.weight[row];
     }
 
-    /// Puts copies of all rows of `from` in the place of its own, `first` and those that follow.
+    /// Overwrites rows from `first` on by copies of all rows of `from`.
     pub fn put(&mut self, first: usize, from: &MiniBatch<'_>, width: Width) {
         let end = first + from.rows;
         self.dense[first * width.dense..end * width.dense].copy_from_slice(from.dense);
@@ -349,14 +350,14 @@ impl RowsMut<'_> {
     }
 }
 
-/// Values of a window of a row, which is copied by an instruction or some in place of a call.
+/// Values of a window of a row: a few instructions copy a window, without a function call.
 const WINDOW: usize = 16;
 const TWO_WINDOWS: usize = 2 * WINDOW;
 
 /// Copies rows of `n` values of `from`, one after another.
 ///
-/// (Loops, since closures and pairs of iterators may be left out of what is compiled for wide
-/// vectors: to call them takes as long as to copy a row.)
+/// (Loops, since the compiler may not inline closures and zipped iterators into the code for wide
+/// vectors: calling them takes as long as copying a row.)
 #[inline(always)]
 fn gather<T: Copy>(to: &mut [T], from: &[T], n: usize, rows: &[u32], prefetch: Prefetch<'_>) {
     match n {

@@ -1,4 +1,4 @@
-//! A model: encoder, learner and parameters, as training leaves it and prediction takes it.
+//! A model: encoder, learner and parameters, the result of training and the input of prediction.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::encoder::Encoder;
 use crate::learner::{Activation, Loss, Network};
 use crate::optimizer::Optimizer;
 
-/// The target column and how labels became numbers.
+/// The target column.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     /// Name of the column.
@@ -19,7 +19,7 @@ pub struct Target {
     pub data_type: DataType,
 }
 
-/// What a trained group knows of its labels.
+/// The encoding of the labels of a trained group.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Labels {
     /// Numbers: `label = (y - mean) / stddev` (0 and 1 where the target is not standardised).
@@ -33,22 +33,22 @@ pub enum Labels {
     Classes(Vec<ScalarValue>),
 }
 
-/// One named, versioned artefact.
+/// A named, versioned model.
 #[derive(Clone, Debug)]
 pub struct Model {
     /// Name in the store.
     pub name: String,
     /// Version in the store, from 1 (0 before it is published).
     pub version: u64,
-    /// What `USING` named.
+    /// The algorithm that `USING` named.
     pub algorithm: Algorithm,
     /// Target column.
     pub target: Target,
-    /// Input columns in order, with their types: what PREDICT needs (after TRANSFORM).
+    /// Input columns in order, with their types: the columns that PREDICT needs (after TRANSFORM).
     pub inputs: Vec<(String, DataType)>,
     /// `TRANSFORM` as (output name, SQL expression), empty without the clause.
     pub transform: Vec<(String, String)>,
-    /// `WEIGHT`: the column of row weights, honoured by metrics too.
+    /// `WEIGHT`: the column of row weights, which metrics also use.
     pub weight: Option<String>,
     /// Names (and types) of the `PARTITION BY` columns, empty without the clause.
     pub partition_by: Vec<(String, DataType)>,
@@ -56,11 +56,11 @@ pub struct Model {
     pub options: BTreeMap<String, String>,
     /// The normalised text of the TRAIN statement.
     pub statement: String,
-    /// Name and version of the model it was continued from.
+    /// Name and version of the model that the training continued.
     pub parent: Option<(String, u64)>,
     /// Seed of the training.
     pub seed: u64,
-    /// Training rows taken (all groups).
+    /// Number of training rows (all groups).
     pub rows: u64,
     /// Skipped rows by cause (all groups).
     pub skipped_rows: BTreeMap<String, u64>,
@@ -77,28 +77,28 @@ pub struct Model {
 pub struct Member {
     /// Values of the partition columns; empty without PARTITION BY.
     pub key: Vec<ScalarValue>,
-    /// What was learned, or why nothing could be.
+    /// The result of the training, or the reason why nothing could be learned.
     pub outcome: Result<Box<Trained>, String>,
 }
 
-/// What training one group left.
+/// The result of training one group.
 #[derive(Clone, Debug)]
 pub struct Trained {
-    /// Frozen preprocessing.
+    /// Fitted preprocessing.
     pub encoder: Encoder,
-    /// How labels became numbers.
+    /// The encoding of labels as numbers.
     pub labels: Labels,
     /// The shape of the learner; see [`NetworkSpec::network`].
     pub network: NetworkSpec,
     /// Flat parameters in the learner's layout.
     pub parameters: Vec<f32>,
-    /// The optimizer, or None of an exact solver.
+    /// The optimizer, or None for a solver.
     pub optimizer: Option<Optimizer>,
     /// Its moments, `optimizer.moments()` buffers of the parameters' length one after another.
     pub moments: Vec<f32>,
     /// Steps made.
     pub steps: u64,
-    /// Rows taken for training (without evaluation rows).
+    /// Number of training rows (without evaluation rows).
     pub rows: u64,
     /// Skipped rows by cause.
     pub skipped_rows: BTreeMap<String, u64>,
@@ -114,16 +114,16 @@ pub struct Trained {
     pub eval_loss: Option<f64>,
 }
 
-/// One line of the record of a training.
+/// One line of the history of a training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HistoryEntry {
     /// Number from 1.
     pub epoch: u64,
-    /// Mean loss of the rows as they were learned from.
+    /// Mean loss of the rows, each before the step that learned it.
     pub loss: f64,
-    /// Mean loss of the evaluation rows after it.
+    /// Mean loss of the evaluation rows after the iteration.
     pub eval_loss: Option<f64>,
-    /// Learning rate of its last step (NaN of exact solvers).
+    /// Learning rate of its last step (NaN for solvers).
     pub learning_rate: f64,
     /// Rows learned from.
     pub rows: u64,
@@ -131,14 +131,14 @@ pub struct HistoryEntry {
     pub duration_ms: u64,
 }
 
-/// All that determines a [`Network`], for the store.
+/// The settings that determine a [`Network`], for the store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NetworkSpec {
     /// Units of the hidden layers; none for a linear model.
     pub hidden: Vec<usize>,
     /// Activation of the hidden layers.
     pub activation: Activation,
-    /// Loss, which decides on the link from logits to probabilities.
+    /// The loss, which also determines the link from logits to probabilities.
     pub loss: Loss,
     /// Number of raw outputs.
     pub outputs: usize,

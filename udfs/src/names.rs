@@ -1,8 +1,8 @@
-//! Columns by name, and what to say when there is none.
+//! Look-up of columns by name, and the errors for names that do not exist.
 //!
-//! A name means the column that is written so; where there is none, the only one that is written so
-//! but for the case of its letters. All lookups go through [`Names`], which hashes the names once:
-//! a table may have many thousand columns.
+//! A name means the column of exactly that name. If there is none, it means the only column whose
+//! name differs just in case. All look-ups use [`Names`], which hashes the names once: a table may
+//! have many thousand columns.
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -10,19 +10,19 @@ use std::collections::HashMap;
 use arrow::datatypes::Fields;
 use datafusion_common::{Result, plan_err};
 
-/// Where a name occurs first, and where again.
+/// The first two positions of a name.
 #[derive(Clone, Copy, Debug)]
 struct Places {
     first: usize,
     second: Option<usize>,
 }
 
-/// Names of columns, to be found by name.
+/// Names of columns, for look-up.
 #[derive(Debug)]
 pub struct Names<'a> {
     all: Vec<&'a str>,
     exact: HashMap<&'a str, Places>,
-    /// By the name in lower case; made when a name is not found as it is written.
+    /// By the name in lower case; made when the exact name is not found.
     folded: OnceCell<HashMap<String, Places>>,
 }
 
@@ -34,25 +34,25 @@ impl<'a> Names<'a> {
         Self { all, exact, folded: OnceCell::new() }
     }
 
-    /// Those of the fields of a schema or a struct.
+    /// The names of the fields of a schema or a struct.
     pub fn of(fields: &'a Fields) -> Self {
         Self::new(fields.iter().map(|field| field.name().as_str()))
     }
 
-    /// All of them.
+    /// All names.
     pub fn all(&self) -> &[&'a str] {
         &self.all
     }
 
-    /// Whether two columns have that very name.
+    /// Whether two columns have exactly that name.
     pub fn is_twice(&self, name: &str) -> bool {
         self.exact.get(name).is_some_and(|places| places.second.is_some())
     }
 
-    /// The place of the column that is meant by `name`, if there is one.
+    /// The index of the column that `name` means, if there is one.
     ///
     /// # Errors
-    /// When several are: two of that very name, or two that differ from it in case.
+    /// When several columns match: two of exactly that name, or two that differ from it in case.
     pub fn find(&self, name: &str) -> Result<Option<usize>> {
         match self.find_exact(name)? {
             Some(place) => Ok(Some(place)),
@@ -60,11 +60,11 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// The places of columns for the names of different ones: a column that is one of them as it is
-    /// written, or was found for one before, is not taken for another that differs in case.
+    /// The indices of the columns for several names. A column that one name matches exactly, or
+    /// that was already found for a name, does not also match another name that differs in case.
     ///
     /// # Errors
-    /// As of [`Names::find`].
+    /// See [`Names::find`].
     pub fn find_all<'n>(
         &self,
         names: impl IntoIterator<Item = &'n str>,
@@ -90,7 +90,7 @@ impl<'a> Names<'a> {
         Ok(found)
     }
 
-    /// The place of the column of that very name.
+    /// The index of the column of exactly that name.
     ///
     /// # Errors
     /// When there are two.

@@ -1,4 +1,4 @@
-//! States and models by reference: what a function of SQL names, and who knows it.
+//! Look-up of states and models by the references in SQL functions.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -8,8 +8,9 @@ use datafusion_common::Result;
 use crate::round::Round;
 use crate::scorer::Scorer;
 
-/// Finds what functions refer to. Everything is fetched before execution: a resolver does no I/O
-/// here, and a worker that does not know a reference fails, it never starts cold.
+/// Finds the states and models that functions refer to. Everything is fetched before execution, so
+/// a resolver does no I/O. A worker that does not know a reference fails; it never starts from a
+/// new state.
 pub trait StateResolver: Debug + Send + Sync {
     /// The round that `reference` (model, version and round) names.
     fn round(&self, reference: &str) -> Result<Arc<dyn Round>>;

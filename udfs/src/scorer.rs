@@ -1,4 +1,4 @@
-//! A model ready to predict: what PREDICT and `predict(...)` run over whole batches.
+//! A model ready to predict: PREDICT and `predict(...)` run it over whole batches.
 
 mod latest;
 
@@ -22,13 +22,13 @@ use crate::encoder::{Column, Input, flatten_columns, flatten_fields};
 use crate::learner::{Learner, Scoring, probabilities};
 use crate::model::{Labels, Model, Trained};
 
-/// Rows that are encoded at a time: they stay in the second cache until they are scored.
+/// Rows that are encoded at a time: they stay in the L2 cache until they are scored.
 const BLOCK: usize = 2048;
-/// Rows that are scored at a time: what is between the layers stays in the cache.
+/// Rows that are scored at a time: the values of the hidden layers stay in the cache.
 const SCORED: usize = 256;
 
-/// Values of a workspace that waits for the next batch, at most: those of many hundred inputs or
-/// classes would be much memory, and are cleared in a small part of the time that they take.
+/// Values of a pooled workspace at most. A workspace for many hundred inputs or classes would take
+/// much memory, and clearing it takes a small part of the time of scoring.
 const KEPT: usize = 1 << 20;
 
 /// The name of the struct field (and output column) of a prediction's parts.
@@ -50,12 +50,12 @@ pub struct Scorer {
     dispatch: Option<Dispatch>,
     unseen: AtomicU64,
     fields: Fields,
-    /// For batches that come: one for each that was scored at the same time.
+    /// Pooled workspaces for later batches: one for each batch that was scored at the same time.
     spare: Mutex<Vec<Workspace>>,
 }
 
-/// What lies between the columns of a batch and its prediction. To clear memory for each batch anew
-/// took a fiftieth of the time of 28-64-32-1.
+/// The buffers between the columns of a batch and its prediction. Clearing new memory for each
+/// batch took a fiftieth of the time of 28-64-32-1.
 #[derive(Debug, Default)]
 struct Workspace {
     dense: Vec<f32>,
@@ -71,7 +71,7 @@ impl Workspace {
     }
 }
 
-/// The first `n` values, whatever they are.
+/// The first `n` values, whatever their contents.
 fn first<T: Copy + Default>(values: &mut Vec<T>, n: usize) -> &mut [T] {
     if values.len() < n {
         values.resize(n, T::default());
@@ -79,7 +79,7 @@ fn first<T: Copy + Default>(values: &mut Vec<T>, n: usize) -> &mut [T] {
     &mut values[..n]
 }
 
-/// One trained member with its network as scoring takes it and its classes as an array.
+/// One trained member: its network in the layout that scoring reads, and its classes as an array.
 #[derive(Debug)]
 struct Ready {
     trained: Trained,
@@ -88,7 +88,7 @@ struct Ready {
     classes: Option<ArrayRef>,
 }
 
-/// From the values of the partition columns to the member.
+/// A map from the values of the partition columns to the member.
 #[derive(Debug)]
 struct Dispatch {
     converter: RowConverter,
@@ -149,7 +149,7 @@ impl Scorer {
         self.model.inputs.iter().chain(&self.model.partition_by)
     }
 
-    /// The parts of a prediction: `label`, then `probs` or `score` where the model has them.
+    /// The parts of a prediction: `label`, then `probs` or `score` if the model has them.
     pub fn fields(&self) -> &Fields {
         &self.fields
     }
@@ -160,12 +160,12 @@ impl Scorer {
         ready.classes.as_ref().map(|classes| classes.len())
     }
 
-    /// Whether there were rows that no trained member was there for.
+    /// Whether there were rows without a trained member.
     pub fn has_unseen(&self) -> bool {
         self.unseen.load(Ordering::Relaxed) > 0
     }
 
-    /// Rows that no trained member was there for, and forgets their number.
+    /// Returns the number of rows without a trained member, and resets it.
     pub fn take_unseen(&self) -> u64 {
         self.unseen.swap(0, Ordering::Relaxed)
     }
@@ -196,11 +196,11 @@ impl Scorer {
         Ok(())
     }
 
-    /// The parts of the predictions of a batch, as of [`Scorer::score`], in the order of
+    /// The parts of the predictions of a batch, see [`Scorer::score`], in the order of
     /// [`Scorer::fields`].
     ///
     /// # Errors
-    /// As of [`Scorer::score`].
+    /// See [`Scorer::score`].
     pub fn predict(
         &self,
         columns: &[ArrayRef],
@@ -211,7 +211,7 @@ impl Scorer {
         if scored.null_count() == 0 {
             return Ok(scored.into_parts().1);
         }
-        // What is NULL as a whole is NULL in every part.
+        // A row that is NULL as a whole is NULL in every part.
         let nulls = is_null(&scored)?;
         let parts = scored.columns().iter();
         parts.map(|part| nullif(part, &nulls).map_err(Into::into)).collect()
@@ -232,7 +232,7 @@ impl Scorer {
                 _ => exec_err!("model {} was not trained", self.model.name),
             };
         };
-        // Rows of each member are taken together, scored, and put back to where they stood.
+        // The rows of each member are gathered, scored, and returned in their original order.
         let members = dispatch.members(&columns[inputs..])?;
         let mut rows_of: Vec<Vec<u32>> = vec![vec![]; self.members.len()];
         let nulls = StructArray::new_null(self.fields.clone(), 1);
@@ -388,10 +388,10 @@ impl Scorer {
     }
 }
 
-/// The predicted class of each row, and its classes and probabilities from the most probable on.
+/// The predicted class of each row, and its classes and probabilities in descending order.
 type Decided = (Vec<u32>, Vec<u32>, Vec<f64>);
 
-/// Of two classes, the common case, which needs no sort.
+/// The case of two classes, which is common and needs no sort.
 fn decide_of_two(probs: &[f64], threshold: f64) -> Decided {
     let (pairs, _) = probs.as_chunks::<2>();
     let mut best = vec![0; pairs.len()];
@@ -452,8 +452,8 @@ impl Dispatch {
     }
 }
 
-/// The type of a prediction: the target's, but fractions where numbers are predicted for a
-/// target of whole numbers or decimals, which rounding would only make worse.
+/// The type of a prediction: the target's. For a target of whole numbers or decimals it is a float,
+/// since rounding would only make predictions worse.
 fn label_type(model: &Model) -> DataType {
     match &model.target.data_type {
         t if model.algorithm.is_classifier() => class_type(t),
@@ -462,7 +462,7 @@ fn label_type(model: &Model) -> DataType {
     }
 }
 
-/// Classes are kept as plain values: a dictionary of strings predicts strings.
+/// Classes are stored as plain values: for a dictionary of strings, predictions are strings.
 fn class_type(target: &DataType) -> DataType {
     match target {
         DataType::Dictionary(_, value) => class_type(value),

@@ -19,7 +19,7 @@ pub struct State {
     pub steps: u64,
     /// Rows learned since the beginning of the training.
     pub rows: u64,
-    /// Loss of the rows of this round alone, as they were learned from.
+    /// Loss of the rows of this round alone, each before the step that learned it.
     pub round: LossSum,
 }
 
@@ -49,7 +49,7 @@ impl State {
         bytes.extend_from_slice(&self.round.weight.to_le_bytes());
         bytes.extend_from_slice(&self.round.rows.to_le_bytes());
         bytes.resize(HEADER + 4 * floats, 0);
-        // (Number by number into what is there, not behind it, is a copy in blocks.)
+        // (Overwriting zeros number by number compiles to a block copy; appending does not.)
         let (places, _) = bytes[HEADER..].as_chunks_mut::<4>();
         let (parameters, moments) = places.split_at_mut(self.parameters.len());
         for (places, values) in [(parameters, &self.parameters), (moments, &self.moments)] {
@@ -60,10 +60,11 @@ impl State {
         bytes
     }
 
-    /// Reads what [`State::to_bytes`] wrote, for a learner with so many parameters and moments.
+    /// Reads the bytes that [`State::to_bytes`] wrote, for a learner with so many parameters and
+    /// moments.
     ///
     /// # Errors
-    /// When the bytes are not a state, or one of other dimensions.
+    /// When the bytes are not a state, or are a state of other dimensions.
     pub fn from_bytes(bytes: &[u8], parameters: usize, moments: usize) -> Result<Self> {
         let words = words(bytes)?;
         let word = |i: usize| words[i];
@@ -91,7 +92,7 @@ impl State {
         })
     }
 
-    /// Steps and rows of what [`State::to_bytes`] wrote.
+    /// Steps and rows in the bytes that [`State::to_bytes`] wrote.
     ///
     /// # Errors
     /// When the bytes do not begin like a state.
@@ -106,7 +107,7 @@ impl State {
     }
 }
 
-/// The words behind the magic number.
+/// The words after the magic number.
 fn words(bytes: &[u8]) -> Result<&[[u8; 8]]> {
     if bytes.len() < HEADER || &bytes[..8] != MAGIC {
         return exec_err!("the training state is damaged: it does not begin with GLSTATE1");

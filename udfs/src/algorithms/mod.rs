@@ -1,7 +1,7 @@
 //! The algorithms that `USING` names: a registry of specifications, a folder each.
 //!
-//! Adding an algorithm is adding a folder with its [`AlgorithmSpec`] and a line in [`REGISTRY`]. No
-//! other code asks which algorithm it has: what differs stands in the specification.
+//! To add an algorithm, add a folder with its [`AlgorithmSpec`] and a line in [`REGISTRY`]. No
+//! other code asks which algorithm it has: the specification contains all differences.
 
 use std::fmt;
 use std::str::FromStr;
@@ -33,7 +33,7 @@ static REGISTRY: [&AlgorithmSpec; 5] = [
     &mlp_regressor::SPEC,
 ];
 
-/// What an algorithm is.
+/// The specification of an algorithm.
 #[derive(Debug)]
 pub struct AlgorithmSpec {
     /// Its name in SQL.
@@ -42,24 +42,24 @@ pub struct AlgorithmSpec {
     pub about: &'static str,
     /// What it predicts.
     pub target: TargetRule,
-    /// Groups of options that it takes beside those of all.
+    /// Groups of options that it accepts beside those of all algorithms.
     pub options: &'static [OptionGroup],
     /// The losses that the option `loss` may choose.
     pub losses: &'static [Loss],
-    /// The loss of `loss = auto`, by the number of classes (0 of numbers).
+    /// The loss of `loss = auto`, by the number of classes (0 for a number).
     pub default_loss: fn(classes: usize) -> Loss,
     /// What the option `solver` may name beside `auto` and `sgd`.
     pub solvers: &'static [Solver],
-    /// Units of the hidden layers if none are given; none of a linear model.
+    /// Default units of the hidden layers; none for a linear model.
     pub hidden: &'static [usize],
-    /// Passes over the rows of mini-batch training, if none are given.
+    /// Default number of passes over the rows in mini-batch training.
     pub epochs: u64,
-    /// Rows of a mini-batch, if none are given.
+    /// Default number of rows of a mini-batch.
     pub batch_size: usize,
-    /// Makes an estimator of prepared rows.
+    /// Makes an estimator for prepared rows.
     pub make: fn(&Setup<'_>) -> Result<Box<dyn Estimator>>,
-    /// Whether a class that first comes after the training began gets an output of its own, on
-    /// streams.
+    /// Whether, on streams, a class that first occurs after the training began gets an output of
+    /// its own.
     pub grows: bool,
 }
 
@@ -81,7 +81,7 @@ pub enum OptionGroup {
     Layers,
     /// Options of classes.
     Classes,
-    /// The choice of a solver, and when it ends.
+    /// The choice of a solver, and its stopping criterion.
     Solver,
     /// The choice of a loss.
     Loss,
@@ -107,7 +107,7 @@ impl Algorithm {
         self.0.name
     }
 
-    /// What it is.
+    /// Its specification.
     pub fn spec(self) -> &'static AlgorithmSpec {
         self.0
     }
@@ -117,7 +117,7 @@ impl Algorithm {
         self.0.target == TargetRule::Class
     }
 
-    /// Whether it takes the options of a group.
+    /// Whether it accepts the options of a group.
     pub fn takes(self, group: OptionGroup) -> bool {
         group == OptionGroup::All || self.0.options.contains(&group)
     }

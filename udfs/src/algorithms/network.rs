@@ -19,11 +19,11 @@ use crate::round::{Descent, Interrupt, Progress};
 use crate::state::State;
 use crate::steps::{Reads, StepPlan};
 
-/// The network for these options and so many classes (None of numbers), or that of the model to
+/// The network for these options and number of classes (None for a number), or that of the model to
 /// continue.
 ///
 /// # Errors
-/// When the loss is not for so many classes; `target` names the column.
+/// When the loss does not fit the number of classes; `target` names the column.
 pub fn network_spec(
     options: &TrainOptions,
     target: &str,
@@ -62,18 +62,18 @@ pub fn network_spec(
     })
 }
 
-/// What an estimator is made of.
+/// The inputs from which an estimator is made.
 #[derive(Debug)]
 pub struct Setup<'a> {
     /// Checked options.
     pub options: &'a TrainOptions,
-    /// What is decided about the training.
+    /// The plan of the training.
     pub plan: &'a TrainingPlan,
     /// The network.
     pub network: Arc<Network>,
-    /// Frozen preprocessing.
+    /// Fitted preprocessing.
     pub encoder: &'a Encoder,
-    /// How labels became numbers.
+    /// The encoding of labels as numbers.
     pub labels: &'a Labels,
     /// Training rows.
     pub rows: u64,
@@ -81,7 +81,7 @@ pub struct Setup<'a> {
     pub has_evaluation: bool,
     /// The model to continue.
     pub parent: Option<&'a Trained>,
-    /// Where parts of a mini-batch run.
+    /// Runs the parts of a mini-batch on threads.
     pub threads: Arc<dyn ParallelFor>,
     /// Stops the rounds.
     pub interrupt: Arc<Interrupt>,
@@ -100,8 +100,8 @@ impl Setup<'_> {
         self.network.loss_function()
     }
 
-    /// L2 where the options give none: scikit-learn's `C = 1` of the linear classifiers, which is
-    /// `1 / rows` of the mean loss; 0 elsewhere.
+    /// L2 if the options give none: scikit-learn's `C = 1` for the linear classifiers, which is
+    /// `1 / rows` for the mean loss; 0 for others.
     fn l2(&self) -> f64 {
         let of_classes = matches!(
             self.loss(),
@@ -114,7 +114,7 @@ impl Setup<'_> {
         self.options.l2.unwrap_or(default)
     }
 
-    /// From the loss of a standardised target to the target's own units.
+    /// Factor from the loss of a standardised target to the target's own units.
     fn loss_scale(&self) -> f64 {
         match (self.loss(), self.labels) {
             (Loss::Squared | Loss::Huber, Labels::Numbers { stddev, .. }) => stddev * stddev,
@@ -168,7 +168,7 @@ impl Setup<'_> {
         DescentEstimator::new(settings, start)
     }
 
-    /// What runs, in words: `newton`, or `adam, batch 128, 2 replicas, 4 rounds an epoch`.
+    /// A description of the method: `newton`, or `adam, batch 128, 2 replicas, 4 rounds an epoch`.
     pub fn describe(&self) -> String {
         if self.plan.method != Method::Descent {
             return self.plan.method.name().to_owned();
@@ -192,7 +192,7 @@ impl Setup<'_> {
         text + &format!(", {} an epoch", plural(rounds, "round"))
     }
 
-    /// Rows that each replica takes in an epoch, as the rounds cut them.
+    /// Rows that each replica learns in an epoch, as the rounds are cut.
     pub fn rows_per_replica(&self) -> Vec<u64> {
         if self.plan.method != Method::Descent {
             return vec![self.rows];
@@ -212,8 +212,8 @@ impl Setup<'_> {
     }
 }
 
-/// Initial parameters, or those of the model to continue, with its moments where the optimizer is
-/// the same.
+/// Initial parameters, or those of the model to continue, with its moments if the optimizer is the
+/// same.
 pub fn start_state(descent: &Descent, parent: Option<&Trained>) -> State {
     let Some(parent) = parent else { return descent.initial_state() };
     let mut state = descent.state_from(parent.parameters.clone());
@@ -258,8 +258,8 @@ pub(super) fn estimator(setup: &Setup<'_>) -> Result<Box<dyn Estimator>> {
 }
 
 impl Descent {
-    /// The descent of these options, at a constant learning rate from the first step on. Whoever
-    /// knows more sets it.
+    /// The descent of these options, at a constant learning rate from the first step on. The caller
+    /// may change it.
     pub fn of_options(
         options: &TrainOptions,
         network: Arc<Network>,

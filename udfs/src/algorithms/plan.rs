@@ -1,5 +1,5 @@
-//! What is decided about a training before it runs: from checked options and the shape of the rows
-//! to method, split, shuffle, replicas and rounds. EXPLAIN TRAIN prints it, and the training runs it.
+//! The plan of a training, made before it runs: from checked options and the shape of the rows to
+//! method, split, shuffle, replicas and rounds. EXPLAIN TRAIN prints it, and the training runs it.
 
 use std::fmt;
 
@@ -9,26 +9,26 @@ use crate::learner::Loss;
 use crate::model::NetworkSpec;
 use crate::options::{Parallel, Solver, Split, TrainOptions};
 
-/// Floating-point operations of a mini-batch above which another slice pays for its hand-over
-/// (some 10 microseconds, at 50 GFLOP/s and more a core).
+/// Floating-point operations of a mini-batch that justify another slice: handing a slice to another
+/// thread takes some 10 microseconds (at 50 GFLOP/s and more a core).
 const FLOPS_PER_SLICE: u64 = 8_000_000;
-/// ParallelFor at most, whatever the machine: the sums, and so the weights, depend on the number.
+/// Slices at most, whatever the machine: the sums, and so the weights, depend on the number.
 const MAX_SLICES: usize = 8;
-/// Floating-point operations of a round where nothing else decides: some seconds on one core, so
-/// that checkpoints and `max_seconds` find an end of a round soon.
+/// Floating-point operations of a round, unless options decide: some seconds on one core, so that
+/// checkpoints and `max_seconds` soon reach the end of a round.
 const FLOPS_PER_ROUND: u64 = 400_000_000_000;
-/// Rows of such a round at most: those of few operations wait for memory, up to 100 ns each.
+/// Rows of such a round at most: rows of few operations wait for memory, up to 100 ns each.
 const ROWS_PER_ROUND: u64 = 50_000_000;
-/// Rounds (merges) of an epoch with more than one replica, at least. More of them cost time, up to
-/// a millisecond each, and gain nothing: after 1, 3 and 10 epochs of 2 and 8 replicas over Adult,
-/// California housing and a made data set of 100,000 rows, linear and with a hidden layer, merging
-/// 10 times an epoch or 4 made less than 0.001 of log loss and 0.005 of R2 of difference, in either
-/// direction.
+/// Rounds (merges) of an epoch with more than one replica, at least. More rounds cost time, up to a
+/// millisecond each, and do not improve the model: after 1, 3 and 10 epochs of 2 and 8 replicas
+/// over Adult, California housing and a synthetic data set of 100,000 rows, linear and with a
+/// hidden layer, 10 merges an epoch differed from 4 by less than 0.001 of log loss and 0.005 of R2,
+/// in either direction.
 const MERGES_PER_EPOCH: u64 = 4;
 
 /// Rows below which `split = 'auto'` keeps every row for training.
 const SPLIT_MIN_ROWS: u64 = 500;
-/// Evaluation rows at most of `split = 'auto'`: more tell no more.
+/// Evaluation rows at most of `split = 'auto'`: more rows give no more information.
 const SPLIT_MAX_ROWS: f64 = 10_000.0;
 
 /// How the parameters are found.
@@ -45,7 +45,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// What EXPLAIN and the history call it.
+    /// Its name in EXPLAIN and the history.
     pub fn name(self) -> &'static str {
         match self {
             Method::Normal => "normal equations",
@@ -61,17 +61,17 @@ impl Method {
 pub enum SplitRule {
     /// All rows train.
     None,
-    /// By a hash of the row's features and target, so that equal rows stay together and a row
-    /// keeps its side wherever it stands.
+    /// By a hash of the row's features and target, so that equal rows are on the same side and a
+    /// row keeps its side wherever it is stored.
     Random {
-        /// Share of evaluation rows.
+        /// Fraction of evaluation rows.
         fraction: f64,
         /// Seed of the hash.
         seed: u64,
     },
     /// The last rows evaluate.
     Sequential {
-        /// Share of evaluation rows.
+        /// Fraction of evaluation rows.
         fraction: f64,
     },
     /// The rows where the split column is true evaluate.
@@ -100,23 +100,23 @@ pub struct Shape {
     pub width: Width,
     /// Number of classes; None of a number.
     pub classes: Option<usize>,
-    /// All rows, those that will evaluate among them.
+    /// Number of all rows, including the evaluation rows.
     pub rows: u64,
 }
 
-/// What is decided about a training.
+/// The plan of a training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainingPlan {
     /// How the parameters are found.
     pub method: Method,
-    /// Which rows evaluate.
+    /// How evaluation rows are chosen.
     pub split: SplitRule,
-    /// Seed of the full shuffle of the rows that are learned from; None: they stay in their order.
+    /// Seed of the full shuffle of the training rows; None: they keep their order.
     pub shuffle: Option<u64>,
 }
 
 impl TrainingPlan {
-    /// The plan for a network of this shape; `continues` says that it goes on from a model.
+    /// The plan for a network of this shape; `continues` says that the training continues a model.
     pub fn decide(
         options: &TrainOptions,
         network: &NetworkSpec,
@@ -135,8 +135,8 @@ impl TrainingPlan {
     }
 }
 
-/// The method for these options and shape. It is decided by operations, so that it is the same on
-/// every machine.
+/// The method for these options and shape. It depends on the number of operations, so that it is
+/// the same on every machine.
 fn method(options: &TrainOptions, network: &NetworkSpec, shape: &Shape) -> Method {
     match options.solver {
         Solver::Normal => return Method::Normal,
@@ -157,7 +157,7 @@ fn method(options: &TrainOptions, network: &NetworkSpec, shape: &Shape) -> Metho
     }
 }
 
-/// The split that the options mean for a method and number of rows.
+/// The split for these options, method and number of rows.
 fn split_rule(options: &TrainOptions, method: Method, rows: u64) -> SplitRule {
     let fraction = options.split_fraction;
     match options.split {
@@ -173,12 +173,12 @@ fn split_rule(options: &TrainOptions, method: Method, rows: u64) -> SplitRule {
     }
 }
 
-/// Who learns from which rows, and how often they meet.
+/// How rows are divided among replicas, slices and rounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoundLayout {
     /// Copies of the state.
     pub replicas: usize,
-    /// ParallelFor of a mini-batch.
+    /// Slices of a mini-batch.
     pub slices: usize,
     /// Rows of a round.
     pub round_rows: u64,
@@ -195,7 +195,7 @@ impl RoundLayout {
 fn layout(options: &TrainOptions, flops_per_row: u64, rows: u64) -> RoundLayout {
     let batch = options.batch_size as u64;
     let (replicas, slices) = match (options.parallel, options.replicas) {
-        // Rows one after another leave nothing for slices to do.
+        // The optimizer learns rows one after another, so slices would have nothing to do.
         (Parallel::Auto, None) if options.optimizer.takes_rows() => (1, 1),
         (Parallel::Replicas, n) => (n.unwrap_or(1), 1),
         (Parallel::Auto, Some(n)) => (n, 1),
@@ -214,7 +214,8 @@ fn layout(options: &TrainOptions, flops_per_row: u64, rows: u64) -> RoundLayout 
         }
         None => most,
     };
-    // Whole mini-batches for every replica, so that cutting rounds elsewhere changes nothing.
+    // Whole mini-batches for every replica, so that cutting rounds elsewhere does not change the
+    // result.
     let round_rows = wanted.max(1).div_ceil(unit).saturating_mul(unit);
     RoundLayout { replicas, slices, round_rows }
 }
@@ -232,7 +233,7 @@ mod tests {
         assert_eq!(layout(&options, 1_000, 80_000).round_rows, 20_000);
         // Whole mini-batches of both.
         assert_eq!(layout(&options, 1_000, 80_001).round_rows, 20_200);
-        // Each of the two does as much as one alone.
+        // Each of the two replicas does as much as one alone.
         let flops = FLOPS_PER_ROUND / 1_000;
         assert_eq!(layout(&options, flops, 80_000).round_rows, 2_000);
         options.replicas = None;

@@ -15,13 +15,13 @@ use crate::batch::NO_CATEGORY;
 /// A column to encode.
 #[derive(Clone, Copy, Debug)]
 pub enum Column<'a> {
-    /// As the query gives it.
+    /// An array of the query.
     Array(&'a ArrayRef),
     /// A category column as provisional codes.
     Codes {
         /// Codes of an interner; NULL is NULL.
         codes: &'a UInt32Array,
-        /// What they are in the encoder.
+        /// The encoder's codes for them.
         map: &'a CodeMap,
     },
 }
@@ -31,7 +31,7 @@ impl Encoder {
     /// `codes[rows, c]`, row-major.
     ///
     /// # Errors
-    /// When a column is not of a type that its feature takes, or a list has another length.
+    /// When a column does not have a type that its feature accepts, or a list has another length.
     pub fn encode(
         &self,
         columns: &[Column<'_>],
@@ -89,7 +89,7 @@ impl Encoder {
 
 /// A column of numbers, decimals or booleans as float64.
 pub(super) fn numbers(name: &str, array: &ArrayRef) -> Result<Float64Array> {
-    // Arrow's cast checks every value of the common types for a range that they cannot leave.
+    // Arrow's cast would check each value of these common types for overflow, which cannot occur.
     Ok(match array.data_type() {
         DataType::Float64 => array.as_primitive().clone(),
         DataType::Float32 => array.as_primitive::<Float32Type>().unary(f64::from),
@@ -125,8 +125,8 @@ pub(super) fn unix_seconds(array: &ArrayRef) -> Result<Float64Array> {
     };
     let ticks = cast(array, &DataType::Int64)?;
     let ticks = ticks.as_primitive::<Int64Type>();
-    // Whole seconds apart: nanoseconds since 1970 are more than float64 holds exactly, and the same
-    // instant must be the same number in every unit.
+    // Whole seconds are converted separately: nanoseconds since 1970 exceed the exact range of
+    // float64, and the same instant must be the same number in every unit.
     let seconds = |t: i64| {
         t.div_euclid(per_second) as f64 + t.rem_euclid(per_second) as f64 / per_second as f64
     };
@@ -152,7 +152,7 @@ fn encode_timestamps<'a>(
 
 /// Sine and cosine of hour, weekday and month of an instant in seconds since the epoch.
 pub(super) fn cycles(seconds: Option<f64>) -> [f32; 6] {
-    // No time of day is as far from every other as the middle of the circle.
+    // The middle of the circle has the same distance from every time of day.
     let Some(s) = seconds else { return [0.0; 6] };
     let days = (s / DAY).floor();
     let hour = ((s - days * DAY) / 3600.0).floor() / 24.0;
@@ -209,8 +209,8 @@ fn encode_categories<'a>(
     for_each_text(array, |text| put(text.map_or(lookup.null, |text| lookup.find(categories, text))))
 }
 
-/// The elements of lists of one length: the array of all elements, where each row's begin (None
-/// for NULL), and the length.
+/// The elements of lists of one length: the array of all elements, the start of each row in it
+/// (None for NULL), and the length.
 pub(super) fn vectors(
     name: &str,
     array: &ArrayRef,

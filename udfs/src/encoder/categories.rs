@@ -1,4 +1,4 @@
-//! The categories of a feature: texts in one array, however many.
+//! The categories of a feature: any number of texts in one array.
 
 use std::hash::BuildHasher;
 
@@ -7,13 +7,13 @@ use hashbrown::HashTable;
 
 use super::TextHasher;
 
-/// The categories of a feature in their order; NULL may be one. A clone shares them.
+/// The categories of a feature in order; NULL may be one. Clones share them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Categories(StringArray);
 
 impl Categories {
-    /// Copies of texts, NULL first if it is one of them. None where they have more bytes than an
-    /// array of texts can.
+    /// Copies texts; NULL comes first if it is one of them. None if they have more bytes than a
+    /// string array can hold.
     pub fn copied<'a>(
         has_null: bool,
         texts: impl Iterator<Item = &'a str> + Clone,
@@ -46,7 +46,7 @@ impl Categories {
 
     /// Bytes of all texts.
     pub fn bytes(&self) -> usize {
-        // (An array that was read is a part of one that holds more.)
+        // (The array may be a slice of a longer one.)
         let offsets = self.0.value_offsets();
         match (offsets.first(), offsets.last()) {
             (Some(first), Some(last)) => (last - first) as usize,
@@ -54,12 +54,12 @@ impl Categories {
         }
     }
 
-    /// The same as an array.
+    /// The categories as an array.
     pub fn array(&self) -> &StringArray {
         &self.0
     }
 
-    /// Whether each comes after the one before, NULL before all.
+    /// Whether each category is greater than the one before; NULL sorts first.
     pub(super) fn is_ascending(&self) -> bool {
         self.iter().is_sorted_by(|a, b| a < b)
     }
@@ -77,12 +77,12 @@ impl<'a> FromIterator<Option<&'a str>> for Categories {
     }
 }
 
-/// From a text to its place among categories, which are not copied.
+/// A map from a text to its index among categories; the texts are not copied.
 #[derive(Debug)]
 pub(super) struct Places(HashTable<u32>);
 
 impl Places {
-    /// Of the first of each text.
+    /// Maps each text to its first index.
     pub(super) fn new(categories: &Categories) -> Self {
         let hasher = TextHasher::default();
         let texts = categories.array();
@@ -97,12 +97,12 @@ impl Places {
         places
     }
 
-    /// Texts that differ.
+    /// Number of distinct texts.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// The place of a text among the same categories.
+    /// The index of a text among the same categories.
     #[inline]
     pub(super) fn find(&self, categories: &Categories, text: &str) -> Option<u32> {
         let hash = TextHasher::default().hash_one(text);

@@ -1,4 +1,4 @@
-//! Columns of numbers into the rows of a matrix.
+//! Encodes columns of numbers into the rows of a matrix.
 
 use std::hint::black_box;
 
@@ -12,11 +12,11 @@ use crate::kernels::math::vectorized;
 use crate::kernels::panels::{LANES, transpose_block};
 use crate::kernels::prefetch::fetch;
 
-/// Rows that are encoded at a time, so that those of a few hundred numbers stay in the first cache
+/// Rows that are encoded at a time, so that rows of a few hundred numbers stay in the L1 cache
 /// while column after column is written into them.
 const TILE: usize = 128;
 
-/// A column of numbers as it lies in memory where it is one of floats, and as float64 elsewhere.
+/// A column of numbers: float32 in place, all other types as float64.
 pub(super) enum Numbers {
     Single(Float32Array),
     Double(Float64Array),
@@ -40,16 +40,16 @@ impl Numbers {
     }
 }
 
-/// A column: its place in the row, its scale, its values.
+/// A column: its index in the row, its scale, its values.
 pub(super) type Scaled<'a> = (usize, &'a Scale, Numbers);
 
-/// Encodes columns, in ascending order of their places, into rows `[rows, d]`.
+/// Encodes columns, in ascending order of their indices, into rows `[rows, d]`.
 ///
-/// Where 16 columns stand side by side, squares of them are turned in registers: number by number,
-/// writing takes longer than encoding.
+/// Where 16 columns are adjacent, blocks of 16 by 16 are transposed in registers: writing number by
+/// number takes longer than encoding.
 pub(super) fn encode_numbers(columns: &[Scaled<'_>], rows: usize, dense: &mut [f32], d: usize) {
     let mut tiles = [[0.0f32; TILE]; LANES];
-    // With a stride that it knows, the compiler turns squares by gathers from the tiles, number by
+    // With a constant stride, the compiler transposes blocks by gathers from the tiles, number by
     // number.
     let stride = black_box(TILE);
     vectorized(
@@ -86,8 +86,8 @@ pub(super) fn encode_numbers(columns: &[Scaled<'_>], rows: usize, dense: &mut [f
     );
 }
 
-/// Where 16 columns side by side begin that have the one at `at` among them and none behind it that
-/// is not: there, or so that they are the last.
+/// The start of 16 adjacent columns that contain the one at `at`: `at` itself, or a smaller index
+/// so that they are the last 16. None if the columns are not adjacent.
 #[inline(always)]
 fn run(columns: &[Scaled<'_>], at: usize) -> Option<usize> {
     let start = at.min(columns.len().checked_sub(LANES)?);
@@ -102,7 +102,7 @@ fn put(tile: &[f32], dense: &mut [f32], d: usize) {
     }
 }
 
-/// Encodes the values from `first` on; what is NULL or not finite is the mean.
+/// Encodes the values from `first` on; NULL and values that are not finite become the mean.
 #[inline(always)]
 fn encode_tile<T: ArrowPrimitiveType>(
     scale: &Scale,
@@ -113,8 +113,7 @@ fn encode_tile<T: ArrowPrimitiveType>(
     T::Native: Into<f64>,
 {
     let (own, next) = values.values()[first..].split_at(tile.len());
-    // Columns are too many, and each visit to one too short, for the machine to see what comes
-    // next.
+    // There are too many columns, and each is read too briefly, for the hardware prefetcher.
     fetch(&next[..next.len().min(TILE)]);
     for (out, value) in tile.iter_mut().zip(own) {
         let value: f64 = (*value).into();
@@ -135,7 +134,7 @@ mod tests {
 
     use super::*;
 
-    /// Any number of columns and rows, alone and side by side, with gaps, NULL and NaN.
+    /// Any number of columns and rows, adjacent or with gaps, with NULL and NaN.
     #[test]
     fn every_value_comes_to_its_place() {
         let scale = |i: usize| {

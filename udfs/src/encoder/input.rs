@@ -1,4 +1,4 @@
-//! Input columns: structs taken apart, types sorted into kinds.
+//! Input columns: structs are flattened, types are mapped to kinds.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ impl InputKind {
     /// The kind of a column's type.
     ///
     /// # Errors
-    /// Names the column and the type where there is none.
+    /// When the type has no kind; the error names the column and the type.
     pub fn of(name: &str, data_type: &DataType) -> Result<InputKind> {
         match data_type {
             DataType::Boolean => Ok(InputKind::Boolean),
@@ -57,15 +57,15 @@ impl InputKind {
 pub struct Input {
     /// `column`, or `column.field` of a struct.
     pub name: String,
-    /// Its type, which is no struct.
+    /// Its type, which is not a struct.
     pub data_type: DataType,
-    /// The column among those of the query.
+    /// The index of the column in the query.
     pub column: usize,
-    /// The fields that lead to it from there.
+    /// The path of fields from that column to the input.
     pub path: Vec<String>,
 }
 
-/// The inputs that columns of these types become.
+/// The inputs that columns of these types are flattened to.
 ///
 /// # Errors
 /// When one has a type that cannot be a feature.
@@ -98,8 +98,8 @@ fn push(
     Ok(())
 }
 
-/// The arrays of the inputs, from the columns of a batch. Fields of a struct that is NULL are
-/// NULL; structs may have their fields in another order than when they were flattened.
+/// The arrays of the inputs, from the columns of a batch. The fields of a NULL struct are NULL;
+/// structs may have their fields in another order than when they were flattened.
 pub fn flatten_columns(columns: &[ArrayRef], inputs: &[Input]) -> Result<Vec<ArrayRef>> {
     let mut parent = Parent::default();
     inputs
@@ -119,18 +119,18 @@ pub fn flatten_columns(columns: &[ArrayRef], inputs: &[Input]) -> Result<Vec<Arr
         .collect()
 }
 
-/// The struct whose fields are taken, one after another.
+/// The current struct, whose fields are read one after another.
 #[derive(Default)]
 struct Parent<'a> {
-    /// The column and the path that it was reached by.
+    /// Its column and path.
     place: Option<(usize, &'a [String])>,
-    /// Its fields by name, which may be many; None of a column that is all NULL.
+    /// Its fields by name, of which there may be many; None for a column that is all NULL.
     fields: Option<HashMap<String, ArrayRef>>,
     rows: usize,
 }
 
 impl<'a> Parent<'a> {
-    /// Goes to the struct at the end of a path.
+    /// Looks up the struct at the end of a path.
     fn enter(&mut self, column: &ArrayRef, input: &Input, path: &'a [String]) -> Result<()> {
         let place = Some((input.column, path));
         if self.place == place {
@@ -168,7 +168,7 @@ impl<'a> Parent<'a> {
     }
 }
 
-/// The fields of a struct, NULL where it is; None of a column that is all NULL.
+/// The fields of a struct, NULL where the struct is; None for a column that is all NULL.
 fn fields(array: &ArrayRef, input: &Input) -> Result<Option<Vec<(String, ArrayRef)>>> {
     if *array.data_type() == DataType::Null {
         return Ok(None);

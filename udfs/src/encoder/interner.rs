@@ -1,6 +1,6 @@
 //! Provisional codes of a category column: the first value seen is 0, the next new one 1, ...
 //!
-//! Codes depend on the order in which batches arrive, so nothing that is kept may depend on them:
+//! Codes depend on the order in which batches arrive, so nothing that is stored may depend on them:
 //! an encoder's own codes follow the sorted categories.
 
 use std::collections::VecDeque;
@@ -18,11 +18,12 @@ use hashbrown::HashTable;
 
 use super::{OneShot, TextHasher};
 
-/// Bytes of a text that its key holds whole.
+/// Longest text, in bytes, that a key contains as a whole.
 const SHORT: usize = 12;
 
-/// What a text is known by: its length in 32 bits, then the text and zeros if it is short (as in
-/// Arrow's string views), else its hash in 64 bits and its place among the long texts in 32.
+/// The key of a text. Its length in 32 bits, then for a short text the bytes, padded with zeros (as
+/// in Arrow's string views), for a long text its hash in 64 bits and its index among the long texts
+/// in 32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Key([u8; 16]);
 
@@ -33,19 +34,19 @@ pub struct Interner {
     keys: Vec<Key>,
     /// From a key or a long text to its code.
     codes: HashTable<u32>,
-    /// The long texts, one behind the other, and where each ends.
+    /// The long texts, one after another, and where each ends.
     long: String,
     long_ends: Vec<usize>,
-    /// The codes in the order of their texts, once it was asked for.
+    /// The codes in the order of their texts, computed on first use.
     order: OnceLock<Vec<u32>>,
-    /// Dictionaries that came last, with the codes of their values: many batches share one.
+    /// The most recent dictionaries, with the codes of their values: many batches share one.
     recent: VecDeque<(ArrayData, UInt32Array)>,
 }
 
-/// Dictionaries whose codes are kept: batches of as many partitions may come in turns.
+/// Number of dictionaries whose codes are kept: batches of as many partitions may alternate.
 const RECENT: usize = 8;
 
-/// From provisional codes to an encoder's.
+/// A map from provisional codes to an encoder's codes.
 #[derive(Clone, Debug)]
 pub struct CodeMap {
     /// The encoder's code (or [`crate::batch::NO_CATEGORY`]) of each provisional code.
@@ -58,7 +59,7 @@ impl Interner {
     /// The codes of a column; NULL stays NULL.
     pub fn intern(&mut self, array: &ArrayRef) -> Result<UInt32Array> {
         if let Some(dictionary) = array.as_any_dictionary_opt() {
-            // Every distinct value once, however often it occurs.
+            // Each distinct value is interned once, however often it occurs.
             let codes = self.dictionary_codes(dictionary.values())?;
             return Ok(Self::codes_of_keys(dictionary, &codes));
         }
@@ -87,7 +88,7 @@ impl Interner {
         if let (Some(keys), None) =
             (dictionary.keys().as_primitive_opt::<Int32Type>(), codes.nulls())
         {
-            // (What stands at a NULL may be any key.)
+            // (The key at a NULL may have any value.)
             let code = |key: &i32| codes.values().get(*key as usize).copied().unwrap_or(0);
             let own: Vec<u32> = keys.values().iter().map(code).collect();
             return UInt32Array::new(own.into(), keys.nulls().cloned());
@@ -100,17 +101,17 @@ impl Interner {
         own.finish()
     }
 
-    /// The codes of the values of a dictionary, which may have come before.
+    /// The codes of the values of a dictionary, which may have been seen before.
     ///
     /// # Errors
-    /// When they are not of categories, or too many.
+    /// When the values are not categories, or there are too many.
     pub fn dictionary_codes(&mut self, values: &ArrayRef) -> Result<UInt32Array> {
         let own = values.to_data();
         if let Some((_, codes)) = self.recent.iter().find(|(other, _)| other.ptr_eq(&own)) {
             return Ok(codes.clone());
         }
         if self.keys.is_empty() {
-            // Most are new, as each comes once.
+            // Most values are new, as each occurs once.
             self.keys.reserve(values.len());
             self.codes.reserve(values.len(), hash_of_code(&self.keys));
         }
@@ -120,12 +121,12 @@ impl Interner {
         Ok(codes)
     }
 
-    /// Forgets which dictionaries came last, when no more come.
+    /// Forgets the recent dictionaries, when no more follow.
     pub fn close(&mut self) {
         self.recent.clear();
     }
 
-    /// Short texts are looked up as they lie in the column.
+    /// Short texts are looked up in place, as views of the column.
     fn intern_views(&mut self, texts: &StringViewArray) -> UInt32Array {
         let mut codes = Vec::with_capacity(texts.len());
         for (row, view) in texts.views().iter().enumerate() {
@@ -148,7 +149,7 @@ impl Interner {
         let key = Key::long(text, hash, self.long_ends.len());
         let is_same = |code: &u32| {
             let other = self.keys[*code as usize];
-            // (All but the place.)
+            // (All bytes except those of the index.)
             other.0[..12] == key.0[..12] && self.text(&other) == text
         };
         if let Some(code) = self.codes.find(hash, is_same) {
@@ -193,7 +194,7 @@ impl Interner {
                 keys.map(|(key, code)| (self.beginning(key), code)).collect();
             order.sort_unstable_by(|a, b| {
                 let text = |code: u32| self.text(&self.keys[code as usize]);
-                // (What begins like a short text is that text.)
+                // (Short texts with equal beginnings are equal.)
                 let is_long = |beginning: u128| beginning as u8 as usize > SHORT;
                 a.0.cmp(&b.0).then_with(|| match is_long(a.0) {
                     true => text(a.1).cmp(text(b.1)),
@@ -204,8 +205,8 @@ impl Interner {
         })
     }
 
-    /// A number whose order is that of the texts as far as they are short: the first bytes, then
-    /// how many there are.
+    /// A number that sorts as the text does, up to [`SHORT`] bytes: the first bytes, then how many
+    /// there are.
     fn beginning(&self, key: &Key) -> u128 {
         let mut bytes = [0; 16];
         let (first, length) = bytes.split_at_mut(SHORT);
@@ -243,7 +244,7 @@ impl Interner {
 }
 
 impl Key {
-    /// Of a short text.
+    /// The key of a short text; None if the text is long.
     fn short(text: &str) -> Option<Self> {
         let mut key = [0; 16];
         key[4..].get_mut(..text.len())?.copy_from_slice(text.as_bytes());
@@ -251,7 +252,7 @@ impl Key {
         Some(Self(key))
     }
 
-    /// Of a long one.
+    /// The key of a long text.
     fn long(text: &str, hash: u64, place: usize) -> Self {
         let mut key = [0; 16];
         key[..4].copy_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
@@ -269,7 +270,7 @@ impl Key {
         self.0[4..].get(..self.length())
     }
 
-    /// Of a long text: its place.
+    /// The index of a long text.
     fn place(&self) -> usize {
         (u128::from_le_bytes(self.0) >> 96) as usize
     }
@@ -285,7 +286,7 @@ impl Key {
     }
 }
 
-/// The hash of a code that is known, for the table that moves it.
+/// The hash of a known code, for when the table grows.
 fn hash_of_code(keys: &[Key]) -> impl Fn(&u32) -> u64 {
     |code| keys[*code as usize].hash()
 }
@@ -297,7 +298,7 @@ pub(super) fn for_each_text(array: &ArrayRef, mut f: impl FnMut(Option<&str>)) -
         DataType::LargeUtf8 => array.as_string::<i64>().iter().for_each(f),
         DataType::Utf8View => array.as_string_view().iter().for_each(f),
         DataType::Date32 | DataType::Date64 => {
-            // Date64 as a day: its text would have the time of day behind it.
+            // Date64 as a day: the text of a Date64 would include the time of day.
             let days = cast(array, &DataType::Date32)?;
             cast(&days, &DataType::Utf8)?.as_string::<i32>().iter().for_each(f);
         }
@@ -348,8 +349,9 @@ mod tests {
 
     #[test]
     fn texts_keep_their_codes_as_the_table_grows() {
-        // Long ones that begin alike, short ones that are the beginning of others, letters of two
-        // bytes; of 12 bytes, 13 that begin with them, and a letter across the twelfth.
+        // Long texts with the same beginning, short ones that are the beginning of others, two-byte
+        // letters; texts of 12 bytes, texts of 13 that begin with them, and a letter across the
+        // twelfth byte.
         let text = |i: usize| match i % 6 {
             0 => format!("https://example.org/{i}"),
             1 => format!("{i}"),
@@ -372,7 +374,7 @@ mod tests {
         assert!((bytes..60 * 3000 + bytes).contains(&interner.memory_size()));
     }
 
-    /// Dictionaries in turns, with NULL among keys and values, give the codes of their texts.
+    /// Alternating dictionaries, with NULL among keys and values, give the codes of their texts.
     #[test]
     fn dictionaries_that_come_again_have_the_same_codes() {
         let mut interner = Interner::default();
@@ -394,7 +396,7 @@ mod tests {
                 assert_eq!(codes.iter().collect::<Vec<_>>(), expected, "{round}");
             }
         }
-        // Others than are kept.
+        // More dictionaries than are kept.
         for i in 0..20 {
             let text = format!("text {i}");
             let column = DictionaryArray::new(keys(&[Some(0)]), dictionary(&[Some(&text)]));

@@ -1,4 +1,4 @@
-//! The frozen preprocessing from input columns to encoded rows.
+//! The fitted preprocessing from input columns to encoded rows.
 //!
 //! | input | encoded as |
 //! |---|---|
@@ -6,11 +6,13 @@
 //! | booleans | 0 or 1, NULL as the mean, standardised |
 //! | strings, dictionaries of strings, dates | one category; NULL is a category of its own |
 //! | timestamps | unix seconds standardised; sine and cosine of hour, weekday and month |
-//! | lists of numbers of one length | one dense number per element; `uint8` scaled to 0..1 by the largest of the training rows |
+//! | lists of numbers of one length | one dense number per element; `uint8` scaled, see below |
 //! | structs | field by field |
 //!
-//! [`Statistics`] are gathered over training rows and become an [`Encoder`], which PREDICT applies
-//! as training did.
+//! Lists of `uint8` are scaled to 0..1 by the largest element of the training rows.
+//!
+//! [`Statistics`] are gathered over training rows and give an [`Encoder`], which both training and
+//! PREDICT apply.
 
 mod apply;
 mod categories;
@@ -46,11 +48,11 @@ pub use statistics::{Statistics, Values};
 use crate::batch::{NO_CATEGORY, Width};
 use categories::Places;
 
-/// Hashing of texts that does not differ from run to run.
+/// Hashing of texts that gives the same hash in every run.
 pub(crate) type TextHasher = BuildHasherDefault<OneShot>;
 
-/// xxh3 of what is written, at once: its state for texts in pieces takes longer to set up than a
-/// short text to hash.
+/// xxh3 of what is written, in one call: its streaming state takes longer to set up than a short
+/// text to hash.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OneShot(u64);
 
@@ -60,7 +62,7 @@ impl Hasher for OneShot {
         self.0 = xxh3_64_with_seed(bytes, self.0);
     }
 
-    /// The byte that ends a text says nothing more.
+    /// The byte that ends a text adds no information.
     #[inline]
     fn write_u8(&mut self, _: u8) {}
 
@@ -70,7 +72,7 @@ impl Hasher for OneShot {
         self.0 ^= length as u64;
     }
 
-    /// A short text: the product of its halves.
+    /// A short text: the product of its two halves.
     #[inline]
     fn write_u128(&mut self, key: u128) {
         let (low, high) = (key as u64 ^ 0x9e37_79b9_7f4a_7c15, (key >> 64) as u64);
@@ -88,8 +90,7 @@ impl Hasher for OneShot {
 pub const TIMESTAMP_INPUTS: [&str; 7] =
     ["", ".hour_sin", ".hour_cos", ".weekday_sin", ".weekday_cos", ".month_sin", ".month_cos"];
 
-/// One input column (a struct's fields are columns of their own, `struct.field`) and what
-/// becomes of it.
+/// One input column and its encoding. A struct's fields are columns of their own, `struct.field`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Feature {
     /// Name of the input column.
@@ -106,13 +107,13 @@ pub struct Feature {
 /// float32.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scale {
-    /// Mean of the training rows' values: what replaces NULL.
+    /// Mean of the training rows' values: it replaces NULL.
     pub mean: f64,
-    /// What is subtracted: `mean` when standardised, else 0.
+    /// Subtracted from the value: `mean` when standardised, else 0.
     pub center: f64,
-    /// What it is divided by: the population standard deviation with NULLs counted at the mean
-    /// (as scikit-learn's `SimpleImputer` before `StandardScaler`); 1 where there is no variance
-    /// or no standardisation; of `uint8` vectors the largest element of the training rows.
+    /// The value is divided by it: the population standard deviation with NULLs counted at the mean
+    /// (as scikit-learn's `SimpleImputer` before `StandardScaler`); 1 where there is no variance or
+    /// no standardisation; for `uint8` vectors, the largest element of the training rows.
     pub stddev: f64,
     /// Smallest value of the training rows.
     pub min: f64,
@@ -121,8 +122,8 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// The encoded value. (By the inverse, which is taken once of many values: a division of each
-    /// takes longer than all else.)
+    /// The encoded value. (It multiplies by the inverse, which the compiler computes once for many
+    /// values: a division per value takes longer than everything else.)
     #[inline(always)]
     pub fn encode(&self, value: f64) -> f32 {
         ((value - self.center) * (1.0 / self.stddev)) as f32
@@ -167,39 +168,39 @@ impl FeatureKind {
     }
 }
 
-/// One dense input of the first layer, for people.
+/// One dense input of the first layer, for display.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InputName {
     /// `carat`, `time.hour_sin` or `image[3]`.
     pub name: String,
-    /// From the standardised scale to the raw one: `(value - center) / stddev`; 0 and 1 of cycles.
+    /// From the standardised scale to the raw one: `(value - center) / stddev`; 0 and 1 for cycles.
     pub center: f64,
     /// See `center`.
     pub stddev: f64,
-    /// The kind of the feature, [`FeatureKind::name`]: `time.hour_sin` may also be a column.
+    /// The kind of the feature, [`FeatureKind::name`]: a column may also be named `time.hour_sin`.
     pub kind: &'static str,
 }
 
-/// From the text of a category to its global index.
+/// A map from the text of a category to its global index.
 #[derive(Debug)]
 struct Lookup {
     /// Index of the first category, and that of NULL.
     offset: u32,
     null: u32,
-    /// Whether each category comes after the one before, NULL before all.
+    /// Whether each category is greater than the one before; NULL sorts first.
     is_ascending: bool,
-    /// Made when a text is first looked up: a training knows its categories by number.
+    /// Made on the first lookup of a text: a training knows its categories by number.
     places: OnceLock<Places>,
 }
 
-/// The frozen preprocessing from input columns to encoded rows. A clone shares what it holds.
+/// The fitted preprocessing from input columns to encoded rows. Clones share their data.
 #[derive(Clone, Debug)]
 pub struct Encoder {
     features: Arc<[Feature]>,
     width: Width,
-    /// Per feature: its first dense input, or the number of its category column.
+    /// Per feature: the index of its first dense input, or of its category column.
     places: Arc<[usize]>,
-    /// Per feature that is a category: its lookup.
+    /// Per feature: its lookup, if it is a category.
     lookups: Arc<[Option<Lookup>]>,
 }
 
@@ -210,7 +211,7 @@ impl PartialEq for Encoder {
 }
 
 impl Encoder {
-    /// The encoder of some features, fitted or read back.
+    /// The encoder of given features, fitted or loaded.
     ///
     /// # Errors
     /// When a feature's kind does not fit its type, a scale is not finite, or a category occurs
@@ -219,7 +220,7 @@ impl Encoder {
         Self::with(features, false)
     }
 
-    /// The same of features whose categories are known to ascend (`is_sorted`).
+    /// The same; with `is_sorted`, the categories of the features are known to ascend.
     fn with(features: Vec<Feature>, is_sorted: bool) -> Result<Self> {
         let mut width = Width::default();
         let mut places = vec![];
@@ -301,8 +302,8 @@ impl Encoder {
         self.lookups.iter().flatten().map(|lookup| lookup.offset).collect()
     }
 
-    /// The dense inputs of the first layer in order; those of the categories of all features
-    /// follow.
+    /// The dense inputs of the first layer in order; the inputs of the categories of all features
+    /// follow them.
     pub fn dense_names(&self) -> Vec<InputName> {
         let mut dense = vec![];
         for feature in self.features.iter() {
@@ -335,7 +336,8 @@ impl Encoder {
     /// Refuses columns that it cannot encode: `given` are the (flattened) columns by name.
     ///
     /// # Errors
-    /// Names the column, the type found and the type that the model needs.
+    /// When a column does not fit; the error names it, the type found and the type that the model
+    /// needs.
     pub fn check<'a>(
         &self,
         given: impl IntoIterator<Item = (&'a str, &'a DataType)>,
@@ -352,7 +354,7 @@ impl Encoder {
             let wanted = InputKind::of(&feature.name, &feature.data_type)?;
             let fits = match InputKind::of(&feature.name, found) {
                 Ok(kind) => kind == wanted,
-                // A column of nothing but NULL fits everything.
+                // A column that is all NULL fits every feature.
                 Err(_) => matches!(found, DataType::Null),
             };
             if !fits {
@@ -366,8 +368,8 @@ impl Encoder {
         Ok(())
     }
 
-    /// From the provisional codes of an interner to this encoder's categories, for the feature
-    /// with that index.
+    /// Maps the provisional codes of an interner to this encoder's categories, for the feature with
+    /// that index.
     pub fn code_map(&self, feature: usize, interner: &Interner) -> Result<CodeMap> {
         let (Some(Some(lookup)), FeatureKind::Category(categories)) =
             (self.lookups.get(feature), &self.features[feature].kind)
@@ -381,7 +383,7 @@ impl Encoder {
         Ok(CodeMap { codes, null: lookup.null })
     }
 
-    /// The lookup of a feature that is a category, and its categories.
+    /// The lookup of a category feature, and its categories.
     fn lookup(&self, feature: usize) -> Option<(&Lookup, &Categories)> {
         match (self.lookups.get(feature)?, &self.features[feature].kind) {
             (Some(lookup), FeatureKind::Category(categories)) => Some((lookup, categories)),
@@ -418,7 +420,8 @@ impl Lookup {
         place.map_or(NO_CATEGORY, |place| self.offset + place)
     }
 
-    /// The index of each text of an interner among categories that ascend, both walked in order.
+    /// The index of each text of an interner among ascending categories: a merge of the two in
+    /// order.
     fn codes_of(&self, categories: &Categories, interner: &Interner) -> Vec<u32> {
         let mut codes = vec![NO_CATEGORY; interner.values().len()];
         let mut known = (self.offset..).zip(categories.iter()).peekable();

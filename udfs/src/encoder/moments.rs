@@ -1,10 +1,10 @@
-//! Count, mean, spread and range of numbers: of one column, or of each element of vectors.
+//! Count, mean, spread and range of numbers: for one column, or for each element of vectors.
 
 use super::Scale;
 use crate::kernels::math::vectorized;
 
 /// Running sums of [`Moments::of`]: their number is fixed, so that every machine gives the same
-/// bits, and so many that none waits for the addition before.
+/// bits, and large enough that no sum waits for its previous addition.
 const LANES: usize = 64;
 
 /// Count, mean and squared deviations of numbers, by the pairwise update of Chan, Golub and
@@ -33,12 +33,12 @@ impl Default for Moments {
 }
 
 impl Moments {
-    /// The moments of some values; what is not finite counts as NULL.
+    /// The moments of some values; a value that is not finite counts as NULL.
     pub fn of<T: Copy + Into<f64>>(values: &[T]) -> Self {
         Self::of_finite(values).unwrap_or_else(|| Self::of_any(values))
     }
 
-    /// The same bits as of [`Moments::of_any`], where all values and their sums are finite.
+    /// The same bits as [`Moments::of_any`], if all values and their sums are finite; else None.
     fn of_finite<T: Copy + Into<f64>>(values: &[T]) -> Option<Self> {
         let (windows, rest) = values.as_chunks::<LANES>();
         let mut sum = [0.0; LANES];
@@ -52,7 +52,7 @@ impl Moments {
                 add_finite(rest, &mut sum, &mut min, &mut max);
             },
         );
-        // What is not finite leaves no sum that is.
+        // With a value that is not finite, the sum is not finite.
         let total: f64 = sum.iter().sum();
         if !total.is_finite() {
             return None;
@@ -134,21 +134,21 @@ impl Moments {
         let rows = (self.count + self.nulls) as f64;
         let variance = if self.count == 0 { 0.0 } else { self.squares / rows };
         let stddev = variance.sqrt();
-        // Rounding leaves a constant column a tiny variance: what is below the resolution of its
-        // values is none.
+        // Rounding leaves a constant column a tiny variance: a variance below the resolution of its
+        // values counts as 0.
         let noise = f64::EPSILON * self.mean.abs() * 8.0;
         let varies = stddev > noise && self.min < self.max;
         let (min, max) = if self.count == 0 { (f64::NAN, f64::NAN) } else { (self.min, self.max) };
         if !standardize {
             return Scale { mean: self.mean, center: 0.0, stddev: 1.0, min, max };
         }
-        // Squares beyond float64 stay what they are, so that the encoder refuses the column.
+        // Squares that overflow float64 stay as they are, so that the encoder refuses the column.
         let stddev = if varies || !stddev.is_finite() { stddev } else { 1.0 };
         Scale { mean: self.mean, center: self.mean, stddev, min, max }
     }
 }
 
-/// Takes in a value each, all of which are finite.
+/// Adds one value to each sum; all values are finite.
 #[inline(always)]
 fn add_finite<T: Copy + Into<f64>>(row: &[T], sum: &mut [f64], min: &mut [f64], max: &mut [f64]) {
     let n = row.len();
@@ -172,8 +172,8 @@ fn add_finite_squares<T: Copy + Into<f64>>(row: &[T], mean: f64, squares: &mut [
     }
 }
 
-/// The moments of each of the `n` elements of rows that begin at these values. Rows go by as they
-/// lie in memory: first for the sums, then for the squared deviations.
+/// The moments of each of the `n` elements of rows that begin at `begins`. Rows are read in the
+/// order of memory: first for the sums, then for the squared deviations.
 pub(super) fn element_moments<T: Copy + Into<f64>>(
     values: &[T],
     begins: &[usize],
@@ -203,7 +203,7 @@ pub(super) fn element_moments<T: Copy + Into<f64>>(
     (0..n).map(moments).collect()
 }
 
-/// Sums side by side, of what is finite.
+/// One sum per element, over the finite values.
 struct Sums<'a> {
     count: &'a mut [u64],
     sum: &'a mut [f64],
@@ -212,7 +212,7 @@ struct Sums<'a> {
 }
 
 impl Sums<'_> {
-    /// Takes in a value each.
+    /// Adds one value to each sum.
     #[inline(always)]
     fn add<T: Copy + Into<f64>>(&mut self, row: &[T]) {
         let n = row.len();
@@ -229,7 +229,7 @@ impl Sums<'_> {
     }
 }
 
-/// Adds the squared deviation of each value that is finite from the mean of its place.
+/// Adds the squared deviation of each finite value from the mean of its element.
 #[inline(always)]
 fn add_squares<T: Copy + Into<f64>>(row: &[T], mean: &[f64], squares: &mut [f64]) {
     let n = row.len();

@@ -1,5 +1,5 @@
 //! Encoders against scikit-learn, on columns of every kind that `tests/oracle/encoder.py` wrote,
-//! and the laws that statistics and row hashes keep.
+//! and the laws that statistics and row hashes obey.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ fn oracle() -> Oracle {
     serde_json::from_str(text).expect("encoder.py wrote it")
 }
 
-/// A missing number is NULL, NaN or an infinity, by turns.
+/// A missing number is NULL, NaN or an infinity, in turn.
 fn missing(row: usize) -> Option<f64> {
     [None, Some(f64::NAN), Some(f64::INFINITY), Some(f64::NEG_INFINITY)][row % 4]
 }
@@ -66,7 +66,7 @@ impl Oracle {
         let integers = self.columns["integer"].iter().map(|v| v.map(|v| v as i32));
         let cents = self.columns["cents"].iter().map(|v| v.map(|v| v as i128));
         let cents: Decimal128Array = cents.collect();
-        // Elements of a row, row after row; what stands where a list is NULL does not count.
+        // The elements of a row, row after row; elements of a NULL list do not count.
         let elements = (0..3 * self.flag.len())
             .map(|i| self.vector[i % 3][i / 3].or_else(|| missing(i)))
             .collect::<Float64Array>();
@@ -220,7 +220,7 @@ fn features_are_those_of_scikit_learn() {
             truth.push(oracle.expected["inner"][row]);
             let own = &dense[row * truth.len()..][..truth.len()];
             for (i, (found, truth)) in own.iter().zip(&truth).enumerate() {
-                // Of 1e9 with a deviation of 1, float64 keeps 7 digits behind the point.
+                // For values near 1e9 with a deviation of 1, float64 keeps 7 decimal places.
                 let tolerance = if i == 1 { 3e-6 } else { 1e-6 };
                 let error = (f64::from(*found) - truth).abs();
                 assert!(error < tolerance, "row {row}, input {i}: {found} instead of {truth}");
@@ -297,7 +297,7 @@ fn statistics_of_parts_in_any_order_are_those_of_the_whole() {
         .windows(2)
         .map(|pair| table.statistics(pair[0], pair[1], &mask))
         .collect();
-    // Nothing, then all parts from each one on, forwards and backwards.
+    // Empty statistics, then all parts starting from each one, forwards and backwards.
     for first in 0..parts.len() {
         for step in [1, parts.len() - 1] {
             let mut sum = Statistics::new(&table.inputs, true).unwrap();
@@ -322,8 +322,8 @@ fn statistics_of_parts_in_any_order_are_those_of_the_whole() {
             }
         }
     }
-    // Empty is the identity, bit for bit. (As text: NaN, the bound of no values, differs from
-    // itself.)
+    // Empty is the identity, bit for bit. (Compared as text: NaN, the bound of no values, is not
+    // equal to itself.)
     let text = format!("{:?}", whole.features());
     let mut sum = Statistics::new(&table.inputs, true).unwrap();
     sum.merge(&table.statistics(0, rows, &mask)).unwrap();
@@ -361,7 +361,7 @@ fn twins(oracle: &Oracle) -> Vec<Vec<ArrayRef>> {
     let micros =
         oracle.micros.iter().map(|t| t.map(|t| (t / 1000 * 1000).clamp(-2e15 as i64, 3e15 as i64)));
     let micros: TimestampMicrosecondArray = micros.collect();
-    // The same instants, shown elsewhere.
+    // The same instants, in another time zone.
     let zoned: ArrayRef = Arc::new(micros.clone().with_timezone("+05:30"));
     let time: ArrayRef = Arc::new(micros);
     let unit = |unit| to(&time, &DataType::Timestamp(unit, None));
@@ -394,7 +394,7 @@ fn rows_hash_and_encode_alike_in_every_representation() {
         for table in &tables {
             let name = &table.inputs[0].1;
             assert_eq!(table.hashes(), hashes, "{name}");
-            // An encoder fitted on one representation takes the others.
+            // An encoder fitted on one representation accepts the others.
             assert_eq!(table.encode(&encoder, false), encoded, "{name}");
             assert_eq!(table.encode(&encoder, true), encoded, "{name}");
             let own = table.finish(&table.statistics(0, table.rows(), &oracle.mask()));
@@ -445,15 +445,15 @@ fn vectors_are_alike_in_every_list_and_the_largest_byte_is_one() {
         Arc::new(FixedSizeListArray::new(Arc::clone(&field), 2, Arc::clone(&items), is_valid()));
     let offsets = OffsetBuffer::from_lengths([2, 2, 2, 2]);
     let list: ArrayRef = Arc::new(ListArray::new(field, offsets, items, is_valid()));
-    // One row in front that is cut off, as in a slice of a batch.
+    // One row at the beginning is sliced off, as in a slice of a batch.
     for array in [fixed, list] {
         let floats = match array.data_type() {
             DataType::FixedSizeList(..) => DataType::FixedSizeList(list_field(), 2),
             _ => DataType::List(list_field()),
         };
         for (data_type, truth) in [
-            // Bytes over the largest of the training rows, 204 (the 255 is cut off); NULL is the
-            // means of the others, (51 + 153) / 2 = 102 and (102 + 204) / 2 = 153 ...
+            // Bytes divided by the largest of the training rows, 204 (the 255 is sliced off); NULL
+            // is the means of the others, (51 + 153) / 2 = 102 and (102 + 204) / 2 = 153 ...
             (array.data_type().clone(), [0.25f32, 0.5, 0.5, 0.75, 0.75, 1.0]),
             // ... and deviations with NULL at the mean: sqrt(2 * 51^2 / 3).
             (floats, [-1.2247449, -1.2247449, 0.0, 0.0, 1.2247449, 1.2247449]),

@@ -1,5 +1,5 @@
-//! Rows of numbers that are put together before anything is known of their scale, and encoded where
-//! they lie when it is.
+//! Rows of numbers that are assembled before their scales are known, and encoded in place
+//! afterwards.
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
@@ -9,14 +9,14 @@ use super::columns::{Numbers, encode_numbers};
 use super::{Encoder, FeatureKind, InputKind, Scale};
 use crate::kernels::math::vectorized;
 
-/// What leaves finite numbers as they are; others become NaN.
+/// A scale that keeps finite numbers as they are; other values become NaN.
 const AS_IT_IS: Scale =
     Scale { mean: f64::NAN, center: 0.0, stddev: 1.0, min: f64::NEG_INFINITY, max: f64::INFINITY };
 /// Values that are encoded side by side.
 const LANES: usize = 16;
 
-/// Whether columns of a type can be written into rows by [`plain_rows`]; dictionaries are left to
-/// others, as their keys may be too narrow for batches that are put together.
+/// Whether [`plain_rows`] can write columns of a type into rows. It cannot write dictionaries, as
+/// their keys may be too narrow for concatenated batches.
 ///
 /// # Errors
 /// When the type cannot be a feature.
@@ -25,9 +25,9 @@ pub fn is_plain(name: &str, data_type: &DataType) -> Result<bool> {
         && matches!(InputKind::of(name, data_type)?, InputKind::Number | InputKind::Boolean))
 }
 
-/// Writes columns of numbers and booleans into rows `[rows, columns]` as they are; what is NULL or
-/// not finite is NaN. Says whether float32 holds every value exactly; if not, the rows are of no
-/// use.
+/// Writes columns of numbers and booleans into rows `[rows, columns]` as they are; NULL and values
+/// that are not finite become NaN. Returns whether float32 holds every value exactly; if not, the
+/// rows must not be used.
 ///
 /// # Errors
 /// When a column has no numbers.
@@ -53,7 +53,7 @@ pub fn is_single(value: f64) -> bool {
 }
 
 impl Encoder {
-    /// Encodes rows `[rows, d]` of [`plain_rows`] where they lie, to the bits of
+    /// Encodes rows `[rows, d]` of [`plain_rows`] in place, with the same bits as
     /// [`Encoder::encode`].
     ///
     /// # Errors
@@ -68,7 +68,7 @@ impl Encoder {
             inverse.push(1.0 / scale.stddev);
             mean.push(scale.encode(scale.mean));
         }
-        // As many rows at a time as fill the lanes.
+        // The number of rows that fills the lanes.
         let run = self.features.len() * LANES;
         if run == 0 {
             return Ok(());

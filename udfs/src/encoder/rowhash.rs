@@ -1,9 +1,8 @@
-//! A hash of a row's content that stays the same wherever the row stands: what a random split is
-//! decided by.
+//! A hash of a row's content that does not depend on the row's position: it decides a random split.
 //!
-//! A number counts by the bits of its float64 (so that an integer and a float that are equal are
-//! equal), a text by the xxh3 of its bytes, a list by those of its elements in order. NULL and NaN
-//! have values of their own. Columns are mixed in the order given.
+//! A number is hashed by the bits of its float64 (so that an integer and a float that are equal
+//! have the same hash), a text by the xxh3 of its bytes, a list by the hashes of its elements in
+//! order. NULL and NaN have hashes of their own. Columns are mixed in the order given.
 
 use arrow::array::{Array, ArrayRef, UInt32Array};
 use datafusion_common::Result;
@@ -28,8 +27,8 @@ fn bits(value: f64) -> u64 {
     }
 }
 
-/// Mixes columns into `out[rows]`, which holds the seed of each row before. A category column
-/// comes as the codes of its interner.
+/// Mixes columns into `out[rows]`, which initially holds the seed of each row. A category column is
+/// given as the codes of its interner.
 ///
 /// # Errors
 /// When a type cannot be a feature.

@@ -1,14 +1,14 @@
-//! Preprocessing that learns while it encodes: means, scales and categories of the rows so far.
+//! Preprocessing with running statistics: means, scales and categories of the rows so far.
 //!
 //! ```text
 //! columns ──► RawRows ──► update(rows a..b) ──► encode(rows a..b) ──► mini-batch
 //!             (once a batch)   (statistics)        (as the scales are now)
 //! ```
-//! Statistics advance row by row, so that they do not depend on how rows are cut into batches; new
-//! categories get the next row of the weight table in the order in which rows bring them.
+//! Statistics are updated row by row, so that they do not depend on how rows are cut into batches.
+//! New categories get the next row of the weight table in the order in which they first occur.
 //!
-//! The update of a number is Welford's (1962), the variance the population's: with mini-batches of
-//! one row this is what river's `StandardScaler` does.
+//! The update of a number is Welford's (1962), the variance is the population variance: with
+//! mini-batches of one row, this is river's `StandardScaler`.
 
 mod raw;
 mod slots;
@@ -36,12 +36,13 @@ struct Input {
     name: String,
     data_type: DataType,
     kind: InputKind,
-    /// Its dense inputs, or nothing and the number of its category column.
+    /// The range of its dense inputs; empty for a category, which has the index of its category
+    /// column.
     dense: Range<usize>,
     column: usize,
 }
 
-/// Preprocessing whose statistics grow with every row.
+/// Preprocessing whose statistics are updated by every row.
 #[derive(Debug)]
 pub struct RunningEncoder {
     inputs: Vec<Input>,
@@ -55,7 +56,7 @@ pub struct RunningEncoder {
     table: Vec<(usize, Option<String>)>,
 }
 
-/// A running encoder as a checkpoint keeps it; numbers by their bits.
+/// The part of a running encoder that a checkpoint stores; numbers by their bits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunningState {
     /// Count, missing, mean, squares, min and max of each dense input.
@@ -65,10 +66,10 @@ pub struct RunningState {
 }
 
 impl RunningEncoder {
-    /// Of no rows yet. `inputs` are flattened columns.
+    /// An encoder that has seen no rows. `inputs` are flattened columns.
     ///
     /// # Errors
-    /// When a type cannot be a feature, or is a list whose length its type does not say.
+    /// When a type cannot be a feature, or is a list type without a fixed length.
     pub fn new(inputs: &[(String, DataType)], standardize: bool) -> Result<Self> {
         let mut slots = Slots::default();
         let mut columns = vec![];
@@ -120,7 +121,7 @@ impl RunningEncoder {
         })
     }
 
-    /// Width of the rows so far: its categories are those that rows have brought.
+    /// Width of the rows so far: its categories are those seen so far.
     pub fn width(&self) -> Width {
         Width {
             dense: self.slots.len(),
@@ -129,10 +130,11 @@ impl RunningEncoder {
         }
     }
 
-    /// Reads columns (flattened, in the order of the inputs) of `rows` rows over `out`.
+    /// Reads columns (flattened, in the order of the inputs) of `rows` rows into `out`, replacing
+    /// its contents.
     ///
     /// # Errors
-    /// When a column is not of the type that was declared.
+    /// When a column does not have the declared type.
     pub fn read(&mut self, columns: &[ArrayRef], rows: usize, out: &mut RawRows) -> Result<()> {
         out.begin(rows, (self.slots.len(), self.interners.len()));
         for (input, array) in self.inputs.iter().zip(columns) {
@@ -153,7 +155,7 @@ impl RunningEncoder {
         Ok(())
     }
 
-    /// Takes rows into the statistics; their scales are those of all rows so far from then on.
+    /// Updates the statistics by rows; from then on, the scales are those of all rows so far.
     pub fn update(&mut self, raw: &mut RawRows, rows: Range<usize>) {
         let c = self.interners.len();
         let (dense, codes) = raw.rows(rows);
@@ -170,7 +172,7 @@ impl RunningEncoder {
         }
     }
 
-    /// Gives a category a row of the weight table when it comes for the first time.
+    /// Gives a category a row of the weight table when it first occurs.
     #[inline]
     fn meet(&mut self, column: usize, code: u32) {
         let next = self.table.len() as u32;
@@ -192,7 +194,7 @@ impl RunningEncoder {
         }
     }
 
-    /// Encodes rows as the statistics are now, into `dense[rows, d]` and `codes[rows, c]`.
+    /// Encodes rows with the current statistics, into `dense[rows, d]` and `codes[rows, c]`.
     pub fn encode(
         &self,
         raw: &mut RawRows,
@@ -219,8 +221,8 @@ impl RunningEncoder {
         }
     }
 
-    /// The encoder that the statistics make now, and for each of its categories (in the order of
-    /// its weight table) the row of this one's table.
+    /// The encoder of the current statistics, and for each of its categories (in the order of its
+    /// weight table) the row of this encoder's table.
     ///
     /// # Errors
     /// When a scale is not finite.
@@ -272,10 +274,10 @@ impl RunningEncoder {
         RunningState { slots, table: self.table.clone() }
     }
 
-    /// Goes on from the statistics of a checkpoint.
+    /// Continues from the statistics of a checkpoint.
     ///
     /// # Errors
-    /// When they are of other columns.
+    /// When they belong to other columns.
     pub fn restore(&mut self, state: &RunningState) -> Result<()> {
         if state.slots.len() != self.slots.len()
             || state.table.iter().any(|(column, _)| *column >= self.interners.len())

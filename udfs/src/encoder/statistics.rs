@@ -1,4 +1,4 @@
-//! Statistics of columns over training rows, mergeable, from which an encoder is made.
+//! Mergeable statistics of columns over training rows, from which an encoder is made.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,14 +12,14 @@ use super::moments::{Moments, element_moments};
 use super::{Categories, Encoder, Feature, FeatureKind, InputKind, Interner, Scale};
 use crate::parallel::{ParallelFor, Sequential};
 
-/// Categories of all columns from which on many cores write them down.
+/// Number of categories of all columns from which on they are written on many cores.
 const MANY_TEXTS: usize = 1 << 14;
 
 /// Statistics of one column.
 #[derive(Clone, Debug, PartialEq)]
 enum ColumnStatistics {
     Numbers(Moments),
-    /// Which provisional codes occur, and NULLs.
+    /// Which provisional codes occur, and the number of NULLs.
     Categories {
         met: Vec<bool>,
         nulls: u64,
@@ -40,7 +40,7 @@ pub struct Statistics {
     standardize: bool,
 }
 
-/// A column to gather statistics of.
+/// A column for the statistics.
 #[derive(Clone, Copy, Debug)]
 pub enum Values<'a> {
     /// Numbers, booleans, timestamps or vectors.
@@ -50,7 +50,7 @@ pub enum Values<'a> {
 }
 
 impl Statistics {
-    /// Of no rows yet. `inputs` are flattened columns.
+    /// Statistics of no rows. `inputs` are flattened columns.
     ///
     /// # Errors
     /// When a type cannot be a feature.
@@ -77,7 +77,7 @@ impl Statistics {
         Ok(Self { inputs: kinds.into(), columns, standardize })
     }
 
-    /// Takes in the rows of a chunk that `train` marks (all without).
+    /// Adds the rows of a chunk that `train` marks (all rows if it is None).
     ///
     /// # Errors
     /// When lists differ in length.
@@ -87,8 +87,8 @@ impl Statistics {
         Ok(())
     }
 
-    /// [`Statistics::update`] of numbers and vectors alone, whose sums depend on the order in which
-    /// chunks come.
+    /// [`Statistics::update`] for numbers and vectors only, whose sums depend on the order of
+    /// chunks.
     ///
     /// # Errors
     /// When lists differ in length.
@@ -126,7 +126,7 @@ impl Statistics {
         Ok(())
     }
 
-    /// [`Statistics::update`] of categories alone, in whatever order chunks come.
+    /// [`Statistics::update`] for categories only, which may be called for chunks in any order.
     pub fn update_categories(&mut self, columns: &[Values<'_>], train: Option<&BooleanBuffer>) {
         for (values, own) in columns.iter().zip(&mut self.columns) {
             if let (ColumnStatistics::Categories { met, nulls }, Values::Codes(codes)) =
@@ -137,7 +137,7 @@ impl Statistics {
         }
     }
 
-    /// Takes in the statistics of other rows, which come after these.
+    /// Adds the statistics of other rows, which come after these.
     ///
     /// # Errors
     /// When lists differ in length.
@@ -170,8 +170,8 @@ impl Statistics {
         Ok(())
     }
 
-    /// The encoder that these statistics make; `interners` give the texts behind the codes of
-    /// category columns, by column.
+    /// The encoder of these statistics; `interners` give the texts of the codes of category
+    /// columns, by column.
     ///
     /// # Errors
     /// When a category column has no interner.
@@ -212,7 +212,8 @@ impl Statistics {
                 (FeatureKind::Boolean(m.scale(self.standardize)), m.nulls)
             }
             (ColumnStatistics::Numbers(m), InputKind::Timestamp) => {
-                // Seconds since 1970 are no scale to learn on, so it is always standardised.
+                // Seconds since 1970 have no useful scale for learning, so they are always
+                // standardised.
                 (FeatureKind::Timestamp(m.scale(true)), m.nulls)
             }
             (ColumnStatistics::Numbers(m), _) => {
@@ -237,10 +238,10 @@ impl Statistics {
                 let Some(elements) = elements else {
                     return exec_err!("column {name} has no list that is not NULL");
                 };
-                // 255 of images; small counts in bytes get the whole range too.
+                // 255 for images; small counts in bytes also get the whole range.
                 let most = elements.iter().map(|m| m.max).fold(1.0, f64::max);
                 let scales = elements.iter().map(|m| {
-                    // NULL lists count like NULL numbers, at the mean.
+                    // NULL lists count as NULL numbers do, at the mean.
                     let m = Moments { nulls: m.nulls + nulls, ..*m };
                     match bytes {
                         true => Scale { center: 0.0, stddev: most, ..m.scale(false) },
@@ -254,7 +255,7 @@ impl Statistics {
     }
 }
 
-/// The values of the rows that `train` marks, NULL as NaN; in `scratch` unless they are all.
+/// The values of the rows that `train` marks, NULL as NaN; copied to `scratch` unless all are used.
 fn taken<'a>(
     values: &'a Float64Array,
     train: Option<&BooleanBuffer>,

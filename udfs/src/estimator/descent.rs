@@ -1,4 +1,4 @@
-//! Mini-batch descent as an estimator: epochs of rounds, with the evaluation rows after each.
+//! Mini-batch descent as an estimator: epochs of rounds, then the evaluation rows after each epoch.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::model::HistoryEntry;
 use crate::round::{Descent, LossRound, Progress, SgdRound};
 use crate::state::State;
 
-/// How to learn from the rows.
+/// Settings of mini-batch descent.
 #[derive(Debug)]
 pub struct DescentSettings {
-    /// What stays the same from round to round.
+    /// The part that is the same in all rounds.
     pub descent: Arc<Descent>,
     /// Training rows.
     pub rows: u64,
@@ -24,13 +24,13 @@ pub struct DescentSettings {
     pub has_evaluation: bool,
     /// Epochs at most.
     pub epochs: u64,
-    /// Copies of the state that learn side by side.
+    /// Copies of the state that are trained side by side.
     pub replicas: usize,
     /// Rows of a round, a multiple of replicas times mini-batch.
     pub round_rows: u64,
     /// Epochs without improvement of the evaluation loss after which the training stops.
     pub patience: Option<u64>,
-    /// What counts as an improvement.
+    /// Decrease of the loss that counts as an improvement.
     pub min_delta: f64,
     /// Factor from the loss of encoded rows to that in the target's own units.
     pub loss_scale: f64,
@@ -43,7 +43,7 @@ pub struct DescentEstimator {
     state: Arc<State>,
     /// Epochs that are complete.
     epoch: u64,
-    /// Rows of the current epoch that are learned.
+    /// Rows of the current epoch that have been learned.
     row: u64,
     /// Time of the current epoch so far.
     elapsed: Duration,
@@ -57,7 +57,7 @@ pub struct DescentEstimator {
     best: Option<(f64, u64, Arc<State>)>,
     history: Vec<HistoryEntry>,
     warning: Option<String>,
-    /// The round that was asked for, and where it ends; None: the evaluation rows.
+    /// The requested round and its last row; None: the evaluation rows.
     round: Option<(Arc<SgdRound>, u64)>,
 }
 
@@ -94,7 +94,7 @@ impl DescentEstimator {
         }
     }
 
-    /// Whether no more rows of the current epoch are learned.
+    /// Whether all rows of the current epoch have been learned.
     fn is_epoch_over(&self) -> bool {
         self.row > 0 && (self.row >= self.settings.rows || self.is_stopped)
     }
@@ -133,7 +133,7 @@ impl DescentEstimator {
         self.history.push(entry.clone());
         self.row = 0;
         self.epoch_loss = LossSum::default();
-        // Without early stopping the last state counts, as the user asked for.
+        // Without early stopping, the result is the last state, as the user asked for.
         if let (Some(eval_loss), Some(patience)) = (eval_loss, patience) {
             let improved = self.best.as_ref().is_none_or(|(best, ..)| eval_loss < best - min_delta);
             if improved {
@@ -154,7 +154,7 @@ impl DescentEstimator {
         Ok(entry)
     }
 
-    /// What to say when the numbers are not finite any more; an error where nothing good is left.
+    /// The warning for numbers that are no longer finite; an error if there is no finite state.
     fn diverged(&self) -> Result<String> {
         let rate = self.settings.descent.learning_rate;
         let advice = format!(

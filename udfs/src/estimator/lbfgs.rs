@@ -1,4 +1,4 @@
-//! L-BFGS of any linear model whose loss has a gradient, and OWL-QN with an L1 penalty.
+//! L-BFGS for any linear model whose loss has a gradient, and OWL-QN with an L1 penalty.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub struct LbfgsSolver {
 }
 
 impl LbfgsSolver {
-    /// Before the first pass.
+    /// A solver before the first pass.
     ///
     /// # Errors
     /// When an option is out of range.
@@ -95,7 +95,7 @@ impl Solver for LbfgsSolver {
     }
 }
 
-/// What the user should know of how a solver ended, which may have been asked to.
+/// The warning for the user about how a solver ended; `is_stopped` if it was asked to stop.
 pub(super) fn warning(solver: &str, report: &Report, is_stopped: bool) -> Option<String> {
     if report.separable {
         return Some(

@@ -1,12 +1,12 @@
-//! An algorithm at work: a state machine between rounds.
+//! A running algorithm: a state machine between rounds.
 //!
 //! ```text
 //!   next() ──► Request (round, rows) ──► the driver runs it ──► take(result) ──► next() ... Done
-//!                                                                    └──► finish(): what was fitted
+//!                                                                    └──► finish(): Fitted
 //! ```
-//! Estimators are pure: they do no I/O, start no threads and read no clock. The driver of the engine
-//! runs their rounds, saves them when a checkpoint is due, and says when the time is up; so every
-//! algorithm has checkpoints, `max_seconds`, Ctrl-C and progress.
+//! Estimators are pure: they do no I/O, start no threads and read no clock. The driver of the
+//! engine runs their rounds, saves them when a checkpoint is due, and stops them when the time is
+//! up. So every algorithm has checkpoints, `max_seconds`, Ctrl-C and progress.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -30,20 +30,21 @@ pub use newton::NewtonSolver;
 pub use normal::NormalSolver;
 pub use solver::{SolverEstimator, SolverSettings};
 
-/// An algorithm at work.
+/// A running algorithm.
 pub trait Estimator: Debug + Send + Sync {
-    /// What to run next. Asked twice without [`Estimator::take`] between, it gives the same.
+    /// The next round to run. Called twice without [`Estimator::take`] between, it returns the
+    /// same.
     fn next(&mut self) -> Result<Next>;
 
-    /// Takes the result of the round that [`Estimator::next`] gave, `elapsed` after the one before
-    /// was taken, and gives a line of the history where it is the end of an iteration.
+    /// Takes the result of the round that [`Estimator::next`] returned; `elapsed` is the time since
+    /// the previous result. Returns a line of the history at the end of an iteration.
     fn take(&mut self, result: Vec<u8>, elapsed: Duration) -> Result<Option<HistoryEntry>>;
 
-    /// Asks for an end as soon as there is anything to show for the time that was spent. Called
-    /// before [`Estimator::take`], so that the round in hand counts.
+    /// Asks the estimator to end as soon as it has any result. Called before [`Estimator::take`],
+    /// so that the current round counts.
     fn stop(&mut self);
 
-    /// What it counts.
+    /// The unit in which it counts iterations.
     fn iterations(&self) -> Iterations;
 
     /// Iterations that are complete.
@@ -52,65 +53,66 @@ pub trait Estimator: Debug + Send + Sync {
     /// Loss of the last complete iteration.
     fn last_loss(&self) -> Option<f64>;
 
-    /// Counts rows of the iteration in hand.
+    /// Counts rows of the current iteration.
     fn progress(&self) -> &Arc<Progress>;
 
-    /// Whether [`Estimator::take`] takes less time than finding a thread for it.
+    /// Whether [`Estimator::take`] takes less time than handing it to another thread.
     fn is_quick(&self) -> bool;
 
-    /// Bytes that it holds between rounds, for the memory pool.
+    /// Bytes that it allocates between rounds, for the memory pool.
     fn bytes(&self) -> usize;
 
-    /// All that [`Estimator::restore`] needs to go on as if nothing had happened, bit for bit.
+    /// The bytes with which [`Estimator::restore`] continues as if nothing had happened, bit for
+    /// bit.
     fn save(&self) -> Result<Vec<u8>>;
 
-    /// Goes on from what another estimator of the same training saved.
+    /// Continues from the bytes that another estimator of the same training saved.
     ///
     /// # Errors
     /// When the bytes are damaged or of another training.
     fn restore(&mut self, bytes: &[u8]) -> Result<()>;
 
-    /// What was fitted, after [`Next::Done`].
+    /// The fitted parameters, after [`Next::Done`].
     fn finish(self: Box<Self>) -> Result<Fitted>;
 }
 
-/// What an estimator counts.
+/// The unit of an estimator's iterations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Iterations {
-    /// Passes over the rows, so many at most.
+    /// Passes over the rows, at most so many.
     Epochs(u64),
-    /// Steps of a solver; nobody knows how many it will take.
+    /// Steps of a solver, whose number is not known in advance.
     Steps,
 }
 
-/// What an estimator wants.
+/// The next request of an estimator.
 #[derive(Debug)]
 pub enum Next {
     /// A round.
     Run(Request),
-    /// Nothing any more.
+    /// No more rounds: the estimator has finished.
     Done,
 }
 
 /// A round and its rows.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// What runs.
+    /// The round to run.
     pub round: Arc<dyn Round>,
-    /// Over which rows.
+    /// The rows to run it over.
     pub rows: RoundRows,
-    /// What it is called among the rounds of the training: `3/4096`, `newton/2`.
+    /// Its name among the rounds of the training: `3/4096`, `newton/2`.
     pub name: String,
 }
 
 /// The rows of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoundRows {
-    /// All training rows, as they lie.
+    /// All training rows, in the order in which they are stored.
     Training,
     /// Every `step`th chunk of them.
     Sample {
-        /// One of so many.
+        /// The interval between the chunks.
         step: usize,
     },
     /// Some rows of an epoch, in its order.
@@ -119,7 +121,7 @@ pub enum RoundRows {
         epoch: u64,
         /// The first of the rows.
         start: u64,
-        /// Behind the last of them.
+        /// The row after the last of them.
         end: u64,
         /// Replicas that share them.
         replicas: usize,
@@ -128,7 +130,7 @@ pub enum RoundRows {
     Evaluation,
 }
 
-/// What was fitted.
+/// The result of an estimator.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fitted {
     /// Flat parameters.
@@ -143,6 +145,6 @@ pub struct Fitted {
     pub loss: f64,
     /// Mean loss of the evaluation rows.
     pub eval_loss: Option<f64>,
-    /// What the user should know about the end, if anything.
+    /// A warning about the end, if there is one.
     pub warning: Option<String>,
 }

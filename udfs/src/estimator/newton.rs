@@ -1,5 +1,5 @@
-//! Newton's method of logistic regressions: a pass for each step, the first of them over a sample
-//! where there are many rows.
+//! Newton's method for logistic regressions: one pass per step. With many rows, the first passes
+//! read a sample.
 
 use std::sync::Arc;
 
@@ -12,14 +12,15 @@ use crate::exact::{
 };
 use crate::round::{Buffers, Interrupt, NewtonRound, Round};
 
-/// Rows from which on it begins with a sample, of which it takes one chunk in so many. From where
-/// it ends over the sample fewer passes over all rows are left, three of five on the benchmark's
-/// rows, and a pass over the sample takes a sixteenth of one.
+/// Number of rows from which on the solver begins with a sample of one in [`SAMPLE`] chunks.
+/// Starting from the sample's result saves passes over all rows (three of five remained on the
+/// benchmark's rows), and a pass over the sample takes a sixteenth of a full pass.
 const MANY_ROWS: u64 = 1 << 18;
 const SAMPLE: usize = 16;
-/// Gradient to which the sample is followed: its minimum is another one anyway.
+/// Gradient at which the passes over the sample end: its minimum differs from that of all rows
+/// anyway.
 const SAMPLE_TOLERANCE: f64 = 1e-3;
-/// Steps over the sample at most; where they do not suffice it is no place to begin.
+/// Steps over the sample at most; if they do not suffice, its result is not used as a start.
 const SAMPLE_STEPS: u64 = 10;
 
 /// Newton's method between two passes.
@@ -28,7 +29,7 @@ pub struct NewtonSolver {
     shape: LinearShape,
     options: NewtonOptions,
     newton: Newton,
-    /// Whether it goes over the sample yet.
+    /// Whether passes still read only the sample.
     is_sample: bool,
     is_stopped: bool,
     buffers: Arc<Buffers<NewtonScratch>>,
@@ -36,7 +37,7 @@ pub struct NewtonSolver {
 }
 
 impl NewtonSolver {
-    /// Before the first pass over `rows` rows.
+    /// A solver before the first pass over `rows` rows.
     ///
     /// # Errors
     /// When an option is out of range.
@@ -64,7 +65,7 @@ impl NewtonSolver {
         })
     }
 
-    /// Begins over all rows: where the sample ended, if that is a minimum.
+    /// Begins the passes over all rows, at the sample's result if that is a minimum.
     fn leave_sample(&mut self) -> Result<()> {
         let report = self.newton.report();
         let start = match report.outcome == Outcome::Converged && !report.separable {

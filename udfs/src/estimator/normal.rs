@@ -22,7 +22,7 @@ pub struct NormalSolver {
 }
 
 impl NormalSolver {
-    /// Before the pass.
+    /// A solver before the pass.
     pub fn new(width: Width, l2: f64, intercept: bool, interrupt: Arc<Interrupt>) -> Self {
         Self { width, l2, intercept, interrupt, solution: None }
     }
@@ -47,7 +47,7 @@ impl Solver for NormalSolver {
         Ok(Some(solved.loss))
     }
 
-    /// One pass is all that it makes.
+    /// It makes only one pass.
     fn stop(&mut self) {}
 
     fn parameters(&self) -> Vec<f32> {
@@ -71,7 +71,7 @@ impl Solver for NormalSolver {
         4 * gram_memory(self.width)
     }
 
-    /// `f64` loss, then the parameters; nothing before the pass.
+    /// `f64` loss, then the parameters; empty before the pass.
     fn save(&self) -> Vec<u8> {
         let numbers = self
             .solution

@@ -1,6 +1,7 @@
-//! What estimators save: a header as JSON, then parts of bytes.
+//! The format of saved estimators: a header as JSON, then parts of bytes.
 //!
-//! Numbers are stored by their bits, since JSON knows no NaN: resuming equals never having stopped.
+//! Numbers are stored by their bits, since JSON has no NaN: a resumed training equals one that
+//! never stopped.
 
 use std::time::Duration;
 
@@ -88,7 +89,7 @@ pub(super) fn milliseconds(time: Duration) -> u64 {
 }
 
 /// The record of a header and parts: length of the header (u64, little-endian), the header as JSON,
-/// then each part behind its length.
+/// then each part after its length.
 pub(super) fn pack(header: &impl Serialize, parts: &[&[u8]]) -> Result<Vec<u8>> {
     let json = serde_json::to_vec(header)
         .map_err(|e| exec_datafusion_err!("the state of a training cannot be written: {e}"))?;

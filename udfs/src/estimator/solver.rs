@@ -1,4 +1,4 @@
-//! Solvers as estimators: passes over all rows, a step between them, then the evaluation rows.
+//! Solvers as estimators: passes over all rows with a step between them, then the evaluation rows.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -15,17 +15,17 @@ use crate::round::{LossRound, Progress, Round};
 
 /// A solver between two passes over the rows.
 pub trait Solver: Debug + Send + Sync {
-    /// The round of the next pass, its rows and its name; None where the parameters are final.
+    /// The round of the next pass, its rows and its name; None once the parameters are final.
     fn pass(&mut self) -> Result<Option<(Arc<dyn Round>, RoundRows, String)>>;
 
-    /// Takes the sums of the pass. Gives the loss, in the units of the encoded target, where they
-    /// end a step.
+    /// Takes the sums of the pass. Returns the loss, in the units of the encoded target, if the
+    /// pass ends a step.
     fn take(&mut self, sums: Vec<u8>) -> Result<Option<f64>>;
 
     /// Ends with the best parameters so far as soon as a step has been made.
     fn stop(&mut self);
 
-    /// The best parameters so far, as the network lays them out.
+    /// The best parameters so far, in the layout of the network.
     fn parameters(&self) -> Vec<f32>;
 
     /// Mean loss at them, in the units of the encoded target.
@@ -34,20 +34,20 @@ pub trait Solver: Debug + Send + Sync {
     /// Steps made.
     fn steps(&self) -> u64;
 
-    /// What the user should know about the end, if anything.
+    /// A warning about the end, if there is one.
     fn warning(&self) -> Option<String>;
 
-    /// Bytes that it holds between passes.
+    /// Bytes that it allocates between passes.
     fn bytes(&self) -> usize;
 
     /// Its state.
     fn save(&self) -> Vec<u8>;
 
-    /// Goes on from a state.
+    /// Continues from a saved state.
     fn restore(&mut self, bytes: &[u8]) -> Result<()>;
 }
 
-/// What all solvers are given.
+/// Settings that all solvers share.
 #[derive(Clone, Debug)]
 pub struct SolverSettings {
     /// The linear model.
@@ -73,7 +73,7 @@ pub struct SolverEstimator<S> {
     eval_loss: Option<f64>,
 }
 
-/// Where a solver stands.
+/// The phase of a solver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Phase {
     Solving,
@@ -89,7 +89,7 @@ struct Header {
     eval_loss: Option<super::record::Bits>,
 }
 
-/// Inputs up to which a system of equations is solved faster than a thread is found for it.
+/// Inputs up to which solving a system of equations takes less time than handing it to a thread.
 const QUICK_INPUTS: usize = 32;
 
 impl<S: Solver> SolverEstimator<S> {

@@ -15,7 +15,7 @@ impl Writer {
         Self { bytes }
     }
 
-    /// Makes room for so many numbers, all at once.
+    /// Reserves capacity for so many numbers, all at once.
     pub(super) fn reserve(&mut self, numbers: usize) {
         self.bytes.reserve_exact(numbers * size_of::<f64>());
     }
@@ -43,7 +43,7 @@ impl Writer {
     }
 }
 
-/// Reads a record; every length is checked before memory is taken.
+/// Reads a record; every length is checked before memory is allocated.
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
     what: &'static str,
@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
         Ok(f64::from_bits(self.integer()?))
     }
 
-    /// Nothing may be left.
+    /// Refuses bytes after the end of the record.
     pub(super) fn finish(self) -> Result<()> {
         if self.rest.is_empty() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! What an exact solver costs, so that `solver = 'auto'` can decide.
+//! What a solver costs, so that `solver = 'auto'` can decide.
 
 use super::moments::Moments;
 use crate::batch::Width;
@@ -8,13 +8,14 @@ use crate::batch::Width;
 /// grows with the third power, memory with the second.
 const PARAMETERS: usize = 1500;
 
-/// Operations of one step up to which Newton's method, which needs about ten, is worth its time.
-/// Matrix products of a pass ran at 7e10 operations a second or more on one core, so a pass takes
-/// at most three seconds there. Beyond that SGD is as good as done before the first step.
+/// Operations of one step up to which Newton's method, which needs about ten steps, is worth its
+/// time. Matrix products of a pass ran at 7e10 operations a second or more on one core, so a pass
+/// takes at most three seconds there. Beyond that, SGD has almost converged before the first step
+/// ends.
 const STEP: f64 = 2e11;
 
-/// What the scatter of one category number costs in operations of a matrix product: Adult (7 dense
-/// columns, 8 category columns) takes 0.14 us a row, of which there are 92 scattered numbers.
+/// Cost of scattering one number of a category, in operations of a matrix product: Adult (7 dense
+/// columns, 8 category columns) takes 0.14 us a row and scatters 92 numbers a row.
 const SCATTER: f64 = 80.0;
 
 /// Blocks of the Hessian.
@@ -22,14 +23,14 @@ fn blocks(outputs: usize) -> usize {
     outputs * (outputs + 1) / 2
 }
 
-/// Memory of a Gram sum in bytes, without buffers; solving takes about four times that of the
-/// matrix `[d + t, d + t]` on top.
+/// Memory of a Gram sum in bytes, without buffers. Solving takes in addition about four times the
+/// memory of the matrix `[d + t, d + t]`.
 pub fn gram_memory(width: Width) -> usize {
     Moments::len(width.dense + 2, width.categories).saturating_mul(size_of::<f64>())
 }
 
-/// Memory of a Newton sum in bytes, without buffers; a step takes two matrices of all parameters
-/// squared on top.
+/// Memory of a Newton sum in bytes, without buffers. A step takes in addition two matrices of the
+/// number of parameters squared.
 pub fn newton_memory(width: Width, outputs: usize) -> usize {
     Moments::len(width.dense + 1, width.categories)
         .saturating_mul(blocks(outputs))
@@ -37,7 +38,7 @@ pub fn newton_memory(width: Width, outputs: usize) -> usize {
 }
 
 /// Floating-point operations of adding one row to moments of `columns` dense columns; scattered
-/// numbers count for what they take.
+/// numbers count by the time that they take.
 fn row_flops(columns: usize, width: Width) -> f64 {
     let (a, c) = (columns as f64, width.columns as f64);
     a * a + SCATTER * (c * a + c * (c + 1.0) / 2.0)
@@ -50,12 +51,12 @@ pub fn newton_flops(width: Width, outputs: usize, rows: u64) -> f64 {
         + parameters.powi(3) / 3.0
 }
 
-/// How many times the operations of a step of L-BFGS a Newton step may take to be the better
-/// choice: it needs some eight where L-BFGS needs a hundred passes, and its products of matrices run
-/// several times as many operations a second.
+/// How many times the operations of an L-BFGS step a Newton step may take and still be the better
+/// choice: it needs some eight passes where L-BFGS needs a hundred, and its products of matrices
+/// run several times as many operations a second.
 const NEWTON_OVER_LBFGS: f64 = 120.0;
 
-/// Whether Newton steps are the right solver: where normal equations are, and the Hessian is cheap
+/// Whether Newton steps are the right solver: normal equations would fit, and the Hessian is cheap
 /// beside passes of L-BFGS.
 pub fn newton_fits(width: Width, outputs: usize, rows: u64) -> bool {
     let most = NEWTON_OVER_LBFGS * lbfgs_flops(width, outputs, rows);
@@ -72,11 +73,12 @@ pub fn normal_fits(width: Width, outputs: usize, rows: u64) -> bool {
 /// Operations of a pass up to which L-BFGS, which needs some hundred, is worth its time: a second
 /// on one core at most.
 const LBFGS_PASS: f64 = 2e10;
-/// Parameters up to which it is: their history then takes 200 MB.
+/// Parameters up to which L-BFGS is used: its history then takes 200 MB.
 const LBFGS_PARAMETERS: usize = 1 << 20;
 
-/// Floating-point operations of a pass of L-BFGS over `rows`, and of the step behind it: scores and
-/// gradient take two each for a number, four numbers of a category as long as a scattered one.
+/// Floating-point operations of a pass of L-BFGS over `rows`, and of the step after it. Scores and
+/// gradient take two operations each per number; four numbers of a category take as long as a
+/// scattered one.
 pub fn lbfgs_flops(width: Width, outputs: usize, rows: u64) -> f64 {
     let row = 4.0 * (width.dense + 4 * width.columns) as f64 * outputs as f64;
     let parameters = (width.inputs() + 1) as f64 * outputs as f64;

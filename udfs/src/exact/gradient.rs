@@ -18,13 +18,13 @@ use crate::learner::Loss;
 const TAG: [u8; 4] = *b"GLGR";
 const VERSION: u32 = 1;
 
-/// Numbers of a block of rows: 256 KB, which the second cache holds.
+/// Numbers of a block of rows: 256 KB, which fit the L2 cache.
 const BLOCK_NUMBERS: usize = 1 << 15;
-/// Rows of a block at most, and at least.
+/// Rows of a block: the maximum, and the minimum below.
 const MOST_ROWS: usize = 256;
 const LEAST_ROWS: usize = 16;
 
-/// What a linear model is: the width of its rows, its outputs, its intercepts, its loss.
+/// The shape of a linear model: the width of its rows, its outputs, its intercepts, its loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinearShape {
     /// Width of the rows.
@@ -66,7 +66,8 @@ pub struct GradientSum {
     scratch: GradientScratch,
 }
 
-/// Buffers that an update uses and a sum does not consist of. Those of one sum serve the next.
+/// Buffers of an update, which are not part of the sum. The buffers of one sum can be used for the
+/// next.
 #[derive(Clone, Debug, Default)]
 pub struct GradientScratch {
     block: Block,
@@ -108,12 +109,12 @@ impl GradientSum {
         Self { scratch, ..self }
     }
 
-    /// The buffers, of a sum to which nothing more is added.
+    /// The buffers, once nothing more is added to the sum.
     pub fn take_scratch(&mut self) -> GradientScratch {
         std::mem::take(&mut self.scratch)
     }
 
-    /// What is summed over.
+    /// The shape of the linear model.
     pub fn shape(&self) -> LinearShape {
         self.shape
     }
@@ -123,7 +124,7 @@ impl GradientSum {
         self.rows
     }
 
-    /// Weighted mean loss, without a penalty; NaN of no rows.
+    /// Weighted mean loss, without a penalty; NaN without rows.
     pub fn mean_loss(&self) -> f64 {
         self.loss / self.weight
     }
@@ -153,10 +154,10 @@ impl GradientSum {
     }
 
     /// Adds rows at `parameters`, as [`LinearShape::parameters`] lays them out. All sums that are
-    /// merged must have been taken at the same parameters. Rows of weight 0 count in `rows` alone.
+    /// merged must have been taken at the same parameters. Rows of weight 0 only count in `rows`.
     ///
     /// # Errors
-    /// When a label is no class of a model of classes, or a weight is negative or not finite.
+    /// When a label is not a class of a model of classes, or a weight is negative or not finite.
     pub fn update(&mut self, parameters: &[f64], batch: &MiniBatch) -> Result<()> {
         check_batch(self.shape.width, batch)?;
         if parameters.len() != self.shape.parameters() {
@@ -201,7 +202,7 @@ impl GradientSum {
         }
     }
 
-    /// Weights of dense numbers, then those of the 1, as the products take them.
+    /// Lays out the weights of dense numbers, then those of the 1, as the products read them.
     fn lay_out(&mut self, parameters: &[f64]) {
         let LinearShape { width, outputs, intercept, .. } = self.shape;
         let dense = width.dense * outputs;
@@ -326,8 +327,8 @@ impl GradientSum {
     }
 
     /// The sums in little-endian bytes: `"GLGR"`, `u32` version 1; `u64` d, c, t, K, 1 with
-    /// intercept, the loss by its place in [`Loss::ALL`], rows, wrong rows; `f64` weight, loss, dense
-    /// gradient `[d + 1, K]`, category gradient `[t, K]`.
+    /// intercept, the loss by its index in [`Loss::ALL`], rows, wrong rows; `f64` weight, loss,
+    /// dense gradient `[d + 1, K]`, category gradient `[t, K]`.
     pub fn to_bytes(&self) -> Vec<u8> {
         let LinearShape { width, outputs, intercept, loss } = self.shape;
         let place = Loss::ALL.iter().position(|other| *other == loss).unwrap_or(0);
@@ -365,7 +366,7 @@ impl GradientSum {
     }
 }
 
-/// Has room for so many numbers at least.
+/// Makes the buffer hold at least so many numbers.
 fn grow(numbers: &mut Vec<f64>, count: usize) {
     if numbers.len() < count {
         numbers.resize(count, 0.0);

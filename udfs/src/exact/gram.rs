@@ -2,10 +2,10 @@
 //!
 //! # Accuracy
 //! Sums are float64 and shifted by a reference row (see `moments.rs`), so unstandardised columns
-//! and timestamps lose nothing to their distance from 0. The normal equations square the condition
-//! number of the standardised columns: with condition `k` the weights carry a relative error of
-//! about `k^2 1e-16` (scikit-learn's `lstsq`: `k 1e-16`), up to `k = 1e6` or so; beyond that
-//! columns count as dependent and the solution of least norm is taken. Weights agree with
+//! and timestamps do not lose precision by their distance from 0. The normal equations square the
+//! condition number of the standardised columns: with condition `k` the weights have a relative
+//! error of about `k^2 1e-16` (scikit-learn's `lstsq`: `k 1e-16`), up to `k = 1e6` or so. Beyond
+//! that, columns count as dependent and the solution of least norm is taken. Weights agree with
 //! scikit-learn's to 1e-9 of the largest, mostly to 1e-12, on the data sets of the tests.
 
 use datafusion_common::{Result, exec_err, internal_err, plan_err};
@@ -34,12 +34,12 @@ pub struct GramSum {
     weights: Vec<f64>,
 }
 
-/// The minimum.
+/// The minimum of the objective.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinearSolution {
-    /// `[d + t]`: of the dense numbers, then of the categories.
+    /// `[d + t]`: weights of the dense numbers, then of the categories.
     pub weights: Vec<f64>,
-    /// 0 when none was asked for.
+    /// 0 without an intercept.
     pub intercept: f64,
     /// Independent columns (after centring, with an intercept).
     pub rank: usize,
@@ -49,7 +49,7 @@ pub struct LinearSolution {
 }
 
 impl GramSum {
-    /// Sums over no row; the first row with a positive weight becomes the reference.
+    /// Sums over no rows; the first row with a positive weight becomes the reference.
     pub fn new(width: Width) -> Self {
         Self {
             width,
@@ -61,8 +61,9 @@ impl GramSum {
         }
     }
 
-    /// Sums over no row with a given reference, `[d]` dense numbers and the target: sums that share
-    /// one merge by plain addition. Means are the best reference, 0 for standardised inputs.
+    /// Sums over no rows with a given reference, `[d]` dense numbers and the target: sums with the
+    /// same reference merge by plain addition. Means are the best reference, 0 for standardised
+    /// inputs.
     pub fn with_reference(width: Width, reference: &[f64]) -> Result<Self> {
         if reference.len() != width.dense + 1 {
             return internal_err!(
@@ -96,7 +97,7 @@ impl GramSum {
         reference + self.moments.dense(one, y) / self.weight()
     }
 
-    /// Adds rows. Rows of weight 0 count in `rows` alone, whatever they hold.
+    /// Adds rows. Rows of weight 0 only count in `rows`, whatever their values are.
     pub fn update(&mut self, batch: &MiniBatch) -> Result<()> {
         check_batch(self.width, batch)?;
         let Width { dense: d, columns: c, .. } = self.width;
@@ -275,6 +276,6 @@ fn loss(gram: &[f64], b: &[f64], weights: &[f64], yy: f64) -> f64 {
         quadratic += weights[j] * (column[j] * weights[j] + 2.0 * below);
     }
     let linear: f64 = b.iter().zip(weights).map(|(b, w)| b * w).sum();
-    // (What is added takes the sign from a zero.)
+    // (Adding 0.0 turns -0.0 into 0.0.)
     (yy - 2.0 * linear + quadratic).max(0.0) + 0.0
 }

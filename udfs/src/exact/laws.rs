@@ -1,4 +1,4 @@
-//! Laws that the exact solvers keep on any data: merging, separable classes, dependent columns, bad
+//! Laws that the solvers obey on any data: merging, separable classes, dependent columns, bad
 //! starts, bad input.
 
 use super::oracle::{adult, close, iris};
@@ -115,7 +115,7 @@ fn dependent_columns_do_not_change_the_loss() {
     }
 }
 
-/// Timestamps in seconds, not standardised, against the same counted from the first.
+/// Timestamps in seconds, not standardised, against the same seconds counted from the first row.
 #[test]
 fn a_logistic_regression_of_timestamps_keeps_its_digits() {
     let rows = 200;
@@ -137,7 +137,8 @@ fn a_logistic_regression_of_timestamps_keeps_its_digits() {
     close("loss", &[far.report().loss], &[near.report().loss], 1e-12);
 }
 
-/// Two classes that a threshold separates, without a penalty; with one category of a single class.
+/// Two classes that a threshold separates, without a penalty; one of the categories occurs in a
+/// single class.
 #[test]
 fn separable_classes_end_with_finite_weights() {
     let width = Width { dense: 1, columns: 1, categories: 2 };
@@ -168,7 +169,8 @@ fn separable_classes_end_with_finite_weights() {
     }
 }
 
-/// A start far out, where the full Newton step overshoots, needs halvings and still converges.
+/// A start far from the minimum, where the full Newton step overshoots, needs halvings and still
+/// converges.
 #[test]
 fn a_bad_start_is_damped() {
     let case = iris();
@@ -228,8 +230,8 @@ fn bad_input_is_an_error() {
     assert!(NewtonSum::from_bytes(&bytes).is_err());
 }
 
-/// Gradient and Hessian of one output over numbers alone against their sums, with and without an
-/// intercept, over more blocks than are added up in a chain; in buffers of whatever shape came
+/// Gradient and Hessian of one output over dense numbers only against their sums, with and without
+/// an intercept, over more blocks than are added in one chain, in buffers that had any other shape
 /// before.
 #[test]
 fn newton_sums_of_one_output_are_their_sums_in_any_buffers() {

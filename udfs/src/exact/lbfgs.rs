@@ -11,11 +11,11 @@
 //! ```
 //!
 //! The direction is the two-loop recursion of Nocedal and Wright, Numerical Optimization, 7.4. A
-//! step fulfils the weak Wolfe conditions, found by bracketing and safeguarded interpolation; near
-//! the minimum, where the objective is flat to rounding, the approximate conditions of Hager and
-//! Zhang (2005), which ask the slopes alone. With L1 the direction follows the pseudo-gradient,
-//! steps stay in one orthant and are shortened until the objective falls (Andrew and Gao 2007,
-//! "Scalable training of L1-regularized log-linear models").
+//! step fulfils the weak Wolfe conditions; bracketing and safeguarded interpolation find it. Near
+//! the minimum, where the objective is flat to rounding, it fulfils the approximate conditions of
+//! Hager and Zhang (2005), which use only the slopes. With L1 the direction follows the
+//! pseudo-gradient, steps stay in one orthant and are shortened until the objective falls (Andrew
+//! and Gao 2007, "Scalable training of L1-regularized log-linear models").
 
 use datafusion_common::{Result, exec_err, internal_err};
 
@@ -30,26 +30,26 @@ const VERSION: u32 = 1;
 const ARMIJO: f64 = 1e-4;
 /// Curvature, `c2` of Nocedal and Wright for quasi-Newton directions.
 const CURVATURE: f64 = 0.9;
-/// What rounding may do to a mean of losses, relative to its size.
+/// Rounding error of a mean of losses, relative to its size.
 const ROUNDING: f64 = 1e-12;
-/// Steps in a row that lower the objective by no more than rounding, after which it is as low as it
-/// gets.
+/// Consecutive steps that lower the objective by no more than rounding, after which it counts as
+/// minimal.
 const FLAT_STEPS: u64 = 5;
 /// Passes of a line search after which the direction is given up.
 const TRIALS: u64 = 30;
 
-/// How L-BFGS goes.
+/// Options of L-BFGS.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LbfgsOptions {
     /// Penalty `l1 |w|_1` beside the mean loss; at least 0.
     pub l1: f64,
     /// Penalty `(l2 / 2) |w|^2` beside the mean loss; at least 0.
     pub l2: f64,
-    /// Converged where no partial derivative of the objective is larger.
+    /// Converged where no partial derivative of the objective is larger in absolute value.
     pub tolerance: f64,
     /// Steps taken at most.
     pub max_steps: u64,
-    /// Pairs of steps and changes of the gradient that are remembered.
+    /// Pairs (step, change of the gradient) in the history.
     pub history: usize,
 }
 
@@ -59,7 +59,7 @@ impl Default for LbfgsOptions {
     }
 }
 
-/// A step and what it changed.
+/// A step and the change of the gradient along it.
 #[derive(Clone, Debug, PartialEq)]
 struct Pair {
     /// `[n]`: change of the parameters.
@@ -70,7 +70,7 @@ struct Pair {
     rho: f64,
 }
 
-/// An end of the interval in which a line search looks.
+/// An end of the interval of a line search.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct End {
     at: f64,
@@ -81,13 +81,13 @@ struct End {
 /// A search along a direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct LineSearch {
-    /// The step in hand, of the direction.
+    /// The current step, as a factor of the direction.
     step: f64,
     /// Slope of the objective where the search began; below 0.
     slope: f64,
     /// A step that is too short.
     low: End,
-    /// A step that is too long, once there was one.
+    /// A step that is too long, once one has been found.
     high: Option<End>,
     /// Passes so far.
     trials: u64,
@@ -97,13 +97,13 @@ struct LineSearch {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lbfgs {
     options: LbfgsOptions,
-    /// Parameters that are penalised, the first of all.
+    /// Number of parameters that are penalised; they come first.
     weights: usize,
     /// The best so far.
     parameters: Vec<f64>,
     /// Gradient of the smooth part there; empty before the first pass.
     gradient: Vec<f64>,
-    /// Where the next pass takes its sums.
+    /// Where the sums of the next pass are taken.
     trial: Vec<f64>,
     /// Empty before the first pass.
     direction: Vec<f64>,
@@ -115,7 +115,7 @@ pub struct Lbfgs {
 }
 
 impl Lbfgs {
-    /// Begins at `start`, of which the first `weights` are penalised.
+    /// Begins at `start`; the first `weights` parameters are penalised.
     ///
     /// # Errors
     /// When an option or a parameter is out of range.
@@ -160,12 +160,12 @@ impl Lbfgs {
         self.report
     }
 
-    /// Bytes that the state takes once its history is full.
+    /// Bytes of the state once its history is full.
     pub fn bytes(parameters: usize, options: &LbfgsOptions) -> usize {
         8 * parameters * (4 + 2 * options.history)
     }
 
-    /// Takes mean loss and its gradient at the trial over all rows, and makes the next trial.
+    /// Takes the mean loss and its gradient at the trial over all rows, and makes the next trial.
     /// `is_separated` says that every row is on the side of its class.
     ///
     /// # Errors
@@ -230,8 +230,9 @@ impl Lbfgs {
         self.options.l1 * absolute + self.options.l2 / 2.0 * squares
     }
 
-    /// The gradient of the objective: where a weight is 0, the derivative along which it falls
-    /// fastest, and 0 where it falls along none (Andrew and Gao, equation 4).
+    /// The gradient of the objective. Where a weight is 0, it is the derivative in the direction in
+    /// which the objective falls fastest, and 0 if it falls in neither (Andrew and Gao, equation
+    /// 4).
     fn pseudo_gradient(&self) -> Vec<f64> {
         let l1 = self.options.l1;
         let mut pseudo = self.gradient.clone();
@@ -250,12 +251,12 @@ impl Lbfgs {
         pseudo
     }
 
-    /// Begins a search along the direction of the pairs, or, where that is no descent, of the
-    /// gradient alone.
+    /// Begins a search along the quasi-Newton direction, or, if that is not a descent direction,
+    /// along the negative gradient.
     fn search(&mut self, pseudo: &[f64]) {
         self.direction = self.two_loops(pseudo);
         if self.options.l1 > 0.0 {
-            // What would leave the orthant of the steepest descent is left out.
+            // Components that would leave the orthant of the steepest descent become 0.
             for (d, g) in self.direction.iter_mut().zip(pseudo).take(self.weights) {
                 if *d * *g >= 0.0 {
                     *d = 0.0;
@@ -268,14 +269,14 @@ impl Lbfgs {
             self.direction = pseudo.iter().map(|g| -g).collect();
             slope = -dot(pseudo, pseudo);
         }
-        // Before anything is known of the curvature, a step of length 1.
+        // Without information on the curvature, a step of length 1.
         let step = if self.pairs.is_empty() { 1f64.min(1.0 / (-slope).sqrt()) } else { 1.0 };
         let low = End { at: 0.0, value: self.report.objective, slope };
         self.line = LineSearch { step, slope, low, high: None, trials: 0 };
         self.move_trial();
     }
 
-    /// `-H g` by the pairs, Nocedal and Wright, algorithm 7.4.
+    /// `-H g`, with `H` given by the pairs, Nocedal and Wright, algorithm 7.4.
     fn two_loops(&self, gradient: &[f64]) -> Vec<f64> {
         let mut q: Vec<f64> = gradient.iter().map(|g| -g).collect();
         let mut alphas = Vec::with_capacity(self.pairs.len());
@@ -295,8 +296,8 @@ impl Lbfgs {
         q
     }
 
-    /// `parameters + step direction`; with L1, weights that would change their sign (or that of the
-    /// descent, where they are 0) become 0.
+    /// `parameters + step direction`; with L1, weights whose sign would change (or, where they are
+    /// 0, differ from that of the descent) become 0.
     fn move_trial(&mut self) {
         let step = self.line.step;
         for ((trial, at), d) in self.trial.iter_mut().zip(&self.parameters).zip(&self.direction) {
@@ -312,14 +313,14 @@ impl Lbfgs {
         }
     }
 
-    /// Whether the trial is taken; where not, the search knows more.
+    /// Whether the trial is accepted; if not, the interval of the search becomes smaller.
     fn accepts(&mut self, objective: f64, gradient: &[f64], is_finite: bool) -> bool {
         let start = self.report.objective;
         let slack = ROUNDING * start.abs();
         self.line.trials += 1;
         let LineSearch { step, slope: first, .. } = self.line;
         if self.options.l1 > 0.0 {
-            // The projection bends the way, so what it promises is that of the way that was gone.
+            // The projection bends the path, so the expected decrease is that of the actual move.
             let pseudo = self.pseudo_gradient();
             let moved = self.trial.iter().zip(&self.parameters).zip(&pseudo);
             let promised: f64 = moved.map(|((to, from), g)| (to - from) * g).sum();
@@ -341,7 +342,7 @@ impl Lbfgs {
         true
     }
 
-    /// Another step along the direction, or a new direction where none helps.
+    /// Tries another step along the direction, or a new direction if none helps.
     fn try_again(&mut self) -> Result<Advance> {
         if self.line.trials >= TRIALS {
             if self.pairs.is_empty() {
@@ -360,7 +361,7 @@ impl Lbfgs {
         Ok(Advance::Continue)
     }
 
-    /// Keeps the step to the trial and what it changed, if the curvature along it is positive.
+    /// Appends the step to the trial to the history, if the curvature along it is positive.
     fn remember(&mut self, gradient: &[f64]) {
         let difference = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a - b).collect();
         let step: Vec<f64> = difference(&self.trial, &self.parameters);
@@ -383,8 +384,8 @@ impl Lbfgs {
     /// The state in little-endian bytes: `"GLBF"`, `u32` version 1; `u64` number of parameters `n`,
     /// of weights, of pairs, maximum of steps, length of the history, trials, flat steps, 1 where
     /// there is a direction, 1 where there is a step that is too long; `f64` l1, l2, tolerance,
-    /// step, slope, then the ends of the interval (at, value, slope); the report; parameters, trial,
-    /// gradient and direction; the pairs (step, change, rho).
+    /// step, slope, then the ends of the interval (at, value, slope); the report; parameters,
+    /// trial, gradient and direction; the pairs (step, change, rho).
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut writer = Writer::new(TAG, VERSION);
         let LbfgsOptions { l1, l2, tolerance, max_steps, history } = self.options;
@@ -458,13 +459,13 @@ impl Lbfgs {
 }
 
 impl LineSearch {
-    /// Part of the interval that a step stays away from its ends.
+    /// Fraction of the interval by which a step stays away from its ends.
     const GUARD: f64 = 0.1;
-    /// How many times longer a step becomes while none was too long.
+    /// Bounds of the factor by which a step grows while none was too long.
     const LONGER: (f64, f64) = (1.1, 5.0);
 
-    /// The next step: the minimum of the cubic through both ends, kept away from them, or beyond the
-    /// last by the slopes (Nocedal and Wright, equation 3.59).
+    /// The next step: the minimum of the cubic through both ends, kept away from them, or, without
+    /// an upper end, an extrapolation by the slopes (Nocedal and Wright, equation 3.59).
     fn next(&self) -> f64 {
         let Self { low, high, step, .. } = *self;
         let Some(high) = high else {
@@ -505,7 +506,7 @@ mod tests {
         loop {
             let mut sum = GradientSum::new(shape).unwrap();
             sum.update(lbfgs.trial(), batch).unwrap();
-            // What is saved between two passes is all there is.
+            // The saved bytes are the whole state between two passes.
             lbfgs = Lbfgs::from_bytes(&lbfgs.to_bytes()).unwrap();
             let gradient = sum.gradient().unwrap();
             let advance = lbfgs.advance(sum.mean_loss(), &gradient, sum.is_separated()).unwrap();
@@ -539,7 +540,7 @@ mod tests {
                     }
                     let (own, truth) = (found.report(), newton.report());
                     close("objective", &[own.objective], &[truth.objective], 1e-12);
-                    // (Intercepts of a softmax are known but for a constant.)
+                    // (Intercepts of a softmax are unique but for a constant.)
                     let weights = shape.weights();
                     let truth = &newton.parameters()[..weights];
                     close("weights", &found.parameters()[..weights], truth, 1e-5);
@@ -548,8 +549,8 @@ mod tests {
         }
     }
 
-    /// Along each weight the objective neither falls to the left nor to the right, and weights that
-    /// do not pay for their L1 are exactly 0.
+    /// In no direction along a weight does the objective fall, and weights that do not pay for
+    /// their L1 are exactly 0.
     #[test]
     fn an_l1_penalty_leaves_a_minimum_with_zeros() {
         let case = adult();

@@ -6,8 +6,8 @@
 //! Tibshirani and Friedman, The Elements of Statistical Learning, 4.4.1 and exercise 4.4). So the
 //! Hessian is `K (K + 1) / 2` weighted Gram matrices of the rows.
 //!
-//! Inside, dense inputs are `x - r` with a reference row `r` and the intercept is `b + w r`: the
-//! same model in coordinates in which the Hessian is not spoilt by distant means.
+//! Internally, dense inputs are `x - r` with a reference row `r`, and the intercept is `b + w r`:
+//! the same model in coordinates in which means far from 0 do not make the Hessian ill-conditioned.
 
 mod derivatives;
 mod wire;
@@ -42,19 +42,20 @@ pub struct NewtonSum {
     scratch: Scratch,
 }
 
-/// Buffers that an update uses and a sum does not consist of. Those of one sum serve the next.
+/// Buffers of an update, which are not part of the sum. The buffers of one sum can be used for the
+/// next.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     block: Block,
     /// `[K, stride of the block]`: the weights of dense numbers and the shifted intercept.
     parameters: Vec<f64>,
-    /// `[stride of the block]`: the gradient of some rows by those.
+    /// `[stride of the block]`: the gradient of some rows by these parameters.
     gradient: Vec<f64>,
     /// `[K, BLOCK]`: scores, then probabilities.
     scores: Vec<f64>,
     /// `[K, BLOCK]`: row weight times `dL/dz`.
     residuals: Vec<f64>,
-    /// `[K]`: those of a row.
+    /// `[K]`: scores, then probabilities, of one row.
     row: Vec<f64>,
     /// `[rows]`: the weights of a block of the Hessian.
     h: Vec<f64>,
@@ -89,7 +90,7 @@ impl NewtonSum {
         Self { scratch, ..self }
     }
 
-    /// The buffers, of a sum to which nothing more is added.
+    /// The buffers, once nothing more is added to the sum.
     pub fn take_scratch(&mut self) -> Scratch {
         std::mem::take(&mut self.scratch)
     }
@@ -119,8 +120,8 @@ impl NewtonSum {
         self.weight
     }
 
-    /// Rows with a weight that the parameters do not put strictly into their own class. 0 proves
-    /// that a hyperplane separates the classes.
+    /// Rows with a weight that the parameters do not put strictly into their own class. If there
+    /// are 0, a hyperplane separates the classes.
     pub fn wrong(&self) -> u64 {
         self.wrong
     }
@@ -131,8 +132,8 @@ impl NewtonSum {
     }
 
     /// Adds rows at `parameters`: `[d + t, K]` weights, row-major, then `[K]` intercepts where the
-    /// model has them. All sums that are merged must have been taken at the same parameters.
-    /// Rows of weight 0 count in `rows` alone.
+    /// model has them. All sums that are merged must have been taken at the same parameters. Rows
+    /// of weight 0 only count in `rows`.
     pub fn update(&mut self, parameters: &[f64], batch: &MiniBatch) -> Result<()> {
         check_batch(self.width, batch)?;
         if parameters.len() != self.parameter_count() {
@@ -181,7 +182,7 @@ impl NewtonSum {
             self.score(&parameters[d * outputs..(d + t) * outputs], &part);
             self.differentiate(&part);
             self.add_gradient(&part);
-            // Of one output blocks go on where the one before ended.
+            // With one output, the block continues its sum of the Gram matrix until the chain ends.
             let is_end = settles_at(start + rows, batch.rows);
             let Scratch { block, scores, h, .. } = &mut self.scratch;
             for a in 0..outputs {
@@ -289,7 +290,7 @@ impl NewtonSum {
         }
     }
 
-    /// The same of one output, all rows at a time: the probability of class 1, and the loss
+    /// The same for one output, over all rows at once: the probability of class 1, and the loss
     /// `log(1 + exp(z)) - y z`.
     fn differentiate_one(&mut self, part: &MiniBatch) {
         let n = part.rows;
@@ -297,8 +298,8 @@ impl NewtonSum {
         self.wrong += vectorized(
             #[inline(always)]
             || {
-                // (As variables of the closure they have lengths that nothing changes: no check is
-                // left in the loop.)
+                // (As variables of the closure, the slices have lengths that cannot change, so the
+                // loop needs no bounds checks.)
                 let (z, residual, loss) = (&mut scores[..n], &mut residuals[..n], &mut h[..n]);
                 let (label, weight) = (&part.label[..n], &part.weight[..n]);
                 let mut wrong = 0;
@@ -398,8 +399,8 @@ fn is_class(label: f32, classes: f32) -> bool {
     (label.trunc() == label) & (label >= 0.0) & (label < classes)
 }
 
-/// `z` becomes the probabilities; the loss `log sum exp(z) - z_y`, and whether class `y` is
-/// strictly ahead.
+/// Replaces `z` by the probabilities. Returns the loss `log sum exp(z) - z_y`, and whether class
+/// `y` has the strictly highest score.
 fn softmax(z: &mut [f64], class: usize) -> (f64, bool) {
     let own = z[class];
     let rivals = z.iter().enumerate().filter(|(k, _)| *k != class);

@@ -1,12 +1,11 @@
-//! Losses in float64: value and derivative of a row from one function, as sums over all rows need
-//! them.
+//! Losses in float64, for sums over all rows: one function gives value and derivative of a row.
 
 use crate::kernels::double::{exp_of_negative, ln_1p_of_unit};
 use crate::kernels::math::vectorized;
 use crate::learner::Loss;
 
-/// The loss of a row with label `y`, whose raw outputs `z [K]` become the derivative by them.
-/// Formulas as at [`Loss`].
+/// The loss of a row with label `y`; replaces its raw outputs `z [K]` by the derivative with
+/// respect to them. The formulas are those of [`Loss`].
 pub(super) fn differentiate(loss: Loss, z: &mut [f64], y: f64) -> f64 {
     let mut value = 0.0;
     match loss {
@@ -53,7 +52,7 @@ pub(super) fn differentiate(loss: Loss, z: &mut [f64], y: f64) -> f64 {
                 let is_own = if outputs == 1 { y > 0.5 } else { i == y as usize };
                 let sign = if is_own { 1.0 } else { -1.0 };
                 let slack = 1.0 - sign * *z;
-                // (Not `max`, which would make a loss of 0 of NaN.)
+                // (Not `max`: it would turn NaN into a loss of 0.)
                 let (own, slope) = match loss {
                     _ if slack <= 0.0 => (0.0, 0.0),
                     Loss::Hinge => (slack, -sign),
@@ -67,7 +66,7 @@ pub(super) fn differentiate(loss: Loss, z: &mut [f64], y: f64) -> f64 {
     value
 }
 
-/// `log sum exp(z) - z_y`; `z` becomes `p - [y]`.
+/// `log sum exp(z) - z_y`; replaces `z` by `p - [y]`.
 fn softmax(z: &mut [f64], class: usize) -> f64 {
     let highest = z.iter().fold(f64::NEG_INFINITY, |most, z| most.max(*z));
     let own = z.get(class).copied().unwrap_or(highest);
@@ -83,9 +82,9 @@ fn softmax(z: &mut [f64], class: usize) -> f64 {
     total.ln() + (highest - own)
 }
 
-/// Of two classes with one logit each row, all rows at a time: `z [r]` becomes `weight` times the
-/// derivative, `losses [r]` become `weight` times the loss. Returns the rows with a weight whose
-/// logit does not have the sign of their class.
+/// Two classes with one logit per row, all rows at once: `z [r]` becomes `weight` times the
+/// derivative, `losses [r]` become `weight` times the loss. Returns the number of rows with a
+/// weight whose logit does not have the sign of their class.
 pub(super) fn differentiate_logits(
     z: &mut [f64],
     label: &[f32],
@@ -96,8 +95,8 @@ pub(super) fn differentiate_logits(
     vectorized(
         #[inline(always)]
         || {
-            // (As variables of the closure they have lengths that nothing changes: no check is left
-            // in the loop.)
+            // (As variables of the closure, the slices have lengths that cannot change, so the loop
+            // needs no bounds checks.)
             let (z, losses) = (&mut z[..n], &mut losses[..n]);
             let (label, weight) = (&label[..n], &weight[..n]);
             let mut wrong = 0;
@@ -123,7 +122,7 @@ pub(super) fn differentiate_logits(
 mod tests {
     use super::*;
 
-    /// Values are those of the float32 losses, derivatives those of differences.
+    /// Values are compared with those of the float32 losses, derivatives with finite differences.
     #[test]
     fn derivatives_are_differences_of_values() {
         const H: f64 = 1e-6;

@@ -1,4 +1,4 @@
-//! Exact solvers in float64 whose passes over the data are mergeable sums.
+//! Solvers in float64 whose passes over the data are mergeable sums.
 //!
 //! ```text
 //!   rows ──► GramSum ──merge──► solve            linear regression: one pass
@@ -12,7 +12,8 @@
 //! columns, `n = d + t` inputs, `K` outputs. One-hot columns are never materialised: their products
 //! are scatters of rows and counts.
 //!
-//! Both objectives are weighted means over the rows plus `(l2 / 2) |w|^2`; intercepts are free.
+//! Both objectives are weighted means over the rows plus `(l2 / 2) |w|^2`; intercepts are not
+//! penalised.
 //! The `C` of scikit-learn's `LogisticRegression` is `l2 = 1 / (C sum of weights)`, the `alpha` of
 //! its `Ridge` is `l2 = 2 alpha / (sum of weights)`.
 //!
@@ -47,7 +48,7 @@ use datafusion_common::{Result, internal_err};
 
 use crate::batch::{MiniBatch, NO_CATEGORY, Width};
 
-/// Checks the shape of a batch, so that no index below can be out of range.
+/// Checks the shape of a batch, so that no index in the solvers can be out of range.
 fn check_batch(width: Width, batch: &MiniBatch) -> Result<()> {
     let rows = batch.rows;
     for (name, found, columns) in [

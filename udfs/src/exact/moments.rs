@@ -1,19 +1,20 @@
 //! Weighted second moments of encoded rows: `sum h v v^T` over `v = [dense, extras, 1, one-hot]`.
 //!
 //! The columns of `v` before the categories (`a` of them, the last one is 1) are called dense; the
-//! caller decides what stands between the dense numbers and the 1 (the Gram sum puts the target
-//! there). Three matrices hold the result:
-//! - `dense [a, a]`, lower triangle, column-major, which is the upper one, row-major: block of rows
-//!   by block, in tiles of registers where `a` is small, by faer's products elsewhere;
+//! caller decides which columns are between the dense numbers and the 1 (the Gram sum puts the
+//! target there). Three matrices hold the result:
+//! - `dense [a, a]`, lower triangle, column-major, which is the same as the upper triangle,
+//!   row-major. It is summed block of rows by block: in tiles of registers where `a` is small,
+//!   otherwise by faer's products;
 //! - `cross [t, a]`, row-major: row `k` is the sum of `h v` over the rows of category `k`;
 //! - `pairs`, packed lower triangle of `[t, t]`: the weights of rows that have both categories.
 //!
 //! # Why values are shifted
 //! `sum x^2 - (sum x)^2 / W` loses `(mean / stddev)^2` in relative accuracy, all of it for a
-//! timestamp. So dense numbers come as `x - r` with a reference row `r` of the data. With `r` one
-//! of `m` equally weighted rows, `(r - mean)^2 / m <= variance`, so that what centring loses is at
-//! most a factor of the number of rows: in the worst case (`r` the only outlier of a million rows)
-//! ten of sixteen digits remain, and all of them usually.
+//! timestamp. So dense numbers are stored as `x - r` with a reference row `r` of the data. If `r`
+//! is one of `m` equally weighted rows, `(r - mean)^2 / m <= variance`, so centring loses at most a
+//! factor of the number of rows: in the worst case (`r` is the only outlier of a million rows) ten
+//! of sixteen digits remain, and usually all of them.
 
 use std::ops::Range;
 
@@ -25,11 +26,11 @@ use crate::kernels::gram::{DoubleRows, LANES, scale, widen};
 
 /// Rows of a block: the depth of a product. Two blocks of 100 columns fill 400 KB.
 pub(super) const BLOCK: usize = 256;
-/// Blocks that are added up one after another, before their sum is added to that of those before: a
-/// longer chain would round more.
+/// Blocks that are summed in one chain, before their sum is added to the total: a longer chain
+/// would have a larger rounding error.
 const CHAIN: usize = 16;
-/// Columns up to which the Gram matrix is made in tiles of registers, over rows that stay in the
-/// second cache.
+/// Columns up to which the Gram matrix is computed in tiles of registers, over rows that stay in
+/// the L2 cache.
 const NARROW: usize = 64;
 
 /// Whether moments [settle](Moments::settle) after the block that ends at row `end` of `rows`.
@@ -37,12 +38,12 @@ pub(super) fn settles_at(end: usize, rows: usize) -> bool {
     end == rows || end.is_multiple_of(CHAIN * BLOCK)
 }
 
-/// Numbers of a row of so many columns.
+/// Numbers of a row of `columns` columns, with its padding.
 pub(super) fn stride_of(columns: usize) -> usize {
     columns.next_multiple_of(LANES)
 }
 
-/// Some rows in float64, shifted by the reference. What it holds is good for an update.
+/// Some rows in float64, shifted by the reference. Its contents are valid during one update.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Block {
     /// Dense columns, `a`.
@@ -51,17 +52,17 @@ pub(super) struct Block {
     stride: usize,
     /// Rows in use, at most [`BLOCK`].
     rows: usize,
-    /// `[rows, stride]`, row-major, from the first cache line on; 0 behind the columns.
+    /// `[rows, stride]`, row-major, from the first cache line on; 0 after the last column.
     values: Vec<f64>,
     /// The same, each row times its weight.
     scaled: Vec<f64>,
-    /// `[a, stride]`, of few columns: the Gram matrices of the blocks since [`Moments::settle`], in
-    /// whole vectors.
+    /// `[a, stride]`, for few columns only: the sum of the Gram matrices of the blocks since the
+    /// last [`Moments::settle`], in whole vectors.
     partial: Vec<f64>,
 }
 
 impl Block {
-    /// Empties the block for `rows` rows of `columns`; takes memory the first time only.
+    /// Empties the block for `rows` rows of `columns`; allocates memory only the first time.
     pub(super) fn reset(&mut self, rows: usize, columns: usize) {
         if self.columns != columns {
             self.columns = columns;
@@ -81,14 +82,14 @@ impl Block {
         self.stride
     }
 
-    /// Where the rows lie.
+    /// The range of the rows in the buffer.
     fn place(&self) -> Range<usize> {
         let start = self.values.as_ptr().align_offset(LANES * size_of::<f64>()).min(LANES);
         start..start + self.rows * self.stride
     }
 
     /// Fills the first columns with `dense [rows, d] - reference [d]`; rows without weight become
-    /// 0, whatever they hold.
+    /// 0, whatever their values are.
     pub(super) fn fill(&mut self, dense: &[f32], reference: &[f64], weight: &[f32]) {
         let place = self.place();
         let values = &mut self.values[place];
@@ -120,7 +121,7 @@ impl Block {
     }
 
     /// Adds the Gram matrix of the rows with weights `h` to the upper triangle of the row-major
-    /// `dense [a, a]`, of few columns to what [`Moments::settle`] takes in.
+    /// `dense [a, a]`; with few columns, to the sum that [`Moments::settle`] adds to the moments.
     fn add_gram(&mut self, h: &[f64], dense: &mut [f64]) {
         let (columns, stride, place) = (self.columns, self.stride, self.place());
         let (values, scaled) = (&self.values[place.clone()], &mut self.scaled[..place.len()]);
@@ -188,7 +189,7 @@ impl Moments {
         }
     }
 
-    /// Takes in the Gram matrices that a block has summed up.
+    /// Adds the Gram matrices that a block has summed up, and clears them.
     pub(super) fn settle(&mut self, block: &mut Block) {
         let columns = self.columns;
         for (i, own) in block.partial.chunks_exact_mut(stride_of(columns)).enumerate() {
@@ -198,8 +199,8 @@ impl Moments {
     }
 
     /// Adds the rows of `block` with category indices `codes [rows, c]` and the weights `h [rows]`,
-    /// which may be negative. Asks for the values that are `ahead` meanwhile. What the block has
-    /// summed up is to be [settled](Self::settle) before it serves other moments.
+    /// which may be negative. The sums of the block must be [settled](Self::settle) before it is
+    /// used with other moments.
     pub(super) fn add_block(&mut self, block: &mut Block, codes: &[u32], h: &[f64]) {
         let columns = self.columns;
         block.add_gram(h, &mut self.dense);
@@ -226,15 +227,15 @@ impl Moments {
         }
     }
 
-    /// Adds the sums over other rows, taken with the same reference.
+    /// Adds the sums over other rows with the same reference.
     pub(super) fn merge(&mut self, other: &Self) {
         add(&mut self.dense, &other.dense);
         add(&mut self.cross, &other.cross);
         add(&mut self.pairs, &other.pairs);
     }
 
-    /// Turns sums over `v` into sums over `v + delta`, `delta [a]`, whose last element (that of the
-    /// column 1) is 0.
+    /// Turns sums over `v` into sums over `v + delta`, `delta [a]`; the last element of `delta`,
+    /// for the column of ones, is 0.
     pub(super) fn translate(&mut self, delta: &[f64]) {
         let last = self.columns - 1;
         let sums: Vec<f64> = (0..self.columns).map(|i| self.dense(last, i)).collect();
@@ -255,7 +256,7 @@ impl Moments {
         self.dense[i.min(j) * self.columns + i.max(j)]
     }
 
-    /// `sum h v_i v_j` of a dense column `i` and all columns from `j = i` on.
+    /// `sum h v_i v_j` of a dense column `i` with each column from `j = i` on.
     pub(super) fn dense_from(&self, i: usize) -> &[f64] {
         &self.dense[i * self.columns + i..(i + 1) * self.columns]
     }
@@ -281,7 +282,7 @@ impl Moments {
         triangle.chain([self.cross.as_slice(), self.pairs.as_slice()])
     }
 
-    /// The moments of `values`, of which there are [`Self::packed_len`].
+    /// The moments from `values`, which must have [`Self::packed_len`] elements.
     pub(super) fn from_values(columns: usize, categories: usize, values: &[f64]) -> Self {
         let mut moments = Self::new(columns, categories);
         let (lower, rest) = values.split_at(triangle(columns));
@@ -299,7 +300,7 @@ impl Moments {
     }
 }
 
-/// Where `(i, j)` stands in a packed lower triangle.
+/// The index of `(i, j)` in a packed lower triangle.
 fn packed(i: usize, j: usize) -> usize {
     triangle(i.max(j)) + i.min(j)
 }

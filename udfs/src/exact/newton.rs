@@ -16,12 +16,13 @@
 //!
 //! # Singular Hessians
 //! The softmax with `K` logits does not change when one vector is added to the weights of all
-//! classes. The gradient has no part along that; the Hessian gets one along it, so that the step
-//! has none. What else is singular (dependent columns without `l2`, separable classes) is damped,
-//! see `solve.rs`. Probabilities of dependent columns are unique; their weights are not without l2.
+//! classes. The gradient has no component in that direction. The Hessian is given one, so that the
+//! step has none either. Other singular cases (dependent columns without `l2`, separable classes)
+//! are damped, see `solve.rs`. Probabilities of dependent columns are unique; their weights are not
+//! without l2.
 //!
 //! # Separable classes
-//! Without `l2` the loss of separable classes has no minimum. Steps go on until the gradient is
+//! Without `l2` the loss of separable classes has no minimum. Steps continue until the gradient is
 //! below the tolerance, with large but finite weights, and the report says `separable`.
 
 use datafusion_common::{Result, exec_err, internal_err, plan_err};
@@ -36,8 +37,8 @@ const VERSION: u32 = 2;
 /// Sufficient decrease, Boyd and Vandenberghe's alpha.
 const ARMIJO: f64 = 1e-4;
 
-/// What rounding may do to a mean of losses, relative to its size: a sum of a million terms in
-/// sequence loses about 1e-13.
+/// Rounding error of a mean of losses, relative to its size: a sum of a million terms in sequence
+/// loses about 1e-13.
 const ROUNDING: f64 = 1e-12;
 
 /// Halvings after which no step can help: 2^-40 of a Newton step.
@@ -52,10 +53,10 @@ pub struct NewtonStep {
     pub direction: Vec<f64>,
     /// Newton decrement squared, `g H^-1 g`: twice the decrease that the step promises.
     pub decrement: f64,
-    /// Largest absolute partial derivative of the objective. Dense inputs count from the reference
-    /// row where there is an intercept, so that a timestamp does not swamp the rest.
+    /// Largest absolute partial derivative of the objective. With an intercept, dense inputs are
+    /// relative to the reference row, so that a timestamp does not dominate the rest.
     pub gradient_max: f64,
-    /// Part of its diagonal that was added to the Hessian to solve it; 0 where it was regular.
+    /// Fraction of its diagonal that was added to the Hessian to solve it; 0 where it was regular.
     pub damping: f64,
 }
 
@@ -73,7 +74,7 @@ impl NewtonSum {
         self.step_by(objective, &gradient, l2)
     }
 
-    /// The step, of parameters whose objective and gradient are known.
+    /// The step, for parameters whose objective and gradient are known.
     fn step_by(&self, objective: f64, gradient: &[f64], l2: f64) -> Result<NewtonStep> {
         let (outputs, count) = (self.outputs(), self.parameter_count());
         let weights = self.width().inputs() * outputs;
@@ -129,13 +130,13 @@ fn pin_sum(hessian: &mut [f64], count: usize, start: usize, outputs: usize) {
     }
 }
 
-/// How Newton's method goes.
+/// Options of Newton's method.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NewtonOptions {
     /// Penalty `(l2 / 2) |w|^2` beside the mean loss; at least 0.
     pub l2: f64,
-    /// Converged where no partial derivative of the objective is larger; scikit-learn's `tol`. At 0
-    /// steps go on until rounding ends them.
+    /// Converged where no partial derivative of the objective is larger in absolute value;
+    /// scikit-learn's `tol`. At 0, steps continue until rounding ends them.
     pub tolerance: f64,
     /// Newton steps taken at most.
     pub max_steps: u64,
@@ -156,7 +157,7 @@ pub enum Advance {
     Finished,
 }
 
-/// How far Newton's method has come.
+/// The outcome of Newton's method so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Passes are still needed.
@@ -176,11 +177,11 @@ impl Outcome {
 /// What happened so far.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Report {
-    /// How far it came.
+    /// The outcome so far.
     pub outcome: Outcome,
     /// Steps taken.
     pub steps: u64,
-    /// Passes over the data, steps tried in vain included.
+    /// Passes over the data, rejected steps included.
     pub passes: u64,
     /// Mean log loss plus penalty at the parameters.
     pub objective: f64,
@@ -188,7 +189,7 @@ pub struct Report {
     pub loss: f64,
     /// Largest absolute partial derivative at the parameters.
     pub gradient_max: f64,
-    /// The classes are separable and nothing bounds the weights: they would grow for ever.
+    /// The classes are separable and nothing bounds the weights: they would grow without limit.
     pub separable: bool,
 }
 
@@ -204,8 +205,8 @@ impl Report {
         separable: false,
     };
 
-    /// Appends it to a record: `u64` outcome (its place in [`Outcome`]), steps, passes, 1 where
-    /// separable; `f64` objective, loss, largest derivative.
+    /// Appends the report to a record: `u64` outcome (its index in [`Outcome`]), steps, passes, 1
+    /// where separable; `f64` objective, loss, largest derivative.
     pub(super) fn write(&self, writer: &mut Writer) {
         let outcome = Outcome::ALL.iter().position(|one| *one == self.outcome).unwrap_or(0);
         let separable = u64::from(self.separable);
@@ -232,7 +233,7 @@ pub struct Newton {
     options: NewtonOptions,
     /// The best so far.
     parameters: Vec<f64>,
-    /// Where the next pass takes its sums: the start, or `parameters + scale direction`.
+    /// Where the sums of the next pass are taken: the start, or `parameters + scale direction`.
     trial: Vec<f64>,
     /// Empty before the first pass.
     direction: Vec<f64>,
@@ -243,7 +244,7 @@ pub struct Newton {
 }
 
 impl Newton {
-    /// Begins at `start`: 0, or the parameters of a model to go on from.
+    /// Begins at `start`: 0, or the parameters of a model to continue.
     pub fn new(start: Vec<f64>, options: NewtonOptions) -> Result<Self> {
         let NewtonOptions { l2, tolerance, .. } = options;
         if !(l2.is_finite() && l2 >= 0.0) {
@@ -307,7 +308,7 @@ impl Newton {
             let slack = ROUNDING * self.report.objective.abs();
             let enough = self.report.objective - ARMIJO * self.scale * self.decrement + slack;
             if !(finite && objective <= enough) {
-                // Where the step promises less than rounding, there is nothing left to halve for.
+                // If the step promises less than rounding, halving it cannot help.
                 let done = finite && self.decrement <= slack;
                 return Ok(if done { self.finish(Outcome::Converged) } else { self.halve() });
             }
@@ -326,8 +327,8 @@ impl Newton {
             return Ok(self.finish(Outcome::StepLimit));
         }
         let step = sum.step_by(objective, &gradient, self.options.l2)?;
-        // The objective cannot tell steps below rounding from each other; the gradient can, as long
-        // as it falls as fast as Newton's method makes it.
+        // Steps below rounding do not change the objective measurably; the gradient does change, as
+        // long as it falls as fast as Newton's method makes it.
         let rounding = step.decrement <= ROUNDING * objective.abs();
         if rounding && self.report.gradient_max > 0.5 * previous {
             return Ok(self.finish(Outcome::Converged));

@@ -1,4 +1,4 @@
-//! The exact solvers against scikit-learn, on data that `tests/oracle/exact.py` encoded.
+//! The solvers against scikit-learn, on data that `tests/oracle/exact.py` encoded.
 
 use std::path::PathBuf;
 
@@ -88,7 +88,7 @@ impl Case {
         let options = NewtonOptions { l2: self.l2, tolerance: 1e-11, max_steps: 50 };
         let mut newton = Newton::new(vec![0.0; count], options).expect("valid");
         while newton.advance(&self.newton(newton.trial())).expect("finite") == Advance::Continue {
-            // As a checkpoint would.
+            // As a checkpoint does.
             newton = Newton::from_bytes(&newton.to_bytes()).expect("own bytes");
         }
         let report = newton.report();
@@ -107,7 +107,7 @@ fn centred(intercepts: &[f64]) -> Vec<f64> {
     intercepts.iter().map(|b| if intercepts.len() > 1 { b - mean } else { *b }).collect()
 }
 
-/// Equal to `tolerance` of the largest of `expected`.
+/// Equal within `tolerance`, relative to the largest of `expected`.
 pub(super) fn close(name: &str, found: &[f64], expected: &[f64], tolerance: f64) {
     assert_eq!(found.len(), expected.len(), "{name}");
     let size = expected.iter().fold(f64::MIN_POSITIVE, |most, x| most.max(x.abs()));
@@ -144,7 +144,7 @@ fn logistic_regressions_equal_scikit_learn() {
 }
 
 /// A column of timestamps (seconds, float32 as encoded) and a constant column: shifting the target
-/// and the inputs must not cost digits, from whatever reference.
+/// and the inputs must not cost digits, with any reference.
 #[test]
 fn distant_columns_keep_their_digits() {
     let case = diamonds();
@@ -183,7 +183,7 @@ fn distant_columns_keep_their_digits() {
 #[test]
 fn gradient_and_hessian_equal_finite_differences() {
     for mut case in [adult(), iris()] {
-        // Keep the differences cheap: the first rows do.
+        // The first rows suffice, and keep the finite differences cheap.
         case.rows = case.rows.min(60);
         case.x.truncate(case.rows * case.dense);
         case.codes.truncate(case.rows * case.columns);
@@ -228,7 +228,7 @@ fn gradient_and_hessian_equal_finite_differences() {
     }
 }
 
-/// Loss, gradient and Hessian from one-hot rows, with nothing clever.
+/// Loss, gradient and Hessian from one-hot rows, computed naively.
 #[test]
 fn a_newton_sum_equals_the_naive_one() {
     let case = iris();

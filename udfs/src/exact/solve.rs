@@ -17,14 +17,14 @@ use faer::{Col, Mat, MatMut, MatRef, Par};
 /// spread, an eigenvalue of about 2^-48 with a unit diagonal. Four times that is 1.4e-14.
 const DEPENDENT: f64 = 1.0 / (1_u64 << 46) as f64;
 
-/// Without a ridge, a Cholesky pivot of `R` below this asks the eigenvalues: an unpivoted pivot
-/// bounds the smallest eigenvalue only from above.
+/// Without a ridge, a Cholesky pivot of `R` below this leads to an eigenvalue decomposition: an
+/// unpivoted pivot bounds the smallest eigenvalue only from above.
 const SUSPICIOUS: f64 = 1e-8;
 
 /// A column whose variance is below this part of its second moment is constant but for rounding.
 const CONSTANT: f64 = 1e-14;
 
-/// What a semidefinite system has for an answer.
+/// The solution of a semidefinite system.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Solution {
     /// `[n]`
@@ -42,8 +42,8 @@ fn workspace(need: StackReq) -> Result<MemBuffer> {
     }
 }
 
-/// Factors the lower triangle of the column-major `a [n, n]` in place as `L L^T`. The smallest
-/// pivot of `L^2` comes back, or nothing where `a` is not positive definite.
+/// Factors the lower triangle of the column-major `a [n, n]` in place as `L L^T`. Returns the
+/// smallest pivot of `L^2`, or None where `a` is not positive definite.
 fn cholesky(a: &mut [f64], n: usize) -> Result<Option<f64>> {
     if n == 0 {
         return Ok(Some(1.0));
@@ -59,8 +59,8 @@ fn cholesky(a: &mut [f64], n: usize) -> Result<Option<f64>> {
     Ok((smallest.is_finite() && smallest > 0.0).then_some(smallest))
 }
 
-/// Solves `L L^T x = b` in place, `L` as [`cholesky`] leaves it: column by column, each of which is
-/// read once forward and once backward. (Of one right-hand side nothing else takes time.)
+/// Solves `L L^T x = b` in place, `L` as [`cholesky`] leaves it, column by column: each column is
+/// read once forward and once backward. (With one right-hand side, nothing else takes time.)
 fn substitute(factor: &[f64], n: usize, b: &mut [f64]) {
     for (j, column) in factor.chunks_exact(n.max(1)).enumerate() {
         let (own, rest) = b[j..].split_at_mut(1);
@@ -93,11 +93,12 @@ fn equilibrate(a: &mut [f64], scales: &[f64]) {
 }
 
 /// Solves `(A + ridge I) x = b` for a positive semidefinite `A [n, n]` (column-major, lower
-/// triangle). Where columns depend on each other, the answer is the one of least `|x|`, as
-/// scikit-learn's `LinearRegression` gives it; a `ridge` below the cutoff stands for its limit 0.
+/// triangle). Where columns depend on each other, the solution is the one of least `|x|`, as
+/// scikit-learn's `LinearRegression` gives it; a `ridge` below the cutoff is treated as its limit
+/// 0.
 ///
-/// `moments [n]` are the second moments that the diagonal of `A` was centred from: columns that are
-/// constant but for rounding get 0.
+/// `moments [n]` are the second moments that the diagonal of `A` was centred from: the solution is
+/// 0 for columns that are constant but for rounding.
 pub(super) fn solve_semidefinite(
     a: &[f64],
     b: &[f64],
@@ -138,7 +139,7 @@ pub(super) fn solve_semidefinite(
     Ok(Solution { x, rank })
 }
 
-/// Solves `R u = y` by eigenvalues above `cutoff`, then takes the dependent directions out of
+/// Solves `R u = y` by eigenvalues above `cutoff`, then removes the dependent directions from
 /// `x = S u`. Returns the rank; `y` becomes `x`.
 fn least_norm(matrix: &[f64], scales: &[f64], cutoff: f64, y: &mut [f64]) -> Result<usize> {
     let n = y.len();
@@ -198,17 +199,17 @@ fn least_norm(matrix: &[f64], scales: &[f64], cutoff: f64, y: &mut [f64]) -> Res
     Ok(n - free.len())
 }
 
-/// Solves `H x = b` for the step of a damped Newton method, in place of `b`; `h [n, n]`
-/// column-major, lower triangle, is used up. Where `H` is singular to working precision, a multiple
-/// of its diagonal is added, small at first: steps stay descent directions and the minimum is the
-/// same. Returns that multiple.
+/// Solves `H x = b` for the step of a damped Newton method, in place of `b`; overwrites `h [n, n]`,
+/// column-major, lower triangle. Where `H` is singular to working precision, a multiple of its
+/// diagonal is added, small at first: steps stay descent directions and the minimum is the same.
+/// Returns that multiple.
 pub(super) fn solve_damped(h: &mut [f64], b: &mut [f64]) -> Result<f64> {
     let n = b.len();
     let scales = scales(h, n);
     equilibrate(h, &scales);
     for i in 0..n {
         if h[i * n + i] <= 0.0 {
-            // A parameter that no row touches: its gradient is 0, and so is its step.
+            // A parameter that occurs in no row: its gradient is 0, and so is its step.
             h[i * n + i] = 1.0;
         }
     }

@@ -1,7 +1,7 @@
 //! `assert_true(condition, message)`: a check inside a script, named as in Spark SQL.
 //!
-//! It returns TRUE where the condition holds and fails the statement with the message where it
-//! does not, NULL included: scripts of examples assert their own output with it.
+//! It returns TRUE if the condition holds; otherwise, also for NULL, it fails the statement with
+//! the message. Example scripts assert their own output with it.
 
 use std::sync::Arc;
 

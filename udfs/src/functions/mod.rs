@@ -1,4 +1,4 @@
-//! The functions of SQL that this crate adds.
+//! The SQL functions that this crate adds.
 
 pub mod assert_true;
 pub mod predict;

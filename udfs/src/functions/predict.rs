@@ -1,7 +1,7 @@
 //! `predict('model', f1, ...)` and `predict_proba('model', f1, ...)`.
 //!
-//! The model's name is a literal: whoever plans a statement has pinned the models that it names.
-//! Planning replaces the name by the model itself, so that a version published while the
+//! The model's name is a literal: the caller that plans a statement has pinned the models that it
+//! names. Planning replaces the name by the model itself, so that a version published while the
 //! statement runs changes nothing.
 
 use std::hash::{Hash, Hasher};
@@ -37,7 +37,7 @@ impl Part {
         }
     }
 
-    /// The part's place in a prediction.
+    /// The index of the part in a prediction.
     fn place(self, scorer: &Scorer) -> Result<usize> {
         let name = match self {
             Part::Label => prediction_parts::LABEL,
@@ -54,7 +54,7 @@ impl Part {
     }
 }
 
-/// `predict` and `predict_proba`, with whom to ask for the models that calls name.
+/// `predict` and `predict_proba`; `resolver` finds the models that calls name.
 pub fn predict_udfs(resolver: &Arc<dyn StateResolver>) -> Vec<ScalarUDF> {
     [Part::Label, Part::Probabilities]
         .into_iter()
@@ -68,8 +68,8 @@ pub fn predict_udfs(resolver: &Arc<dyn StateResolver>) -> Vec<ScalarUDF> {
         .collect()
 }
 
-/// A function that gives one part of a prediction: that number of [`Scorer::fields`]. Its arguments
-/// are those of [`Scorer::arguments`].
+/// A function that returns one part of a prediction: `part` is its index in [`Scorer::fields`]. Its
+/// arguments are those of [`Scorer::arguments`].
 pub fn prediction_part_udf(scorer: Arc<Scorer>, part: usize, threshold: f64) -> ScalarUDF {
     let name = scorer.fields().get(part).map_or("part", |field| field.name());
     let name = format!("predict_{name}");
@@ -159,7 +159,7 @@ impl ScalarUDFImpl for Predict {
 #[derive(Debug)]
 struct BoundPredict {
     scorer: Arc<Scorer>,
-    /// Of [`Scorer::fields`].
+    /// Index in [`Scorer::fields`].
     part: usize,
     threshold: f64,
     name: String,
@@ -191,8 +191,8 @@ impl BoundPredict {
         Self { scorer, part, threshold, name, signature }
     }
 
-    /// The field of the result for arguments of these types. One struct stands for its fields by
-    /// name.
+    /// The field of the result for arguments of these types. A single struct argument passes its
+    /// fields by name.
     fn field(&self, types: &[DataType]) -> Result<FieldRef> {
         match types {
             [DataType::Struct(fields)] if self.takes_struct(types) => {
@@ -210,7 +210,8 @@ impl BoundPredict {
         Ok(Arc::new(Field::new(&self.name, data_type, true)))
     }
 
-    /// Whether a single struct stands for all arguments, and not for the one that the model has.
+    /// Whether a single struct passes all arguments, and is not itself the only argument of the
+    /// model.
     fn takes_struct(&self, types: &[DataType]) -> bool {
         let mut arguments = self.scorer.arguments();
         let one = (arguments.next(), arguments.next());
@@ -244,7 +245,7 @@ impl BoundPredict {
         Ok(ColumnarValue::Array(Arc::clone(array)))
     }
 
-    /// Where the arguments are among the fields of a struct.
+    /// The indices of the arguments among the fields of a struct.
     fn places(&self, fields: &Fields) -> Result<Vec<usize>> {
         let names = || self.scorer.arguments().map(|(name, _)| name.as_str());
         let places = Names::of(fields).find_all(names())?;

@@ -1,9 +1,9 @@
 //! `train(reference, [features], [categories], label, weight, replica)`: the training aggregate.
 //!
-//! `reference` is a literal that names a round (see [`StateResolver`]); the columns are those of an
-//! encoded table, `features` and `categories` each only where the rows have them. All but the
-//! replica may be dictionaries with the same keys: rows that lie in another order than they are
-//! learned in. The result is the round's, as bytes in its documented layout.
+//! `reference` is a literal that names a round (see [`StateResolver`]). The other arguments are the
+//! columns of an encoded table; `features` and `categories` are present only if the rows have them.
+//! All except the replica may be dictionaries with the same keys: then rows are learned in another
+//! order than they are stored. The result is the round's, as bytes in its documented layout.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::round::{Partial, Replica, Round};
 /// Name of the aggregate in SQL.
 pub const TRAIN: &str = "train";
 
-/// The aggregate, with whom to ask for the rounds that calls refer to.
+/// The aggregate; `resolver` finds the rounds that calls refer to.
 pub fn train_udaf(resolver: Arc<dyn StateResolver>) -> AggregateUDF {
     AggregateUDF::from(Train { resolver, signature: Signature::variadic_any(Volatility::Volatile) })
 }
@@ -52,7 +52,7 @@ impl Hash for Train {
     }
 }
 
-/// The text of a literal reference, or an error that says what belongs there.
+/// The text of a literal reference, or an error that says what is expected.
 fn reference_of(value: Option<&ScalarValue>) -> Result<&str> {
     match value.map(ScalarValue::try_as_str) {
         Some(Some(Some(reference))) => Ok(reference),
@@ -63,7 +63,7 @@ fn reference_of(value: Option<&ScalarValue>) -> Result<&str> {
 }
 
 impl Train {
-    /// `train(m/1/3)`: columns are always those of the encoded table.
+    /// `train(m/1/3)`: the columns are always those of the encoded table.
     fn short_name(params: &AggregateFunctionParams) -> Result<String> {
         let literal = match params.args.first() {
             Some(Expr::Literal(value, _)) => Some(value),
@@ -129,7 +129,7 @@ impl AggregateUDFImpl for Train {
     }
 }
 
-/// Where the columns of an encoded row stand among the arguments.
+/// The indices of the columns of an encoded row among the arguments.
 #[derive(Clone, Copy, Debug)]
 struct Columns {
     width: Width,
@@ -140,7 +140,7 @@ impl Columns {
         Self { width }
     }
 
-    /// Arguments in all, the reference included.
+    /// Number of arguments, including the reference.
     fn len(&self) -> usize {
         4 + usize::from(self.width.dense > 0) + usize::from(self.width.columns > 0)
     }
@@ -243,13 +243,13 @@ impl Columns {
     }
 }
 
-/// The rows of a batch as train was given them.
+/// The rows of a batch of arguments of `train`.
 struct Given<'a> {
-    /// As they lie.
+    /// The rows in the order in which they are stored.
     lie: MiniBatch<'a>,
-    /// Which of them to learn from, in order; None: each as it lies.
+    /// The indices of the rows to learn from, in order; None: all rows in place.
     order: Option<&'a [u32]>,
-    /// Of each row to learn from.
+    /// The replica of each row to learn from.
     replica: &'a [u32],
 }
 
@@ -270,16 +270,16 @@ struct TrainAccumulator {
     reference: String,
     round: Arc<dyn Round>,
     columns: Columns,
-    /// A batch in another order: it is learned from when the next has come, whose rows are fetched
-    /// into the cache meanwhile.
+    /// A batch with an order of its own. It is learned when the next batch has arrived, whose rows
+    /// are prefetched meanwhile.
     waiting: Option<Vec<ArrayRef>>,
-    /// The replica that learns from this accumulator's rows, from the first row on.
+    /// The replica that learns from this accumulator's rows; None before the first row.
     replica: Option<(u32, Box<dyn Replica>)>,
     partials: Vec<Partial>,
 }
 
 impl TrainAccumulator {
-    /// Ends the round of the own replica.
+    /// Learns the waiting batch and ends the round of the own replica.
     fn settle(&mut self) -> Result<()> {
         if let Some(batch) = self.waiting.take() {
             self.learn(&self.columns.rows(&batch)?, None)?;
@@ -294,14 +294,14 @@ impl TrainAccumulator {
         Ok(())
     }
 
-    /// Lets replicas learn from the rows of a batch, while those of the `next` are fetched.
+    /// Lets replicas learn from the rows of a batch, and prefetches those of `next` meanwhile.
     fn learn(&mut self, given: &Given<'_>, next: Option<&MiniBatch<'_>>) -> Result<()> {
-        // Rows of one replica stand together; where the replica changes, the next one begins.
+        // Rows of one replica are contiguous; where the replica changes, the next one begins.
         let mut start = 0;
         while start < given.replica.len() {
             let rest = &given.replica[start..];
             let index = rest[0];
-            // (Nearly always all of them, which is found many at a time.)
+            // (Nearly always all rows have one replica; the fold checks this many rows at a time.)
             let is_one = rest.iter().fold(true, |same, r| same & (*r == index));
             let len = match is_one {
                 true => rest.len(),
@@ -324,7 +324,7 @@ impl TrainAccumulator {
         Ok(())
     }
 
-    /// The replica with this index, which ends the one before.
+    /// The replica with this index; ends the previous one.
     fn replica(&mut self, index: u32) -> Result<&mut dyn Replica> {
         if self.replica.as_ref().is_none_or(|(current, _)| *current != index) {
             self.settle_replica()?;
@@ -400,7 +400,7 @@ fn pack(reference: &str, partials: &[Partial]) -> Vec<u8> {
     bytes
 }
 
-/// Reads what [`pack`] wrote, and refuses what another round wrote.
+/// Reads the bytes that [`pack`] wrote, and refuses those of another round.
 fn unpack(reference: &str, bytes: &[u8]) -> Result<Vec<Partial>> {
     let Some((found, mut rest)) = take_block(bytes) else {
         return exec_err!("a partial state of train is damaged");
@@ -425,7 +425,7 @@ fn unpack(reference: &str, bytes: &[u8]) -> Result<Vec<Partial>> {
     Ok(partials)
 }
 
-/// A block of bytes behind its length, and what follows.
+/// A block of bytes preceded by its length, and the bytes after it.
 fn take_block(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (len, rest) = bytes.split_first_chunk::<8>()?;
     rest.split_at_checked(u64::from_le_bytes(*len) as usize)

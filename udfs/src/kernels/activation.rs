@@ -6,7 +6,7 @@
 use super::math::{erf, exp, sigmoid, tanh, vectorized};
 use crate::learner::Activation;
 
-/// `z[r, u] += bias[u]` and `a[r, u] = f(z)` in one pass. An empty bias adds nothing.
+/// `z[r, u] += bias[u]` and `a[r, u] = f(z)` in one pass. With an empty bias, nothing is added.
 pub fn forward(f: Activation, z: &mut [f32], bias: &[f32], a: &mut [f32], u: usize) {
     if bias.is_empty() || u == 0 {
         return apply(f, z, a);
@@ -59,8 +59,8 @@ pub fn apply_in_place(f: Activation, a: &mut [f32]) {
     );
 }
 
-/// `d[r, u] *= f'(z)`, with `a = f(z)`, and `bias_gradient[u] = sum_r d[r, u]` of what comes of it,
-/// in one pass. Into an empty bias gradient nothing is summed.
+/// `d[r, u] *= f'(z)`, with `a = f(z)`, and `bias_gradient[u] = sum_r d[r, u]` over the new `d`, in
+/// one pass. With an empty bias gradient, nothing is summed.
 pub fn backward(
     f: Activation,
     z: &[f32],
@@ -132,8 +132,8 @@ fn values(f: Activation, z: &[f32], a: &mut [f32]) {
             #[inline(always)]
             |x| relu(x),
         ),
-        // Closures, because a function's name is called through a shim that is not inlined, and
-        // then not compiled for the wide instructions.
+        // Closures: a named function would be called through a shim that is not inlined, and so
+        // would not be compiled for the wide instructions.
         Activation::Gelu => map(
             z,
             a,
@@ -181,7 +181,7 @@ fn slopes(f: Activation, z: &[f32], a: &[f32], d: &mut [f32]) {
     }
 }
 
-/// Not `max`, which would make 0 of NaN and hide a training that has diverged.
+/// Not `max`: it would turn NaN into 0 and hide a training that has diverged.
 #[inline(always)]
 fn relu(x: f32) -> f32 {
     if x <= 0.0 { 0.0 } else { x }

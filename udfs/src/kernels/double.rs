@@ -8,7 +8,7 @@ use super::math::vectorized;
 pub fn exp_of_negative(x: f64) -> f64 {
     const LN2_HIGH: f64 = 6.931_457_519_531_25e-1;
     const LN2_LOW: f64 = 1.428_606_820_309_417_2e-6;
-    // Below lie subnormal results, which nobody tells from 0.
+    // Results below this are subnormal; no caller distinguishes them from 0.
     let clamped = x.max(-708.0);
     let n = (clamped * std::f64::consts::LOG2_E).round_ties_even();
     let r = clamped - n * LN2_HIGH - n * LN2_LOW;
@@ -19,8 +19,9 @@ pub fn exp_of_negative(x: f64) -> f64 {
         * s
         + 2.0;
     let e = 1.0 + 2.0 * p / (q - p);
-    // A float that is a whole number below 2^51 stands, with 1.5 * 2^52 added, in the last bits of
-    // the sum: a conversion that checks for what no integer holds would keep the loop scalar.
+    // After 1.5 * 2^52 is added, a float that is a whole number below 2^51 is in the last bits of
+    // the sum. A conversion that checks for values that no integer holds would keep the loop
+    // scalar.
     const MAGIC: f64 = 6_755_399_441_055_744.0;
     let n = (n + MAGIC).to_bits().wrapping_sub(MAGIC.to_bits());
     let result = e * f64::from_bits(n.wrapping_add(1023) << 52);

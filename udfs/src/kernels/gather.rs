@@ -48,8 +48,8 @@ pub fn single_forward(codes: &[u32], table: &[f32], z: &mut [f32], c: usize) {
     if c == 0 {
         return;
     }
-    // (What is no category is behind the last one. A sum that lies in memory would wait for
-    // itself.)
+    // (An unknown category has a code beyond the end of the table. The sum is a local variable: a
+    // sum in memory would wait for its own last store.)
     for (z, codes) in z.iter_mut().zip(codes.chunks_exact(c)) {
         let mut sum = *z;
         for code in codes {

@@ -1,17 +1,18 @@
 //! Rows of a few float64 numbers: scores, weighted sums, and the weighted Gram matrix in tiles that
 //! stay in registers.
 //!
-//! Rows are as long as a multiple of [`LANES`], with zeros behind what they hold, and some hundred
-//! of them lie in the first cache or the second.
+//! The length of a row is a multiple of [`LANES`]; zeros pad it. Callers pass some hundred rows at
+//! a time, which fit the L1 or L2 cache.
 
 use pulp::{Arch, Simd, WithSimd};
 
 use super::math::vectorized;
 
-/// What the length of a row is a multiple of: numbers of the longest vector, and of a cache line.
+/// The length of a row is a multiple of this: the numbers of the longest vector, and of a cache
+/// line.
 pub const LANES: usize = 8;
-/// Rows of a tile: with two vectors each, the vectors of the right and one of the left 15
-/// registers.
+/// Rows of a tile: with two vectors each, the vectors of the right operand and one of the left, a
+/// tile takes 15 registers.
 const ROWS: usize = 6;
 /// Vectors of a tile.
 const VECTORS: usize = 2;
@@ -40,16 +41,16 @@ impl<'a> DoubleRows<'a> {
         Arch::new().dispatch(Sums { rows: self, h, out });
     }
 
-    /// `out[i, j] += sum_row h[row] value[row, i] value[row, j]` of the `columns` first numbers and
-    /// `j >= i`, `out [columns, stride]`, where others mean nothing. Fills `scaled`, which has rows
-    /// like these, with `h[row] value[row, j]`.
+    /// `out[i, j] += sum_row h[row] value[row, i] value[row, j]` for the first `columns` numbers
+    /// and `j >= i`, `out [columns, stride]`; the other elements of `out` mean nothing. Fills
+    /// `scaled`, which has the same shape as these rows, with `h[row] value[row, j]`.
     pub fn add_gram(self, h: &[f64], columns: usize, out: &mut [f64], scaled: &mut [f64]) {
         Arch::new().dispatch(Gram { rows: self, h, columns, out, scaled });
     }
 }
 
-/// `values[row, j] = rows[row, j] - shift[j]` of rows `[rows, d]` of float32; what is behind the
-/// last of them in its vector becomes 0.
+/// `values[row, j] = rows[row, j] - shift[j]` for rows `[rows, d]` of float32. The padding after
+/// the last number of a row becomes 0, up to the end of its vector.
 pub fn widen(rows: &[f32], shift: &[f64], values: &mut [f64], stride: usize) {
     let d = shift.len();
     if d == 0 {
@@ -72,7 +73,7 @@ pub fn widen(rows: &[f32], shift: &[f64], values: &mut [f64], stride: usize) {
                 }
                 let Some(to) = behind.first_mut().filter(|_| !rest.is_empty()) else { continue };
                 let from = &from[LANES * shifts.len()..];
-                // A whole vector is read, where the next row is there.
+                // If the next row exists, a whole vector is read.
                 if let Some(from) = from.first_chunk::<LANES>() {
                     last.widen(from, to);
                 } else {
@@ -85,11 +86,11 @@ pub fn widen(rows: &[f32], shift: &[f64], values: &mut [f64], stride: usize) {
     );
 }
 
-/// What the last vector of a row holds.
+/// The last, partly filled vector of a row.
 struct Last {
-    /// 0 behind the row.
+    /// 0 after the end of the row.
     shift: [f64; LANES],
-    /// All bits of its numbers, none of those behind.
+    /// All bits set for the numbers of the row, none for those after its end.
     mask: [u64; LANES],
 }
 
@@ -103,8 +104,8 @@ impl Last {
     }
 }
 
-/// (By value, so that it is one vector: through references the compiler took the loop over vectors
-/// apart.)
+/// (Arguments are passed by value, so that each is one vector: with references the compiler split
+/// the loop over vectors.)
 #[inline(always)]
 fn minus(from: [f32; LANES], shift: [f64; LANES]) -> [f64; LANES] {
     let mut to = [0.0; LANES];
@@ -200,7 +201,7 @@ impl WithSimd for Sums<'_> {
     }
 }
 
-/// Some vectors of all rows, of which each has its `h`, from the number `from` of a row on.
+/// Adds `sum_row h[row] value[row, j]` for `V` vectors, which begin at number `from` of each row.
 #[inline(always)]
 fn add_sums<'a, S: Simd, const V: usize>(
     simd: S,
@@ -250,7 +251,7 @@ impl WithSimd for Gram<'_> {
 }
 
 impl Gram<'_> {
-    /// `M` rows of the result, from the vector on in which the diagonal begins.
+    /// `M` rows of the result, from the vector that contains the diagonal.
     #[inline(always)]
     fn row_of_tiles<S: Simd, const M: usize>(&mut self, simd: S, i: usize) {
         let mut j = i / S::F64_LANES * S::F64_LANES;
@@ -265,8 +266,8 @@ impl Gram<'_> {
         }
     }
 
-    /// The tiles that come first meet every vector once, and keep it times its weight for those
-    /// below.
+    /// The tiles of the first rows read every vector once. They store it times its weight in
+    /// `scaled` for the tiles of the rows below.
     #[inline(always)]
     fn tile<S: Simd, const M: usize, const V: usize, const IS_FIRST: bool>(
         &mut self,

@@ -1,15 +1,15 @@
-//! Sixteen numbers at a time, in as many vectors as this machine needs for them: sums by lanes are
+//! Sixteen numbers at a time, in as many vectors as this machine needs for them: sums by lanes have
 //! the same bits on every vector width.
 //!
-//! (Loops over arrays that should become such sums are unrolled before they are vectorised, and
-//! then are put together by pairs.)
+//! (Plain loops over arrays do not give such sums: the compiler unrolls them before it vectorises
+//! them, and then adds by pairs.)
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Numbers in hand.
+/// Numbers that a kernel works on at a time.
 pub const LANES: usize = 16;
 
-/// Rows of lanes that are added up together.
+/// Rows of lanes whose sums are taken together.
 pub const BLOCK: usize = 16;
 
 /// A kernel over [`Lanes`], of `V` vectors each.
@@ -17,14 +17,14 @@ pub trait Kernel {
     /// What it returns.
     type Output;
 
-    /// Runs it. Is to be `#[inline(always)]`, as all that it calls.
+    /// Runs it. This function, and every function that it calls, must be `#[inline(always)]`.
     fn run<S: Simd, const V: usize>(self, simd: S) -> Self::Output;
 }
 
 /// Runs a kernel compiled for the widest vectors of this machine.
 ///
-/// (Inlined, so that what the kernel holds goes on in registers: a copy of it would have to wait
-/// for the cache, as long as the kernel takes of a row.)
+/// (Inlined, so that the fields of the kernel stay in registers: a copy of the kernel would wait
+/// for the cache, which takes as long as the kernel takes for a row.)
 #[inline(always)]
 pub fn run<K: Kernel>(kernel: K) -> K::Output {
     Arch::new().dispatch(ByWidth(kernel))
@@ -71,7 +71,7 @@ impl<S: Simd, const V: usize> Lanes<S, V> {
         lanes
     }
 
-    /// Reads fewer numbers, and zeros behind them.
+    /// Reads fewer than 16 numbers and pads them with zeros.
     #[inline(always)]
     pub fn load_part(simd: S, values: &[f32]) -> Self {
         let mut lanes = Self::splat(simd, 0.0);
@@ -107,7 +107,7 @@ impl<S: Simd, const V: usize> Lanes<S, V> {
         self
     }
 
-    /// 0 in the lanes that a mask leaves out, whatever stands there.
+    /// 0 in the lanes that the mask leaves out, whatever their values are.
     #[inline(always)]
     pub fn within(mut self, mask: Mask<S, V>) -> Self {
         let zero = self.simd.splat_f32s(0.0);
@@ -145,7 +145,7 @@ fn pairs(from: &[f32], to: &mut [f32]) {
     }
 }
 
-/// [`fold_row`] of all rows at once: one addition of vectors for sixteen of numbers.
+/// [`fold_row`] of all rows at once: one addition of vectors replaces sixteen of numbers.
 #[inline(always)]
 pub fn fold_block(sums: &[[f32; LANES]; BLOCK]) -> [f32; BLOCK] {
     let (mut by_8, mut by_4, mut by_2) = ([0.0; 8 * BLOCK], [0.0; 4 * BLOCK], [0.0; 2 * BLOCK]);

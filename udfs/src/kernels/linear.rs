@@ -17,16 +17,16 @@ pub(super) use scores::Scores;
 pub use scores::scores;
 pub(crate) use scores::scores_prefetching;
 
-/// The 16 numbers from `at` on, of a row that has them.
+/// The 16 numbers from `at` on; the row must have that many.
 #[inline(always)]
 fn whole_window(row: &[f32], at: usize) -> &[f32; LANES] {
     row.get(at..).and_then(<[f32]>::first_chunk).unwrap_or(NOTHING)
 }
 
-/// What a row has where it ends before a window, which none does.
+/// Stands for a window beyond the end of a row, which does not occur.
 const NOTHING: &[f32; LANES] = &[0.0; LANES];
 
-/// The 16 numbers from `at` on, or as many as there are and zeros.
+/// The 16 numbers from `at` on; if there are fewer, zeros pad them.
 #[inline(always)]
 fn window<S: Simd, const V: usize>(simd: S, x: &[f32], at: usize) -> Lanes<S, V> {
     let x = &x[at..];

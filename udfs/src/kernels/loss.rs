@@ -11,11 +11,12 @@ use super::math::{exp, logistic, tree_sum};
 use super::softmax::{softmax_slopes, softmax_values};
 use crate::learner::{Loss, LossSum};
 
-/// Rows in hand at a time.
+/// Rows that are processed at a time.
 const BLOCK: usize = 64;
 
-/// The weighted sum of losses of rows with one raw output each, and in `z[r]` the raw outputs
-/// replaced by `scale * weight` times the derivative of the row's loss. `label[r]`, `weight[r]`.
+/// Returns the weighted sum of losses of rows with one raw output each, and replaces the raw
+/// outputs `z[r]` by `scale * weight` times the derivative of the row's loss. `label[r]`,
+/// `weight[r]`.
 ///
 /// A softmax has more outputs: see [`softmax`](super::softmax::softmax).
 pub fn differentiate(
@@ -122,10 +123,10 @@ impl Kernel for Values<'_> {
 
 /// The loss of one row with one output.
 trait Rule {
-    /// What the value is made of, and the derivative.
+    /// The intermediate result that gives the value, and the derivative.
     fn row(z: f32, y: f32) -> (f32, f32);
 
-    /// The value.
+    /// The value from the intermediate result.
     fn value(part: f32) -> f64;
 }
 
@@ -186,7 +187,7 @@ impl Rule for Poisson {
 
 struct Logistic;
 impl Rule for Logistic {
-    /// `ln(1 + e^z) - y z`, of which `max(z, 0) - y z` is exact for the labels 0 and 1.
+    /// `ln(1 + e^z) - y z`; its part `max(z, 0) - y z` is exact for the labels 0 and 1.
     #[inline(always)]
     fn row(z: f32, y: f32) -> (f32, f32) {
         let (bent, p) = logistic(z);
@@ -199,12 +200,12 @@ impl Rule for Logistic {
     }
 }
 
-/// The sign of the label and `1 - s z` where positive (or no number), else 0.
+/// The sign of the label and `1 - s z` where positive (or NaN), else 0.
 #[inline(always)]
 fn slack(z: f32, y: f32) -> (f32, f32) {
     let s = if y > 0.5 { 1.0 } else { -1.0 };
     let slack = 1.0 - s * z;
-    // (Not `max`, which would make a loss of 0 of NaN.)
+    // (Not `max`: it would turn NaN into a loss of 0.)
     (s, if slack <= 0.0 { 0.0 } else { slack })
 }
 
@@ -283,7 +284,7 @@ fn slopes<R: Rule, S: Simd, const V: usize>(
 ) -> LossSum {
     let rows = label.len();
     let mut totals = Totals::<S, V>::zero(simd);
-    // What does not fill the lanes is followed by zeros, which without weight add nothing.
+    // Zeros pad the rows that do not fill the lanes; their weight is 0, so they add nothing.
     let whole = rows - rows % LANES;
     let (z, last) = z.split_at_mut(whole);
     let mut padded = [[0.0; LANES]; 3];

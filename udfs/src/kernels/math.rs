@@ -1,12 +1,12 @@
 //! Elementary functions on `f32` in a form that compilers vectorise: no calls, no branches.
 //!
-//! Loops over them run under `pulp`'s dispatch, so that the widest instructions of the machine at
-//! hand are used and not those of the machine that compiled.
+//! Loops over them run under `pulp`'s dispatch, so that they use the widest instructions of the
+//! machine that runs them and not those of the machine that compiled them.
 
 use pulp::Arch;
 
-/// Runs a closure compiled for the widest vector instructions of this machine. The closure must be
-/// `#[inline(always)]` in effect: small, and calling inlined functions alone.
+/// Runs a closure compiled for the widest vector instructions of this machine. The closure must
+/// behave as `#[inline(always)]`: it must be small and call only inlined functions.
 #[inline]
 pub fn vectorized<R>(f: impl FnOnce() -> R) -> R {
     Arch::new().dispatch(f)
@@ -22,18 +22,20 @@ pub fn exp(x: f32) -> f32 {
     let clamped = x.clamp(-104.0, 89.0);
     let n = (clamped * LOG2_E).round_ties_even();
     let r = clamped - n * LN2_HIGH - n * LN2_LOW;
-    // By pairs of terms (Estrin): in half the time of one term after another where a row is alone.
+    // By pairs of terms (Estrin): for a single row this takes half the time of one term after
+    // another.
     let square = r * r;
     let high = 1.987_569_1e-4 * r + 1.398_199_9e-3;
     let middle = 8.333_452e-3 * r + 4.166_579_6e-2;
     let low = 1.666_666_5e-1 * r + 5.000_000_3e-1;
     let p = (high * square + middle) * square + low;
     let e = p * square + r + 1.0;
-    // A float that is a whole number below 2^22 stands, with 1.5 * 2^23 added, in the last bits of
-    // the sum: a conversion that checks for what no integer holds would keep the loop scalar.
+    // After 1.5 * 2^23 is added, a float that is a whole number below 2^22 is in the last bits of
+    // the sum. A conversion that checks for values that no integer holds would keep the loop
+    // scalar.
     const MAGIC: f32 = 12_582_912.0;
     let n = (n + MAGIC).to_bits().wrapping_sub(MAGIC.to_bits()) as i32;
-    // 2^n in two factors, so that subnormal results and the largest ones come out.
+    // 2^n in two factors, so that subnormal results and the largest ones are correct.
     let half = n >> 1;
     let rest = n.wrapping_sub(half);
     let power = |k: i32| f32::from_bits((k.wrapping_add(127) << 23) as u32);
@@ -41,15 +43,15 @@ pub fn exp(x: f32) -> f32 {
     if x.is_nan() { x } else { result }
 }
 
-/// `1 / x` of a positive `x` from 1e-37 to 1e37, within 2 units in the last place; of more the same
-/// as of 1e37, since a gradient that overflows holds its weight where it is.
+/// `1 / x` of a positive `x` from 1e-37 to 1e37, within 2 units in the last place. For a larger `x`
+/// the result is that of 1e37: a gradient that overflows leaves its weight where it is.
 ///
-/// The root that stands before it keeps the unit that divides busy, so this takes Newton's steps
-/// from a guess by the exponent (after Blinn 1997, "Floating-point tricks"), each of which doubles
-/// the bits.
+/// The square root that precedes it keeps the division unit busy. So this uses Newton iterations
+/// from an initial guess by the exponent (after Blinn 1997, "Floating-point tricks"); each
+/// iteration doubles the number of correct bits.
 #[inline(always)]
 pub fn reciprocal(x: f32) -> f32 {
-    // (NaN stays, as `min` would not let it.)
+    // (NaN stays NaN; with `min` it would not.)
     let x = if x > 1e37 { 1e37 } else { x };
     let mut y = f32::from_bits(0x7ef3_11c7u32.wrapping_sub(x.to_bits()));
     y *= 2.0 - x * y;
@@ -107,8 +109,8 @@ pub fn erf(x: f32) -> f32 {
     if a < 1.0 { x * p } else { far.copysign(x) }
 }
 
-/// `ln(1 + e^-|x|)`, the part of a logistic loss that is no straight line, and `1 / (1 + e^-x)`, of
-/// one exponential: within 5e-7 and 4e-7 of their size.
+/// `ln(1 + e^-|x|)`, the part of a logistic loss that is not linear, and `1 / (1 + e^-x)`, from one
+/// exponential: within 5e-7 and 4e-7 of their size.
 ///
 /// `ln(1 + e) = 2 artanh(s)` with `s = e / (2 + e)`, at most 1/3: the Taylor series up to `s^15`,
 /// which leaves 4e-9.
@@ -137,9 +139,9 @@ pub fn softplus(x: f64) -> f64 {
 
 /// `sum_i x_i y_i` in 16 running sums, which vectorise; of fewer numbers than that, in 8 or 4.
 ///
-/// What the last whole window leaves over is taken by a window that ends with the numbers, without
-/// those that are summed already: a loop over it would cost more than the windows. The order of the
-/// sums depends on the length alone, not on the vectors of the machine.
+/// The numbers after the last whole window are summed by a window that ends with the last number;
+/// those that are summed already are left out. A loop over them would cost more than the windows.
+/// The order of the sums depends on the length alone, not on the vectors of the machine.
 #[inline(always)]
 pub fn dot(x: &[f32], y: &[f32]) -> f32 {
     let n = x.len().min(y.len());

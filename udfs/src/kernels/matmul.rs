@@ -1,5 +1,5 @@
-//! Products of row-major matrices, over faer; with one column, over the kernels of linear models,
-//! since faer's products of a matrix and a vector want columns that are contiguous.
+//! Products of row-major matrices, by faer. With one column, by the kernels of linear models:
+//! faer's matrix-vector products need contiguous columns.
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};

@@ -1,10 +1,10 @@
-//! Matrices in panels of 64 columns, as products in tiles want them.
+//! Matrices in panels of 64 columns, the layout that products in tiles read.
 //!
 //! ```text
 //! [rows, 64] | [rows, 64] | ... | [rows, 16, 32, 48 or 64]
 //! ```
-//! Rows of a panel follow one another, so that a power of 2 of columns does not put them all into
-//! the same places of the cache, and begin with a line of it.
+//! The rows of a panel are contiguous, so that with a power of 2 of columns they do not all map to
+//! the same cache sets. Each row begins with a cache line.
 
 use std::ops::Range;
 
@@ -12,15 +12,15 @@ use super::math::vectorized;
 
 /// Columns of a panel: four of the widest vectors.
 pub const PANEL: usize = 64;
-/// Numbers of the widest vector; strides of panels are multiples.
+/// Numbers of the widest vector; strides of panels are multiples of it.
 pub(crate) const LANES: usize = 16;
 
-/// A matrix `[rows, columns]` in panels. Rows of the last one are padded to whole vectors, by
-/// numbers that mean nothing.
+/// A matrix `[rows, columns]` in panels. Rows of the last panel are padded to whole vectors; the
+/// padding is arbitrary.
 #[derive(Debug, Default)]
 pub struct Panels {
     values: Vec<f32>,
-    /// Where the first whole line of the cache begins.
+    /// Where the first whole cache line begins.
     start: usize,
     rows: usize,
     columns: usize,
@@ -64,13 +64,13 @@ impl Panels {
         &self.values[self.range(panel)]
     }
 
-    /// The same to write.
+    /// Mutable access to the same.
     pub fn panel_mut(&mut self, panel: usize) -> &mut [f32] {
         let range = self.range(panel);
         &mut self.values[range]
     }
 
-    /// All panels, one behind the other, with what pads their rows.
+    /// All panels, one after another, with the padding of their rows.
     pub fn values_mut(&mut self) -> &mut [f32] {
         let end = self.start + self.rows * self.columns.next_multiple_of(LANES);
         &mut self.values[self.start..end]
@@ -87,12 +87,12 @@ impl Panels {
         self.values_mut().chunks_mut(of_panel)
     }
 
-    /// Becomes the rows of `from[n, columns]`, as far as there are any.
+    /// Copies the rows of `from[n, columns]` into the first `n` rows.
     pub fn copy_from(&mut self, from: &[f32]) {
         self.copy_rows(from, self.columns);
     }
 
-    /// The same of rows that begin `apart` numbers from each other.
+    /// The same, for rows that begin `apart` numbers from each other.
     pub fn copy_rows(&mut self, from: &[f32], apart: usize) {
         if apart == 0 {
             return;
@@ -102,7 +102,7 @@ impl Panels {
             let rows = self.panel_mut(panel).chunks_exact_mut(stride).zip(from.chunks(apart));
             for (row, from) in rows {
                 let from = &from[panel * PANEL..][..width];
-                // (Of a length that is known, a copy is no call.)
+                // (A copy of a constant length does not need a function call.)
                 match (row.first_chunk_mut::<PANEL>(), from.first_chunk::<PANEL>()) {
                     (Some(row), Some(from)) => *row = *from,
                     _ => row[..width].copy_from_slice(from),
@@ -111,7 +111,7 @@ impl Panels {
         }
     }
 
-    /// Becomes `from[columns]` in a row.
+    /// Copies `from[columns]` into a row.
     #[inline(always)]
     pub fn set_row(&mut self, row: usize, from: &[f32]) {
         for (panel, from) in from.chunks(PANEL).enumerate() {
@@ -124,7 +124,7 @@ impl Panels {
         }
     }
 
-    /// The matrix as `to[rows, columns]`, whose rows begin `apart` numbers from each other.
+    /// Copies the matrix to `to[rows, columns]`, whose rows begin `apart` numbers from each other.
     pub fn copy_to(&self, to: &mut [f32], apart: usize) {
         for panel in 0..self.panels() {
             let (width, stride) = (self.width(panel), self.stride(panel));
@@ -135,7 +135,7 @@ impl Panels {
         }
     }
 
-    /// Becomes in its first rows the transpose of `from[at most 64, rows]`.
+    /// Writes the transpose of `from[at most 64, rows]` into the first rows.
     pub fn transpose_from(&mut self, from: &Panels) {
         let columns = from.rows.min(self.width(0));
         let stride = self.stride(0);
@@ -175,14 +175,14 @@ fn transpose(
     }
 }
 
-/// Rows by their numbers: in a loop over them the block would lie in memory and not in registers.
+/// Names the rows one by one: a loop over them would keep the block in memory, not in registers.
 macro_rules! exchange {
     ($block:ident, $h:literal: $($i:literal)*) => {
         $(($block[$i], $block[$i + $h]) = exchanged::<$h>($block[$i], $block[$i + $h]);)*
     };
 }
 
-/// Turns 16 by 16 numbers.
+/// Transposes a block of 16 by 16 numbers.
 #[inline(always)]
 pub(crate) fn transpose_block(from: &[f32], from_stride: usize, to: &mut [f32], to_stride: usize) {
     let mut block = [[0.0f32; LANES]; LANES];
@@ -198,7 +198,7 @@ pub(crate) fn transpose_block(from: &[f32], from_stride: usize, to: &mut [f32], 
     }
 }
 
-/// Two rows that are `H` apart, with the corners exchanged of each square of `2 H` numbers.
+/// Two rows that are `H` apart, after the exchange of the corners of each square of `2 H` numbers.
 #[inline(always)]
 fn exchanged<const H: usize>(a: [f32; LANES], b: [f32; LANES]) -> ([f32; LANES], [f32; LANES]) {
     let (mut upper, mut lower) = ([0.0; LANES], [0.0; LANES]);

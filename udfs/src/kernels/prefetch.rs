@@ -1,4 +1,4 @@
-//! Prefetching: memory that will be read soon is fetched into the cache meanwhile.
+//! Prefetching: requests for memory that is read soon, so that it is in the cache by then.
 
 use std::ops::Range;
 
@@ -7,8 +7,8 @@ const LINE_BYTES: usize = 64;
 /// Numbers of a line.
 const LINE: usize = 16;
 
-/// Values that are read next, to be fetched line by line while something else is computed: many
-/// lines that are asked for at once would hold up all other reading.
+/// Values that are read next. They are prefetched line by line during other computation: requests
+/// for many lines at once would delay all other reads.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Prefetch<'a>(&'a [f32]);
 
@@ -31,19 +31,19 @@ impl<'a> Prefetch<'a> {
         (self.of(&(0..1), n), self.of(&(1..n), n))
     }
 
-    /// What a range of `n` parts of nearly equal length has.
+    /// The part of the values for the range `parts`, out of `n` parts of nearly equal length.
     pub fn of(self, parts: &Range<usize>, n: usize) -> Self {
         let cut = |i: usize| self.0.len() * i / n;
         Self(&self.0[cut(parts.start)..cut(parts.end)])
     }
 
-    /// Values of each of `steps` steps, in whole lines.
+    /// Values to prefetch in each of `steps` steps, in whole lines.
     #[inline(always)]
     pub fn stride(self, steps: usize) -> usize {
         if self.0.is_empty() { 0 } else { self.0.len().div_ceil(steps).next_multiple_of(LINE) }
     }
 
-    /// Asks for the values of a step, which are `stride` (see [`Prefetch::stride`]).
+    /// Prefetches the values of a step: `stride` values (see [`Prefetch::stride`]).
     #[inline(always)]
     pub fn fetch(self, step: usize, stride: usize) {
         for value in (0..stride).step_by(LINE) {
@@ -52,8 +52,8 @@ impl<'a> Prefetch<'a> {
     }
 }
 
-/// Asks for the cache line at an address, into the second cache: the first has no room for what is
-/// not needed at once.
+/// Prefetches the cache line at an address into the L2 cache: the L1 cache is too small for data
+/// that is not needed at once.
 #[inline(always)]
 fn prefetch<T>(at: *const T) {
     #[cfg(target_arch = "x86_64")]
@@ -66,13 +66,13 @@ fn prefetch<T>(at: *const T) {
     let _ = at;
 }
 
-/// Asks for a value, if there is one at this place.
+/// Prefetches the value at an index, if there is one.
 #[inline(always)]
 pub fn fetch_one<T>(values: &[T], at: usize) {
     prefetch(values.as_ptr().wrapping_add(at));
 }
 
-/// Asks for values which are few.
+/// Prefetches values, which must be few.
 #[inline(always)]
 pub fn fetch<T>(values: &[T]) {
     let step = (LINE_BYTES / size_of::<T>()).max(1);

@@ -6,7 +6,7 @@ use super::{activation, gather, matmul};
 use crate::batch::NO_CATEGORY;
 use crate::learner::Activation;
 
-/// Lengths that end inside, at and behind every vector width.
+/// Lengths that end inside, at and after every vector width.
 const LENGTHS: std::ops::Range<usize> = 0..71;
 
 /// Numbers in `[-2, 2)`.

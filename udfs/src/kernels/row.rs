@@ -1,6 +1,6 @@
-//! The gradient of a linear model with one output on a single row, in one kernel: between kernels
-//! of their own, score, loss and gradient of a row would wait for calls and memory longer than they
-//! take.
+//! The gradient of a linear model with one output on a single row, in one kernel. In separate
+//! kernels, the score, loss and gradient of a row would spend more time on calls and memory than on
+//! the computation.
 
 use pulp::Simd;
 
@@ -12,12 +12,12 @@ use super::prefetch::Prefetch;
 use crate::batch::MiniBatch;
 use crate::learner::{Loss, LossSum};
 
-/// What the gradient of a row takes.
+/// What the gradient of a row needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
     /// The loss.
     pub loss: Loss,
-    /// By what the gradient is multiplied.
+    /// Factor on the gradient.
     pub scale: f32,
     /// Weights `w[d]`.
     pub w: &'a [f32],
@@ -28,8 +28,8 @@ pub struct Row<'a> {
 }
 
 /// Overwrites `gradient[d]`, adds to the gradient of the row's categories in `table`, and returns
-/// that of the bias and the loss: the same bits as the kernels of many rows give of one. Nothing of
-/// no row.
+/// the gradient of the bias and the loss. The bits are the same as those of the kernels for many
+/// rows. Without a row, nothing is added.
 #[inline]
 pub fn gradient(
     row: &Row<'_>,
@@ -40,8 +40,8 @@ pub fn gradient(
     lanes::run(Gradient { row, batch, gradient, table })
 }
 
-/// (References to what has many fields: copied by vectors, they would wait until each is in the
-/// cache.)
+/// (References to structs of many fields: such structs would be copied by vectors, and the kernel
+/// would wait until each copy is in the cache.)
 struct Gradient<'a> {
     row: &'a Row<'a>,
     batch: &'a MiniBatch<'a>,

@@ -4,12 +4,12 @@ use super::lanes::LANES;
 use super::math::{exp, tree_sum, vectorized};
 use crate::learner::LossSum;
 
-/// Rows in hand at a time.
+/// Rows that are processed at a time.
 const BLOCK: usize = 64;
 
-/// The weighted sum of losses, and in `z[r, k]` the logits replaced by `scale * weight` times the
-/// derivative of the row's loss, with one exponential a logit:
-/// `e = exp(z - max)`, the loss `ln(sum e) + max - z_y`, the derivative `e / sum e - [y]`.
+/// Returns the weighted sum of losses, and replaces the logits `z[r, k]` by `scale * weight` times
+/// the derivative of the row's loss, with one exponential per logit: `e = exp(z - max)`, the loss
+/// `ln(sum e) + max - z_y`, the derivative `e / sum e - [y]`.
 pub fn softmax(z: &mut [f32], k: usize, label: &[f32], weight: &[f32], scale: f32) -> LossSum {
     let rows = (&mut *z, label, weight);
     vectorized(
@@ -26,7 +26,7 @@ pub fn softmax_sum(z: &[f32], k: usize, label: &[f32], weight: &[f32]) -> LossSu
     )
 }
 
-/// The largest logit; of NaN it knows nothing.
+/// The largest logit; NaN is ignored.
 #[inline(always)]
 fn largest(z: &[f32]) -> f32 {
     let mut top = [f32::NEG_INFINITY; LANES];
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn rows_of_a_softmax_do_not_mix() {
-        // The second row is no number, the third of an unknown class, the fourth far from 0.
+        // The second row has a NaN, the third an unknown class, the fourth logits far from 0.
         let z = [1.0, 2.0, f32::NAN, 0.0, 1.0, 2.0, -1e4, 1e4];
         let mut slopes = z;
         let (label, weight) = ([0.0, 0.0, 7.0, 0.0], [1.0; 4]);

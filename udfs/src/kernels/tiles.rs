@@ -1,41 +1,42 @@
-//! Products in tiles that stay in registers, of operands that lie in panels.
+//! Products in tiles that stay in registers, of operands that are stored in panels.
 //!
 //! ```text
 //! out[m, w] (+)= sum_k left[m, k] right[k, w]        w at most 64
 //!
-//!            right[k, 64]: a panel, in the first cache for all rows of the left
+//!            right[k, 64]: a panel, in the L1 cache for all rows of the left
 //! left[6, k] ──► out[6, 64]: a tile, in registers while k goes by
 //! ```
-//! Every sum is taken in the order of `k`, by fused multiplications where the machine has them, and
-//! may be interrupted and carried on. So the bits depend neither on how a product is cut nor on how
-//! wide the vectors are.
+//! Every sum is taken in the order of `k`, by fused multiplications where the machine has them. A
+//! sum may be interrupted and continued. So the bits depend neither on how a product is cut nor on
+//! how wide the vectors are.
 
 use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Terms of a sum that are added before a tile is written: with 64 columns of the right, 32 KB of
-/// the first cache.
+/// Terms of a sum that are added before a tile is written: with 64 columns of the right operand, 32
+/// KB of the L1 cache.
 const DEPTH: usize = 128;
-/// Rows of a tile: with four vectors each and the vectors of the right, 29 of 32 registers.
+/// Rows of a tile: with four vectors each and the vectors of the right operand, a tile takes 29 of
+/// 32 registers.
 const ROWS: usize = 6;
-/// Segments at most whose terms come before a tile is written.
+/// Segments whose terms are added before a tile is written, at most.
 const SEGMENTS: usize = 4;
 
-/// What a sum of a tile begins with.
+/// The initial value of the sums of a tile.
 #[derive(Clone, Copy, Debug)]
 pub enum Start<'a> {
     /// 0.
     Zero,
     /// The same row for all: a bias.
     Row(&'a [f32]),
-    /// What is there: a sum is carried on.
+    /// The current value of the output: the sum is continued.
     Kept,
 }
 
-/// The left of a product, of which single numbers are taken.
+/// The left operand of a product, which is read number by number.
 pub trait Left: Copy {
-    /// The rows `i` to `i + M` at `ks`, number by number of `ks`.
+    /// The rows `i` to `i + M` at the terms `ks`, one term after another.
     fn tile<const M: usize>(self, i: usize, ks: Range<usize>) -> impl Iterator<Item = [f32; M]>;
 }
 
@@ -95,14 +96,14 @@ impl Left for ByColumns<'_> {
     }
 }
 
-/// Terms of the sums: `left[.., from..to]` by the first rows of `right[.., stride]`.
+/// Terms of the sums: `left[.., from..to]` times the first rows of `right[.., stride]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Segment<'a, L> {
     /// The left operand.
     pub left: L,
-    /// From which of its terms.
+    /// The first of the terms of `left`.
     pub from: usize,
-    /// Up to which.
+    /// The end of the terms of `left`.
     pub to: usize,
     /// A panel, from the first of these terms.
     pub right: &'a [f32],
@@ -110,7 +111,7 @@ pub struct Segment<'a, L> {
     pub stride: usize,
 }
 
-/// Where a product goes: `values[rows, ..width]`, at most 64 columns of rows that are `stride`
+/// The output of a product: `values[rows, ..width]`, at most 64 columns of rows that are `stride`
 /// apart.
 #[derive(Debug)]
 pub struct Out<'a> {
@@ -215,7 +216,7 @@ impl<L: Left> Product<'_, L> {
         }
     }
 
-    /// A tile of whole vectors. (Loops over arrays alone, so that its sums never lie in memory.)
+    /// A tile of whole vectors. (Only loops over arrays, so that the sums stay in registers.)
     #[inline(always)]
     fn whole_tile<S: Simd, const M: usize, const V: usize>(
         &mut self,
@@ -261,7 +262,7 @@ impl<L: Left> Product<'_, L> {
         }
     }
 
-    /// A tile whose last vectors lie, in part, behind the last column.
+    /// A tile whose last vectors extend beyond the last column.
     #[inline(always)]
     fn last_tile<S: Simd, const M: usize, const V: usize>(
         &mut self,

@@ -23,7 +23,7 @@ fn draws(what: u64, n: usize, scale: f64) -> Vec<f32> {
     (0..n).map(|i| (scale * draw(what, i)) as f32).collect()
 }
 
-/// Rows of a width.
+/// Rows of a given width.
 struct Case {
     width: Width,
     rows: Rows,
@@ -44,7 +44,7 @@ impl Case {
             Loss::Poisson => (mix(3, 0, i as u64) % 5) as f32,
             _ => (mix(3, 0, i as u64) % classes) as f32,
         });
-        // One row does not count at all.
+        // One row has weight 0.
         let weight = (0..ROWS).map(|i| if i == 4 { 0.0 } else { 1.0 + draw(4, i) as f32 });
         Self {
             width: Width { dense: d, columns: c, categories: t },
@@ -242,7 +242,7 @@ fn gradients_are_those_of_central_differences() {
         assert!((sum.loss - truth).abs() < TOLERANCE * truth, "{name}: {} {truth}", sum.loss);
         let weight: f64 = case.rows.weight.iter().map(|w| f64::from(*w)).sum();
         assert!((sum.weight - weight).abs() < 1e-12 && sum.rows == ROWS as u64, "{name}");
-        // (The path of one linear output adds the bias before its products, the other behind.)
+        // (With one linear output the bias is added before the products, otherwise after them.)
         let again = network.loss(&at, &case.rows.batch(), &mut scratch);
         assert!((again.loss - truth).abs() < TOLERANCE * truth, "{name}: {} {truth}", again.loss);
         let scores = {
@@ -292,7 +292,7 @@ fn gradients_with_dropout_are_those_of_the_network_that_is_left() {
             let key = StepKey { step: KEY.step + 1, ..KEY };
             network.gradient(&at, &case.rows.batch(), key, 1.0, &mut scratch, &mut other);
             assert_ne!(other, gradient, "{name}: another step draws another mask");
-            // Neither scoring nor judging drops anything.
+            // Neither scoring nor evaluation applies dropout.
             let plain = reference(spec, case, &wide, None);
             let found = network.loss(&at, &case.rows.batch(), &mut scratch).loss;
             assert!((found - plain).abs() < TOLERANCE * plain, "{name}");

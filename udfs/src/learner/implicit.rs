@@ -1,20 +1,20 @@
-//! Losses followed downhill: how far raw outputs move when they flow along `dz/dt = -dl/dz` for
-//! some time, in closed form (Karampatziakis and Langford, "Online Importance Weight Aware
-//! Updates", UAI 2011, table 1; Huber and squared hinge by the same calculation).
+//! Implicit updates: how far raw outputs move along the gradient flow `dz/dt = -dl/dz` in a given
+//! time, in closed form (Karampatziakis and Langford, "Online Importance Weight Aware Updates", UAI
+//! 2011, table 1; Huber and squared hinge by the same calculation).
 //!
-//! A gradient step of length `t` goes `-t dl/dz` whatever lies in its way. The flow never passes
-//! the minimum, and to flow for `t` and again for `t` is to flow for `2 t`: a row of weight 2 is
-//! that row twice.
+//! A gradient step of length `t` moves by `-t dl/dz`, even past the minimum. The implicit update
+//! never passes the minimum, and two updates of time `t` are one update of time `2 t`: a row of
+//! weight 2 is the same as that row twice.
 
 use super::Loss;
 
 impl Loss {
-    /// Replaces each of `time` `[outputs]`, at least 0, by how far that raw output of `z`
-    /// `[outputs]` moves within it, under label `y`.
+    /// Replaces each element of `time` `[outputs]`, at least 0, by the distance that the raw output
+    /// of `z` `[outputs]` moves in that time, under label `y`.
     ///
-    /// Of many outputs, each flows by itself. That is exact of hinge losses, which are one loss an
-    /// output. A logit of a softmax flows against the others as they were: the same at first order,
-    /// and bounded for any time.
+    /// With several outputs, each is updated independently. That is exact for hinge losses, which
+    /// are one loss per output. Each logit of a softmax is updated against the old values of the
+    /// others: the update is the same at first order, and bounded for any time.
     pub(crate) fn implicit_update(self, z: &[f32], y: f32, time: &mut [f64]) {
         if self == Loss::Softmax {
             return softmax(z, y as usize, time);
@@ -31,7 +31,7 @@ impl Loss {
                 Loss::Huber => huber(z - y0, *t),
                 Loss::Poisson => poisson(z, y0, *t),
                 Loss::Logistic | Loss::Softmax => sign * logistic(sign * z, *t),
-                // (Not `max`, which would make a way of 0 of NaN.)
+                // (Not `max`: it would turn NaN into a distance of 0.)
                 Loss::Hinge | Loss::SquaredHinge if 1.0 - sign * z <= 0.0 => 0.0,
                 Loss::Hinge => sign * (1.0 - sign * z).min(*t),
                 Loss::SquaredHinge => sign * (sign * z - 1.0) * (-2.0 * *t).exp_m1(),
@@ -40,14 +40,14 @@ impl Loss {
     }
 }
 
-/// Of a residual `r = z - y`: straight on while `|r| > 1`, then `r` decays.
+/// The update for a residual `r = z - y`: at constant speed while `|r| > 1`, then `r` decays.
 fn huber(r: f64, t: f64) -> f64 {
     let straight = (r.abs() - 1.0).max(0.0).min(t);
     let left = r - straight.copysign(r);
     left * (straight - t).exp_m1() - straight.copysign(r)
 }
 
-/// Below it, `e^z` vanishes beside 1; above it, `e^-z` leaves room for long times.
+/// Below it, `e^z` vanishes beside 1; above it, `e^-z` does not overflow for long times.
 const FAR: f64 = -300.0;
 
 /// `dz/dt = y - e^z`: `e^-z(t) = e^-z e^-yt + (1 - e^-yt) / y`, or `e^-z + t` at `y = 0`.
@@ -58,14 +58,14 @@ fn poisson(z: f64, y: f64, t: f64) -> f64 {
     let straight = (FAR - z).max(0.0).min(y * t);
     let (e, gone) = ((z + straight).exp(), -(straight - y * t).exp_m1());
     let shrinks = gone * (e / y - 1.0);
-    // Near 1 and near 0 the logarithm keeps its digits in one form each.
+    // Near 1 and near 0 the logarithm needs a different form each to keep its digits.
     let flown = if shrinks > -0.5 { shrinks.ln_1p() } else { ((1.0 - gone) + gone * (e / y)).ln() };
     straight - flown
 }
 
-/// Of the margin `m` of the right class: the root `d` of `d + e^m (e^d - 1) = t`, which is the
-/// paper's `W(exp(t + m + e^m)) - t - e^m` without its cancellation. Newton's method comes down to
-/// it from above: the left side is convex, and both bounds lie above.
+/// The update for the margin `m` of the right class: the root `d` of `d + e^m (e^d - 1) = t`, which
+/// is the paper's `W(exp(t + m + e^m)) - t - e^m` without its cancellation. Newton's method
+/// converges to it from above: the left side is convex, and both bounds are above the root.
 fn logistic(m: f64, t: f64) -> f64 {
     let straight = (FAR - m).max(0.0).min(t);
     let (e, t) = ((m + straight).exp(), t - straight);
@@ -84,7 +84,8 @@ fn logistic(m: f64, t: f64) -> f64 {
     straight + d
 }
 
-/// Each logit against `ln sum exp` of the others, which makes its probability a logistic function.
+/// The update of each logit against `ln sum exp` of the others; its probability is then a logistic
+/// function.
 fn softmax(z: &[f32], y: usize, time: &mut [f64]) {
     let mut top = 0;
     for (i, value) in z.iter().enumerate() {
@@ -94,7 +95,8 @@ fn softmax(z: &[f32], y: usize, time: &mut [f64]) {
     }
     let Some(highest) = z.get(top).copied().map(f64::from) else { return };
     let e = |z: f32| (f64::from(z) - highest).exp();
-    // The largest is left out from the start: taking it away again would leave nothing exact.
+    // The largest term is left out of the sum from the start: subtracting it later would lose all
+    // digits.
     let rest: f64 = z.iter().enumerate().filter(|(i, _)| *i != top).map(|(_, z)| e(*z)).sum();
     for (i, (z, t)) in z.iter().zip(time).enumerate() {
         let others = if i == top { rest } else { 1.0 + (rest - e(*z)).max(0.0) };
@@ -108,7 +110,7 @@ fn softmax(z: &[f32], y: usize, time: &mut [f64]) {
 mod tests {
     use super::*;
 
-    /// `dl/dz` in float64, written down once more.
+    /// `dl/dz` in float64, written independently.
     fn slope(loss: Loss, z: &[f64], y: usize, output: usize) -> f64 {
         let (r, target) =
             (z[output] - y as f64, if z.len() == 1 { y } else { usize::from(y == output) });
@@ -180,8 +182,8 @@ mod tests {
                     let mut second = [t];
                     let between = f64::from(z) + first[0];
                     loss.implicit_update(&[between as f32], y, &mut second);
-                    // Flows come together: what float32 takes from the point between stays as
-                    // small.
+                    // The two results converge: the rounding error of the intermediate point to
+                    // float32 does not grow.
                     let lost = (between - f64::from(between as f32)).abs();
                     let gap = (first[0] + second[0] - once[0]).abs();
                     assert!(gap <= 2.5 * lost + 1e-12, "{loss:?} {z} {t}: {gap}");

@@ -1,13 +1,13 @@
 //! The layout of the flat parameter buffer.
 
-/// What a tensor is for, which decides on regularisation and on its learning rate.
+/// The role of a tensor, which decides on its regularisation and its learning rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Regularised by L1 and L2.
     Weight,
     /// Free of regularisation.
     Bias,
-    /// The bias of the output layer: free, and steps with `intercept_learning_rate`.
+    /// The bias of the output layer: not regularised, and updated with `intercept_learning_rate`.
     Intercept,
 }
 
@@ -22,7 +22,7 @@ pub struct Tensor {
     pub shape: Vec<usize>,
     /// Where it begins in the flat buffer.
     pub offset: usize,
-    /// What it is for.
+    /// Its role.
     pub role: Role,
 }
 
@@ -43,7 +43,8 @@ impl Tensor {
     }
 }
 
-/// Where the weights of categories lie: `[categories, units]`, the last rows of the first weight.
+/// Where the weights of categories are stored: `[categories, units]`, the last rows of the first
+/// weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Table {
     /// Where it begins in the flat buffer.
@@ -75,7 +76,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Appends a tensor behind the last one.
+    /// Appends a tensor after the last one.
     pub fn push(&mut self, layer: usize, name: &'static str, shape: Vec<usize>, role: Role) {
         let tensor = Tensor { layer, name, shape, offset: self.len, role };
         self.len += tensor.len();

@@ -74,8 +74,8 @@ impl Loss {
         self == Loss::Poisson
     }
 
-    /// The weighted sum of losses of some rows, and in `z[r, outputs]` the raw outputs replaced by
-    /// `scale * weight` times the derivative of the row's loss.
+    /// Returns the weighted sum of losses of some rows, and replaces the raw outputs
+    /// `z[r, outputs]` by `scale * weight` times the derivative of the row's loss.
     pub fn differentiate(
         self,
         z: &mut [f32],
@@ -142,7 +142,7 @@ impl Loss {
                 .map(|(s, z)| {
                     let slack = f64::from(1.0 - s * z);
                     match self {
-                        // (Not `max`, which would make a loss of 0 of NaN.)
+                        // (Not `max`: it would turn NaN into a loss of 0.)
                         _ if slack <= 0.0 => 0.0,
                         Loss::Hinge => slack,
                         _ => slack * slack,
@@ -152,7 +152,7 @@ impl Loss {
         }
     }
 
-    /// The derivative of one row's loss by its raw outputs, in their place.
+    /// Replaces the raw outputs of one row by the derivative of its loss.
     #[inline]
     pub(crate) fn derivative(self, z: &mut [f32], y: f32) {
         match self {
@@ -192,7 +192,8 @@ impl Loss {
     }
 }
 
-/// The sign of each output: of one, that of the positive class; of many, + for the own class.
+/// The sign of each output: with one output, that of the positive class; with many, + for the own
+/// class.
 fn signs(outputs: usize, y: f32) -> impl Iterator<Item = f32> {
     (0..outputs).map(move |i| {
         let positive = if outputs == 1 { y > 0.5 } else { i == y as usize };
@@ -200,8 +201,8 @@ fn signs(outputs: usize, y: f32) -> impl Iterator<Item = f32> {
     })
 }
 
-/// Probabilities `[r, classes]` in float64 from logits `[r, outputs]`: of a logistic loss both
-/// classes from one logit, of a softmax all.
+/// Probabilities `[r, classes]` in float64 from logits `[r, outputs]`: for a logistic loss, both
+/// classes from one logit; for a softmax, all classes.
 pub fn probabilities(loss: Loss, logits: &[f32], outputs: usize, out: &mut [f64]) {
     if loss == Loss::Logistic {
         return vectorized(
@@ -209,8 +210,8 @@ pub fn probabilities(loss: Loss, logits: &[f32], outputs: usize, out: &mut [f64]
             || {
                 for (z, p) in logits.iter().zip(out.as_chunks_mut::<2>().0) {
                     let z = f64::from(*z);
-                    // Both from the tail that is small, so that neither rounds to exactly 1 too
-                    // soon.
+                    // Both probabilities come from the small tail, so that neither rounds to
+                    // exactly 1 too soon.
                     let e = exp_of_negative(-z.abs());
                     let small = e / (1.0 + e);
                     let large = 1.0 - small;
@@ -276,7 +277,7 @@ mod tests {
                 }
             }
         }
-        // PyTorch 2.15, float64: 100 and 3.72e-44, which is less than 100 has digits for.
+        // PyTorch 2.15, float64: 100 and 3.72e-44, which is below the precision of 100.
         assert_eq!(Loss::Logistic.value(&[-100.0], 1.0), 100.0);
         assert!(Loss::Logistic.value(&[100.0], 1.0) < 1e-43);
         assert_eq!(Loss::Softmax.value(&[-1e4, 0.0], 0.0), 1e4);

@@ -1,4 +1,4 @@
-//! What to learn: the loss of some encoded rows under some parameters, and its gradient.
+//! The models: the loss of encoded rows under given parameters, and its gradient.
 
 use std::fmt::Debug;
 
@@ -38,13 +38,14 @@ impl LossSum {
         self.rows += other.rows;
     }
 
-    /// The weighted mean loss; NaN of no rows.
+    /// The weighted mean loss; NaN without rows.
     pub fn mean(&self) -> f64 {
         self.loss / self.weight
     }
 }
 
-/// What random draws of a step depend on: nothing else, so that a step can be repeated.
+/// The key of the random draws of a step: they depend on nothing else, so that a step can be
+/// repeated.
 #[derive(Clone, Copy, Debug)]
 pub struct StepKey {
     /// Seed of the training.
@@ -53,16 +54,16 @@ pub struct StepKey {
     pub step: u64,
 }
 
-/// Working memory of a learner for up to so many rows, allocated once.
+/// Working memory of a learner for up to a given number of rows, allocated once.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    /// As many buffers as the learner wants.
+    /// The buffers that the learner needs.
     pub buffers: Vec<Vec<f32>>,
 }
 
 /// A differentiable loss over encoded rows.
 ///
-/// Methods allocate nothing; a caller hands in `Scratch` made for at least as many rows.
+/// Methods allocate nothing; the caller passes a `Scratch` made for at least as many rows.
 pub trait Learner: Debug + Send + Sync {
     /// Width of the rows it takes.
     fn width(&self) -> Width;
@@ -70,7 +71,7 @@ pub trait Learner: Debug + Send + Sync {
     /// The tensors of the flat parameter buffer.
     fn layout(&self) -> &Layout;
 
-    /// Where the weights of categories lie.
+    /// Where the weights of categories are stored.
     fn table(&self) -> Table;
 
     /// Number of raw outputs a row (logits, or one prediction).
@@ -80,10 +81,10 @@ pub trait Learner: Debug + Send + Sync {
     /// `[inputs, outputs]` and, if there is an intercept, one bias `[outputs]`.
     fn linear_loss(&self) -> Option<Loss>;
 
-    /// The network, where there are hidden layers: it may step in [`Passes`].
+    /// The network, where there are hidden layers: [`Passes`] may then update it.
     fn network(&self) -> Option<&Network>;
 
-    /// Floating-point operations of one gradient, per row: what decides on slices.
+    /// Floating-point operations of one gradient, per row: they decide on the number of slices.
     fn flops_per_row(&self) -> u64;
 
     /// Writes initial parameters `[layout.len()]`, a function of the seed alone.
@@ -107,7 +108,7 @@ pub trait Learner: Debug + Send + Sync {
         self.sparse_gradient(parameters, batch, key, scale, scratch, gradient)
     }
 
-    /// The same into a buffer that is 0 in the [`Learner::table`], of which only the rows of the
+    /// The same into a buffer whose [`Learner::table`] is 0; of the table, only the rows of the
     /// mini-batch's categories are visited.
     fn sparse_gradient(
         &self,

@@ -43,7 +43,7 @@ impl Activation {
         Activation::Identity,
     ];
 
-    /// Whether its derivative needs what it was applied to, and not its value alone.
+    /// Whether its derivative needs its argument, and not its value alone.
     pub(super) fn needs_z(self) -> bool {
         self == Activation::Gelu
     }
@@ -69,7 +69,7 @@ impl std::str::FromStr for Activation {
     }
 }
 
-/// One dense layer: where its tensors lie in the flat parameters.
+/// One dense layer: the ranges of its tensors in the flat parameters.
 #[derive(Clone, Debug)]
 pub(super) struct Layer {
     pub(super) inputs: usize,
@@ -129,7 +129,7 @@ impl Network {
         self.loss
     }
 
-    /// Whether one output is linear in the inputs: the hottest loop of all has a path of its own.
+    /// Whether one output is linear in the inputs: this hottest loop of all has its own code path.
     fn is_single_linear(&self) -> bool {
         matches!(self.layers.as_slice(), [only] if only.units == 1)
     }
@@ -268,8 +268,8 @@ impl Learner for Network {
     }
 
     fn flops_per_row(&self) -> u64 {
-        // Forward, and backward by weights and by inputs: 2 operations a parameter each. Of the
-        // category table a row touches only its own rows.
+        // Forward, and backward by weights and by inputs: 2 operations a parameter each. In the
+        // category table a row reads only its own rows.
         let first = self.layers.first().map_or(0, |layer| layer.units);
         let touched = (self.width.dense + self.width.columns) * first;
         let rest: usize = self.layers.iter().skip(1).map(|l| l.inputs * l.units).sum();
@@ -341,7 +341,7 @@ impl Learner for Network {
         let dz = &mut above[..r * outputs];
         dz.copy_from_slice(&layers[2 * (n - 1)][..r * outputs]);
         let sum = self.loss.differentiate(dz, outputs, batch.label, batch.weight, scale);
-        // `above` holds dz of the layer in hand, `below` becomes that of the layer before.
+        // `above` holds dz of the current layer, `below` becomes that of the layer before.
         let (mut above, mut below) = (above, below);
         for (i, layer) in self.layers.iter().enumerate().rev() {
             let u = layer.units;
@@ -364,8 +364,8 @@ impl Learner for Network {
             let z = &layers[2 * i - 2][..r * layer.inputs];
             let bias_gradient = &mut gradient[self.layers[i - 1].bias.clone()];
             if self.dropout > 0.0 {
-                // The mask by which forward multiplied, drawn again; the derivative then needs the
-                // activations before dropout, which are made again from z.
+                // The mask that forward multiplied by is drawn again. The derivative then needs the
+                // activations before dropout, which are recomputed from z.
                 self.drop(key, i - 1, batch.first_row * layer.inputs, da);
                 let (before, rest) = layers.split_at_mut(2 * i - 1);
                 let (z, a) = (&before[2 * i - 2], &mut rest[0]);

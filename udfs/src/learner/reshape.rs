@@ -1,10 +1,10 @@
-//! Flat buffers of one layout in another: inputs and outputs that are added, taken away or put in
-//! another order.
+//! Flat buffers of one layout copied to another: inputs and outputs that are added, removed or
+//! reordered.
 
 use super::Layout;
 
-/// Where the new rows of the first weight (inputs) and the new units of the last layer (outputs)
-/// come from; None inside: from nowhere. None outside: all stay as they are.
+/// Sources of the new rows of the first weight (inputs) and the new units of the last layer
+/// (outputs). An inner None: the row or unit is new. An outer None: all stay as they are.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reshape<'a> {
     /// By new input, the old one.
@@ -15,7 +15,7 @@ pub struct Reshape<'a> {
 
 impl Reshape<'_> {
     /// Copies `from` in the layout `old` over `to` in the layout `new`, which must have the same
-    /// tensors in other shapes. What comes from nowhere keeps the value that `to` has.
+    /// tensors in other shapes. New rows and units keep the values that `to` has.
     pub fn copy(&self, old: &Layout, new: &Layout, from: &[f32], to: &mut [f32]) {
         let last = new.tensors().last().map_or(0, |tensor| tensor.layer);
         for (before, after) in old.tensors().iter().zip(new.tensors()) {
@@ -46,8 +46,8 @@ impl Reshape<'_> {
         }
     }
 
-    /// The same for what an optimizer keeps: `buffers` of the parameters' length one by one, then
-    /// totals, which are of no one parameter.
+    /// The same for the optimizer's moments: `buffers` buffers of the parameters' length one after
+    /// another, then totals, which belong to no single parameter.
     pub fn copy_moments(
         &self,
         (old, new): (&Layout, &Layout),

@@ -11,37 +11,37 @@ pub struct Confusion {
     cells: BTreeMap<(u32, u32), f64>,
 }
 
-/// Precision, recall and F1: of two classes those of the positive one (the larger), of more their
-/// means over the classes that occur, as labels or as predictions.
+/// Precision, recall and F1: with two classes, those of the positive one (the larger); with more,
+/// the means over the classes that occur, as labels or as predictions.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Averages {
-    /// Share of the rows predicted as a class that are of it.
+    /// Fraction of the rows predicted as a class that belong to it.
     pub precision: f64,
-    /// Share of the rows of a class that are predicted as it.
+    /// Fraction of the rows of a class that are predicted as it.
     pub recall: f64,
     /// The harmonic mean of the two.
     pub f1_score: f64,
 }
 
 impl Confusion {
-    /// Takes in a row.
+    /// Adds a row.
     pub fn add(&mut self, class: u32, predicted: u32, weight: f64) {
         *self.cells.entry((class, predicted)).or_default() += weight;
     }
 
-    /// Takes in the rows of another.
+    /// Adds the rows of another confusion matrix.
     pub fn merge(&mut self, other: &Self) {
         for ((class, predicted), weight) in &other.cells {
             self.add(*class, *predicted, *weight);
         }
     }
 
-    /// The cells: (class, predicted class) and the weight of their rows.
+    /// The cells: (class, predicted class) and the weight of its rows.
     pub fn cells(&self) -> impl ExactSizeIterator<Item = ((u32, u32), f64)> {
         self.cells.iter().map(|(cell, weight)| (*cell, *weight))
     }
 
-    /// The same with other numbers for the classes.
+    /// The same with the classes renumbered.
     pub fn relabelled(&self, mut class_of: impl FnMut(u32) -> u32) -> Self {
         let mut other = Self::default();
         for ((class, predicted), weight) in &self.cells {
@@ -50,9 +50,9 @@ impl Confusion {
         other
     }
 
-    /// Share of rows whose class was predicted; None without rows.
+    /// Fraction of the rows whose class was predicted; None without rows.
     pub fn accuracy(&self) -> Option<f64> {
-        // (The sum of no numbers is -0.)
+        // (The sum of an empty iterator is -0.)
         let (mut all, mut right) = (0.0, 0.0);
         for ((class, predicted), weight) in &self.cells {
             all += weight;
@@ -78,9 +78,9 @@ impl Confusion {
         self.averages().map(|all| all.f1_score)
     }
 
-    /// The three together.
+    /// Precision, recall and F1 at once.
     pub fn averages(&self) -> Option<Averages> {
-        /// Weights of rows of a class, of those predicted as it, and of those that are both.
+        /// Weights of the rows of a class, of those predicted as it, and of those that are both.
         #[derive(Default)]
         struct Sums {
             actual: f64,
@@ -96,7 +96,7 @@ impl Confusion {
                 predicted.right += weight;
             }
         }
-        // Of two classes the larger one is the positive.
+        // With two classes, the larger one is the positive class.
         let is_binary = classes.len() == 2;
         let counted = classes.into_values().skip(usize::from(is_binary));
         let n = counted.len() as f64;
@@ -128,16 +128,16 @@ pub struct LogLoss {
 const MAX_LOSS: f64 = 52.0 * std::f64::consts::LN_2;
 
 impl LogLoss {
-    /// Takes in a row whose class was given this probability. As in scikit-learn, a probability
-    /// counts as at least the epsilon of float64, and at most 1 minus that.
+    /// Adds a row whose class was given this probability. As in scikit-learn, a probability is
+    /// clipped to the epsilon of float64 and to 1 minus that.
     pub fn add(&mut self, probability: f64, weight: f64) {
         let p = probability.clamp(f64::EPSILON, 1.0 - f64::EPSILON);
         self.loss -= weight * p.ln();
         self.weight += weight;
     }
 
-    /// Takes in rows of two classes: logits, labels and weights. With `losses` as working memory of
-    /// as many.
+    /// Adds rows of two classes: logits, labels and weights. `losses` is working memory of the same
+    /// length.
     pub fn add_logits(&mut self, z: &[f32], label: &[f32], weight: &[f64], losses: &mut [f64]) {
         let rows = z.iter().zip(label).zip(losses.iter_mut());
         vectorized(
@@ -148,7 +148,7 @@ impl LogLoss {
                     let margin = if *label > 0.5 { z } else { -z };
                     let wrong = if margin < 0.0 { -margin } else { 0.0 };
                     let own = wrong + ln_1p_of_unit(exp_of_negative(-margin.abs()));
-                    // What the bounds of the probability come to.
+                    // Equivalent to clipping the probability.
                     let own = if own < f64::EPSILON { f64::EPSILON } else { own };
                     *loss = if own > MAX_LOSS { MAX_LOSS } else { own };
                 }
@@ -160,7 +160,7 @@ impl LogLoss {
         }
     }
 
-    /// Takes in the rows of another.
+    /// Adds the rows of another log loss.
     pub fn merge(&mut self, other: &Self) {
         self.loss += other.loss;
         self.weight += other.weight;
@@ -212,7 +212,7 @@ mod tests {
         let (p, r) = ((2.0 / 3.0 + 0.5 + 0.5) / 3.0, (1.0 + 0.5 + 1.0 / 3.0) / 3.0);
         check(&many, [4.0 / 7.0, p, r, (0.8 + 0.5 + 0.4) / 3.0]);
         check(&[(0, 0, 1.0), (0, 0, 1.0), (1, 0, 1.0)], [2.0 / 3.0, 0.0, 0.0, 0.0]);
-        // One class is none of two.
+        // A single class is not one of two.
         check(&[(1, 1, 1.0), (1, 1, 2.0)], [1.0; 4]);
         assert_eq!(Confusion::default().accuracy(), None);
         assert_eq!(Confusion::default().precision(), None);

@@ -1,7 +1,7 @@
 //! The metrics as aggregate functions: `metric(label, prediction[, weight])`.
 //!
-//! `accuracy`, `precision`, `recall` and `f1_score` take labels of any type that can be compared.
-//! `roc_auc` and `log_loss` take, as prediction, what `predict_proba` gives (a list of struct
+//! `accuracy`, `precision`, `recall` and `f1_score` accept labels of any type that can be compared.
+//! `roc_auc` and `log_loss` accept, as prediction, the result of `predict_proba` (a list of struct
 //! `{label, prob}`), or one number: the score or probability of the larger of two labels. A row
 //! with a NULL is left out. Without rows the result is NULL.
 
@@ -27,7 +27,7 @@ use super::{Confusion, LogLoss, Residuals};
 const LABEL: &str = "label";
 const PROB: &str = "prob";
 
-/// What is measured.
+/// A metric.
 #[derive(Clone, Copy, Debug)]
 enum Metric {
     Class(fn(&Confusion) -> Option<f64>),
@@ -225,7 +225,7 @@ impl AggregateUDFImpl for Function {
     }
 }
 
-/// Weights of the rows; None where a row is left out.
+/// Weights of the rows; None for a row that is left out.
 fn weights(values: &[ArrayRef]) -> impl Fn(usize) -> Option<f64> + use<'_> {
     let nulls = [values[0].logical_nulls(), values[1].logical_nulls()];
     let weight: Option<&Float64Array> = values.get(2).map(|w| w.as_primitive());
@@ -240,12 +240,12 @@ fn weights(values: &[ArrayRef]) -> impl Fn(usize) -> Option<f64> + use<'_> {
     }
 }
 
-/// The value of a metric, whose zero has no sign.
+/// The value of a metric; a zero has no sign.
 fn value(metric: Option<f64>) -> ScalarValue {
     ScalarValue::Float64(metric.map(|value| value + 0.0))
 }
 
-/// A state that is bytes, as a scalar.
+/// A state of bytes, as a scalar.
 fn state_of(bytes: Vec<u8>) -> Vec<ScalarValue> {
     vec![ScalarValue::LargeBinary(Some(bytes))]
 }

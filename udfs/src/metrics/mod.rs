@@ -1,7 +1,7 @@
 //! Metrics of predictions, exact and not binned: as plain sums, and as aggregate functions of SQL.
 //!
-//! Definitions are scikit-learn's (`sklearn.metrics`), with `zero_division = 0`. Every metric takes
-//! row weights. Parts merge: the metric of some rows is that of their parts merged.
+//! Definitions are scikit-learn's (`sklearn.metrics`), with `zero_division = 0`. Every metric
+//! accepts row weights. Metrics of parts merge: the result is the metric of all rows.
 
 mod classes;
 mod functions;

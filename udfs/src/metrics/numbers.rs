@@ -25,7 +25,7 @@ impl Spread {
     }
 }
 
-/// What the metrics of some rows need, residuals included: `label - prediction`.
+/// The sums and residuals (`label - prediction`) that the metrics of some rows need.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Residuals {
     labels: Spread,
@@ -40,7 +40,7 @@ pub struct Residuals {
 }
 
 impl Residuals {
-    /// Takes in a row.
+    /// Adds a row.
     pub fn add(&mut self, label: f64, prediction: f64, weight: f64) {
         let residual = label - prediction;
         self.labels.add(label, weight);
@@ -56,7 +56,7 @@ impl Residuals {
         self.each.push((residual.abs(), weight));
     }
 
-    /// Takes in the rows of another.
+    /// Adds the rows of another.
     pub fn merge(&mut self, other: &Self) {
         self.labels.merge(&other.labels);
         self.residuals.merge(&other.residuals);
@@ -67,12 +67,12 @@ impl Residuals {
         self.each.extend_from_slice(&other.each);
     }
 
-    /// The rows that were taken in: |residual| and weight.
+    /// Number of rows.
     pub fn len(&self) -> usize {
         self.each.len()
     }
 
-    /// Whether no row was taken in.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.each.is_empty()
     }
@@ -101,8 +101,8 @@ impl Residuals {
         if self.below { None } else { self.mean(self.log_squares) }
     }
 
-    /// Weighted median of |residual|; where the weights below and above are equal, the mean of the
-    /// two in the middle.
+    /// Weighted median of |residual|; if the weights below and above are equal, the mean of the two
+    /// middle ones.
     pub fn median_absolute_error(&self) -> Option<f64> {
         let mut each: Vec<_> = self.each.iter().copied().filter(|(_, w)| *w > 0.0).collect();
         each.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
@@ -121,13 +121,13 @@ impl Residuals {
         each.last().map(|(value, _)| *value)
     }
 
-    /// `1 - sum of residual² / sum of (label - mean)²`; of constant labels 1 where all residuals
-    /// are 0, else 0.
+    /// `1 - sum of residual² / sum of (label - mean)²`; for constant labels, 1 if all residuals are
+    /// 0, else 0.
     pub fn r2_score(&self) -> Option<f64> {
         self.share(self.squares)
     }
 
-    /// `1 - variance of residuals / variance of labels`; of constant labels as `r2_score`.
+    /// `1 - variance of residuals / variance of labels`; for constant labels as `r2_score`.
     pub fn explained_variance(&self) -> Option<f64> {
         self.share(self.residuals.squares)
     }
@@ -155,7 +155,7 @@ impl Residuals {
         numbers
     }
 
-    /// What [`Residuals::to_numbers`] gave; None of anything else.
+    /// Reads the result of [`Residuals::to_numbers`]; None for anything else.
     pub(super) fn from_numbers(numbers: &[f64]) -> Option<Self> {
         let (sums, each) = numbers.split_at_checked(10)?;
         let spread =

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::kernels::math::vectorized;
 use crate::parallel::{ParallelFor, Sequential};
 
-/// Rows from which on a radix sort is faster than one by comparisons.
+/// Number of rows from which on a radix sort is faster than one by comparisons.
 const RADIX_ROWS: usize = 1 << 14;
 /// Bits of a digit of the radix sort.
 const DIGIT: u32 = 11;
@@ -13,16 +13,16 @@ const DIGIT: u32 = 11;
 /// Scores of rows of two classes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ranking {
-    /// Rows whose score and weight are float32, from the upper bits: the score as a number in the
-    /// same order, the weight, whether the class is positive. In pieces, which merging only hands
-    /// on.
+    /// Rows whose score and weight are float32. From the upper bits: the score as an integer in the
+    /// same order, the weight, whether the class is positive. Stored in pieces, which merging
+    /// appends without copying rows.
     packed: Vec<Vec<u64>>,
     /// The others: score, weight, whether the class is positive.
     rows: Vec<(f64, f64, bool)>,
 }
 
 impl Ranking {
-    /// Takes in a row: its score, whether it is of the positive class, its weight.
+    /// Adds a row: its score, whether it is of the positive class, its weight.
     pub fn add(&mut self, score: f64, positive: bool, weight: f64) {
         let (narrow, light) = (score as f32, weight as f32);
         let is_exact = f64::from(narrow) == score && f64::from(light) == weight;
@@ -37,7 +37,7 @@ impl Ranking {
         }
     }
 
-    /// Takes in rows of two classes: scores, labels (positive above one half) and weights.
+    /// Adds rows of two classes: scores, labels (positive above one half) and weights.
     pub fn add_rows(&mut self, score: &[f32], label: &[f32], weight: &[f64]) {
         let n = score.len();
         let (label, weight) = (&label[..n], &weight[..n]);
@@ -70,14 +70,14 @@ impl Ranking {
         );
     }
 
-    /// Takes in the rows of another.
+    /// Adds the rows of another.
     pub fn merge(&mut self, other: Self) {
         self.packed.extend(other.packed);
         self.rows.extend(other.rows);
     }
 
     /// The probability that a positive row has a higher score than a negative one, ties counted
-    /// half; None where one of the two does not occur. Sorts.
+    /// half; None if one of the two classes does not occur. Sorts the rows.
     pub fn roc_auc(self) -> Option<f64> {
         self.roc_auc_on(&Sequential)
     }
@@ -103,7 +103,7 @@ impl Ranking {
     }
 }
 
-/// Weights of pairs of a positive and a negative row, the higher score among them known.
+/// Weights of pairs of a positive and a negative row, by which of the two has the higher score.
 #[derive(Default)]
 struct Area {
     won: f64,
@@ -112,7 +112,7 @@ struct Area {
 }
 
 impl Area {
-    /// Of rows in the order of their scores.
+    /// The area of rows that are sorted by score.
     fn of(packed: &[u64]) -> Self {
         let mut area = Self::default();
         for ties in packed.chunk_by(|a, b| a >> 32 == b >> 32) {
@@ -124,14 +124,14 @@ impl Area {
         area
     }
 
-    /// Takes in the area of rows with higher scores.
+    /// Appends the area of rows with higher scores.
     fn append(&mut self, higher: &Self) {
         self.won += higher.won + higher.positives * self.negatives;
         self.positives += higher.positives;
         self.negatives += higher.negatives;
     }
 
-    /// Takes in the rows of the next higher score: weight, whether the class is positive.
+    /// Adds the rows of the next higher score: weight, whether the class is positive.
     fn add(&mut self, ties: impl Iterator<Item = (f64, bool)>) {
         let (mut p, mut n) = (0.0, 0.0);
         ties.for_each(|(weight, positive)| *(if positive { &mut p } else { &mut n }) += weight);
@@ -146,7 +146,7 @@ impl Area {
     }
 }
 
-/// A number whose order is that of the float; both zeros are the same.
+/// An integer that sorts as the float does; both zeros give the same.
 #[inline(always)]
 fn ordered_bits(value: f32) -> u32 {
     let bits = (value + 0.0).to_bits();
@@ -168,11 +168,11 @@ fn unpack(row: u64) -> (f64, f64, bool) {
     (f64::from(score), f64::from(weight), row & 1 == 1)
 }
 
-/// The area of rows in any order, in pieces: they are dealt by the first digit of their scores into
-/// parts, each of which is sorted alone.
+/// The area of unsorted rows, in pieces: they are scattered to parts by the first digit of their
+/// scores, and each part is sorted on its own.
 fn area_of_parts(pieces: &[Vec<u64>], n: usize, pool: &dyn ParallelFor) -> Area {
     let digit = |row: u64| (row >> (64 - DIGIT)) as usize;
-    // Some pieces at a time count their digits, so that they know where the rows of each go.
+    // Runs of pieces count their digits, which gives the slots for the rows of each run.
     let runs: Vec<&[Vec<u64>]> =
         pieces.chunks(pieces.len().div_ceil(4 * pool.threads()).max(1)).collect();
     let counts: Vec<Mutex<Vec<usize>>> = runs.iter().map(|_| Mutex::default()).collect();
@@ -228,7 +228,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes rows to `to` in the order of their digit at `shift`, equal ones as they come.
+/// Scatters rows to `to` in the order of their digit at `shift`; the sort is stable.
 fn deal(rows: &[u64], to: &mut [u64], shift: u32) {
     let digit = |row: u64| (row >> shift) as usize & ((1 << DIGIT) - 1);
     let mut next = vec![0usize; 1 << DIGIT];
@@ -250,7 +250,7 @@ fn sort_by_lower_digits(rows: &mut [u64]) {
         return rows.sort_unstable();
     }
     let mut other = vec![0; rows.len()];
-    // (The lower digit begins a bit below the score.)
+    // (The lowest bit of the score is bit 32; the lower digit starts one bit below it.)
     deal(rows, &mut other, 31);
     deal(&other, rows, 31 + DIGIT);
 }
@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(auc(&[]), None);
     }
 
-    /// Scores and weights of float32 take another way than the others.
+    /// Scores and weights in float32 are sorted by other code than the others.
     #[test]
     fn both_ways_of_sorting_agree() {
         use crate::kernels::rng::{mix, unit};

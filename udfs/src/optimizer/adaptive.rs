@@ -15,7 +15,7 @@ pub(super) fn adagrad(step: TensorStep, epsilon: f32, w: &mut [f32], g: &[f32], 
     }
 }
 
-/// The same of one value, without L1 and L2.
+/// The same for one value, without L1 and L2.
 #[inline(always)]
 pub(super) fn free_adagrad(step: TensorStep, epsilon: f32, w: &mut f32, g: f32, a: &mut f32) {
     *a += g * g;

@@ -8,11 +8,12 @@
 //! The paper's objective sums losses; here `alpha` is the learning rate and the gradient is that of
 //! a mini-batch's mean loss, so that `l1` and `l2` count against the sum over all steps made.
 //!
-//! The paper's `alpha` is constant. Its `sigma` is the growth of `1 / eta = (beta + sqrt(n)) /
-//! alpha` (McMahan 2011, eq. 4), in which `beta` cancels; under a schedule it is `(beta + sqrt(n +
-//! g^2)) / alpha - (beta + sqrt(n)) / previous alpha`, or else the weights would be scaled by every
-//! change of the rate. At a rate of 0 they stay. A training that goes on from another may have
-//! other `alpha`, `l1` and `l2`: its first step fits `z` to the weights found.
+//! The paper's `alpha` is constant. Its `sigma` is the growth of
+//! `1 / eta = (beta + sqrt(n)) / alpha` (McMahan 2011, eq. 4), in which `beta` cancels. Under a
+//! schedule `sigma` is `(beta + sqrt(n + g^2)) / alpha - (beta + sqrt(n)) / previous alpha`;
+//! otherwise every change of the rate would scale the weights. At a rate of 0 the weights do not
+//! change. A training that continues another may have other `alpha`, `l1` and `l2`: its first step
+//! fits `z` to the weights it starts from.
 
 use super::{TensorStep, shrink};
 
@@ -33,7 +34,7 @@ pub(super) fn ftrl(
     if previous.is_none() {
         fit(step, beta, w, z, n);
     }
-    // How 1 / alpha grew since the step before: nothing at a constant rate.
+    // The growth of 1 / alpha since the step before: 0 at a constant rate.
     let growth = (1.0 - 1.0 / previous.unwrap_or(1.0)) / alpha;
     for (((w, g), z), n) in w.iter_mut().zip(g).zip(z).zip(n) {
         let next = *n + g * g;
@@ -44,7 +45,7 @@ pub(super) fn ftrl(
     }
 }
 
-/// The weights that moments stand for.
+/// Computes the weights from the moments.
 pub(super) fn weights(step: TensorStep, beta: f32, w: &mut [f32], z: &[f32], n: &[f32]) {
     let TensorStep { learning_rate: alpha, l1, l2, .. } = step;
     if alpha == 0.0 {
@@ -55,7 +56,7 @@ pub(super) fn weights(step: TensorStep, beta: f32, w: &mut [f32], z: &[f32], n: 
     }
 }
 
-/// Gives `z` the value at which it stands for the weights `w`; where they are 0, the nearest one.
+/// Sets `z` to the value that gives the weights `w`; for weights of 0, to the nearest such value.
 #[inline(always)]
 pub(super) fn fit(step: TensorStep, beta: f32, w: &[f32], z: &mut [f32], n: &[f32]) {
     let TensorStep { learning_rate: alpha, l1, l2, .. } = step;

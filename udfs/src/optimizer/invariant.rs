@@ -11,12 +11,12 @@
 //! t += h;  n += h sum_i x_i^2 / s_i^2
 //! r_ik = learning rate / (sqrt(a_ik) s_i)
 //! p_k = sqrt(t / n) sum_i r_ik x_i^2          how far output k moves by a unit of its derivative
-//! w_ik += r_ik x_i / p_k sqrt(t / n) (where the flow brings z_k in the time h p_k, less z_k)
+//! w_ik += r_ik x_i / p_k sqrt(t / n) (implicit update of z_k in the time h p_k)
 //! ```
-//! The update needs no features on one scale, since no prediction depends on their units. A row is
-//! a step: those of a mini-batch follow one another, and only its losses are reported together.
-//! Vowpal Wabbit takes the rate's root at 12 bits and Lambert's function at 4 digits, and clips
-//! predictions to the labels seen; this does not.
+//! The update needs no features on one scale, since no prediction depends on their units. Each row
+//! is a step: the rows of a mini-batch are learned one after another; only their losses are
+//! reported as one sum. Vowpal Wabbit computes the rate's root with 12 bits and Lambert's function
+//! with 4 digits, and clips predictions to the labels seen; this implementation does not.
 //!
 //! L1 and L2 act by their proximal step at the end of each mini-batch, with the rates of its rows.
 
@@ -38,12 +38,12 @@ pub(crate) struct RowScratch {
     normal: Vec<f32>,
     /// `sum_i r_ik x_i^2` `[k]`.
     reach: Vec<f64>,
-    /// How long each output flows `[k]`, and then how far.
+    /// The time of the implicit update of each output `[k]`; then the distance it moves.
     moves: Vec<f64>,
 }
 
 impl RowScratch {
-    /// For rows of a learner.
+    /// For the rows of a learner.
     pub(crate) fn new(width: Width, outputs: usize) -> Self {
         Self {
             z: vec![0.0; outputs],
@@ -56,19 +56,19 @@ impl RowScratch {
     }
 }
 
-/// What a coordinate keeps.
+/// The numbers of a coordinate.
 struct Coordinate<'a> {
     w: &'a mut f32,
     square_sum: &'a mut f32,
     scale: &'a mut f32,
 }
 
-/// Takes `x` and `square = h (dl/dz)^2` into a coordinate, and returns `r x` and `x / s`.
+/// Updates a coordinate by `x` and `square = h (dl/dz)^2`, and returns `r x` and `x / s`.
 #[inline(always)]
 fn meet(x: f32, square: f32, learning_rate: f32, own: Coordinate<'_>) -> (f32, f32) {
     let Coordinate { w, square_sum, scale } = own;
     let grown = scale.max(x.abs());
-    // Of no scale yet, the weight is that of a model trained otherwise.
+    // A coordinate without a scale keeps its weight: another optimizer may have trained it.
     let kept = if *scale > 0.0 { *scale / grown } else { 1.0 };
     *w *= kept;
     *scale = grown;
@@ -137,7 +137,7 @@ pub(crate) fn learn(
         row.reach.fill(0.0);
         let mut norm = 0.0;
 
-        // Numbers, all at once where there is one output.
+        // Dense numbers, all at once where there is one output.
         let square = |slope: f32| weight * (slope * slope);
         let d = width.dense;
         if k == 1 {
@@ -177,7 +177,7 @@ pub(crate) fn learn(
                 let (change, of_output) = meet(x, square(row.slope[output]), rate, own);
                 row.change[i * k + output] = change;
                 row.reach[output] += f64::from(change) * f64::from(x);
-                // An output that came later has seen no more than the others.
+                // An output that was added later has seen no larger values than the others.
                 normal = normal.min(of_output.abs());
             }
             norm += f64::from(normal) * f64::from(normal);
@@ -216,7 +216,7 @@ pub(crate) fn learn(
     sum
 }
 
-/// `argmin_v l1 |v| + l2 v^2 / 2 + (v - w)^2 / (2 r)` with the rate of each weight.
+/// `argmin_v l1 |v| + l2 v^2 / 2 + (v - w)^2 / (2 r)`, with a rate `r` per weight.
 fn regularize(
     layout: &Layout,
     size: &StepSize,
@@ -230,20 +230,21 @@ fn regularize(
         let own = squares[range.clone()].iter().zip(&scales[range.clone()]);
         for (w, (a, s)) in parameters[range].iter_mut().zip(own) {
             let root = a.sqrt() * s;
-            // (What no row has touched stays.)
+            // (Weights that no row has updated stay as they are.)
             let r = if root == 0.0 { 0.0 } else { rate / root };
             *w = shrink(*w, r * size.l1) / (1.0 + r * size.l2);
         }
     }
 }
 
-/// Parameters and moments of replicas that went on from `base`, in their order: one model that has
-/// seen the rows of all.
+/// Merges the parameters and moments of replicas that started from `base`, in their order, into one
+/// model of the rows of all.
 ///
-/// Sums are those of all rows: `base` and what each replica added. The scale of an input is the
-/// largest one, to which weights are brought as if a row had shown it. Weights average by what each
-/// replica added to the sum of squares of that coordinate (so does Vowpal Wabbit), so that a
-/// category that one of them met is not diluted by the others; where none added, by their rows.
+/// Sums are those of all rows: `base` plus what each replica added. The scale of an input is the
+/// largest one; the weights of each replica are rescaled to it, as if the replica had seen such a
+/// row. Weights are averaged by what each replica added to the sum of squares of that coordinate
+/// (as in Vowpal Wabbit), so that replicas that never met a category do not dilute its weight. If
+/// no replica added anything, they are averaged by rows.
 pub(crate) fn merge(layout: &Layout, base: &State, replicas: &[State], merged: &mut State) {
     let n = layout.len();
     let rows = |state: &State| (state.rows - base.rows) as f64;

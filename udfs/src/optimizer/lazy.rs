@@ -1,15 +1,15 @@
-//! Plain descent with L1 and L2 on a table of categories, of which a mini-batch meets a few.
+//! Plain descent with L1 and L2 on a table of categories, where a mini-batch meets few categories.
 //!
 //! A step without gradient turns a weight `w` into `sign(w) max(0, a |w| - b)` with `a = 1 - lr l2`
 //! and `b = lr l1`. With `A` the product of the `a` so far and `B` the sum of `b / A` after each
-//! step, `|w| / A + B` stays the same until the weight is 0, where it rests. So what steps `s + 1`
-//! to `t` do to a weight is known in one go when it is next needed (Duchi and Singer 2009, section
-//! 5.3; Carpenter 2008):
+//! step, `|w| / A + B` stays the same until the weight is 0, where it remains. So the effect of
+//! steps `s + 1` to `t` on a weight can be computed at once when the weight is next needed (Duchi
+//! and Singer 2009, section 5.3; Carpenter 2008):
 //!
 //! ```text
 //! |w_t| = max(0, |w_s| A_t / A_s - A_t (B_t - B_s))
 //! ```
-//! That is the value that the steps one by one would give, but for their rounding.
+//! The steps one by one would give the same value, but for their rounding.
 
 use super::{Optimizer, StepSize, momentum, tensor_step};
 use crate::batch::NO_CATEGORY;
@@ -18,16 +18,16 @@ use crate::learner::{Layout, Role, Table};
 
 /// Steps after which all weights are brought up to date, which bounds the record of `A` and `B`.
 const WINDOW: usize = 8192;
-/// `A` below which they are, long before it is no normal number any more.
+/// When `A` falls below this, all weights are brought up to date, long before `A` is subnormal.
 const SMALLEST: f64 = 1e-100;
 
-/// Which steps each category has taken.
+/// The number of steps that each category has taken.
 #[derive(Debug)]
 pub struct LazySgd {
     table: Table,
     /// Steps of the window that the weights of a category have taken.
     taken: Vec<u32>,
-    /// `(A, B)` after each step of the window, from that before the first.
+    /// `(A, B)` after each step of the window; the first entry is that before the first step.
     record: Vec<(f64, f64)>,
 }
 
@@ -39,12 +39,12 @@ impl LazySgd {
         Self { table, taken: vec![0; table.categories], record }
     }
 
-    /// Whether an optimizer with these strengths is of the kind.
+    /// Whether this applies to an optimizer with these strengths.
     pub fn fits(optimizer: &Optimizer, l1: f32, l2: f32) -> bool {
         *optimizer == Optimizer::Sgd && (l1 > 0.0 || l2 > 0.0)
     }
 
-    /// Brings the weights of some categories up to date, before a gradient is taken of them.
+    /// Brings the weights of some categories up to date, before their gradient is computed.
     pub fn settle(&mut self, codes: &[u32], parameters: &mut [f32]) {
         let weights = &mut parameters[self.table.range()];
         for code in codes.iter().filter(|code| **code != NO_CATEGORY) {
@@ -62,8 +62,8 @@ impl LazySgd {
         self.record.truncate(1);
     }
 
-    /// A step by a gradient that is 0 in the table but for the rows of `codes`, which were settled
-    /// and are 0 afterwards.
+    /// A step by a gradient that is 0 in the table except for the rows of `codes`. These must have
+    /// been settled; their gradient is 0 afterwards.
     pub fn step(
         &mut self,
         layout: &Layout,
@@ -82,7 +82,7 @@ impl LazySgd {
         let a = 1.0 - f64::from(own.learning_rate) * f64::from(own.l2);
         let b = f64::from(own.learning_rate) * f64::from(own.l1);
         if a <= 0.0 {
-            // Weights jump over 0, which the formula does not say.
+            // Weights jump over 0, which the formula does not cover.
             self.settle_all(parameters);
             let range = self.table.range();
             let (w, g) = (&mut parameters[range.clone()], &mut gradient[range]);
@@ -120,7 +120,7 @@ impl LazySgd {
     }
 }
 
-/// Gives the weights of a category the steps that they have not taken.
+/// Applies the steps that the weights of a category have not taken yet.
 #[inline(always)]
 fn catch_up(
     record: &[(f64, f64)],

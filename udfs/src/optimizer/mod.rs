@@ -1,4 +1,4 @@
-//! How to step: one pass over the parameters with a gradient.
+//! Optimizers: one pass over the parameters with a gradient.
 
 use std::ops::Range;
 
@@ -75,15 +75,15 @@ pub enum Optimizer {
     AdaptiveInvariant,
 }
 
-/// What one step takes beside parameters and gradient.
+/// The inputs of a step beside parameters and gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct StepSize {
     /// Learning rate of this step (the schedule applied).
     pub learning_rate: f32,
     /// Learning rate of tensors with `Role::Intercept`.
     pub intercept_learning_rate: f32,
-    /// Learning rates of the step before in parts of this one's; None at the first step of a
-    /// training, and of an optimizer that does not look back. The moments of FTRL stand for weights
+    /// The learning rate of the previous step divided by that of this step. None at the first step
+    /// of a training, and for optimizers that do not use it. The moments of FTRL represent weights
     /// at a certain rate.
     pub previous: Option<f32>,
     /// L1 strength, on `Role::Weight` alone.
@@ -94,7 +94,7 @@ pub struct StepSize {
     pub step: u64,
 }
 
-/// What a step takes for the values of one tensor.
+/// The settings of a step for the values of one tensor.
 #[derive(Clone, Copy, Debug)]
 struct TensorStep {
     learning_rate: f32,
@@ -121,7 +121,7 @@ impl Optimizer {
         }
     }
 
-    /// Buffers of the parameters' length that it keeps.
+    /// Number of moment buffers, each as long as the parameters.
     pub fn moments(&self) -> usize {
         match self {
             Optimizer::Sgd => 0,
@@ -136,15 +136,15 @@ impl Optimizer {
         }
     }
 
-    /// Length of all that it keeps for so many parameters: [`Optimizer::moments`] buffers of their
-    /// length, and behind them totals that belong to no one parameter, two values for each of
+    /// Number of all moment values for so many parameters: [`Optimizer::moments`] buffers of their
+    /// length, then totals that belong to no single parameter, two values for each of
     /// [`Optimizer::total_names`].
     pub fn moment_values(&self, parameters: usize) -> usize {
         self.moments() * parameters + 2 * self.total_names().len()
     }
 
-    /// Names of the totals, for the table of moments; each is a float64 as two float32 whose sum it
-    /// is.
+    /// Names of the totals, for the table of moments. Each total is a float64, stored as the sum of
+    /// two float32.
     pub fn total_names(&self) -> &'static [&'static str] {
         match self {
             Optimizer::AdaptiveInvariant => &["weight_sum", "norm_sum"],
@@ -152,13 +152,13 @@ impl Optimizer {
         }
     }
 
-    /// Whether a step is made by a row of a linear model and not by a gradient: such an optimizer
-    /// takes the rows of a mini-batch one after another, and [`Optimizer::step`] does nothing.
+    /// Whether a step uses a row of a linear model and not a gradient: such an optimizer learns the
+    /// rows of a mini-batch one after another, and [`Optimizer::step`] does nothing.
     pub fn takes_rows(&self) -> bool {
         *self == Optimizer::AdaptiveInvariant
     }
 
-    /// Names of these buffers, for the table of moments.
+    /// Names of the moment buffers, for the table of moments.
     pub fn moment_names(&self) -> &'static [&'static str] {
         match self {
             Optimizer::Sgd => &[],
@@ -173,9 +173,9 @@ impl Optimizer {
 
     /// One step: changes `parameters` and `moments` by a `gradient`, in one pass over each tensor.
     ///
-    /// L2 is added to the gradient, but decoupled by AdamW and inside FTRL. L1 is proximal: after
-    /// the step, values are pulled towards 0 by the step's own rate times `l1` (of adaptive
-    /// optimizers the rate of that coordinate), and stay at 0 where they would cross it.
+    /// L2 is added to the gradient, except that AdamW decouples it and FTRL has it inside. L1 is
+    /// proximal: after the step, values are pulled towards 0 by the step's own rate times `l1` (for
+    /// adaptive optimizers, the rate of that coordinate). A value that would cross 0 becomes 0.
     pub fn step(
         &self,
         layout: &Layout,
@@ -187,7 +187,7 @@ impl Optimizer {
         self.step_ranges(layout, size, (parameters, gradient, moments), |range| range);
     }
 
-    /// A step of what `own` leaves of the range of each tensor.
+    /// A step on the part of each tensor that `own` selects from the tensor's range.
     fn step_ranges(
         &self,
         layout: &Layout,
@@ -214,7 +214,7 @@ impl Optimizer {
         );
     }
 
-    /// [`Optimizer::step`] of some values of a tensor with this role.
+    /// [`Optimizer::step`] on some values of a tensor with this role.
     pub fn step_part(
         &self,
         role: Role,
@@ -231,7 +231,7 @@ impl Optimizer {
         );
     }
 
-    /// By how much the moments of Adam, which begin at 0, are too small.
+    /// The bias corrections of Adam's moments, which begin at 0 and so are too small.
     fn corrections(&self, step: u64) -> [f64; 2] {
         match *self {
             Optimizer::Adam { beta1, beta2, .. } | Optimizer::AdamW { beta1, beta2, .. } => {
@@ -268,8 +268,8 @@ impl Optimizer {
         }
     }
 
-    /// Fills the moments of a training that begins with `parameters`: zeros, but of FTRL such that
-    /// its closed form gives these parameters back.
+    /// Fills the moments of a training that begins with `parameters`: zeros, except that FTRL's
+    /// moments are such that its closed form gives these parameters.
     pub fn initialize_moments(
         &self,
         layout: &Layout,
@@ -288,8 +288,8 @@ impl Optimizer {
         }
     }
 
-    /// Makes parameters fit moments that were averaged: those of FTRL are a function of its
-    /// moments, of others nothing is to do.
+    /// Makes the parameters fit averaged moments: FTRL's parameters are a function of its moments.
+    /// Other optimizers need nothing.
     pub fn after_merge(
         &self,
         layout: &Layout,
@@ -323,26 +323,26 @@ fn tensor_step(role: Role, size: &StepSize) -> TensorStep {
     TensorStep { learning_rate, previous: size.previous, l1, l2, corrections: [1.0; 2] }
 }
 
-/// Soft-thresholding: the proximal operator of `threshold |w|`. NaN stays NaN, so that a training
-/// that diverged is seen to have done so; zero has no sign.
+/// Soft-thresholding: the proximal operator of `threshold |w|`. NaN stays NaN, so that a diverged
+/// training remains visible; zero has no sign.
 #[inline(always)]
 fn shrink(w: f32, threshold: f32) -> f32 {
     w - w.max(-threshold).min(threshold)
 }
 
-/// A mean that decays, without what is left of it when nothing comes any more: of a unit that is
-/// never active it would end among the denormal numbers and stay there, which a machine takes a
-/// hundred times as long to multiply. NaN stays NaN.
+/// Sets a decaying mean to 0 once it is small. Without new gradients, for example of a unit that is
+/// never active, it would become denormal and stay so, and a machine takes a hundred times as long
+/// to multiply denormal numbers. NaN stays NaN.
 #[inline(always)]
 fn without_rests(mean: f32, least: f32) -> f32 {
     if mean.abs() < least { 0.0 } else { mean }
 }
 
-/// Below what a mean, or its root, changes no weight.
+/// A mean, or its root, below this changes no weight.
 const LEAST: f32 = 1e-34;
 
-/// The same of means of gradients and of their squares, which are divided by no less than
-/// `epsilon`: a part of 1e-9 of it.
+/// The same for means of gradients and of their squares, which are divided by at least `epsilon`: a
+/// fraction of 1e-9 of it.
 fn least(epsilon: f32) -> [f32; 2] {
     let part = 1e-9 * epsilon;
     [part.min(LEAST), (part * part).min(LEAST)]
@@ -350,7 +350,7 @@ fn least(epsilon: f32) -> [f32; 2] {
 
 /// `1 - beta^t`, in float64: `beta2^t` is close to 1 for many steps.
 fn correction(beta: f64, t: f64) -> f64 {
-    // beta^t <= exp(-(1 - beta) t), and to take e^-40 from 1 leaves 1.
+    // beta^t <= exp(-(1 - beta) t), and 1 - e^-40 is 1 in float64.
     if (1.0 - beta) * t > 40.0 { 1.0 } else { 1.0 - beta.powf(t) }
 }
 
@@ -379,8 +379,7 @@ mod tests {
         Optimizer::Ftrl { beta: 1.0 },
     ];
 
-    /// Moments of weights whose gradient is 0 from some step on end at 0, not among denormal
-    /// numbers.
+    /// Moments of weights whose gradient is 0 from some step on become 0, not denormal.
     #[test]
     fn moments_that_decay_come_to_nothing() {
         for optimizer in ALL {

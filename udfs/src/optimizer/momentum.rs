@@ -1,8 +1,8 @@
 //! Plain descent and descent with a velocity (`torch.optim.SGD`).
 //!
-//! A velocity adds up to `1 / (1 - momentum)` gradients, and with it L2, which is part of the
-//! gradient. L1 acts on the weights, so it takes that factor itself: only then do weights rest
-//! where `g = -l1 sign(w)`, the minimum of the objective.
+//! A velocity adds up to `1 / (1 - momentum)` gradients, and with them L2, which is part of the
+//! gradient. L1 acts on the weights, so it is multiplied by that factor here: only then do weights
+//! converge to where `g = -l1 sign(w)`, the minimum of the objective.
 
 use super::{LEAST, TensorStep, shrink, without_rests};
 
@@ -11,7 +11,7 @@ use super::{LEAST, TensorStep, shrink, without_rests};
 pub(super) fn sgd(step: TensorStep, w: &mut [f32], g: &[f32]) {
     let TensorStep { learning_rate, l1, l2, .. } = step;
     if l1 == 0.0 {
-        // (The same but for the wait of a step for the weights of the one before.)
+        // (The same result, but a step does not wait for the weights of the previous step.)
         for (w, g) in w.iter_mut().zip(g) {
             *w -= learning_rate * (g + l2 * *w);
         }

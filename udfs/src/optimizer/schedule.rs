@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct Schedule {
     /// The shape after the warm-up.
     pub decay: Decay,
-    /// Steps over which the rate grows linearly from 0 to its full height.
+    /// Steps over which the rate grows linearly from 0 to its full value.
     pub warmup_steps: u64,
 }
 
@@ -15,7 +15,7 @@ pub struct Schedule {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "name")]
 pub enum Decay {
-    /// Stays.
+    /// Does not fall.
     Constant,
     /// Times `factor` after every `steps` steps.
     Step {
@@ -39,7 +39,7 @@ pub enum Decay {
 }
 
 impl Schedule {
-    /// A rate that stays.
+    /// A constant rate.
     pub const CONSTANT: Schedule = Schedule { decay: Decay::Constant, warmup_steps: 0 };
 
     /// The factor on the learning rate at step number `step`, from 1.

@@ -1,14 +1,14 @@
-//! Steps that visit only the categories of a mini-batch.
+//! Sparse updates: steps that visit only the categories met by the mini-batch.
 //!
-//! A weight table of a million categories meets a few thousand of them in a mini-batch. Where a
-//! gradient of 0 changes nothing, to leave out the others gives the same bits as a pass over all:
+//! A mini-batch meets a few thousand of the million categories of a weight table. Where a gradient
+//! of 0 changes nothing, leaving out the others gives the same bits as a pass over all:
 //!
 //! | optimizer | a gradient of 0 changes nothing |
 //! |---|---|
 //! | sgd | without L1 and L2 (with them, see [`LazySgd`](super::LazySgd)) |
 //! | adagrad | without L1 and L2, for then `a += 0` and `w -= 0` |
 //! | ftrl | at a constant rate, since weights are a function of `z` and `n` |
-//! | others | never: velocities and means decay, and go on moving the weights |
+//! | others | never: velocities and means decay, and continue to move the weights |
 
 use std::ops::Range;
 
@@ -18,38 +18,38 @@ use crate::kernels::math::vectorized;
 use crate::kernels::prefetch::fetch_one;
 use crate::learner::{Layout, Role, Table};
 
-/// The numbers of a category of one weight, side by side.
+/// The numbers of a category with one weight, stored side by side.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Numbers {
     /// Its weight.
     pub weight: f32,
-    /// The gradient so far of the step in hand.
+    /// The gradient of the current step so far.
     pub gradient: f32,
-    /// What the optimizer keeps of it.
+    /// The optimizer's moments of the weight.
     pub moments: [f32; 2],
 }
 
 impl Optimizer {
-    /// Whether there are sizes of which [`Optimizer::is_local`] is true, or steps that are made up
-    /// for.
+    /// Whether [`Optimizer::is_local`] is true for some step sizes, or skipped steps can be applied
+    /// later.
     pub fn may_be_local(&self) -> bool {
         matches!(self, Optimizer::Sgd | Optimizer::Adagrad { .. } | Optimizer::Ftrl { .. })
     }
 
-    /// Whether a step of this size leaves values and moments as they are where the gradient is 0.
+    /// Whether a step of this size leaves weights and moments unchanged where the gradient is 0.
     pub fn is_local(&self, size: &StepSize) -> bool {
         let free = size.l1 == 0.0 && size.l2 == 0.0;
         match self {
             Optimizer::Sgd => free,
-            // (The rate of a coordinate that was never met is 1 over epsilon.)
+            // (The rate of a coordinate that no step has updated is 1 over epsilon.)
             Optimizer::Adagrad { epsilon } => free && *epsilon > 0.0,
             Optimizer::Ftrl { .. } => size.previous == Some(1.0),
             _ => false,
         }
     }
 
-    /// [`Optimizer::step`] by a gradient that is 0 in the table but for the rows of `codes`, which
-    /// are 0 afterwards. For sizes of which [`Optimizer::is_local`] is true.
+    /// [`Optimizer::step`] by a gradient that is 0 in the table except for the rows of `codes`,
+    /// whose gradient is 0 afterwards. For step sizes for which [`Optimizer::is_local`] is true.
     pub fn step_sparse(
         &self,
         layout: &Layout,
@@ -68,7 +68,7 @@ impl Optimizer {
         let g = &mut gradient[range.clone()];
         let m = first.get_mut(range.clone()).unwrap_or_default();
         let v = second.get_mut(range).unwrap_or_default();
-        // A category that comes twice is met the second time with a gradient of 0.
+        // A category that occurs twice is visited the second time with a gradient of 0.
         vectorized(
             #[inline(always)]
             || match *self {
@@ -109,8 +109,8 @@ impl Optimizer {
         );
     }
 
-    /// The same of one weight each, whose numbers lie side by side, of the categories in `codes`;
-    /// meanwhile asks for those in `next`.
+    /// The same for the categories in `codes` with one weight each, whose numbers are stored side
+    /// by side. Meanwhile prefetches those in `next`.
     pub(crate) fn step_numbers(
         &self,
         size: &StepSize,
@@ -144,7 +144,7 @@ impl Optimizer {
         );
     }
 
-    /// A step of all but the table, which is the end of the first weight.
+    /// A step on everything except the table, which is the end of the first weight.
     pub(crate) fn step_outside(
         &self,
         layout: &Layout,
@@ -159,8 +159,8 @@ impl Optimizer {
     }
 }
 
-/// Calls `f` with weight, gradient and moments of each category that is met; the gradient is 0
-/// afterwards. (What is no category is behind the last one.)
+/// Calls `f` with weight, gradient and moments of each category in `codes`; the gradient is 0
+/// afterwards. (The code of an unknown category is beyond the last one.)
 #[inline(always)]
 fn visit_numbers(
     numbers: &mut [Numbers],
@@ -178,13 +178,13 @@ fn visit_numbers(
     }
 }
 
-/// One number as some.
+/// One number as a slice.
 #[inline(always)]
 fn one(value: &mut f32) -> &mut [f32] {
     std::slice::from_mut(value)
 }
 
-/// Calls `f` with the place of each category's row.
+/// Calls `f` with the range of each category's row.
 #[inline(always)]
 fn visit(codes: &[u32], units: usize, mut f: impl FnMut(Range<usize>)) {
     if units == 1 {

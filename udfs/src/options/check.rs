@@ -20,14 +20,14 @@ use crate::optimizer::Optimizer;
 pub struct OptionRow {
     /// Name of the option.
     pub name: &'static str,
-    /// What it takes.
+    /// Its range of values.
     pub range: String,
-    /// (algorithm, default in SQL's spelling) of the algorithms that take it and give it a value
-    /// where no option is given.
+    /// (algorithm, default in SQL's spelling) for each algorithm that accepts the option and has a
+    /// default for it.
     pub defaults: Vec<(Algorithm, String)>,
     /// What it does.
     pub doc: &'static str,
-    /// Names that are values of it, where it is one of some.
+    /// Names that are values of it, if it has such values.
     pub words: Vec<&'static str>,
 }
 
@@ -52,7 +52,7 @@ pub fn option_table() -> Vec<OptionRow> {
 }
 
 impl TrainOptions {
-    /// The options of a training that gives none.
+    /// The options of a training for which none are given.
     pub fn default_of(algorithm: Algorithm) -> Self {
         let mut all = Self::without_defaults(algorithm);
         for option in options().filter(|option| algorithm.takes(option.group)) {
@@ -64,7 +64,8 @@ impl TrainOptions {
         all
     }
 
-    /// What options are that an algorithm does not take, and others before they have a default.
+    /// The values of options that the algorithm does not accept, and of the others before their
+    /// defaults are set.
     fn without_defaults(algorithm: Algorithm) -> Self {
         Self {
             algorithm,
@@ -105,11 +106,11 @@ impl TrainOptions {
         }
     }
 
-    /// Checks options as they were given.
+    /// Checks the given options.
     ///
     /// # Errors
-    /// When an option is unknown, not taken by the algorithm, out of range or given twice, or when
-    /// two of them contradict each other.
+    /// When an option is unknown, not accepted by the algorithm, out of range or given twice, or
+    /// when two of them contradict each other.
     pub fn check(algorithm: Algorithm, given: &[(String, OptionValue)]) -> Result<Self> {
         let mut all = Self::default_of(algorithm);
         let mut known = Vec::with_capacity(given.len());
@@ -127,7 +128,7 @@ impl TrainOptions {
             all.given.push(spec.name);
             known.push(Given { spec, value });
         }
-        // The optimizer first: its own options change the default that it brings.
+        // The optimizer is set first: its own options change its default values.
         known.sort_by_key(|given| given.spec.name != "optimizer");
         for given in &known {
             (given.spec.set)(&mut all, given)?;
@@ -136,8 +137,8 @@ impl TrainOptions {
         Ok(all)
     }
 
-    /// Name and value of every option that takes part, as a statement would give them: those that
-    /// the algorithm takes, without those of another optimizer, solver or split.
+    /// Name and value of every option that has an effect, as a statement would give them: those
+    /// that the algorithm accepts, without those of another optimizer, solver or split.
     pub fn written_out(&self) -> BTreeMap<String, String> {
         let is_full_batch = is_full_batch(self.solver);
         let taken = options()

@@ -36,10 +36,10 @@ macro_rules! choice {
     };
 }
 
-/// How the minimum is found.
+/// The solver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Solver {
-    /// A solver where the shape of the rows allows, mini-batches elsewhere.
+    /// A solver where the shape of the rows allows, otherwise mini-batches.
     Auto,
     /// The normal equations of linear regression.
     Normal,
@@ -47,7 +47,7 @@ pub enum Solver {
     Newton,
     /// L-BFGS over all rows; OWL-QN with an L1 penalty.
     Lbfgs,
-    /// Steps over mini-batches.
+    /// Mini-batch training.
     Sgd,
 }
 
@@ -62,11 +62,11 @@ choice!(Solver {
 /// How replicas work together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parallel {
-    /// As the shape of the work asks for.
+    /// Depends on the shape of the work.
     Auto,
-    /// Each trains on its share of a round, then they are averaged.
+    /// Each replica trains on its share of a round, then they are averaged.
     Replicas,
-    /// Each mini-batch in fixed parts, whose gradients are summed in order.
+    /// Each mini-batch is cut into a fixed number of slices, whose gradients are summed in order.
     Gradient,
 }
 
@@ -99,12 +99,12 @@ choice!(Split {
     Split::None => "none",
 });
 
-/// How features are standardised.
+/// The statistics by which features are standardised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Statistics {
     /// By the training rows, before the first step.
     Fixed,
-    /// By the rows so far, as they come.
+    /// By the rows so far, updated as rows arrive.
     Running,
 }
 

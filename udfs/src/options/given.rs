@@ -1,4 +1,4 @@
-//! Values of options as Rust's types, or the sentence that says what was expected.
+//! Values of options as Rust types, or an error that says what was expected.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub struct Given<'a> {
 }
 
 impl<'a> Given<'a> {
-    /// The error of a value that does not fit.
+    /// The error for a value that does not fit.
     fn refuse<T>(&self) -> Result<T> {
         plan_err!(
             "option {} must be {}, but is {}",
@@ -33,7 +33,7 @@ impl<'a> Given<'a> {
         value.map_or_else(|| self.refuse(), Ok)
     }
 
-    /// Whether it is the word that may stand in place of a number.
+    /// Whether the value is the word that is allowed instead of a number.
     fn is_word(&self) -> bool {
         let or = match self.spec.kind {
             Kind::Whole(bounds) => bounds.or,
@@ -49,7 +49,7 @@ impl<'a> Given<'a> {
         self.check(whole(self.value).filter(|n| (bounds.low..=bounds.high).contains(n)))
     }
 
-    /// The same, or None for the word that may stand in its place.
+    /// The same, or None for the word that is allowed instead.
     pub(super) fn whole_or(&self) -> Result<Option<u64>> {
         if self.is_word() { Ok(None) } else { self.whole().map(Some) }
     }
@@ -60,12 +60,12 @@ impl<'a> Given<'a> {
         self.check(number(self.value).filter(|n| bounds.contain(*n)))
     }
 
-    /// The same, or None for the word that may stand in its place.
+    /// The same, or None for the word that is allowed instead.
     pub(super) fn number_or(&self) -> Result<Option<f64>> {
         if self.is_word() { Ok(None) } else { self.number().map(Some) }
     }
 
-    /// A finite number within the bounds, also after it is rounded to 32 bits.
+    /// A number within the bounds that remains so when it is rounded to 32 bits.
     pub(super) fn single(&self) -> Result<f32> {
         let number = self.number()? as f32;
         let Kind::Number(bounds) = self.spec.kind else { return self.refuse() };
@@ -89,7 +89,7 @@ impl<'a> Given<'a> {
         self.one_of(&T::names(), T::named)
     }
 
-    /// One of the names that its kind counts up, as `named` knows them.
+    /// One of the names that its kind lists; `named` maps a name to a value.
     pub(super) fn named<T>(&self, named: fn(&str) -> Option<T>) -> Result<T> {
         let Kind::OneOf(names) = self.spec.kind else { return self.refuse() };
         self.one_of(&names(), named)
@@ -111,7 +111,7 @@ impl<'a> Given<'a> {
         }
     }
 
-    /// One of the names that an algorithm takes, among which is `auto`.
+    /// One of the names that an algorithm accepts, including `auto`.
     fn one_of_algorithm<T: Choice>(&self, algorithm: Algorithm, values: &[T]) -> Result<T> {
         let name = self.text()?.to_lowercase();
         if let Some(value) = values.iter().find(|value| value.name() == name) {
@@ -282,7 +282,7 @@ fn whole(value: &OptionValue) -> Option<u64> {
     match value {
         OptionValue::Number(text) => text.parse().ok().or_else(|| {
             let number = number(value)?;
-            // Beyond 2^53 a float no longer says which whole number is meant.
+            // Above 2^53 a float does not identify a whole number.
             let is_whole =
                 number.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&number);
             is_whole.then_some(number as u64)

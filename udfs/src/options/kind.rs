@@ -1,4 +1,4 @@
-//! What values an option takes: from it follow the check and the words for it.
+//! The values that an option accepts: the check and the description are derived from them.
 
 use std::fmt::Write;
 
@@ -13,24 +13,24 @@ pub enum Kind {
     Boolean,
     /// One of some names.
     OneOf(fn() -> Vec<&'static str>),
-    /// One of some names that not every algorithm takes, and the words for them.
+    /// One of some names that not every algorithm accepts, and their description.
     OneOfAlgorithm(fn() -> Vec<&'static str>, fn() -> String),
-    /// Others, in words that end "must be ...".
+    /// Other values, with a description that completes "must be ...".
     Words(fn() -> String),
 }
 
-/// From where to where a number goes.
+/// The bounds of a number.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds<T> {
-    /// The least.
+    /// The lower bound.
     pub low: T,
-    /// The most.
+    /// The upper bound.
     pub high: T,
-    /// Whether the least is left out.
+    /// Whether the lower bound is excluded.
     pub is_above: bool,
-    /// Whether the most is left out.
+    /// Whether the upper bound is excluded.
     pub is_below: bool,
-    /// A word that may stand in its place.
+    /// A word that is allowed instead of a number.
     pub or: Option<&'static str>,
 }
 
@@ -54,7 +54,7 @@ pub(super) const fn whole_or(or: &'static str, low: u64, high: u64) -> Kind {
     Kind::Whole(Bounds { low, high, is_above: false, is_below: false, or: Some(or) })
 }
 
-/// Numbers from `low` to `high`, these among them.
+/// Numbers from `low` to `high`, inclusive.
 pub(super) const fn number(low: f64, high: f64) -> Kind {
     Kind::Number(Bounds { low, high, is_above: false, is_below: false, or: None })
 }
@@ -91,7 +91,7 @@ impl Kind {
         }
     }
 
-    /// In words that end "must be ...".
+    /// A description that completes "must be ...".
     pub fn range(&self) -> String {
         match self {
             Kind::Whole(Bounds { low, high, or, .. }) => {

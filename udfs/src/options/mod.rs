@@ -1,8 +1,9 @@
 //! Options of a training: unchecked name-value pairs become checked [`TrainOptions`] before any
 //! data is read.
 //!
-//! `entries` holds one entry for each option, from which everything about it follows; `check` goes
-//! from given options to the struct and back to text, `rules` refuses what contradicts itself.
+//! `entries` holds one entry for each option, from which everything about it is derived; `check`
+//! converts given options to the struct and back to text; `rules` refuses combinations that
+//! contradict each other.
 
 use std::time::Duration;
 
@@ -27,14 +28,14 @@ pub use nearest::nearest;
 pub use schedule::{ScheduleKind, ScheduleOption, Warmup};
 pub use value::OptionValue;
 
-/// Checked options of TRAIN, every default filled in.
+/// Checked options of TRAIN, with every default filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainOptions {
     /// The algorithm that they were checked for.
     pub algorithm: Algorithm,
     /// The loss; None: the algorithm's own, which may depend on the number of classes.
     pub loss: Option<Loss>,
-    /// Units of the hidden layers; none of a linear model.
+    /// Units of the hidden layers; none for a linear model.
     pub hidden: Vec<usize>,
     /// Activation of the hidden layers.
     pub activation: Activation,
@@ -44,23 +45,23 @@ pub struct TrainOptions {
     pub intercept: bool,
     /// Whether numbers are standardised.
     pub standardize: bool,
-    /// How features are standardised.
+    /// The statistics by which features are standardised.
     pub statistics: Statistics,
-    /// How the minimum is found; `Sgd` of an algorithm without solvers, and where an option was
-    /// given that only mini-batches can honour.
+    /// The solver; `Sgd` for an algorithm without solvers, and if an option was given that only
+    /// mini-batch training can use.
     pub solver: Solver,
-    /// How to step.
+    /// The optimizer.
     pub optimizer: Optimizer,
-    /// Size of a step, before the schedule.
+    /// Learning rate, before the schedule.
     pub learning_rate: f64,
-    /// Size of a step of intercepts; None: `learning_rate`.
+    /// Learning rate of intercepts; None: `learning_rate`.
     pub intercept_learning_rate: Option<f64>,
     /// How the learning rate changes.
     pub schedule: ScheduleOption,
     /// Strength of `|w|_1`; None: the algorithm's default (0).
     pub l1: Option<f64>,
-    /// Strength of `|w|^2 / 2`; None: the algorithm's default (1 / rows where the loss is of
-    /// classes and the model linear, 0 elsewhere).
+    /// Strength of `|w|^2 / 2`; None: the algorithm's default (1 / rows for linear classifiers, 0
+    /// for others).
     pub l2: Option<f64>,
     /// Passes over the training rows.
     pub epochs: u64,
@@ -68,13 +69,13 @@ pub struct TrainOptions {
     pub batch_size: usize,
     /// Weight of the rows of a class.
     pub class_weights: ClassWeights,
-    /// Start of every random choice.
+    /// Seed of every random choice.
     pub seed: u64,
-    /// Copies trained side by side, or parts of `Parallel::Gradient`; None: the default.
+    /// Copies trained side by side, or slices of `Parallel::Gradient`; None: the default.
     pub replicas: Option<usize>,
     /// How replicas work together.
     pub parallel: Parallel,
-    /// Whether rows are taken in random order.
+    /// Whether rows are shuffled.
     pub shuffle: bool,
     /// Rows of a round; None: the default.
     pub round_rows: Option<u64>,
@@ -82,17 +83,17 @@ pub struct TrainOptions {
     pub split: Split,
     /// The column of `Split::Column`.
     pub split_column: Option<String>,
-    /// Share of evaluation rows, `(0, 1)`.
+    /// Fraction of evaluation rows, `(0, 1)`.
     pub split_fraction: f64,
     /// Whether training stops when the evaluation loss no longer falls (if there is one).
     pub early_stop: bool,
     /// Epochs without a better evaluation loss before it stops.
     pub patience: u64,
-    /// Fall of the evaluation loss that counts as better.
+    /// Decrease of the evaluation loss that counts as better.
     pub min_delta: f64,
-    /// Time after which training stops with what it has.
+    /// Time after which training stops with its result so far.
     pub max_seconds: Option<f64>,
-    /// Largest derivative of the objective at which solvers end.
+    /// Largest derivative of the objective at which solvers stop.
     pub tolerance: f64,
     /// Time between checkpoints; zero: after every round.
     pub checkpoint_every: Duration,
@@ -130,7 +131,7 @@ impl TrainOptions {
         self.early_stop && self.split != Split::None
     }
 
-    /// Whether the statement gave this option, and it is no default.
+    /// Whether the statement gave this option, so that it is not a default.
     pub fn is_given(&self, name: &str) -> bool {
         self.given.contains(&name)
     }

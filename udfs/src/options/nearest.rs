@@ -1,8 +1,9 @@
-//! The name that somebody who mistyped one most likely meant.
+//! The name most likely meant by a mistyped one.
 
 /// The candidate nearest to `name` in edits (an insertion, deletion, substitution or swap of
-/// neighbours counts one; case is ignored), the first of equals; None where all are further than
-/// a third of the name's length, and at least one edit, away, or have nothing in common with it.
+/// neighbours counts one; case is ignored), the first of equals. None if all candidates are further
+/// than a third of the name's length, and at least one edit, away, or have nothing in common with
+/// it.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name: Vec<char> = name.to_lowercase().chars().collect();
     let limit = (name.len() / 3).max(1);
@@ -10,7 +11,7 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .into_iter()
         .map(|candidate| {
             let other: Vec<char> = candidate.to_lowercase().chars().collect();
-            // Cheap bound first: the lengths alone may differ by more than the limit.
+            // Cheap bound first: the difference of the lengths alone may exceed the limit.
             let distance = match name.len().abs_diff(other.len()) {
                 difference if difference > limit => usize::MAX,
                 _ => distance(&name, &other),

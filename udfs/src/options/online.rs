@@ -1,4 +1,4 @@
-//! Options of a training that takes every row once, as it comes.
+//! Options of a training that learns every row once, as it arrives.
 
 use datafusion_common::{Result, plan_err};
 
@@ -7,11 +7,12 @@ use super::{
 };
 
 impl TrainOptions {
-    /// Sets what was not given to what one pass in order means, and refuses what it cannot do.
-    /// `because` says what asks for it.
+    /// Sets the options that were not given to their values for one pass in order, and refuses
+    /// options that it does not support. `because` names the option or table that requires online
+    /// training.
     ///
     /// # Errors
-    /// Names the option that needs all rows at once.
+    /// When an option needs all rows at once; the error names it.
     pub fn go_online(&mut self, because: &str) -> Result<()> {
         let wrong = [
             ("epochs", self.epochs != 1, "1"),
@@ -42,20 +43,21 @@ impl TrainOptions {
         self.split = Split::None;
         self.early_stop = false;
         self.solver = Solver::Sgd;
-        // The automatic one is by the number of rows, which is not known before the end.
+        // The automatic l2 depends on the number of rows, which is not known before the end.
         self.l2 = Some(self.l2.unwrap_or(0.0));
         if self.optimizer.takes_rows() && !self.is_given("standardize") {
-            // It normalises by itself, and running statistics would move the scale under it.
+            // The optimizer normalises by itself, and running statistics would change the scale of
+            // its inputs.
             self.standardize = false;
         }
         Ok(())
     }
 
-    /// The options of a training on an unbounded table, whose statistics are those of the rows so
-    /// far unless a continued model brings its own.
+    /// The options of a training on an unbounded table. Its statistics are those of the rows so
+    /// far, unless it continues a model with statistics of its own.
     ///
     /// # Errors
-    /// As [`TrainOptions::go_online`].
+    /// See [`TrainOptions::go_online`].
     pub fn for_stream(&self, continues: bool) -> Result<Self> {
         let mut options = self.clone();
         options.go_online("an unbounded table")?;

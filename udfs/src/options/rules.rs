@@ -1,4 +1,4 @@
-//! Options that are right each and wrong together.
+//! Rules for options that are valid each and contradictory in combination.
 
 use datafusion_common::{Result, plan_err};
 
@@ -7,7 +7,7 @@ use super::{Choice, Parallel, Solver, Split, Statistics, TrainOptions};
 use crate::learner::Loss;
 
 impl TrainOptions {
-    /// Settles what options say about each other.
+    /// Applies the rules between options.
     pub(super) fn check_rules(&mut self) -> Result<()> {
         if self.statistics == Statistics::Running {
             self.go_online("statistics = running")?;
@@ -26,7 +26,7 @@ impl TrainOptions {
         Ok(())
     }
 
-    /// What only mini-batches can do settles `auto`, and contradicts another solver.
+    /// Options that only mini-batch training can use decide `auto`, and contradict another solver.
     fn check_solver(&mut self) -> Result<()> {
         let own = options().filter(|option| option.is_of_steps);
         let needs_steps = own.map(|option| option.name).find(|name| self.is_given(name));
@@ -87,7 +87,7 @@ impl TrainOptions {
         }
     }
 
-    /// What an optimizer that steps by rows cannot do.
+    /// The limits of an optimizer that learns row by row.
     fn check_rows(&self) -> Result<()> {
         if !self.optimizer.takes_rows() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! The option `schedule`, whose lengths are epochs and shares until the rows are counted.
+//! The option `schedule`, whose lengths are epochs and fractions until the number of rows is known.
 
 use std::fmt;
 
@@ -16,11 +16,11 @@ pub struct ScheduleOption {
 /// The shape of a schedule.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ScheduleKind {
-    /// Stays.
+    /// Constant.
     Constant,
     /// Times `factor` after every `epochs` epochs.
     Step {
-        /// Epochs between two falls; a third of all if None.
+        /// Epochs between two falls; None: a third of all epochs.
         epochs: Option<f64>,
         /// The factor of each.
         factor: f64,
@@ -39,14 +39,14 @@ pub enum ScheduleKind {
 /// How long the learning rate grows from 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Warmup {
-    /// A share of all steps, from 0 to below 1.
+    /// A fraction of all steps, from 0 to below 1.
     Share(f64),
     /// A number of steps.
     Steps(u64),
 }
 
 impl ScheduleOption {
-    /// Stays from the first step on.
+    /// A constant rate from the first step on.
     pub const CONSTANT: Self = Self { kind: ScheduleKind::Constant, warmup: Warmup::Share(0.0) };
 
     /// The schedule in steps.
@@ -133,7 +133,7 @@ mod tests {
             schedule(ScheduleKind::Exponential { epochs: 0.001, factor: 0.5 }, Warmup::Share(0.0)),
             Schedule { decay: Decay::Exponential { steps: 1, factor: 0.5 }, warmup_steps: 0 }
         );
-        // More warm-up than steps, and no steps at all, leave nothing to divide by.
+        // More warm-up steps than steps, or no steps at all, would divide by zero.
         assert_eq!(
             schedule(ScheduleKind::Cosine, Warmup::Steps(5000)).decay,
             Decay::Cosine { steps: 1 }

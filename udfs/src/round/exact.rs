@@ -11,7 +11,7 @@ use crate::exact::{
     newton_memory,
 };
 
-/// Rows between two looks at the interrupt.
+/// Rows between two checks of the interrupt.
 const BLOCK: usize = 4096;
 
 /// Sums the Gram matrix of the rows; the result is a [`GramSum`] as bytes.
@@ -22,7 +22,7 @@ pub struct GramRound {
 }
 
 impl GramRound {
-    /// The sums of rows of this width.
+    /// The sums over rows of this width.
     pub fn new(width: Width, interrupt: Arc<Interrupt>) -> Self {
         Self { width, interrupt }
     }
@@ -43,7 +43,7 @@ impl Round for GramRound {
     }
 
     fn merge(&self, mut partials: Vec<Partial>) -> Result<Vec<u8>> {
-        // (The sum of nothing and one is that one.)
+        // (A single partial is the sum.)
         if let [one] = partials.as_mut_slice() {
             return Ok(std::mem::take(&mut one.bytes));
         }
@@ -92,7 +92,7 @@ pub struct NewtonRound {
     interrupt: Arc<Interrupt>,
 }
 
-/// Buffers of passes that are done, for those that follow.
+/// Buffers of finished passes, which later passes use again.
 #[derive(Debug, Default)]
 pub struct Buffers<T>(Mutex<Vec<T>>);
 
@@ -106,7 +106,7 @@ impl<T: Default> Buffers<T> {
         self.all().pop().unwrap_or_default()
     }
 
-    /// Gives buffers back.
+    /// Returns buffers.
     fn put(&self, buffers: T) {
         self.all().push(buffers);
     }

@@ -1,4 +1,4 @@
-//! A request to stop, which rounds look for.
+//! A request to stop, which rounds check.
 
 use std::error::Error;
 use std::fmt;
@@ -28,7 +28,7 @@ impl Interrupted {
         DataFusionError::External(Box::new(Self))
     }
 
-    /// Whether an error, whatever it came wrapped in, is this one.
+    /// Whether an error is this one, in whatever errors it is wrapped.
     pub fn is(error: &DataFusionError) -> bool {
         let mut next: Option<&(dyn Error + 'static)> = Some(error);
         while let Some(error) = next {
@@ -47,12 +47,12 @@ impl Interrupt {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Takes the request back.
+    /// Clears the request.
     pub fn clear(&self) {
         self.0.store(false, Ordering::Relaxed);
     }
 
-    /// An error when a stop was asked for.
+    /// Returns an error if a stop was requested.
     ///
     /// # Errors
     /// [`Interrupted`].

@@ -1,4 +1,4 @@
-//! The loss of rows under fixed parameters, as a round: how evaluation rows are judged.
+//! The loss of rows under fixed parameters, as a round: the evaluation of the evaluation rows.
 
 use std::sync::Arc;
 

@@ -6,13 +6,13 @@
 //!                 ──► replica 2 ── partial ──┘
 //! ```
 //!
-//! The aggregate `train` (see [`crate::functions::train`]) runs any [`Round`]: what a replica does
-//! with its rows and how partial results become one is the round's own business.
+//! The aggregate `train` (see [`crate::functions::train`]) runs any [`Round`]: each kind of round
+//! decides what a replica does with its rows and how partial results are merged.
 //!
 //! # Correctness
-//! Partial results arrive in no order, so they are folded in the order of their replica index.
-//! A replica that saw no rows leaves no partial: empty is the identity. Partials of another
-//! ancestor are refused before they get here.
+//! Partial results arrive in any order, so they are folded in the order of their replica index. A
+//! replica without rows leaves no partial: empty is the identity. Partials of another ancestor are
+//! refused before they reach the round.
 
 use std::fmt::Debug;
 
@@ -32,7 +32,7 @@ pub use interrupt::{Interrupt, Interrupted};
 pub use loss::LossRound;
 pub use sgd::{Descent, Progress, SgdRound};
 
-/// What one replica learned from its share of the rows.
+/// The partial result of one replica, from its share of the rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Partial {
     /// Index of the replica.
@@ -43,7 +43,7 @@ pub struct Partial {
 
 /// One training aggregate over one slice of rows.
 pub trait Round: Debug + Send + Sync {
-    /// What runs, for plans: `sgd`, `gram`, `newton`, `gradient`, `loss`.
+    /// The kind of round, for plans: `sgd`, `gram`, `newton`, `gradient`, `loss`.
     fn kind(&self) -> &'static str;
 
     /// Width of the rows it takes.
@@ -53,10 +53,10 @@ pub trait Round: Debug + Send + Sync {
     fn replica(&self, index: u32) -> Result<Box<dyn Replica>>;
 
     /// Folds partial results, ascending and distinct by replica, into the result of the round.
-    /// Without any, the result is that of no rows.
+    /// Without partials, the result is that of no rows.
     fn merge(&self, partials: Vec<Partial>) -> Result<Vec<u8>>;
 
-    /// Bytes that one replica holds, for the memory pool.
+    /// Bytes that one replica allocates, for the memory pool.
     fn replica_bytes(&self) -> usize;
 }
 
@@ -65,8 +65,8 @@ pub trait Replica: Debug + Send + Sync {
     /// Learns from some rows.
     fn update(&mut self, rows: &MiniBatch<'_>) -> Result<()>;
 
-    /// Learns from those rows of a chunk that `indices` names, in its order. The chunk `next` will
-    /// follow, and may be fetched into the cache meanwhile.
+    /// Learns from the rows of a chunk that `indices` names, in its order. The chunk `next` will
+    /// follow; the replica may prefetch it meanwhile.
     fn update_gathered(
         &mut self,
         chunk: &MiniBatch<'_>,
@@ -76,6 +76,6 @@ pub trait Replica: Debug + Send + Sync {
         self.update(&chunk.gathered(indices).batch())
     }
 
-    /// Ends the round (a mini-batch that is not full is learned now) and gives the result.
+    /// Ends the round and returns the result; a mini-batch that is not full is learned now.
     fn finish(&mut self) -> Result<Vec<u8>>;
 }

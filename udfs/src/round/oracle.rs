@@ -34,9 +34,9 @@ struct Case {
     optimizer: Optimizer,
     learning_rate: f32,
     hidden: u8,
-    /// Weighted mean losses of all rows after so many steps as [`ENDS`] says.
+    /// Weighted mean losses of all rows after the numbers of steps in [`ENDS`].
     losses: Vec<f64>,
-    /// Sum of weighted losses of the rows as they were learned from.
+    /// Sum of weighted losses of the rows, each before the step that learned it.
     learned: f64,
 }
 
@@ -81,7 +81,7 @@ impl Oracle {
     }
 }
 
-/// A descent of one case; only FTRL has an L1 that PyTorch's optimizers lack.
+/// A descent of one case; only FTRL has L1, which PyTorch's optimizers lack.
 fn descent(learner: Arc<dyn Learner>, case: &Case, l1: f32, l2: f32, shards: usize) -> Descent {
     Descent {
         learner,
@@ -134,7 +134,7 @@ fn run(oracle: &Oracle, case: &Case, shards: usize) {
     let mut state = descent.state_from(start);
     let (mut from, mut learned) = (0, LossSum::default());
     for (end, truth) in ENDS.into_iter().zip(&case.losses) {
-        // One round, whose rows come in pieces of all lengths, as Arrow batches do.
+        // One round, whose rows arrive in pieces of all lengths, as Arrow batches do.
         let round = SgdRound::new(Arc::clone(&descent), Arc::new(state)).unwrap();
         let mut replica = round.replica(0).unwrap();
         let mut pieces = [7, 1, 40, 16, 3, 0, 33].into_iter().cycle();
@@ -166,7 +166,7 @@ fn steps_are_those_of_pytorch() {
     }
 }
 
-/// `parallel = 'gradient'`: the same training but for the order of sums.
+/// `parallel = 'gradient'`: the same training except for the order of sums.
 #[test]
 fn steps_of_sharded_mini_batches_are_those_of_pytorch() {
     let oracle = oracle();
@@ -194,9 +194,9 @@ fn schedules_are_those_of_pytorch() {
     assert_eq!(cosine.factor(1000), 0.0, "a cosine stays at its end");
 }
 
-/// Where descent of all rows at once comes to rest, `g + l1 sign(w) = 0`, or `|g| <= l1` where
-/// `w = 0`: the minimum of the objective, whatever the optimizer. (L1 of FTRL is that of a sum of
-/// losses, as in its paper, so it is not one of these.)
+/// Descent over all rows at once converges to where `g + l1 sign(w) = 0`, or `|g| <= l1` where
+/// `w = 0`: the minimum of the objective, whatever the optimizer. (L1 of FTRL applies to a sum of
+/// losses, as in its paper, so FTRL is not included.)
 #[test]
 fn every_optimizer_rests_at_the_minimum_with_l1() {
     let oracle = oracle();
@@ -295,14 +295,13 @@ fn schedules_do_not_move_weights_of_ftrl_by_themselves() {
                 assert_eq!(state.parameters.last(), before.last(), "{decay:?}");
                 assert_ne!(state.parameters[0], before[0], "{decay:?}");
             }
-            // In the second round no row counts, so that every gradient is zero.
+            // In the second round all weights are 0, so every gradient is zero.
             rows.weight.fill(0.0);
         }
     }
 }
 
-/// A training that goes on from another one begins at its weights, at whatever rate and strengths
-/// it goes on.
+/// A training that continues another one begins at its weights, with any rate and strengths.
 #[test]
 fn ftrl_goes_on_at_another_rate_from_the_weights_it_finds() {
     let oracle = oracle();

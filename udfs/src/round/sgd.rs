@@ -1,4 +1,4 @@
-//! Mini-batch descent: what a replica does with its rows in an iterative training.
+//! Mini-batch descent: how a replica learns from its rows in an iterative training.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use crate::parallel::ParallelFor;
 use crate::state::State;
 use crate::steps::{Reads, StepPlan, Stepper};
 
-/// How far the rows of an epoch are learned; read by whoever shows it.
+/// Number of rows of an epoch that have been learned, for progress displays.
 #[derive(Debug, Default)]
 pub struct Progress {
     rows: AtomicU64,
@@ -32,18 +32,18 @@ impl Progress {
         self.rows.fetch_add(rows, Ordering::Relaxed);
     }
 
-    /// Forgets what was counted.
+    /// Resets the count.
     pub fn reset(&self) {
         self.rows.store(0, Ordering::Relaxed);
     }
 }
 
-/// Everything about a descent that stays the same from round to round.
+/// The part of a descent that is the same in all rounds.
 #[derive(Debug)]
 pub struct Descent {
-    /// What to learn.
+    /// The model.
     pub learner: Arc<dyn Learner>,
-    /// How to step.
+    /// The optimizer.
     pub optimizer: Optimizer,
     /// The factor on the learning rates by step.
     pub schedule: Schedule,
@@ -61,11 +61,11 @@ pub struct Descent {
     pub seed: u64,
     /// Rows of a mini-batch.
     pub batch_size: usize,
-    /// Slices of a mini-batch whose gradients are summed in order; 1 for none.
+    /// Slices of a mini-batch whose gradients are summed in order; 1: not sliced.
     pub slices: usize,
-    /// Where slices run.
+    /// Runs the slices on threads.
     pub threads: Arc<dyn ParallelFor>,
-    /// The first category of each column, if none has categories of another.
+    /// The first category of each column; empty if columns share categories.
     pub first_categories: Arc<[u32]>,
     /// Counts rows as they are learned.
     pub progress: Arc<Progress>,
@@ -79,7 +79,7 @@ impl Descent {
         self.optimizer.moment_values(self.learner.layout().len())
     }
 
-    /// What step number `step` (from 1) takes.
+    /// The settings of step number `step` (from 1).
     pub fn step_size(&self, step: u64) -> StepSize {
         let own = step.saturating_sub(self.first_step).max(1);
         let factor = self.schedule.factor(own);
@@ -160,10 +160,10 @@ impl Round for SgdRound {
         Ok(Box::new(SgdReplica::new(Arc::clone(&self.descent), &self.start, index)))
     }
 
-    /// Parameters and moments average weighted by rows, but of an optimizer that takes rows (see
-    /// `invariant::merge`); rows and losses add as deltas. The step count is the ancestor's plus
-    /// the most steps that a replica made, for every optimizer: the averaged moments have decayed
-    /// that often, which is what Adam's bias correction and the schedules want to know.
+    /// Parameters and moments are averaged, weighted by rows, except for an optimizer that takes
+    /// rows (see `invariant::merge`); rows and losses are added as deltas. For every optimizer, the
+    /// step count is the ancestor's plus the largest number of steps of a replica: the averaged
+    /// moments have decayed that often, which Adam's bias correction and the schedules depend on.
     fn merge(&self, mut partials: Vec<Partial>) -> Result<Vec<u8>> {
         let base = self.start.as_ref();
         let mut has_learned = Vec::with_capacity(partials.len());
@@ -177,7 +177,7 @@ impl Round for SgdRound {
         let mut has_learned = has_learned.into_iter();
         partials.retain(|_| has_learned.next() == Some(true));
         if let [one] = partials.as_mut_slice() {
-            // The average of one is itself, and bit for bit so.
+            // The average of one partial is itself, bit for bit.
             return Ok(std::mem::take(&mut one.bytes));
         }
         let states = partials.iter().map(|partial| self.state(&partial.bytes));
@@ -232,12 +232,12 @@ fn average(
     }
 }
 
-/// Rows that wait for their mini-batch to fill.
+/// Rows that wait until their mini-batch is full.
 #[derive(Debug, Default)]
 struct Pending {
-    /// How many there are.
+    /// Number of rows.
     len: usize,
-    /// They, and behind them what was there before: room that is made once.
+    /// The rows, then old contents: the buffer is allocated once.
     rows: Rows,
 }
 
@@ -264,10 +264,10 @@ impl Pending {
     }
 }
 
-/// Bytes of a chunk that the second cache holds beside another one.
+/// Bytes of a chunk that fits the L2 cache beside another chunk.
 const CACHED_BYTES: usize = 1 << 19;
 
-/// One copy of the state, learning from rows as they come.
+/// One copy of the state, which learns from rows as they arrive.
 #[derive(Debug)]
 struct SgdReplica {
     stepper: Stepper,
@@ -281,7 +281,7 @@ impl SgdReplica {
         Self { stepper, pending: Pending::default() }
     }
 
-    /// Steps by whole mini-batches; other rows wait.
+    /// Learns whole mini-batches; other rows wait.
     fn learn(&mut self, rows: &MiniBatch<'_>) -> Result<()> {
         let descent = self.stepper.descent();
         let (size, width) = (descent.batch_size, descent.learner.width());
@@ -305,8 +305,8 @@ impl SgdReplica {
         Ok(())
     }
 
-    /// The same with rows from all over a chunk, which are gathered for their step; the next chunk
-    /// is fetched into the cache meanwhile, row by row.
+    /// The same with rows at random positions of a chunk, which are gathered for their step. The
+    /// next chunk is prefetched meanwhile, row by row.
     fn learn_gathered(
         &mut self,
         chunk: &MiniBatch<'_>,
@@ -316,12 +316,13 @@ impl SgdReplica {
         let descent = self.stepper.descent();
         let (size, width) = (descent.batch_size, descent.learner.width());
         let next = next.copied().unwrap_or_default();
-        // Of a chunk that the second cache does not hold, what is fetched is gone when it is read.
+        // Of a chunk that exceeds the L2 cache, prefetched values would be evicted before they are
+        // read.
         let dense = if size_of_val(next.dense) > CACHED_BYTES { &[] } else { next.dense };
         let mut done = 0;
         while done < indices.len() {
             let n = (indices.len() - done).min(size - self.pending.len);
-            // The part of the next chunk that is as long as what is read now.
+            // The part of the next chunk that is as long as the rows read now.
             let part = |rows: usize| dense.len().min(rows * width.dense);
             let ahead = &dense[part(done)..part(done + n)];
             for few in [next.label, next.weight] {
@@ -354,7 +355,7 @@ impl SgdReplica {
         Ok(())
     }
 
-    /// Works inside the thread pool, if steps keep several threads busy.
+    /// Calls `learn` inside the thread pool, if steps use several threads.
     fn work(&mut self, mut learn: impl FnMut(&mut Self) -> Result<()> + Send) -> Result<()> {
         let threads = self.stepper.threads();
         if threads == 1 {

@@ -1,7 +1,7 @@
-//! A model that a running statement follows, revision by revision.
+//! A model whose latest version a running statement uses.
 //!
-//! A revision is a model with its version and the rows that it has learned from: one that is
-//! published, or one on its way to the next version.
+//! A revision is a model with its version and the number of rows that it has learned from: a
+//! published version, or an intermediate state on the way to the next version.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -9,10 +9,10 @@ use super::Scorer;
 
 /// The column of the version of the revision that scored a row.
 pub const MODEL_VERSION: &str = "model_version";
-/// The column of the rows that this revision has learned from.
+/// The column of the number of rows that this revision has learned from.
 pub const MODEL_ROWS: &str = "model_rows";
 
-/// A model that is followed: its newest revision scores the next batch.
+/// A model with changing revisions: the newest revision scores the next batch.
 #[derive(Debug)]
 pub struct LatestScorer(RwLock<Arc<Scorer>>);
 
@@ -27,8 +27,8 @@ impl LatestScorer {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes a revision up and says whether it did: one with other inputs or outputs does not fit
-    /// the statement.
+    /// Replaces the revision and returns true, if the new one has the same inputs and outputs;
+    /// otherwise it does not fit the statement.
     pub fn offer(&self, scorer: Arc<Scorer>) -> bool {
         let now = self.newest();
         let fits = scorer.fields() == now.fields() && scorer.arguments().eq(now.arguments());

@@ -7,7 +7,7 @@ use crate::kernels::rng::{mix, unit};
 use crate::learner::{Activation, Loss};
 use crate::model::{Member, NetworkSpec, Target};
 
-/// A member that knows some categories and classes, with made-up parameters.
+/// A member that has some categories and classes, with made-up parameters.
 fn member(key: i64, hidden: Vec<usize>, texts: &[&str], classes: i64) -> Member {
     let scale = Scale { mean: 0.25, center: 0.25, stddev: 0.5, min: 0.0, max: 1.0 };
     let categories = Categories::copied(key == 0, texts.iter().copied()).unwrap();
@@ -50,7 +50,8 @@ fn member(key: i64, hidden: Vec<usize>, texts: &[&str], classes: i64) -> Member 
     Member { key: vec![key.into()], outcome: Ok(Box::new(trained)) }
 }
 
-/// Two members of other widths, networks and numbers of classes, and one that was not trained.
+/// Two members with different widths, networks and numbers of classes, and one that was not
+/// trained.
 fn model() -> Arc<Model> {
     let members = vec![
         member(0, vec![7, 5], &["a", "b", "c"], 3),
@@ -78,7 +79,7 @@ fn model() -> Arc<Model> {
     })
 }
 
-/// Rows of all groups and of one that no member is of, with NULLs, NaN and an unknown category.
+/// Rows of all groups and of one without a member, with NULLs, NaN and an unknown category.
 fn rows(n: usize) -> Vec<ArrayRef> {
     let draw = |what: u64, i: usize, of: u64| mix(9, what, i as u64) % of;
     let x = (0..n).map(|i| match draw(1, i, 10) {
@@ -96,7 +97,7 @@ fn rows(n: usize) -> Vec<ArrayRef> {
     ]
 }
 
-/// What is left of one batch in a workspace must not show in the next, whatever their sizes and
+/// The contents of a workspace after one batch must not affect the next, whatever their sizes and
 /// members.
 #[test]
 fn a_scorer_says_of_each_batch_what_a_fresh_one_says_of_all_rows() {

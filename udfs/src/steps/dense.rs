@@ -13,7 +13,7 @@ use crate::state::State;
 pub(super) struct DenseSteps(Passes);
 
 impl DenseSteps {
-    /// Beginning with the weights of a state.
+    /// Begins with the weights of a state.
     pub(super) fn new(network: &Network, descent: &Descent, state: &State) -> Self {
         Self(Passes::new(network, descent.batch_size, descent.threads.threads(), state))
     }

@@ -1,5 +1,5 @@
-//! Rows that are learned in another order than they lie in, against the same rows brought into that
-//! order.
+//! Rows that are learned in another order than they are stored, against the same rows stored in
+//! that order.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::learner::Learner;
 use crate::optimizer::Optimizer;
 use crate::round::{LossRound, Round, SgdRound};
 
-/// Rows of many numbers, which one output reads where they lie.
+/// Rows of many numbers, which a model with one output reads in place.
 #[test]
 fn wide_rows_are_read_where_they_lie() {
     let width = Width { dense: 21, ..Width::default() };
@@ -38,8 +38,8 @@ fn wide_rows_are_read_where_they_lie() {
             replica.update_gathered(&rows.batch(), second, None).unwrap();
             assert!(replica.finish().unwrap() == truth, "{hidden:?} {shards} {cut}");
         }
-        // Of two chunks in turns, so that mini-batches of 6 rows begin in one and end in the other
-        // or the next.
+        // Two chunks alternate, so that mini-batches of 6 rows begin in one and end in the other or
+        // in the next.
         let back: Vec<u32> = (0..100).rev().collect();
         let other = rows.batch().gathered(&back);
         for piece in [2, 5, 8] {
@@ -54,7 +54,7 @@ fn wide_rows_are_read_where_they_lie() {
     }
 }
 
-/// Every third row twice, and some never.
+/// A third of the draws occur twice; some rows never occur.
 fn order(rows: u64) -> Vec<u32> {
     (0..rows + rows / 3).map(|i| (mix(5, 6, i % rows) % rows) as u32).collect()
 }
@@ -68,7 +68,7 @@ fn rows_in_an_order_are_learned_as_if_they_lay_in_it() {
     let cases: [(&[usize], _); 5] = [
         (&[], adam),
         (&[5], adam),
-        // (Steps by the categories of mini-batches, which are looked up ahead.)
+        // (Sparse updates, whose categories are looked up one mini-batch early.)
         (&[], Optimizer::Sgd),
         (&[], Optimizer::Adagrad { epsilon: 1e-8 }),
         (&[], Optimizer::Ftrl { beta: 1.0 }),
@@ -83,7 +83,7 @@ fn rows_in_an_order_are_learned_as_if_they_lay_in_it() {
             let mut truth = round.replica(0).unwrap();
             truth.update(&ordered.batch()).unwrap();
             let truth = truth.finish().unwrap();
-            // (Sums of losses are taken block by block, and so end with an update.)
+            // (Losses are summed block by block, and an update ends a block.)
             let cuts: &[usize] =
                 if round.kind() == "sgd" { &[0, 1, 37, 96, 133] } else { &[0, 133] };
             for &cut in cuts {
@@ -98,7 +98,7 @@ fn rows_in_an_order_are_learned_as_if_they_lay_in_it() {
                 );
             }
         }
-        // (And the order is seen.)
+        // (And the order matters.)
         let mut other = sgd.replica(0).unwrap();
         other.update(&rows.batch()).unwrap();
         let other = sgd.state(&other.finish().unwrap()).unwrap();

@@ -1,5 +1,5 @@
 //! Steps by a gradient: slices of a mini-batch on threads, summed in order, then the optimizer over
-//! all parameters or over what the mini-batch meets.
+//! all parameters or as a sparse update.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -15,17 +15,17 @@ use crate::state::State;
 /// Which parameters a step visits.
 #[derive(Debug)]
 pub(super) enum Updates {
-    /// All.
+    /// All parameters.
     All,
-    /// Of the table of categories those that the mini-batch meets, in steps in which a gradient of 0
-    /// changes nothing. Between two steps the gradients of the table are 0.
+    /// In the table of categories, only those met by the mini-batch, in steps in which a gradient
+    /// of 0 changes nothing. Between two steps the gradients of the table are 0.
     Met,
-    /// The same, with L1 and L2 acting on a weight when it is met.
+    /// The same, with L1 and L2 applied to a weight when a mini-batch meets it.
     Lazy(LazySgd),
 }
 
 impl Updates {
-    /// Those that are right where the state is read after each step.
+    /// The updates that leave the state up to date after each step.
     pub(super) fn of(descent: &Descent) -> Self {
         match is_wide_by_batch(descent) && descent.optimizer.may_be_local() {
             true => Updates::Met,
@@ -64,7 +64,7 @@ impl GradientSteps {
         Self { updates, slices, gathered: Rows::default() }
     }
 
-    /// The gradient buffer of the first slice, whose table is 0 where [`Updates::Met`].
+    /// The gradient buffer of the first slice; with [`Updates::Met`], its table is 0.
     pub(super) fn buffer(&mut self) -> Option<&mut [f32]> {
         let first = self.slices.first_mut()?;
         Some(&mut first.get_mut().unwrap_or_else(PoisonError::into_inner).gradient)
@@ -93,7 +93,7 @@ impl GradientSteps {
     }
 }
 
-/// Where slice `i` of `n` begins and ends: by position, the same rows on any machine.
+/// The first and last row of slice `i` of `n`: by position, the same rows on any machine.
 fn bounds(rows: usize, i: usize, n: usize) -> (usize, usize) {
     (rows * i / n, rows * (i + 1) / n)
 }
@@ -169,7 +169,7 @@ fn add(sum: &mut [f32], other: &[f32]) {
     }
 }
 
-/// `sum += other`, in the table of `other` only the rows of `codes`, which are 0 afterwards.
+/// `sum += other`; in the table, only the rows of `codes`, which are 0 in `other` afterwards.
 fn add_met(sum: &mut [f32], other: &mut [f32], table: &Table, codes: &[u32]) {
     let range = table.range();
     add(&mut sum[..range.start], &other[..range.start]);

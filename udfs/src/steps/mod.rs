@@ -1,7 +1,7 @@
-//! Steps: a state and the mini-batches that change it.
+//! Steps: how a mini-batch changes a state.
 //!
-//! How a step is made is a [`StepPlan`], chosen once for a training by the shape of the model, the
-//! optimizer and the size of a mini-batch:
+//! A [`StepPlan`] says how steps are made. It is chosen once for a training, by the shape of the
+//! model, the optimizer and the size of a mini-batch:
 //!
 //! | plan | for |
 //! |---|---|
@@ -10,7 +10,7 @@
 //! | [`table`] | one linear output and a table of categories much longer than a mini-batch |
 //! | [`gradient`] | everything else: a gradient, then the optimizer |
 //!
-//! All come to the same bits on any number of threads.
+//! All give the same bits on any number of threads.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -34,20 +34,20 @@ mod table;
 
 /// One way to make steps, with its working memory.
 trait Steps: Debug + Send + Sync {
-    /// One step on one mini-batch, whose loss is added to the round's. Weights and moments of the
+    /// One step on one mini-batch; its loss is added to the round's. Weights and moments of the
     /// state are up to date after [`Steps::unpack`].
     fn step(&mut self, step: &Step<'_>, rows: &Gather<'_>, state: &mut State) -> Result<()>;
 
-    /// Brings weights and moments that are kept in another layout back into the state.
+    /// Unpacks weights and moments that are kept in another layout into the state.
     fn unpack(&mut self, _state: &mut State) {}
 
-    /// Threads that a step keeps busy.
+    /// Number of threads that a step uses.
     fn threads(&self) -> usize {
         1
     }
 }
 
-/// What a step is made with.
+/// The arguments of a step.
 #[derive(Clone, Copy, Debug)]
 struct Step<'a> {
     descent: &'a Descent,
@@ -55,7 +55,7 @@ struct Step<'a> {
     key: StepKey,
 }
 
-/// When somebody reads the state.
+/// When the state is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reads {
     /// After each step: online learning scores rows before it learns from them.
@@ -71,12 +71,13 @@ pub enum StepPlan {
     Rows,
     /// A pass over rows and one over packed weights.
     Dense,
-    /// The categories of a mini-batch, their numbers side by side.
+    /// A sparse update of a packed table, which stores the numbers of a category side by side.
     Table,
-    /// The same in the flat buffers, with L1 and L2 acting on a weight when it is met.
+    /// A sparse update of the flat buffers; L1 and L2 are applied to a weight when a mini-batch
+    /// meets it.
     LazyTable,
-    /// A gradient and a pass of the optimizer, over all parameters or, where a gradient of 0 changes
-    /// nothing, over the categories that a mini-batch meets.
+    /// A gradient, then the optimizer over all parameters or, where a gradient of 0 changes
+    /// nothing, over the categories met by the mini-batch.
     Gradient,
 }
 
@@ -96,7 +97,7 @@ impl StepPlan {
         }
     }
 
-    /// Parts that a mini-batch is cut into, whose gradients are summed in order.
+    /// Number of slices of a mini-batch, whose gradients are summed in order.
     pub fn slices(self, descent: &Descent) -> usize {
         if self == StepPlan::Dense { 1 } else { descent.slices.max(1) }
     }
@@ -104,7 +105,7 @@ impl StepPlan {
     /// Bytes of the working memory of a replica with so many parameters and moments.
     pub fn bytes(self, descent: &Descent, parameters: usize, moments: usize) -> usize {
         let numbers = match self {
-            // Weights and moments in panels, and the transposes of the weights.
+            // Packed weights and moments, and the transposes of the weights.
             StepPlan::Dense => 2 * parameters + moments,
             StepPlan::LazyTable => descent.learner.width().categories + parameters,
             _ => descent.slices.max(1) * parameters,
@@ -130,14 +131,14 @@ impl StepPlan {
     }
 }
 
-/// The network that steps over packed weights: one with hidden layers, unless steps visit only the
-/// categories of their mini-batches.
+/// The network whose packed weights the steps update: one with hidden layers, unless updates are
+/// sparse.
 fn dense_network(descent: &Descent) -> Option<&Network> {
     let is_sparse = is_wide_by_batch(descent) && descent.optimizer.may_be_local();
     if is_sparse { None } else { descent.learner.network() }
 }
 
-/// Whether L1 and L2 act on a weight of the table when it is met.
+/// Whether L1 and L2 are applied to a weight of the table when a mini-batch meets it.
 fn is_lazy(descent: &Descent) -> bool {
     LazySgd::fits(&descent.optimizer, descent.l1, descent.l2) && is_wide_by_batch(descent)
 }
@@ -147,14 +148,14 @@ fn is_wide_by_batch(descent: &Descent) -> bool {
     is_wide(&descent.learner.table(), codes)
 }
 
-/// Whether a table is so much longer than a mini-batch has categories that to visit these, at
-/// random and more than once, costs less than a pass over the table.
+/// Whether a table is much longer than the codes of a mini-batch: visiting these, at random and
+/// more than once, then costs less than a pass over the table.
 fn is_wide(table: &Table, codes: usize) -> bool {
     table.categories / 8 > codes
 }
 
-/// A state that is stepped mini-batch by mini-batch: what a replica of a round does, and what
-/// online learning does without end.
+/// A state that is updated mini-batch by mini-batch: by a replica in a round, or without end in
+/// online learning.
 #[derive(Debug)]
 pub struct Stepper {
     descent: Arc<Descent>,
@@ -162,16 +163,17 @@ pub struct Stepper {
     state: State,
     steps: Box<dyn Steps>,
     reads: Reads,
-    /// Rows that [`Descent::progress`] does not count yet: to count in memory that others read takes
-    /// as long as the step of a row.
+    /// Rows that [`Descent::progress`] does not count yet: a counter that other threads read takes
+    /// as long to update as the step of a row.
     uncounted: u64,
 }
 
-/// Rows after which progress is counted.
+/// Number of rows after which progress is updated.
 const COUNTED_ROWS: u64 = 1024;
 
 impl Stepper {
-    /// A stepper that starts from `state`, as the replica with this index: draws depend on it.
+    /// A stepper that starts from `state`, as the replica with this index: random draws depend on
+    /// it.
     pub fn new(descent: Arc<Descent>, state: State, index: u32, reads: Reads) -> Self {
         let steps = StepPlan::choose(&descent, reads).steps(&descent, &state);
         Self { descent, index, state, steps, reads, uncounted: 0 }
@@ -183,12 +185,12 @@ impl Stepper {
         self.steps.unpack(&mut self.state);
     }
 
-    /// How it steps.
+    /// The descent that it runs.
     pub fn descent(&self) -> &Descent {
         &self.descent
     }
 
-    /// Threads that a step keeps busy.
+    /// Number of threads that a step uses.
     pub(crate) fn threads(&self) -> usize {
         self.steps.threads()
     }
@@ -198,7 +200,7 @@ impl Stepper {
         &self.state
     }
 
-    /// The state, when no more steps are made.
+    /// The state, once no more steps are made.
     pub fn into_state(self) -> State {
         self.state
     }
@@ -206,7 +208,7 @@ impl Stepper {
     /// One step on one mini-batch of at most `batch_size` rows.
     ///
     /// # Errors
-    /// When a stop was asked for.
+    /// When a stop was requested.
     pub fn step(&mut self, batch: &MiniBatch<'_>) -> Result<()> {
         let rows = (*batch).into();
         let threads = self.threads();
@@ -219,8 +221,8 @@ impl Stepper {
         result
     }
 
-    /// The same from inside [`ParallelFor::enter`](crate::parallel::ParallelFor::enter), where it
-    /// keeps several threads busy, with rows that are gathered.
+    /// The same for rows that are gathered; where a step uses several threads, it must be called
+    /// from inside [`ParallelFor::enter`](crate::parallel::ParallelFor::enter).
     pub(crate) fn step_gathered(&mut self, rows: &Gather<'_>) -> Result<()> {
         self.descent.interrupt.check()?;
         let number = self.state.steps + 1;

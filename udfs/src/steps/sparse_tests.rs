@@ -1,4 +1,5 @@
-//! Steps that visit only the categories of a mini-batch against steps over all parameters.
+//! Sparse updates, which visit only the categories of a mini-batch, against steps over all
+//! parameters.
 
 use std::sync::Arc;
 
@@ -60,7 +61,7 @@ pub(crate) fn rows_of(rows: usize) -> Rows {
     }
 }
 
-/// Descent in passes over all parameters, with gradients of shards summed in their order.
+/// Descent in passes over all parameters; the gradients of slices are summed in order.
 fn dense(descent: &Descent, rows: &Rows) -> State {
     let learner = descent.learner.as_ref();
     let mut state = descent.initial_state();
@@ -94,7 +95,7 @@ fn replica(descent: &Arc<Descent>, rows: &Rows) -> State {
     round.state(&replica.finish().unwrap()).unwrap()
 }
 
-/// Bits, whose zeros have no sign.
+/// Bits, with the sign of zeros removed.
 pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| (value + 0.0).to_bits()).collect()
 }
@@ -121,7 +122,7 @@ fn steps_by_touched_categories_are_passes_over_all_bit_for_bit() {
                 let found = replica(&descent, &rows);
                 let name = format!("{optimizer:?} {hidden:?} {shards} {schedule:?}");
                 if !hidden.is_empty() && !optimizer.may_be_local() {
-                    // All weights move, in passes, whose sums have another order.
+                    // All weights are updated, in passes whose sums have another order.
                     let pairs = found.parameters.iter().zip(&truth.parameters);
                     let error = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                     assert!(error < 1e-4, "{name}: {error}");
@@ -160,7 +161,7 @@ fn lazy_regularisation_is_that_of_every_step() {
             if hidden.is_empty() && l1 > 0.0 {
                 assert!(zeros(&truth).abs_diff(zeros(&found)) <= 1);
             }
-            // What learns online steps over all weights, whose state may be asked for at any time.
+            // Online learning updates all weights, as its state may be read at any time.
             let mut stepper =
                 Stepper::new(Arc::clone(&descent), descent.initial_state(), 0, Reads::EachStep);
             for start in (0..rows.label.len()).step_by(batch) {

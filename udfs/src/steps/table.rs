@@ -1,17 +1,17 @@
-//! Steps of a linear model with one output that visit only the categories of a mini-batch, the
-//! numbers of each side by side.
+//! Sparse updates of a linear model with one output: steps visit only the categories met by the
+//! mini-batch, and the numbers of a category are stored side by side.
 //!
 //! ```text
 //! parameters  .. w0 w1 w2 ..
 //! gradient    .. g0 g1 g2 ..      ◄──────►      w0 g0 m0 v0 │ w1 g1 m1 v1 │ ..
 //! moments     .. m0 m1 m2 .. v0 v1 v2 ..
 //! ```
-//! Of a million categories most are in no cache. A step waits once for each that it meets, where it
-//! would wait for a line of every buffer. Each thread owns some of the columns, and of their
-//! categories the numbers, whose lines stay in its cache: it gathers their codes, looks their
-//! weights up and steps them, and then looks up those of the next mini-batch, which it has
-//! prefetched meanwhile. Every sum has one order, that of the columns or that of the rows, so that
-//! the bits are those of one thread and of the flat buffers.
+//! Of a million categories most are in no cache. A step waits for one cache line per category, not
+//! for one in every buffer. Each thread owns some of the columns, and the numbers of their
+//! categories, whose lines stay in its cache: it gathers their codes, looks up their weights,
+//! updates them, and then looks up the weights of the next mini-batch, which it has prefetched
+//! meanwhile. Every sum has one order, that of the columns or that of the rows, so that the bits
+//! are those of one thread and of the flat buffers.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,8 +28,7 @@ use crate::optimizer::{Numbers, Optimizer, StepSize};
 use crate::round::Descent;
 use crate::state::State;
 
-/// Categories of a mini-batch for which another thread is worth the microseconds that it takes to
-/// call it.
+/// Categories of a mini-batch that justify another thread, which takes microseconds to call.
 const CODES_PER_THREAD: usize = 1024;
 
 /// Rows whose codes are gathered at a time, while the next ones are prefetched.
@@ -40,23 +39,23 @@ const BLOCK: usize = 16;
 pub(super) struct TableSteps {
     loss: Loss,
     packed: PackedTable,
-    /// Steps that are of another kind: on a few rows, or at a learning rate that moves all weights.
+    /// For other steps: those on a few rows, or at a learning rate that changes all weights.
     others: GradientSteps,
-    /// The mini-batch but for its categories.
+    /// The mini-batch without its categories.
     gathered: Rows,
     /// `[batch size]`: raw outputs, then the derivatives of the loss by them.
     z: Vec<f32>,
 }
 
-/// The numbers of a table of categories, those of each side by side.
+/// The numbers of a table of categories; those of a category are side by side.
 #[derive(Debug)]
 struct PackedTable {
     table: Table,
-    /// Of each thread.
+    /// The share of each thread.
     shares: Vec<Mutex<Share>>,
     /// Where the numbers are up to date.
     home: Home,
-    /// The mini-batch that has been looked up.
+    /// The mini-batch whose weights have been looked up.
     found: Option<Key>,
 }
 
@@ -69,7 +68,7 @@ enum Home {
     Packed,
 }
 
-/// Bytes of such steps at most; 0 of a descent whose steps are not of this kind.
+/// Bytes of such steps at most; 0 for a descent whose steps are of another kind.
 pub(super) fn bytes(descent: &Descent) -> usize {
     let Width { dense, categories, .. } = descent.learner.width();
     fits(descent).map_or(0, |codes| {
@@ -87,7 +86,7 @@ impl TableSteps {
         Self::on(threads, descent)
     }
 
-    /// The same on so many threads.
+    /// The same, on exactly `threads` threads.
     fn on(threads: usize, descent: &Descent) -> Option<Self> {
         let learner = descent.learner.as_ref();
         Some(Self {
@@ -104,7 +103,7 @@ impl TableSteps {
         })
     }
 
-    /// Whether a step on so many rows is of this kind.
+    /// Whether a step on `rows` rows is of this kind.
     fn takes(&self, descent: &Descent, size: &StepSize, rows: usize) -> bool {
         rows > 0
             && is_wide(&self.packed.table, rows * descent.learner.width().columns)
@@ -178,7 +177,7 @@ impl Steps for TableSteps {
 }
 
 impl PackedTable {
-    /// Takes the table's numbers out of the state.
+    /// Packs the table's numbers from the state.
     fn pack(&mut self, state: &State) {
         if std::mem::replace(&mut self.home, Home::Packed) == Home::Packed {
             return;
@@ -199,7 +198,7 @@ impl PackedTable {
         }
     }
 
-    /// Brings them back into the state.
+    /// Unpacks them into the state.
     fn unpack(&mut self, state: &mut State) {
         self.found = None;
         if std::mem::replace(&mut self.home, Home::State) == Home::State {
@@ -222,13 +221,13 @@ impl PackedTable {
     }
 }
 
-/// Which mini-batch of a chunk it is: where the codes of the chunk and the indices of its rows are,
-/// and how many they are.
+/// Identifies a mini-batch of a chunk: the addresses of the chunk's codes and of the row indices,
+/// and the number of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Key(usize, usize, usize);
 
 impl Key {
-    /// None where rows are contiguous: their place has others in the next step.
+    /// None if rows are contiguous: their buffer has other rows in the next step.
     fn of(rows: &Gather<'_>) -> Option<Self> {
         let Gather { contiguous, chunk, indices, .. } = rows;
         (contiguous.rows == 0 && !indices.is_empty())
@@ -236,24 +235,25 @@ impl Key {
     }
 }
 
-/// What a thread owns.
+/// The part of the table that a thread owns.
 #[derive(Debug, Default)]
 struct Share {
     columns: Range<usize>,
     /// The categories of these columns.
     categories: Range<usize>,
-    /// Of each category, while they are here.
+    /// The numbers of each category, while they are packed.
     numbers: Vec<Numbers>,
     /// `[own columns, rows]` of the mini-batch, from the first own category on.
     codes: Vec<u32>,
-    /// The same of the mini-batch that is looked up next.
+    /// The same for the mini-batch that is looked up next.
     next: Vec<u32>,
-    /// `[own columns, rows]`: the weights of the mini-batch's categories, 0 of what is none.
+    /// `[own columns, rows]`: the weights of the mini-batch's categories, 0 for an unknown
+    /// category.
     found: Vec<f32>,
 }
 
 impl Share {
-    /// Gathers the codes of the own columns, to be looked up next.
+    /// Gathers the codes of the own columns into `next`.
     fn gather(&mut self, rows: &Gather<'_>, columns: usize) {
         let (own, n) = (self.columns.clone(), rows.rows());
         self.next.resize(n * own.len(), 0);
@@ -274,22 +274,23 @@ impl Share {
             for j in 0..own.len() {
                 let to = &mut self.next[j * n + start..][..rows];
                 for (to, row) in to.iter_mut().zip(&block) {
-                    // (What is no category is behind the last one.)
+                    // (The code of an unknown category is beyond the last one.)
                     *to = row[j].wrapping_sub(first);
                 }
             }
         }
     }
 
-    /// Looks the weights of what was gathered up.
+    /// Looks up the weights of the gathered codes.
     fn look_up(&mut self) {
         std::mem::swap(&mut self.codes, &mut self.next);
         self.found.resize(self.codes.len(), 0.0);
         look_up(&self.numbers, &self.codes, &mut self.found);
     }
 
-    /// Sums the gradients, `dz` `[rows]`, of the own categories up, steps them, and looks up what
-    /// was gathered. (Column by column: what a column has meets in the first cache.)
+    /// Sums the gradients, `dz` `[rows]`, of the own categories, updates their weights, and looks
+    /// up the weights of the gathered codes. (Column by column: the numbers of a column stay in the
+    /// L1 cache.)
     fn step(&mut self, optimizer: &Optimizer, size: &StepSize, dz: &[f32]) {
         let n = self.next.len() / self.columns.len().max(1);
         self.found.resize(self.next.len(), 0.0);
@@ -307,7 +308,7 @@ impl Share {
     }
 }
 
-/// Of each category the weight, 0 of what is none.
+/// The weight of each category, 0 for an unknown one.
 fn look_up(numbers: &[Numbers], codes: &[u32], found: &mut [f32]) {
     for (found, code) in found.iter_mut().zip(codes) {
         *found = numbers.get(*code as usize).map_or(0.0, |own| own.weight);
@@ -318,7 +319,7 @@ fn lock(share: &Mutex<Share>) -> MutexGuard<'_, Share> {
     share.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The shares of so many threads, which have as many columns each as can be.
+/// The shares of `threads` threads, with numbers of columns that are as equal as possible.
 fn shares(threads: usize, descent: &Descent) -> impl Iterator<Item = Share> {
     let Width { columns, categories, .. } = descent.learner.width();
     let (first, threads) = (Arc::clone(&descent.first_categories), threads.min(columns));
@@ -334,7 +335,7 @@ fn shares(threads: usize, descent: &Descent) -> impl Iterator<Item = Share> {
     })
 }
 
-/// The codes of a mini-batch of a descent whose steps are of this kind.
+/// Number of codes of a mini-batch; None for a descent whose steps are of another kind.
 pub(super) fn fits(descent: &Descent) -> Option<usize> {
     let learner = descent.learner.as_ref();
     let codes = descent.batch_size.saturating_mul(learner.width().columns);
@@ -363,22 +364,22 @@ mod tests {
     const OPTIMIZERS: [Optimizer; 3] =
         [Optimizer::Sgd, Optimizer::Adagrad { epsilon: 1e-8 }, Optimizer::Ftrl { beta: 1.0 }];
 
-    /// The state after mini-batches of 6 rows and one of 1, on so many threads. What is said to
-    /// come next is often so, if it is said.
+    /// The state after mini-batches of 6 rows and one of 1, on `threads` threads. With `foresight`,
+    /// the next mini-batch is announced, mostly correctly.
     fn by_steps(optimizer: Optimizer, threads: usize, foresight: bool) -> State {
         let mut descent = descent(&[], optimizer, 1);
         descent.threads = Arc::new(Threads(threads));
         let (width, size) = (descent.learner.width(), descent.batch_size);
         let mut state = descent.initial_state();
-        // (So few categories would not be worth other threads.)
+        // (So few categories would not justify other threads.)
         let mut steps = TableSteps::on(threads, &descent).unwrap();
         let rows = rows_of(20 * size + 1);
         let order: Vec<u32> = (0..rows.len() as u32).collect();
         for start in (0..rows.len()).step_by(size) {
             let batch = rows.batch().slice(start, rows.len().min(start + size), width);
-            // Of some mini-batches the first rows are contiguous, and the others all over the chunk:
-            // they are not what was said to come next. Nor is what comes after one whose rows
-            // are.
+            // In some mini-batches the first rows are contiguous and the others at random positions
+            // of the chunk: these are not the announced mini-batches. Neither is one that follows a
+            // mini-batch of contiguous rows.
             let kind = start / size % 5;
             let contiguous = [batch.rows, 0, 0, 0, 2][kind].min(batch.rows);
             let (own, after) = order[start + contiguous..].split_at(batch.rows - contiguous);
@@ -431,8 +432,7 @@ mod tests {
         }
     }
 
-    /// Threads own columns, and only where none is known to have categories of another are steps of
-    /// this kind.
+    /// Threads own whole columns. Steps are of this kind only if no two columns share categories.
     #[test]
     fn shares_are_of_whole_columns() {
         let mut descent = descent(&[], Optimizer::Sgd, 1);
@@ -447,7 +447,7 @@ mod tests {
         assert!(TableSteps::new(&descent).is_none());
     }
 
-    /// Steps whose learning rate falls move weights that no row meets, if the optimizer is FTRL.
+    /// A falling learning rate changes weights that no row meets, if the optimizer is FTRL.
     #[test]
     fn other_steps_are_not_taken() {
         let descent = descent(&[], Optimizer::Ftrl { beta: 1.0 }, 1);

@@ -10,14 +10,14 @@ pub(super) static SPEC: AlgorithmSpec = AlgorithmSpec {
     target: TargetRule::Class,
     options: &[OptionGroup::Classes, OptionGroup::Solver, OptionGroup::Loss],
     losses: &[Loss::Hinge, Loss::SquaredHinge],
-    // That of scikit-learn's `LinearSVC`.
+    // The default of scikit-learn's `LinearSVC`.
     default_loss: |_| Loss::SquaredHinge,
     solvers: &[Solver::Lbfgs],
     hidden: &[],
     epochs: 20,
     batch_size: 256,
     make: network::estimator,
-    // A third hinge has no logit to start from.
+    // A third hinge output has no logit to start from.
     grows: false,
 };
 

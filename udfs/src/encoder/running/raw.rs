@@ -1,4 +1,4 @@
-//! Columns of a batch as rows of numbers, before statistics.
+//! Columns of a batch as rows of numbers, before statistics are applied.
 
 use std::ops::Range;
 
@@ -9,7 +9,8 @@ use datafusion_common::{Result, exec_err};
 use super::NULL;
 use crate::encoder::apply::{cycles, numbers, unix_seconds, vectors};
 
-/// Rows that are put side by side at a time: they stay in the cache until they are encoded.
+/// Rows that are gathered from the columns at a time: they stay in the cache until they are
+/// encoded.
 const WINDOW: usize = 128;
 
 /// A column of a batch.
@@ -19,9 +20,9 @@ pub(super) enum RawColumn {
     Float32(Float32Array),
     /// A dense input.
     Float64(Float64Array),
-    /// Seconds since the epoch: a dense input and six of cycles.
+    /// Seconds since the epoch: a dense input, and six of cycles.
     Seconds(Float64Array),
-    /// Lists of `n` dense inputs, by where each begins.
+    /// Lists of `n` dense inputs, by their starts.
     Vectors { values: Float64Array, starts: Vec<Option<usize>>, n: usize },
     /// Provisional codes of a category column.
     Codes(UInt32Array),
@@ -54,16 +55,16 @@ impl RawColumn {
     }
 }
 
-/// Rows of a batch as numbers, before statistics.
+/// Rows of a batch as numbers, before statistics are applied.
 #[derive(Debug, Default)]
 pub struct RawRows {
     /// Number of rows.
     len: usize,
-    /// Columns with the first of their dense inputs, or the number of their category column.
+    /// Columns, each with the index of its first dense input or of its category column.
     columns: Vec<(usize, RawColumn)>,
-    /// Dense inputs and category columns.
+    /// Numbers of dense inputs and of category columns.
     width: (usize, usize),
-    /// The rows that stand in `dense` and `codes`.
+    /// The rows that `dense` and `codes` hold.
     window: Range<usize>,
     /// `[window, d]`; NaN is missing.
     dense: Vec<f64>,
@@ -72,7 +73,7 @@ pub struct RawRows {
 }
 
 impl RawRows {
-    /// Forgets the batch before; the next has `len` rows of `d` dense inputs and `c` category
+    /// Drops the previous batch; the next has `len` rows of `d` dense inputs and `c` category
     /// columns.
     pub(super) fn begin(&mut self, len: usize, (d, c): (usize, usize)) {
         self.len = len;
@@ -96,7 +97,7 @@ impl RawRows {
         (&self.dense[start * d..end * d], &self.codes[start * c..end * c])
     }
 
-    /// Puts rows side by side.
+    /// Gathers the values of rows from all columns.
     fn fill(&mut self, rows: Range<usize>) {
         let ((d, c), n) = (self.width, rows.len());
         self.dense.resize(n * d, f64::NAN);

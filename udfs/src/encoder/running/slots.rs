@@ -1,7 +1,7 @@
-//! Running statistics of dense inputs, and the scales that they make.
+//! Running statistics of dense inputs, and their scales.
 //!
-//! An update of `n` rows costs one division a row and input; inputs are taken in groups that fill a
-//! vector register, and their sums stay in registers over the rows.
+//! An update of `n` rows costs one division per row and input. Inputs are processed in groups that
+//! fill a vector register; their sums stay in registers over the rows.
 
 use crate::encoder::Scale;
 use crate::kernels::math::vectorized;
@@ -11,15 +11,15 @@ use crate::kernels::math::vectorized;
 pub(super) enum Scaling {
     /// By mean and standard deviation.
     Standard,
-    /// Not at all, but missing values become the mean.
+    /// Not scaled, but missing values become the mean.
     Raw,
-    /// Not at all: cycles of a timestamp.
+    /// Not scaled: cycles of a timestamp.
     Cycle,
     /// By the largest element so far of the vector of bytes that begins at that slot.
     Bytes(usize),
 }
 
-/// Statistics of the dense inputs, one entry each.
+/// Statistics of the dense inputs; one entry per input.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Slots {
     pub(super) scaling: Vec<Scaling>,
@@ -30,7 +30,7 @@ pub(super) struct Slots {
     pub(super) squares: Vec<f64>,
     pub(super) min: Vec<f64>,
     pub(super) max: Vec<f64>,
-    /// What is subtracted and divided by, as of the last [`Slots::rescale`].
+    /// Subtrahend and divisor, as of the last [`Slots::rescale`].
     center: Vec<f64>,
     divisor: Vec<f64>,
     has_bytes: bool,
@@ -59,7 +59,7 @@ impl Slots {
         }
     }
 
-    /// Takes in rows `[n, d]`, one after another (Welford 1962).
+    /// Updates the statistics by rows `[n, d]`, one after another (Welford 1962).
     pub(super) fn update(&mut self, rows: &[f64]) {
         let d = self.len();
         vectorized(
@@ -98,7 +98,7 @@ impl Slots {
                 let known = x[k].abs() < f64::INFINITY;
                 let value = if known { x[k] } else { mean[k] };
                 count[k] += if known { 1.0 } else { 0.0 };
-                // A value that is missing stands at the mean and changes nothing.
+                // A missing value counts as the mean and changes nothing.
                 let delta = value - mean[k];
                 mean[k] += delta * (1.0 / if count[k] > 1.0 { count[k] } else { 1.0 });
                 squares[k] += delta * (value - mean[k]);
@@ -119,7 +119,7 @@ impl Slots {
         self.max[group].copy_from_slice(&max);
     }
 
-    /// Makes the scales those of the rows so far.
+    /// Sets the scales to those of the rows so far.
     pub(super) fn rescale(&mut self) {
         let d = self.len();
         let Slots { scaling, count, missing, mean, squares, min, max, center, divisor, .. } = self;
@@ -164,7 +164,7 @@ impl Slots {
         }
     }
 
-    /// Scales rows `[n, d]` as of the last [`Slots::rescale`]; missing values stand at the mean.
+    /// Scales rows `[n, d]` as of the last [`Slots::rescale`]; missing values become the mean.
     pub(super) fn encode(&self, rows: &[f64], out: &mut [f32]) {
         let d = self.len();
         vectorized(
@@ -183,7 +183,7 @@ impl Slots {
         );
     }
 
-    /// What an encoder keeps of input `i`.
+    /// The scale of input `i` for an encoder.
     pub(super) fn scale(&self, i: usize) -> Scale {
         let known = self.count[i] > 0.0;
         Scale {
@@ -207,7 +207,7 @@ fn gather<const N: usize>(values: &[f64], first: usize) -> [f64; N] {
 mod tests {
     use super::*;
 
-    /// Two passes over the rows so far, for every number of inputs that groups can leave over.
+    /// Two passes over the rows so far, for every remainder of inputs beside the groups.
     #[test]
     fn statistics_are_those_of_two_passes() {
         for d in 1..=21 {

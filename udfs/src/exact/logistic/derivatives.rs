@@ -42,8 +42,8 @@ impl NewtonSum {
     pub(in crate::exact) fn hessian(&self) -> Vec<f64> {
         let (outputs, count) = (self.outputs, self.parameter_count());
         let mut matrix = vec![0.0; count * count];
-        // Over numbers alone the columns of one output lie as they are wanted. (Many small models
-        // have little else to do between two passes.)
+        // Over dense numbers only, the columns of one output already have the required layout.
+        // (Many small models do little else between two passes.)
         if let (1, 0, [block]) = (outputs, self.width.categories, self.hessian.as_slice()) {
             for (j, values) in matrix.chunks_exact_mut(count.max(1)).enumerate() {
                 let own = values[j..].iter_mut().zip(block.dense_from(j));
@@ -69,7 +69,7 @@ impl NewtonSum {
     }
 }
 
-/// Where an input stands in the moments.
+/// The position of an input in the moments.
 #[derive(Clone, Copy)]
 enum Place {
     Dense(usize),

@@ -1,4 +1,4 @@
-//! Newton sums as bytes, in which they go from partition to partition.
+//! Newton sums as bytes, to send them from partition to partition.
 
 use datafusion_common::{Result, plan_err};
 

@@ -39,7 +39,7 @@ pub(in super::super) fn row_gradient(x: &[f32], dz: f32, gradient: &mut [f32]) {
     }
 }
 
-/// The sum of all `dz[r]`: the gradient of the bias, in sixteen running sums and what is left over.
+/// The sum of all `dz[r]`: the gradient of the bias, in sixteen running sums and a remainder.
 pub fn bias_gradient(dz: &[f32]) -> f32 {
     match *dz {
         [dz] => dz,
@@ -104,9 +104,9 @@ struct WideGradient<'a> {
 impl Kernel for WideGradient<'_> {
     type Output = ();
 
-    /// Windows of 16 columns stay in registers while the rows go by, as many as fit the registers
-    /// of the vector width, four sums a window. The last window ends with the row; where it
-    /// overlaps the one before, both come to the same.
+    /// Windows of 16 columns stay in registers during the loop over rows: as many windows as fit
+    /// the registers of the vector width, four sums per window. The last window ends with the row.
+    /// Where it overlaps the one before, both compute the same values.
     #[inline(always)]
     fn run<S: Simd, const V: usize>(mut self, simd: S) {
         let d = self.gradient.len();

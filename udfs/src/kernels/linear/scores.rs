@@ -8,14 +8,15 @@ use super::super::lanes::{self, BLOCK, Kernel, LANES, Lanes, Mask, fold_block, f
 use super::super::prefetch::Prefetch;
 use super::window;
 
-/// Rows that read the weights together: each sum waits for the addition before.
+/// Rows that are summed side by side with the same weights: a single sum would wait for its
+/// previous addition.
 const SIDE_BY_SIDE: usize = 4;
 
 /// `z[r] = bias + sum_i x[r, i] w[i]`; `w[d]`.
 ///
-/// A row is summed in 16 lanes, which are then added up by [`fold_row`]. What the last whole window
-/// leaves over is taken by a window that ends with the row, without those that are summed already.
-/// Rows of up to 3 numbers are summed from the first to the last.
+/// A row is summed in 16 lanes, which [`fold_row`] then adds up. The numbers after the last whole
+/// window are summed by a window that ends with the row; a mask leaves out those that are summed
+/// already. Rows of up to 3 numbers are summed from the first to the last.
 pub fn scores(x: &[f32], w: &[f32], bias: f32, z: &mut [f32]) {
     scores_prefetching(x, w, bias, z, Prefetch::NONE);
 }
@@ -31,7 +32,7 @@ pub(crate) fn scores_prefetching(
     lanes::run(Scores { x, w, bias, z, prefetch });
 }
 
-/// [`scores`] of `D` numbers, row beside row.
+/// [`scores`] for rows of `D` numbers; vectorises over rows.
 #[inline(always)]
 fn few<const D: usize>(x: &[f32], w: [f32; D], bias: f32, z: &mut [f32]) {
     for (x, z) in x.as_chunks::<D>().0.iter().zip(z) {
@@ -118,13 +119,13 @@ impl Kernel for WideScores<'_> {
     }
 }
 
-/// What the last window of a row of `d` numbers has beside the one before.
+/// The lanes of the last window of a row of `d` numbers that the window before does not cover.
 #[inline(always)]
 fn unseen<S: Simd, const V: usize>(simd: S, d: usize) -> Mask<S, V> {
     Mask::new(simd, d.next_multiple_of(LANES) - d, LANES)
 }
 
-/// The lanes of some rows of `d` numbers, less than 16.
+/// The lanes of some rows of `d` numbers, where `d` is less than 16.
 #[inline(always)]
 fn short_rows<S: Simd, const V: usize>(
     simd: S,
@@ -169,8 +170,8 @@ fn row_sums<S: Simd, const V: usize, const R: usize>(
     }
 }
 
-/// `z[r]` as the bias and the lanes of row `r`, which `four` gives of the rows from `r` and `one`
-/// of a single row.
+/// `z[r]` is the bias plus the sum of the lanes of row `r`. `four` computes the lanes of the four
+/// rows from `r`, `one` those of a single row.
 #[inline(always)]
 fn by_blocks(
     bias: f32,

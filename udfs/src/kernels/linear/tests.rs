@@ -6,19 +6,19 @@ use crate::kernels::lanes::on_every_width;
 use crate::kernels::prefetch::Prefetch;
 use crate::kernels::rng::{mix, unit};
 
-/// Lengths that end inside, at and behind every window.
+/// Lengths that end inside, at and after every window.
 fn widths() -> impl Iterator<Item = usize> {
     (0..71).chain([127, 128, 129, 200])
 }
 
-/// Numbers of rows that end inside, at and behind every block.
+/// Numbers of rows that end inside, at and after every block.
 const ROWS: [usize; 11] = [0, 1, 2, 3, 4, 5, 15, 16, 17, 33, 50];
 
 fn draws(what: u64, n: usize) -> Vec<f32> {
     (0..n as u64).map(|i| 4.0 * unit(mix(3, what, i)) - 2.0).collect()
 }
 
-/// A score in its order: lanes, and neighbours that are added to each other.
+/// A score summed in the documented order: lanes, then sums of neighbours.
 fn score(x: &[f32], w: &[f32], bias: f32) -> f32 {
     let d = x.len();
     let product = |i: usize| x[i] * w[i];

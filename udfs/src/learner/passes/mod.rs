@@ -4,14 +4,14 @@
 //! rows     a share of the mini-batch each:  x ─► a0 ─► a1 ─► ... ─► loss ─► dz_n ─► ... ─► dz0
 //! weights  a part of the parameters each:   gradient = a^T dz over all shares, step, panels
 //! ```
-//! Where rows are wide, threads have units of the first layer in place of rows, in both passes: its
-//! weights are the most, and those of a thread stay in its cache.
+//! Where rows are wide, the first layer is split by units and not by rows, in both passes: it has
+//! the most weights, and those of a thread stay in its cache.
 //!
-//! A gradient is never written as a whole: each part of it is in the cache when the optimizer takes
-//! it, and nothing is summed afterwards. Weights and their moments lie in panels while steps go on,
-//! as products want them, and are put back into the state afterwards. Sums over rows run in the
-//! order of the rows, over units in the order of the units ([`tiles`]), so that shares and parts
-//! may be as many as there are threads: the bits are the same.
+//! A gradient is never written as a whole: each part of it is in the cache when the optimizer reads
+//! it, and nothing is summed afterwards. Weights and their moments are packed into panels, the
+//! layout that products read, and are unpacked into the state after the last step. Sums over rows
+//! are taken in the order of the rows, sums over units in the order of the units ([`tiles`]). So
+//! there may be as many shares and parts as there are threads: the bits are the same.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,9 +36,10 @@ use parts::{Block, Kind, Part};
 use rows::RowPass;
 pub use scoring::Scoring;
 
-/// Rows whose losses are summed before they are added to others: the order of these sums is seen.
+/// Rows whose losses are summed before they are added to others: the order of these sums affects
+/// the result.
 const LOSS_ROWS: usize = 32;
-/// Floating-point operations for which another thread is worth waking: some microseconds.
+/// Floating-point operations that justify waking another thread: some microseconds.
 const FLOPS_PER_THREAD: u64 = 1_000_000;
 /// The working memory of steps of a network.
 #[derive(Debug)]
@@ -48,28 +49,28 @@ pub struct Passes {
     parts: Vec<Part>,
     /// Groups of columns of the first weight, one for each thread; or 1.
     columns_cut: usize,
-    /// Of each thread the parts that are its own: those of its columns.
+    /// For each thread, the parts that it owns: those of its columns.
     own: Vec<Vec<usize>>,
     /// The other parts, the longest first.
     order: Vec<usize>,
-    /// A gradient of a part for each thread.
+    /// For each thread, the gradient of a part.
     gradients: Vec<Mutex<Vec<f32>>>,
 }
 
-/// Some rows of a mini-batch on their way through the layers.
+/// Some rows of a mini-batch and their values in all layers.
 #[derive(Debug, Default)]
 struct Share {
-    /// Which rows of the mini-batch.
+    /// The range of rows in the mini-batch.
     rows: Range<usize>,
-    /// They, where they had to be brought together.
+    /// Copies of the rows, where they are not contiguous and had to be gathered.
     own: Rows,
-    /// Their dense numbers in panels, if these are more than a panel has columns: rows that lie far
-    /// from each other take long to read by columns. Else there is nothing.
+    /// Their dense numbers in panels, if a row has more numbers than a panel has columns: rows that
+    /// are far from each other in memory are slow to read by columns. Otherwise empty.
     x: Panels,
     hidden: Vec<Hidden>,
     /// `[rows, outputs]`: raw outputs, then the derivatives of the loss by them.
     z: Vec<f32>,
-    /// The latter in panels, unless it is one output.
+    /// The derivatives in panels, unless there is one output.
     dz: Panels,
     sums: Vec<LossSum>,
 }
@@ -80,12 +81,12 @@ struct Hidden {
     /// Before the activation, where the derivative needs it.
     z: Option<Panels>,
     a: Panels,
-    /// Activations before dropout, made again from `z`.
+    /// Activations before dropout, recomputed from `z`.
     undropped: Option<Panels>,
     dz: Panels,
 }
 
-/// What a step is made with.
+/// The arguments of a step.
 #[derive(Clone, Copy, Debug)]
 pub struct PassStep<'a> {
     /// The rows.
@@ -99,7 +100,8 @@ pub struct PassStep<'a> {
 }
 
 impl Passes {
-    /// For mini-batches of up to so many rows, on so many threads, beginning with a state.
+    /// For mini-batches of up to `batch_size` rows, on up to `threads` threads, beginning with a
+    /// state.
     pub fn new(network: &Network, batch_size: usize, threads: usize, state: &State) -> Self {
         let flops = network.flops_per_row() * batch_size as u64;
         let chunks = batch_size.div_ceil(LOSS_ROWS);
@@ -107,7 +109,7 @@ impl Passes {
         Self::on(threads, network, batch_size, state)
     }
 
-    /// The same on so many threads.
+    /// The same, on exactly `threads` threads.
     fn on(threads: usize, network: &Network, batch_size: usize, state: &State) -> Self {
         let chunks = batch_size.div_ceil(LOSS_ROWS);
         let rows = chunks.div_ceil(threads) * LOSS_ROWS;
@@ -143,7 +145,7 @@ impl Passes {
         self.shares.len()
     }
 
-    /// Brings weights and moments that [`Passes::step`] keeps in panels back into the state.
+    /// Unpacks the weights and moments that [`Passes::step`] keeps in panels into the state.
     pub fn unpack(&self, state: &mut State) {
         let n = self.network.layout().len();
         for part in &self.parts {
@@ -194,7 +196,7 @@ impl Passes {
         over(shares, &|share| rows.run(share, 1, &step.rows, scale));
     }
 
-    /// The first hidden layer forward, all rows for the units of each thread.
+    /// The first hidden layer forward: each thread computes its units for all rows.
     fn over_units(
         rows: &RowPass<'_>,
         shares: &mut [Share],
@@ -243,7 +245,8 @@ impl Passes {
         let tasks: Vec<_> = parts
             .iter_mut()
             .map(|part| {
-                // (Those of one range of rows, in groups of columns, need nothing of the state.)
+                // (Groups of columns have one range of the state; only the first group takes it.
+                // They are packed and do not use it.)
                 let n = part.range.end.saturating_sub(taken);
                 taken = taken.max(part.range.end);
                 Mutex::new(Some((part, values.each_mut().map(|rest| take(rest, n)))))
@@ -274,7 +277,7 @@ impl Passes {
     }
 }
 
-/// The parts of the columns of the first weight that are a thread's own, if these are cut.
+/// The parts of the first weight that a thread owns, if its columns are cut.
 fn own_parts(parts: &[Part], columns_cut: usize, thread: usize) -> Vec<usize> {
     let panels = parts.iter().filter_map(|part| match &part.kind {
         Kind::Rows(block) if part.layer == 0 => Some(block.panels.end),
@@ -290,7 +293,7 @@ fn own_parts(parts: &[Part], columns_cut: usize, thread: usize) -> Vec<usize> {
     (0..parts.len()).filter(|i| is_own(&parts[*i])).collect()
 }
 
-/// The rows of a range of a mini-batch: they where they are together, else `own`, whose width is
+/// The rows of a range of a mini-batch: in place if they are contiguous, else `own`, whose width is
 /// the second.
 fn rows_of<'a>(
     rows: &Gather<'a>,
@@ -304,7 +307,7 @@ fn rows_of<'a>(
     })
 }
 
-/// Takes the first `n` values off, or what is there.
+/// Takes the first `n` values off, or as many as are left.
 fn take<'a>(rest: &mut &'a mut [f32], n: usize) -> &'a mut [f32] {
     let values = std::mem::take(rest);
     let (taken, left) = values.split_at_mut(n.min(values.len()));
@@ -341,7 +344,7 @@ impl Share {
         rows_of(rows, &self.rows, &self.own, (width, self.own_width(width)))
     }
 
-    /// The width of rows that had to be brought together.
+    /// The width of rows that had to be gathered.
     fn own_width(&self, width: Width) -> Width {
         Width { dense: if self.x.columns() > 0 { 0 } else { width.dense }, ..width }
     }
@@ -352,7 +355,7 @@ impl Share {
     }
 }
 
-/// What holds the dense numbers of rows, if it is needed.
+/// The panels for the dense numbers of rows, if they are needed.
 fn inputs(network: &Network, rows: usize) -> Panels {
     match network.width().dense {
         ..=PANEL => Panels::default(),
@@ -360,7 +363,7 @@ fn inputs(network: &Network, rows: usize) -> Panels {
     }
 }
 
-/// `out += row`, as far as `out` goes.
+/// `out += row`, for the length of `out`.
 fn add(out: &mut [f32], row: &[f32]) {
     let row = &row[..out.len()];
     vectorized(

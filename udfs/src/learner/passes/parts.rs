@@ -12,11 +12,12 @@ use crate::learner::{Learner, Role};
 /// Parameters of a part of the table of categories.
 const TABLE_PART: usize = 1 << 16;
 
-/// Parameters that are stepped at once.
+/// Parameters that are updated at once.
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) layer: usize,
-    /// Where they are among the flat ones; of a block that is packed its rows, with all columns.
+    /// Their range in the flat parameters; for a packed block, the range of its rows with all
+    /// columns.
     pub(super) range: Range<usize>,
     pub(super) role: Role,
     pub(super) kind: Kind,
@@ -31,24 +32,25 @@ pub(super) enum Kind {
     Bias,
 }
 
-/// Rows `from..to` of a weight `[inputs, units]` as products want them, or some of their columns.
+/// Rows `from..to` of a weight `[inputs, units]` in the layout that products read, or some of their
+/// columns.
 #[derive(Debug)]
 pub(super) struct Block {
     pub(super) from: usize,
     pub(super) to: usize,
     /// The panels of the columns.
     pub(super) panels: Range<usize>,
-    /// `[to - from, columns]`; none where products want them as they lie in the parameters.
+    /// `[to - from, columns]`; empty where products read the flat parameters in place.
     pub(super) weights: Panels,
-    /// What the optimizer keeps of each of them, while they are stepped here.
+    /// The optimizer's moments of each weight, while the block is updated here.
     pub(super) moments: [Panels; 2],
-    /// `[units, to - from]`, where the pass over rows goes backward through it.
+    /// `[units, to - from]`, where the backward part of the pass over rows needs it.
     pub(super) transposed: Option<Panels>,
 }
 
 impl Block {
-    /// Has room for the transpose, but of the first layer, whose inputs have no derivatives, and of
-    /// what is not in panels.
+    /// Allocates the transpose, except for the first layer, whose inputs have no derivatives, and
+    /// for weights that are not in panels.
     pub(super) fn make_transposed(&mut self, layer: usize) {
         let units = self.weights.columns();
         if layer > 0 && self.is_packed() {
@@ -56,12 +58,12 @@ impl Block {
         }
     }
 
-    /// Whether weights and moments are here.
+    /// Whether weights and moments are stored in this block.
     pub(super) fn is_packed(&self) -> bool {
         self.weights.columns() > 0
     }
 
-    /// Takes weights and moments, each `[to - from, units]`, row-major.
+    /// Packs weights and moments, each `[to - from, units]`, row-major, into panels.
     pub(super) fn take_from(&mut self, weights: &[f32], moments: &[&[f32]], units: usize) {
         let first = self.panels.start * PANEL;
         self.weights.copy_rows(&weights[first..], units);
@@ -72,7 +74,7 @@ impl Block {
         self.has_stepped();
     }
 
-    /// Puts them back.
+    /// Unpacks them.
     pub(super) fn unpack<'a>(
         &self,
         weights: &mut [f32],
@@ -92,7 +94,7 @@ impl Block {
         (self.weights.panel(own), self.weights.stride(own))
     }
 
-    /// Brings what follows from the weights up to date.
+    /// Brings the transpose up to date after the weights have changed.
     pub(super) fn has_stepped(&mut self) {
         if let Some(transposed) = &mut self.transposed {
             transposed.transpose_from(&self.weights);
@@ -100,8 +102,9 @@ impl Block {
     }
 }
 
-/// Into how many groups of columns the weights of the first layer are cut for so many threads.
-/// Where rows are wide, each thread has some of the units, whose weights stay in its cache.
+/// The number of groups of columns into which the weights of the first layer are cut, for a number
+/// of threads. Where rows are wide, each thread has some of the units, whose weights stay in its
+/// cache.
 pub(super) fn columns_cut(network: &Network, threads: usize) -> usize {
     let (dense, units) = (network.width().dense, network.layers[0].units);
     let panels = units.div_ceil(PANEL);
@@ -110,7 +113,7 @@ pub(super) fn columns_cut(network: &Network, threads: usize) -> usize {
 }
 
 /// The parts of the parameters, in the order of the flat ones. The weights of the first layer are
-/// in so many groups of columns.
+/// cut into `columns_cut` groups of columns.
 pub(super) fn parts(network: &Network, columns_cut: usize) -> Vec<Part> {
     let mut parts = vec![];
     let last = network.layers.len() - 1;
@@ -118,7 +121,7 @@ pub(super) fn parts(network: &Network, columns_cut: usize) -> Vec<Part> {
         let u = layer.units;
         let start = layer.weight.start;
         let dense = if i == 0 { network.width().dense } else { layer.inputs };
-        // (A few inputs of many units are cut finer, so that all threads get some.)
+        // (A weight of few inputs and many units is cut finer, so that all threads get some of it.)
         let is_cut = i == 0 && dense <= PANEL && dense * u > PANEL * PANEL;
         let rows = if is_cut { PANEL / 4 } else { PANEL };
         for from in (0..dense).step_by(rows) {
@@ -161,7 +164,7 @@ pub(super) fn parts(network: &Network, columns_cut: usize) -> Vec<Part> {
 }
 
 impl Part {
-    /// Numbers of its gradient: in panels where the weights are.
+    /// Numbers of its gradient, which is in panels if the weights are.
     pub(super) fn gradient_len(&self) -> usize {
         match &self.kind {
             Kind::Rows(block) if block.is_packed() => {
@@ -227,7 +230,7 @@ impl Part {
             let (width, stride) = (block.weights.width(own), block.weights.stride(own));
             let values = &mut out[block.weights.offset(own)..];
             if width < stride {
-                // What pads the rows is stepped with them.
+                // The padding of the rows is updated with them.
                 values.fill(0.0);
             }
             let out = Out { values, stride, rows: block.to - block.from, width };
@@ -235,7 +238,7 @@ impl Part {
         }
     }
 
-    /// Of one output: the transpose, `dz^T a`.
+    /// With one output: the transpose, `dz^T a`.
     fn single(&self, block: &Block, shares: &[Share], out: &mut [f32]) {
         let segments = shares.iter().map(|share| {
             let (a, panel) = (&share.hidden[self.layer - 1].a, block.from / PANEL);

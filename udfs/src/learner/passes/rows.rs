@@ -19,7 +19,7 @@ pub(super) struct RowPass<'a> {
 }
 
 impl RowPass<'_> {
-    /// Brings rows together, their dense numbers into panels if these are wanted so.
+    /// Gathers the rows of a share. Their dense numbers go into panels if the share has these.
     pub(super) fn gather_rows(&self, share: &mut Share, rows: &Gather<'_>) {
         let width = self.network.width();
         if let Some(batch) = rows.slice(&share.rows, width) {
@@ -49,8 +49,8 @@ impl RowPass<'_> {
         share.own = own;
     }
 
-    /// The raw outputs of some rows, whose dense numbers are in panels if these are wanted so, and
-    /// what led to them from hidden layer `first` on.
+    /// The raw outputs of some rows, and the values of all layers from hidden layer `first` on. The
+    /// dense numbers are in panels if the share has these.
     pub(super) fn scores(&self, share: &mut Share, first: usize, batch: &MiniBatch<'_>) {
         for i in first..self.network.layers.len() - 1 {
             self.hidden(i, share, batch);
@@ -112,7 +112,7 @@ impl RowPass<'_> {
         }
     }
 
-    /// What the activation of hidden layer `i` takes, panel `j`.
+    /// The argument of the activation of hidden layer `i`, panel `j`.
     fn before_activation(
         &self,
         (i, j): (usize, usize),
@@ -180,7 +180,7 @@ impl RowPass<'_> {
         }
     }
 
-    /// Losses, and their derivatives in the place of raw outputs.
+    /// Losses; their derivatives replace the raw outputs.
     fn differentiate(&self, share: &mut Share, batch: &MiniBatch<'_>, scale: f32) {
         let outputs = self.network.outputs();
         let z = &mut share.z[..batch.rows * outputs];
@@ -222,7 +222,7 @@ impl RowPass<'_> {
                 tiles::sum(panels, Start::Zero, Out { values: d, stride, rows, width });
             }
             if self.network.dropout > 0.0 {
-                // The mask by which forward multiplied, drawn again.
+                // The mask that forward multiplied by, drawn again.
                 self.drop(i - 1, batch.first_row, layer.inputs, j, d, stride);
             }
             let a = match (&*z, &mut *undropped) {
@@ -255,7 +255,7 @@ impl RowPass<'_> {
     }
 }
 
-/// Where no rows are needed.
+/// For calls that need no rows.
 const NO_ROWS: MiniBatch<'static> = MiniBatch {
     rows: 0,
     first_row: 0,

@@ -1,4 +1,4 @@
-//! Raw outputs without learning: the first half of a pass over rows.
+//! Raw outputs without training: the forward half of a pass over rows.
 
 use super::parts::{self, Kind, Part};
 use super::rows::RowPass;
@@ -8,22 +8,22 @@ use crate::kernels::panels::Panels;
 use crate::learner::network::Network;
 use crate::learner::{Learner, Scratch, StepKey};
 
-/// A network and its parameters as scoring takes them: made once, used by all threads.
+/// A network and its parameters in the layout that scoring reads: made once, used by all threads.
 #[derive(Debug)]
 pub struct Scoring {
     /// Without dropout.
     network: Network,
-    /// The weights as products want them; none of a linear network.
+    /// The weights in the layout that products read; none for a linear network.
     parts: Vec<Part>,
 }
 
-/// The working memory of a thread that scores.
+/// The working memory of a scoring thread.
 #[derive(Debug)]
 pub struct ScoringScratch {
     rows: usize,
-    /// Of a network with hidden layers.
+    /// For a network with hidden layers.
     share: Share,
-    /// Of a linear one.
+    /// For a linear network.
     scratch: Scratch,
 }
 
@@ -61,8 +61,8 @@ impl Scoring {
     }
 
     /// Raw outputs `[rows, outputs]` of rows whose labels and weights may be empty, under the
-    /// `parameters` that it was made with. The score of a row does not depend on the rows beside
-    /// it.
+    /// `parameters` that this was made with. The score of a row does not depend on the other rows
+    /// of the batch.
     pub fn scores(
         &self,
         parameters: &[f32],
@@ -87,7 +87,7 @@ impl Scoring {
                 self.network.scores(parameters, &own, &mut scratch.scratch, out);
                 continue;
             }
-            // (Draws are for dropout alone.)
+            // (Only dropout draws random numbers.)
             let key = StepKey { seed: 0, step: 0 };
             let pass = RowPass { network: &self.network, parts: &self.parts, parameters, key };
             scratch.share.x.copy_from(own.dense);
@@ -98,7 +98,7 @@ impl Scoring {
 }
 
 impl Share {
-    /// What scoring needs of a share.
+    /// The parts of a share that scoring needs.
     fn scoring(network: &Network, rows: usize) -> Self {
         let hidden = &network.layers[..network.layers.len() - 1];
         let keeps_z = network.activation.needs_z();

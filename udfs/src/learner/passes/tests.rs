@@ -15,7 +15,7 @@ struct Case {
     batch: usize,
 }
 
-/// Shapes that fit no tile, each with other things beside.
+/// Shapes that are no multiple of any tile, each combined with other settings.
 fn cases() -> Vec<Case> {
     let case = |hidden: &[usize], activation, loss, outputs, dropout, width, batch| Case {
         spec: NetworkSpec {
@@ -87,7 +87,7 @@ fn start(network: &Network) -> State {
     state
 }
 
-/// Four mini-batches, the last of which is short.
+/// Four mini-batches; the last one is short.
 fn train(case: &Case, mut step: impl FnMut(&MiniBatch<'_>, StepKey, StepSize)) {
     let total = 3 * case.batch + case.batch.div_ceil(3);
     let rows = rows_of(case, total);
@@ -102,11 +102,11 @@ fn train(case: &Case, mut step: impl FnMut(&MiniBatch<'_>, StepKey, StepSize)) {
 fn by_passes(case: &Case, threads: usize, first_together: Option<usize>) -> State {
     let network = case.spec.network(case.width);
     let mut state = start(&network);
-    // As many threads as asked for, though so small a network would not be worth them.
+    // Exactly this number of threads, although so small a network would not justify them.
     let mut passes = Passes::on(threads, &network, case.batch, &state);
     let pool = Threads(threads);
     train(case, |batch, key, size| {
-        // From the last to the first, as a chunk has them where rows are not together.
+        // In reverse order, as gathered rows of a chunk, which are not contiguous.
         let back: Vec<u32> = (0..batch.rows as u32).rev().collect();
         let chunk = batch.gathered(&back);
         let n = first_together.map_or(batch.rows, |n| n.min(batch.rows));
@@ -194,8 +194,8 @@ fn rows_all_over_a_chunk_are_the_same_as_together() {
     }
 }
 
-/// Against the scores of the learner, and the same bits in any blocks, with dropout that scoring
-/// leaves out.
+/// Against the scores of the learner; the bits are the same for any blocks. The network has
+/// dropout, which scoring does not apply.
 #[test]
 fn scoring_is_forward() {
     for case in cases() {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{state_of, states, value, weights};
 use crate::metrics::Confusion;
 
-/// Distinct labels, by bytes that compare as they do.
+/// Distinct labels, as bytes that sort as the labels do.
 #[derive(Debug)]
 pub(super) struct Keys {
     pub(super) converter: RowConverter,
@@ -36,7 +36,7 @@ impl Keys {
         code
     }
 
-    /// The code of each value; of a NULL too, so rows with one must be left out elsewhere.
+    /// The code of each value. A NULL gets a code too, so the caller must leave out rows with NULL.
     pub(super) fn intern(&mut self, array: &ArrayRef) -> Result<Vec<u32>> {
         let rows = self.converter.convert_columns(std::slice::from_ref(array))?;
         Ok(rows.iter().map(|row| self.code(row.as_ref())).collect())
@@ -57,7 +57,7 @@ impl Keys {
 #[derive(Serialize, Deserialize)]
 struct ClassState {
     keys: Vec<Box<[u8]>>,
-    /// Class, predicted class, weight of their rows by its bits.
+    /// Class, predicted class, and the bits of the weight of their rows.
     cells: Vec<(u32, u32, u64)>,
 }
 

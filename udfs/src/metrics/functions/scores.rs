@@ -21,18 +21,18 @@ struct ScoreState {
     rows: u64,
 }
 
-/// Rows for `roc_auc` and `log_loss`. A row is its label, its weight, and one number a class (of
-/// lists) or one in all.
+/// Rows for `roc_auc` and `log_loss`. A row is its label, its weight, and its numbers: for lists
+/// one per class, otherwise a single one.
 #[derive(Debug)]
 pub(super) struct ScoreAccumulator {
     pub(super) name: &'static str,
     pub(super) is_auc: bool,
     pub(super) is_list: bool,
     pub(super) keys: Keys,
-    /// Of lists: the label of each number of a row.
+    /// For lists: the label of each number of a row.
     pub(super) classes: Vec<u32>,
     pub(super) rows: Vec<f64>,
-    /// The log loss of lists needs no rows.
+    /// The sums of the log loss of lists, which needs no rows.
     pub(super) sums: LogLoss,
 }
 
@@ -118,7 +118,7 @@ impl ScoreAccumulator {
         ranking.roc_auc()
     }
 
-    /// The label whose score a single number is: the larger of those that occur.
+    /// The label that a single score is for: the larger of those that occur.
     fn positive(&self) -> Option<u32> {
         let ranks = self.keys.ranks();
         let occurs = |code: u32| self.rows.chunks_exact(3).any(|row| row[0] as u32 == code);

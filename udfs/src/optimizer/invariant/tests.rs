@@ -1,5 +1,5 @@
-//! The update against the formulas of the module's head in plain loops, what it must not depend on,
-//! and the laws of its merge. Vowpal Wabbit itself is the oracle of
+//! The update against the formulas of the module documentation in plain loops, what it must not
+//! depend on, and the laws of its merge. Vowpal Wabbit itself is the oracle of
 //! `sql/tests/online_optimizers.rs`.
 
 use std::sync::Arc;
@@ -47,8 +47,8 @@ fn descent(loss: Loss, outputs: usize, batch_size: usize, l1: f32, l2: f32) -> A
     })
 }
 
-/// Numbers on different scales, a fifth of them 0; a category that is sometimes not known; labels
-/// for any loss.
+/// Numbers on different scales, a fifth of them 0; a category that is sometimes unknown; labels for
+/// any loss.
 fn rows_of(rows: usize, outputs: usize) -> Rows {
     let mut state = 1u64;
     let mut draw = || {
@@ -72,7 +72,7 @@ fn rows_of(rows: usize, outputs: usize) -> Rows {
     all
 }
 
-/// All rows learned from, and the state then.
+/// The state after all rows have been learned.
 fn learned(descent: &Arc<Descent>, start: State, rows: &Rows) -> State {
     let mut stepper = Stepper::new(Arc::clone(descent), start, 0, Reads::EachStep);
     let n = rows.label.len();
@@ -83,7 +83,7 @@ fn learned(descent: &Arc<Descent>, start: State, rows: &Rows) -> State {
     stepper.into_state()
 }
 
-/// The module's head in float64, row by row over all inputs.
+/// The formulas of the module documentation in float64, row by row over all inputs.
 fn plain(loss: Loss, k: usize, rows: &Rows, l1: f64, l2: f64) -> (Vec<f64>, f64) {
     let inputs = WIDTH.inputs() + 1;
     let (mut w, mut a) = (vec![0.0f64; inputs * k], vec![0.0f64; inputs * k]);
@@ -173,7 +173,7 @@ fn updates_are_the_formulas_in_plain_loops() {
     }
 }
 
-/// Rows of a mini-batch are taken one after another: how they are cut is of no matter.
+/// Rows of a mini-batch are learned one after another: how they are cut does not matter.
 #[test]
 fn mini_batches_change_nothing_without_regularisation() {
     let rows = rows_of(200, 1);
@@ -188,7 +188,7 @@ fn mini_batches_change_nothing_without_regularisation() {
     assert_eq!(many.steps, 29);
 }
 
-/// Powers of two, so that nothing is rounded otherwise: the same losses to the last bit.
+/// Powers of two, so that nothing is rounded differently: the same losses to the last bit.
 #[test]
 fn losses_do_not_depend_on_units() {
     let rows = rows_of(200, 1);
@@ -232,7 +232,7 @@ fn merges_are_one_model_that_saw_all_rows() {
     let n = descent.learner.layout().len();
     let base = learned(&descent, descent.initial_state(), &rows_of(50, 1));
     let mut parts = [rows_of(120, 1), rows_of(60, 1)];
-    // Category 1 comes to the first replica alone, category 2 to nobody.
+    // Only the first replica meets category 1, and none meets category 2.
     for (part, known) in parts.iter_mut().zip([1, 0]) {
         part.codes.iter_mut().for_each(|code| *code = if *code < known + 1 { known } else { 0 });
         part.label.reverse();

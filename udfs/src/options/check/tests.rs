@@ -68,7 +68,7 @@ fn every_option_is_read() {
             ("learning_rate", number(".5")),
             ("intercept_learning_rate", number("0")),
             ("schedule", map(&[("kind", string("cosine")), ("warmup", number("0.05"))])),
-            // After `momentum`, which belongs to it all the same.
+            // After `momentum`, which applies to it nevertheless.
             ("optimizer", string("Nesterov")),
             ("l1", number("1e-4")),
             ("l2", number("0.1")),
@@ -475,7 +475,7 @@ fn contradictions() {
     for (algorithm, given, expected) in cases {
         assert_eq!(error(algorithm, &given), expected);
     }
-    // These look alike and are fine.
+    // These look contradictory but are allowed.
     for (algorithm, given) in [
         (LINEAR_SVM, vec![("early_stop", no()), ("split", word("none"))]),
         (LINEAR_REGRESSION, vec![("l1", number("0")), ("solver", word("normal"))]),
@@ -486,7 +486,7 @@ fn contradictions() {
     }
 }
 
-/// What is written out gives the same options again.
+/// The options that are written out give the same options when they are read.
 #[test]
 fn written_options_are_read_again() {
     let cases: [&[(&str, &str)]; 14] = [
@@ -517,7 +517,8 @@ fn written_options_are_read_again() {
                 .map(|(k, v)| (k.clone(), OptionValue::of_text(v)))
                 .collect();
             if options.solver == Solver::Auto {
-                // Nothing is settled yet: the options of steps are written out beside it.
+                // The solver is not decided yet: the options of mini-batch training are also
+                // written out.
                 continue;
             }
             let mut again = TrainOptions::check(algorithm, &written).unwrap();

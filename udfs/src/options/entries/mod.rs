@@ -1,5 +1,5 @@
-//! Every option of TRAIN, one entry each: from it follow parsing, checks, defaults, printing,
-//! completion and the README's table.
+//! Every option of TRAIN, one entry each. Parsing, checks, defaults, printing, completion and the
+//! README's table are derived from the entries.
 
 use datafusion_common::Result;
 
@@ -21,19 +21,20 @@ pub(super) use model::is_full_batch;
 pub struct OptionSpec {
     /// Its name.
     pub name: &'static str,
-    /// Which algorithms take it.
+    /// Which algorithms accept it.
     pub group: OptionGroup,
-    /// Whether only training by mini-batches can honour it.
+    /// Whether only mini-batch training can use it.
     pub is_of_steps: bool,
     /// The values that it takes.
     pub kind: Kind,
     /// What it does, in one line.
     pub doc: &'static str,
-    /// Its default in SQL's spelling; None where there is none, or it follows from other options.
+    /// Its default in SQL's spelling; None if it has no default, or one that depends on other
+    /// options.
     pub default: fn(&AlgorithmSpec) -> Option<String>,
     /// Writes a value into the options.
     pub set: fn(&mut TrainOptions, &Given<'_>) -> Result<()>,
-    /// The value in SQL's spelling; None where the option takes no part.
+    /// The value in SQL's spelling; None if the option has no effect.
     pub get: fn(&TrainOptions) -> Option<String>,
 }
 
@@ -47,13 +48,13 @@ pub fn find(name: &str) -> Option<&'static OptionSpec> {
     options().find(|option| option.name == name)
 }
 
-/// The names of the algorithms that take the options of a group, separated by commas.
+/// The names of the algorithms that accept the options of a group, separated by commas.
 pub fn takers(group: OptionGroup) -> String {
     let taken = Algorithm::all().filter(|algorithm| algorithm.takes(group));
     taken.map(Algorithm::name).collect::<Vec<_>>().join(", ")
 }
 
-/// A default that is the same for all.
+/// A default that is the same for all algorithms.
 macro_rules! default {
     ($text:literal) => {
         |_| Some($text.to_owned())
@@ -76,7 +77,7 @@ fn boolean(value: bool) -> Option<String> {
     Some(super::OptionValue::Bool(value).to_string())
 }
 
-/// The losses with the algorithms that take them, those of the same algorithms together.
+/// The losses with the algorithms that accept them, grouped by algorithms.
 fn losses() -> String {
     let mut groups: Vec<(&[Loss], Vec<&str>)> = vec![];
     for algorithm in Algorithm::all().filter(|a| a.takes(OptionGroup::Loss)) {
@@ -93,7 +94,7 @@ fn losses() -> String {
     format!("auto or one of {}", groups.iter().map(text).collect::<Vec<_>>().join(", "))
 }
 
-/// The solvers, with the algorithm that takes one if it is the only one.
+/// The solvers; one that a single algorithm accepts is listed with the algorithm.
 fn solvers() -> String {
     let text = |solver: &Solver| {
         let mut takers = Algorithm::all().filter(|a| a.spec().solvers.contains(solver));

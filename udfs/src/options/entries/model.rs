@@ -142,7 +142,7 @@ fn class_weights(weights: &ClassWeights) -> String {
     }
 }
 
-/// Whether a solver goes over all rows for each step.
+/// Whether a solver passes over all rows for each step.
 pub(in crate::options) fn is_full_batch(solver: Solver) -> bool {
     matches!(solver, Solver::Normal | Solver::Newton | Solver::Lbfgs)
 }

@@ -1,4 +1,4 @@
-//! Options of the run: chance, replicas, evaluation rows, when it ends, what is kept.
+//! Options of the run: randomness, replicas, evaluation rows, stopping, checkpoints and versions.
 
 use super::super::kind::{Kind, SHARE, number, positive_or, whole, whole_or};
 use super::super::{Choice, OptionGroup, OptionValue, Parallel, PublishEvery, Solver, Split};
@@ -136,7 +136,7 @@ pub(super) static ENTRIES: [OptionSpec; 16] = [
         is_of_steps: false,
         kind: number(0.0, 1.0),
         doc: "largest derivative of the objective at which newton and lbfgs end",
-        // scikit-learn's `tol` of its Newton solvers is 1e-4 on a gradient that is not a mean.
+        // scikit-learn's `tol` for its Newton solvers is 1e-4, on a gradient that is not a mean.
         default: default!("0.000001"),
         set: |options, given| given.number().map(|tolerance| options.tolerance = tolerance),
         get: |options| {

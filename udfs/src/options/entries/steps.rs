@@ -1,4 +1,4 @@
-//! Options of training by mini-batches.
+//! Options of mini-batch training.
 
 use datafusion_common::{Result, plan_err};
 
@@ -205,7 +205,7 @@ fn optimizer(name: &str) -> Option<Optimizer> {
     })
 }
 
-/// The learning rate of an optimizer: networks want smaller steps than linear models.
+/// The default learning rate of an optimizer: networks need smaller steps than linear models.
 fn learning_rate(algorithm: &AlgorithmSpec, optimizer: &Optimizer) -> f64 {
     let (linear, network) = match optimizer {
         Optimizer::Sgd => (0.01, 0.1),
@@ -215,13 +215,14 @@ fn learning_rate(algorithm: &AlgorithmSpec, optimizer: &Optimizer) -> f64 {
             (0.01, 0.001)
         }
         Optimizer::Ftrl { .. } => (0.1, 0.01),
-        // Vowpal Wabbit's; a network that takes it is linear.
+        // Vowpal Wabbit's default; a network that can use it is linear.
         Optimizer::AdaptiveInvariant => (0.5, 0.5),
     };
     if algorithm.hidden.is_empty() { linear } else { network }
 }
 
-/// Sets an option of the optimizer, which has a `place` for it if it takes it.
+/// Sets an option of the optimizer; `place` returns the field, or None if the optimizer has no such
+/// option.
 fn set_optimizer(
     options: &mut TrainOptions,
     given: &Given<'_>,
