@@ -94,7 +94,8 @@ pub struct Trained {
     pub parameters: Vec<f32>,
     /// The optimizer, or None for a solver.
     pub optimizer: Option<Optimizer>,
-    /// Its moments, `optimizer.moments()` buffers of the parameters' length one after another.
+    /// Its moments, as [`Optimizer::moment_values`] counts them: buffers of the parameters' length one
+    /// after another, then totals.
     pub moments: Vec<f32>,
     /// Steps made.
     pub steps: u64,
@@ -102,7 +103,7 @@ pub struct Trained {
     pub rows: u64,
     /// Skipped rows by cause.
     pub skipped_rows: BTreeMap<String, u64>,
-    /// One entry per epoch (or Newton step).
+    /// One entry per epoch, or per step of a solver.
     pub history: Vec<HistoryEntry>,
     /// Final metrics (name -> value) on the evaluation split, or on the training rows without.
     pub metrics: Vec<(String, f64)>,

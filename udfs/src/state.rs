@@ -13,7 +13,7 @@ const HEADER: usize = 8 + 7 * 8;
 pub struct State {
     /// Flat parameters in the learner's layout.
     pub parameters: Vec<f32>,
-    /// The optimizer's buffers, each as long as the parameters, one after another.
+    /// The optimizer's buffers, each as long as the parameters, one after another, then its totals.
     pub moments: Vec<f32>,
     /// Steps made since the beginning of the training.
     pub steps: u64,

@@ -72,7 +72,7 @@ fn softmax(z: &mut [f64], class: usize) -> f64 {
     let own = z.get(class).copied().unwrap_or(highest);
     let mut total = 0.0;
     for z in &mut *z {
-        *z = (*z - highest).exp();
+        *z = exp_of_negative(*z - highest);
         total += *z;
     }
     z.iter_mut().for_each(|z| *z /= total);
