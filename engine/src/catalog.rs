@@ -56,7 +56,7 @@ impl CatalogProvider for ModelCatalog {
     }
 }
 
-/// A table that takes no rows.
+/// A table that refuses inserts.
 #[derive(Debug)]
 struct ReadOnly(MemTable);
 

@@ -1,8 +1,8 @@
-//! String columns of Parquet files that are stored as dictionaries, read as dictionaries.
+//! Reads string columns of Parquet files as dictionaries if they are stored as dictionaries.
 //!
-//! DataFusion reads strings as strings: each row's text is found again, only to be looked up among
-//! the categories. As a dictionary, each text of a row group is looked up once, and rows bring its
-//! number.
+//! DataFusion reads them as plain strings, so that the text of each row has to be looked up among
+//! the categories. In a dictionary, each text of a row group is looked up once, and rows hold its
+//! key.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use crate::files::guard;
 use crate::scan::{file_schema, footer, is_text, plain_source, scan_of};
 
-/// The plan, with those of the named columns as dictionaries that are stored so throughout, where
-/// it is a scan of Parquet files and nothing more.
+/// The plan, in which those of the named columns are read as dictionaries that are stored as such
+/// throughout, if the plan is a scan of Parquet files and nothing more.
 pub(crate) fn read_dictionaries(
     plan: Arc<dyn ExecutionPlan>,
     runtime: &RuntimeEnv,
@@ -57,7 +57,7 @@ fn with_dictionaries(
         .filter(|(_, wanted)| **wanted == Some(true))
         .map(|(field, _)| field.name().as_str())
         .collect();
-    // What one file does not have as a dictionary is none.
+    // A column must be a dictionary in every file.
     let footers = scan.file_groups.iter().flat_map(FileGroup::iter);
     let footers = footers.map(|file| footer(runtime, file)).collect::<Option<Vec<_>>>()?;
     for group in footers.iter().flat_map(|footer| footer.row_groups()) {
@@ -104,7 +104,7 @@ fn is_all_dictionary(column: &ColumnChunkMetaData) -> bool {
         })
 }
 
-/// A schema with these columns as dictionaries; None where one is no text.
+/// A schema with these columns as dictionaries; None if one is not a text column.
 fn as_dictionaries(schema: &Schema, names: &HashSet<&str>) -> Option<Schema> {
     let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
     let mut fields = vec![];
@@ -175,8 +175,8 @@ mod tests {
         }
         let engine =
             Engine::open(EngineOptions { threads: Some(2), ..Default::default() }).unwrap();
-        // As a training plans it: partitions in the order of the files, which nobody takes from
-        // another.
+        // As a training plans it: partitions in the order of the files, and no partition takes
+        // files from another.
         let state = engine.training_state();
         let plan = async |columns: &str, rest: &str| {
             let sql = format!("SELECT {columns} FROM '{}/' {rest}", folder.path().display());
@@ -200,7 +200,7 @@ mod tests {
                 assert!(truth.null_count() > 500 || columns != "stored");
             }
         }
-        // What is more than a scan stays, and so does what nobody named.
+        // A plan that is more than a scan stays as it is, and so do columns that are not named.
         for (columns, rest) in [
             ("stored, label", "WHERE label IS NOT NULL"),
             ("stored || 'x' AS stored", ""),

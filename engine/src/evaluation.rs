@@ -48,8 +48,8 @@ const COUNTS: [&str; 3] = ["__gradlake_rows", "__gradlake_targets", "__gradlake_
 /// The first of the classes that the model does not know.
 const UNKNOWN: &str = "__gradlake_unknown_class";
 
-/// The plan of an evaluation over `input`, which must have the target: one row of metrics, and
-/// behind them what [`reported`] takes off.
+/// The plan of an evaluation over `input`, which must have the target: one row of metrics, followed
+/// by the counts that [`reported`] removes.
 pub fn evaluate_plan(
     state: &SessionState,
     input: LogicalPlan,
@@ -113,8 +113,8 @@ pub fn evaluate_plan(
             }
             (None, Some(score)) => {
                 missing.push(LOG_LOSS);
-                // The margin of one class against the other orders rows as a probability would;
-                // of many classes there is only the winner's margin, which does not.
+                // The margin of one class against the other orders rows as a probability would.
+                // With many classes there is only the winner's margin, which does not.
                 if scorer.classes().is_some_and(|n| n == 2) {
                     metrics.push(metric(ROC_AUC, &score)?);
                 } else {

@@ -1,4 +1,4 @@
-//! Progress of a training: the engine prints nothing, it tells.
+//! Progress of a training: the engine prints nothing, but sends events.
 
 use std::sync::Arc;
 
@@ -22,46 +22,46 @@ pub enum Event {
         rows: u64,
         /// Evaluation rows.
         eval_rows: u64,
-        /// Epochs at most; 0 of solvers, which make none.
+        /// Epochs at most; 0 for solvers, which have no epochs.
         epochs: u64,
         /// What runs, in words: `adam, batch 128, 1 replica` or `newton`.
         method: String,
     },
-    /// Some rows of an epoch are learned.
+    /// Some rows of an epoch are trained on.
     Progress {
         /// Epoch, from 1.
         epoch: u64,
         /// Epochs at most.
         epochs: u64,
-        /// Rows learned in this epoch.
+        /// Rows of this epoch that are done.
         rows_done: u64,
         /// Rows of an epoch.
         rows: u64,
         /// Mean loss of this epoch so far.
         loss: f64,
     },
-    /// Rows are learned from as they come: told a few times a second, also while none come.
+    /// Rows are trained on as they arrive: sent a few times a second, also while no rows arrive.
     Streaming {
-        /// Rows learned so far, those of earlier runs of the statement among them.
+        /// Rows trained on so far, including those of earlier runs of the statement.
         rows: u64,
-        /// Rows a second of the last seconds.
+        /// Rows per second over the last seconds.
         rows_per_second: f64,
         /// Mean loss of all rows so far, each scored before it was learned from.
         loss: Option<f64>,
         /// Mean loss of the last rows.
         recent_loss: Option<f64>,
-        /// Share of the last rows whose class was predicted; None of a regression.
+        /// Share of the last rows whose class was predicted correctly; None for a regression.
         recent_accuracy: Option<f64>,
-        /// Mean absolute error of the last rows; None of a classifier.
+        /// Mean absolute error of the last rows; None for a classifier.
         recent_error: Option<f64>,
-        /// What waits in the source, where it can tell.
+        /// How much waits in the source, if the source can report it.
         waiting: Option<Lag>,
     },
-    /// A solver made a step, which no one knows how many it will take of.
+    /// A solver made a step; the number of its steps is not known in advance.
     Step {
         /// Step, from 1.
         step: u64,
-        /// Mean loss of the rows behind it.
+        /// Mean loss of the rows that it is based on.
         loss: f64,
         /// Rows a second.
         rows_per_second: f64,
@@ -86,16 +86,16 @@ pub enum Event {
         /// What it holds.
         until: Position,
     },
-    /// A training goes on from a checkpoint.
+    /// A training resumes from a checkpoint.
     Resumed {
         /// What it held.
         from: Position,
     },
-    /// Rows of a stream are copied into files, until somebody asks for the end.
+    /// Rows of a stream are copied into files, until the end is requested.
     Copying,
     /// Something the user should know, in one sentence.
     Warning(String),
-    /// Something good to know that is no reason to worry (the warehouse is made), in one sentence.
+    /// Information that is no cause for concern (the warehouse is created), in one sentence.
     Note(String),
     /// A version is published.
     Published {
@@ -106,12 +106,12 @@ pub enum Event {
     },
 }
 
-/// How far a training is.
+/// The progress of a training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Position {
     /// Whole epochs.
     Epoch(u64),
-    /// Rows, of a training that takes every row once as it comes.
+    /// Rows, for a training that takes every row once, in order.
     Row(u64),
 }
 

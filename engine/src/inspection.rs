@@ -1,5 +1,4 @@
-//! What is known of models, as tables: SHOW MODELS, SHOW TRAINING, DESCRIBE MODEL, the stored
-//! metrics.
+//! Tables about models: SHOW MODELS, SHOW TRAINING, DESCRIBE MODEL, the stored metrics.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -43,7 +42,7 @@ impl Engine {
     }
 
     /// The trainings of the warehouse, in whatever process: those that run, and those that stopped
-    /// and left a checkpoint, from which their statement goes on. Columns: model, state (`running`,
+    /// and left a checkpoint, from which their statement resumes. Columns: model, state (`running`,
     /// `stopped`), started, epoch (NULL of streams), rows, rows_per_second, lag and lag_unit (what
     /// waits in the source), loss, recent_loss, checkpoint (when the last was saved), version (the
     /// last published), owner, heartbeat_age (seconds), statement.
@@ -89,8 +88,8 @@ impl Engine {
         ])
     }
 
-    /// The columns of a model: first what `predict('name', ...)` takes, in order, then what it
-    /// gives.
+    /// The columns of a model: first the arguments of `predict('name', ...)`, in order, then its
+    /// results.
     ///
     /// # Errors
     /// When there is no such model or version.

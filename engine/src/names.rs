@@ -1,4 +1,4 @@
-//! What to say when there is no column of a name.
+//! Suggestions for errors about names of columns that do not exist.
 
 use gradlake_udfs::Names;
 

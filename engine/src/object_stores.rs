@@ -23,7 +23,7 @@ const ENVIRONMENT: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
 /// datafusion-cli: `'aws.access_key_id'`, `'gcp.service_account_path'`.
 const OPTION_PREFIXES: [&str; 3] = ["aws.", "azure.", "gcp."];
 
-/// How long requests are repeated that a server refuses for the moment (429, 500, 503, ...).
+/// How long requests are retried that a server refuses temporarily (429, 500, 503, ...).
 const RETRY_FOR: Duration = Duration::from_secs(30);
 
 /// The stores of an engine, one for each host or bucket.
@@ -121,8 +121,8 @@ pub(crate) fn register(
     }
 }
 
-/// Opens the store of a URL; the path is that of the URL within the store. `options` go before
-/// what the environment says.
+/// Opens the store of a URL; the path is that of the URL within the store. `options` override the
+/// environment.
 ///
 /// # Errors
 /// The end of a sentence that begins with what the URL is of: why there is no store.
@@ -155,7 +155,8 @@ pub(crate) fn open(
     Ok((store, path))
 }
 
-/// What the environment says, by names in lower case, and then the options, which go before it.
+/// The settings of the environment, by names in lower case, followed by the options, which override
+/// them.
 fn settings(options: &[(String, String)]) -> Vec<(String, String)> {
     let mut settings = vec![];
     for (name, value) in std::env::vars_os() {
@@ -173,7 +174,8 @@ fn retry() -> RetryConfig {
     RetryConfig { retry_timeout: RETRY_FOR, ..Default::default() }
 }
 
-/// The settings that a kind of store knows, the options last, which go before the environment.
+/// The settings that a kind of store knows; the options come last, so that they override the
+/// environment.
 ///
 /// # Errors
 /// When an option is not known.
@@ -194,7 +196,7 @@ fn amazon(url: &Url, options: &[(String, String)]) -> Result<Arc<dyn ObjectStore
     use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
     let mut builder = AmazonS3Builder::new().with_url(url.as_str()).with_retry(retry());
     for (key, value) in known_settings::<AmazonS3ConfigKey>("aws", options)? {
-        // An endpoint without TLS is meant as it is written.
+        // An endpoint without TLS is used as it is written.
         if key == AmazonS3ConfigKey::Endpoint && value.starts_with("http://") {
             builder = builder.with_allow_http(true);
         }

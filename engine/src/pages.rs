@@ -1,9 +1,9 @@
 //! Parquet files on a disk, read page by page.
 //!
 //! DataFusion reads the columns of a whole row group before it decodes the first of its rows, since
-//! stores of the cloud answer a few large requests sooner than many small ones. A training that
-//! reads row groups of a million rows on every core would hold the file a second time, and what
-//! memory costs to be had is a good part of a short training.
+//! cloud stores answer a few large requests sooner than many small ones. A training that reads row
+//! groups of a million rows on every core would hold the file in memory a second time, and
+//! allocating that memory takes a good part of the time of a short training.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -37,13 +37,13 @@ use crate::scan::{extent, file_schema, footer, is_text, plain_source, scan_of};
 #[derive(Clone)]
 struct Layout {
     metadata: ArrowReaderMetadata,
-    /// Where in it the columns are, in the order of the query.
+    /// Indices of the columns in the file, in the order of the query.
     columns: Vec<usize>,
 }
 
 impl Layout {
-    /// None where the footer is not in the cache, or the file differs from the table in more than
-    /// the order of its columns: then it is DataFusion's.
+    /// None if the footer is not in the cache, or the file differs from the table in more than the
+    /// order of its columns: then DataFusion reads it.
     fn of(file: &PartitionedFile, runtime: &RuntimeEnv, wanted: &[&Field]) -> Option<Self> {
         let footer = footer(runtime, file)?;
         let own = file_schema(file, &footer)?;
@@ -67,7 +67,7 @@ impl Layout {
         Some(Self { metadata: ArrowReaderMetadata::try_new(footer, options).ok()?, columns })
     }
 
-    /// Those of the rows of some row groups that are in a window.
+    /// The batches of those rows of some row groups that are in a window.
     fn batches(
         &self,
         file: File,
@@ -85,7 +85,7 @@ impl Layout {
             .with_batch_size(batch_rows)
             .with_offset(window.start)
             .with_limit(window.len());
-        // Columns come in the order of the file, each once.
+        // The reader returns columns in the order of the file, each once.
         let mut given = self.columns.clone();
         given.sort_unstable();
         given.dedup();
@@ -110,7 +110,7 @@ impl Layout {
     }
 }
 
-/// The rows of a scan of Parquet files, any of which can be had without those before.
+/// The rows of a scan of Parquet files, any of which can be read without those before it.
 pub(crate) struct PageRows {
     parts: Vec<Part>,
     schema: SchemaRef,
@@ -125,7 +125,7 @@ struct Part {
 }
 
 impl PageRows {
-    /// Those of a plan that is a scan of Parquet files on a disk and nothing more.
+    /// The rows of a plan that is a scan of Parquet files on a disk and nothing more.
     pub(crate) fn of(plan: &dyn ExecutionPlan, runtime: &RuntimeEnv) -> Option<Self> {
         let scan = scan_of(plan)?;
         let source = plain_source(scan)?;
@@ -154,7 +154,7 @@ impl PageRows {
             let rows = |group: usize| layout.metadata.metadata().row_group(group).num_rows();
             let mut groups = vec![];
             for group in layout.groups(file) {
-                // (Of a damaged footer that says otherwise, DataFusion may say what it wants.)
+                // (A damaged footer with other numbers is left to DataFusion.)
                 let rows = usize::try_from(rows(group)).ok().filter(|rows| *rows < 1 << 40)?;
                 groups.push((group, rows));
             }
@@ -175,11 +175,11 @@ impl PageRows {
         groups.map(|(_, rows)| *rows as u64).sum()
     }
 
-    /// Where the rows are cut into so many parts: where a row group begins, since whoever reads a
-    /// part of one reads its dictionaries, or at a multiple of `unit` where that would make parts
-    /// too unequal.
+    /// The cuts of the rows into `parts` parts. A cut is where a row group begins, since every
+    /// reader of a part of one reads its dictionaries, or at a multiple of `unit` if parts would
+    /// otherwise be too unequal.
     pub(crate) fn cuts(&self, parts: usize, unit: u64) -> Vec<u64> {
-        /// The part of its share by which one may differ.
+        /// A cut may differ from an equal cut by the rows of a part divided by this.
         const NEAR: u64 = 8;
         let (rows, parts) = (self.len(), parts.max(1) as u64);
         let mut begins = vec![0];
@@ -202,7 +202,7 @@ impl PageRows {
         cuts
     }
 
-    /// Some of the rows, in batches that end where they are full, a file or the rows end.
+    /// Some of the rows, in batches that end when they are full, or where a file or the rows end.
     pub(crate) fn batches(
         &self,
         rows: Range<u64>,
@@ -244,7 +244,7 @@ impl PageRows {
             let rest = std::iter::from_fn(move || {
                 let own = batches.as_mut()?;
                 let next = reading(&name, || own.next().transpose()).transpose();
-                // A reader that failed is not asked again.
+                // A reader that failed is not called again.
                 if !matches!(next, Some(Ok(_))) {
                     batches = None;
                 }
@@ -254,7 +254,7 @@ impl PageRows {
         })
     }
 
-    /// All rows in so many parts of about equal work, one after another.
+    /// All rows in `parts` contiguous parts of about equal work.
     pub(crate) fn streams(
         &self,
         parts: usize,
@@ -326,7 +326,7 @@ mod tests {
         concat_batches(&schema, partitions.iter().flatten()).unwrap()
     }
 
-    /// Those of the pages, read in three parts.
+    /// The rows of the pages, read in three parts.
     async fn own_rows(pages: &PageRows) -> RecordBatch {
         let mut batches = vec![];
         for stream in pages.streams(3, 700) {
@@ -350,7 +350,7 @@ mod tests {
             "id, x AS other, name",
             "name, name AS again, x",
             "point, x",
-            // What computes something stays a scan of DataFusion's.
+            // A query that computes something stays a scan of DataFusion.
             "id % 2 AS odd, x",
         ] {
             let sql = format!("SELECT {columns} FROM '{}/'", folder.path().display());

@@ -1,4 +1,4 @@
-//! PREDICT as a plan: the query's rows, and behind them what the model says of each.
+//! PREDICT as a plan: the query's rows, followed by the model's prediction for each.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ use crate::transform::Transform;
 
 pub use crate::operators::Predictor;
 
-/// What `WITH (...)` of a PREDICT or EVALUATE says.
+/// The options in `WITH (...)` of a PREDICT or EVALUATE.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PredictOptions {
     /// Probability above which the larger of two classes is predicted.
@@ -138,8 +138,8 @@ fn check(
     scorer.check(&types)
 }
 
-/// Where a model finds its arguments among the columns of a query, or TRANSFORM's expressions on
-/// them; and the same of columns beside, which need not be there.
+/// The picks of a model's arguments among the columns of a query, or of TRANSFORM's expressions on
+/// them; and the same for further columns, which need not exist.
 ///
 /// # Errors
 /// When an argument is missing, or two columns could be meant.

@@ -1,4 +1,5 @@
-//! What functions of SQL refer to: rounds of running trainings, models of running statements.
+//! The objects that SQL functions refer to: rounds of running trainings, models of running
+//! statements.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};

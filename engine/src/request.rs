@@ -1,4 +1,4 @@
-//! What a TRAIN statement asks for, once it is parsed and its query planned.
+//! The request of a TRAIN statement, once it is parsed and its query planned.
 
 use std::fmt::Write;
 
@@ -31,7 +31,7 @@ pub struct TrainRequest {
     pub weight: Option<String>,
     /// PARTITION BY; empty without the clause.
     pub partition_by: Vec<String>,
-    /// CONTINUE: a model and the version to go on from.
+    /// CONTINUE: a model and the version to continue.
     pub continue_from: Option<(String, Option<u64>)>,
     /// Checked options.
     pub options: TrainOptions,
@@ -42,7 +42,7 @@ pub struct TrainRequest {
 }
 
 impl TrainRequest {
-    /// A training of model `name` on the rows of a DataFrame, to be told more of.
+    /// Begins a training of model `name` on the rows of a DataFrame.
     ///
     /// ```no_run
     /// # use gradlake_engine::{Engine, EngineOptions, EventSink, TrainRequest};
@@ -80,8 +80,8 @@ impl TrainRequest {
         }
     }
 
-    /// What a checkpoint must have in common with the statement that resumes it: everything but
-    /// OR REPLACE and IF NOT EXISTS, which say what to do about a model that is there.
+    /// What a checkpoint must have in common with the statement that resumes it: everything but OR
+    /// REPLACE and IF NOT EXISTS, which say what to do about an existing model.
     pub fn fingerprint(&self) -> String {
         let statement = self.statement.as_str();
         let rest = ["TRAIN OR REPLACE MODEL ", "TRAIN MODEL IF NOT EXISTS ", "TRAIN MODEL "]
@@ -111,13 +111,13 @@ pub struct TrainRequestBuilder {
 }
 
 impl TrainRequestBuilder {
-    /// Publishes the next version of a model that is there.
+    /// Publishes the next version of an existing model.
     pub fn or_replace(mut self) -> Self {
         self.or_replace = true;
         self
     }
 
-    /// Leaves a model that is there alone.
+    /// Leaves an existing model alone.
     pub fn if_not_exists(mut self) -> Self {
         self.if_not_exists = true;
         self
@@ -147,13 +147,13 @@ impl TrainRequestBuilder {
         self
     }
 
-    /// A column that is frozen into the model: its name and its expression in SQL.
+    /// A computed column that is stored in the model: its name and its expression in SQL.
     pub fn transform(mut self, name: impl Into<String>, expression: impl Into<String>) -> Self {
         self.transform.push((name.into(), expression.into()));
         self
     }
 
-    /// Goes on from a model: its version, or the one that PREDICT uses.
+    /// Continues a model: the given version, or the one that PREDICT uses.
     pub fn continue_from(mut self, model: impl Into<String>, version: Option<u64>) -> Self {
         self.continue_from = Some((model.into(), version));
         self
@@ -165,7 +165,7 @@ impl TrainRequestBuilder {
         self
     }
 
-    /// Checks what was given.
+    /// Checks the request.
     ///
     /// # Errors
     /// When there is no such algorithm, or an option is unknown, out of range or contradicts
@@ -197,8 +197,7 @@ impl TrainRequestBuilder {
         })
     }
 
-    /// The statement that says the same: what the record of the model shows, and what a checkpoint
-    /// is known by.
+    /// The equivalent statement: the record of the model shows it, and it identifies a checkpoint.
     fn statement(&self) -> String {
         let mut text = format!("TRAIN MODEL {} USING {}", self.name, self.algorithm);
         let mut list = |clause: &str, items: Vec<String>| {
@@ -217,7 +216,7 @@ impl TrainRequestBuilder {
         });
         list("CONTINUE", parent.collect());
         list("WITH", self.options.iter().map(|(n, v)| format!("{n} = {v}")).collect());
-        // (Plans that no SQL says are told as DataFusion shows them.)
+        // (Plans that cannot be written as SQL are written as DataFusion displays them.)
         let query = match plan_to_sql(&self.query) {
             Ok(query) => query.to_string(),
             Err(_) => self.query.display_indent().to_string(),

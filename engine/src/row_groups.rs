@@ -1,8 +1,8 @@
-//! Deals the row groups of Parquet files evenly to the partitions that read them.
+//! Distributes the row groups of Parquet files evenly over the partitions that read them.
 //!
 //! DataFusion cuts files into ranges of equal bytes, and a row group belongs to the range in which
-//! it begins: of a file with two equal groups both begin in the first half, and one core reads them
-//! while the other waits.
+//! it begins: in a file with two equal groups, both begin in the first half, and one core reads
+//! them while the other waits.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ impl BalanceRowGroups {
         Self { runtime }
     }
 
-    /// The groups of a scan, cut elsewhere; None where they are to stay.
+    /// The file groups of a scan with new cuts; None if they are to stay.
     fn balanced(&self, scan: &FileScanConfig) -> Option<Vec<FileGroup>> {
         let partitions = scan.file_groups.len();
         if partitions < 2 || scan.output_partitioning.is_some() {
@@ -67,7 +67,7 @@ impl BalanceRowGroups {
 }
 
 /// The files in the order in which they are read, neighbouring ranges of a file as one; None where
-/// a file has no range, since then nobody has cut anything.
+/// a file has no range, since then nothing has been cut.
 fn whole_parts(groups: &[FileGroup]) -> Option<Vec<PartitionedFile>> {
     let mut parts: Vec<PartitionedFile> = vec![];
     for file in groups.iter().flat_map(FileGroup::iter) {
@@ -84,7 +84,8 @@ fn whole_parts(groups: &[FileGroup]) -> Option<Vec<PartitionedFile>> {
     Some(parts)
 }
 
-/// Row groups by partition, in order: each goes where the middle of its bytes lies.
+/// Assigns row groups to partitions, in order: each goes to the partition that has the middle of
+/// its bytes.
 fn deal(parts: &[PartitionedFile], groups: &[RowGroup], partitions: usize) -> Vec<FileGroup> {
     let total: i64 = groups.iter().map(|group| group.bytes).sum();
     let mut dealt: Vec<Vec<PartitionedFile>> = vec![vec![]; partitions];
@@ -166,7 +167,7 @@ mod tests {
     /// A file with row groups of these numbers of rows, which are numbered.
     fn write(path: &std::path::Path, groups: &[i64]) {
         let rows: i64 = groups.iter().sum();
-        // Random numbers, so that the bytes of a group follow its rows.
+        // Random numbers, so that the bytes of a group are proportional to its rows.
         let noise = |i: i64| gradlake_udfs::kernels::rng::mix(1, 2, i as u64) as i64;
         let column = |f: &dyn Fn(i64) -> i64| -> datafusion::arrow::array::ArrayRef {
             Arc::new(Int64Array::from_iter_values((0..rows).map(f)))

@@ -1,4 +1,4 @@
-//! What a plan says of a scan of Parquet files, and the footers of these.
+//! Finds the scan of Parquet files in a plan, and the footers of the files.
 
 use std::sync::Arc;
 
@@ -12,12 +12,12 @@ use datafusion::parquet::arrow::parquet_to_arrow_schema;
 use datafusion::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use datafusion::physical_plan::ExecutionPlan;
 
-/// The scan of files that a plan is, if it is nothing more.
+/// The scan of files, if a plan is a scan and nothing more.
 pub(crate) fn scan_of(plan: &dyn ExecutionPlan) -> Option<&FileScanConfig> {
     plan.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref()
 }
 
-/// The source of a scan of Parquet files that gives their columns and rows as they are.
+/// The source of a scan of Parquet files that returns their columns and rows unchanged.
 pub(crate) fn plain_source(scan: &FileScanConfig) -> Option<&ParquetSource> {
     let source = scan.file_source.downcast_ref::<ParquetSource>()?;
     let table = scan.file_source.table_schema();
@@ -28,7 +28,7 @@ pub(crate) fn plain_source(scan: &FileScanConfig) -> Option<&ParquetSource> {
     is_plain.then_some(source)
 }
 
-/// The columns of a file, as the plan says or else its footer.
+/// The columns of a file, according to the plan or else to its footer.
 pub(crate) fn file_schema(file: &PartitionedFile, footer: &ParquetMetaData) -> Option<SchemaRef> {
     if let Some(schema) = &file.arrow_schema {
         return Some(Arc::clone(schema));
@@ -54,7 +54,8 @@ pub(crate) fn footer(runtime: &RuntimeEnv, file: &PartitionedFile) -> Option<Arc
     Some(Arc::clone(footer.parquet_metadata()))
 }
 
-/// Where a row group begins, by which DataFusion tells which range it belongs to, and its bytes.
+/// Where a row group begins, and its bytes. The beginning decides to which of DataFusion's ranges
+/// the group belongs.
 pub(crate) fn extent(group: &RowGroupMetaData) -> (i64, i64) {
     let first = group.column(0);
     let begin = first.dictionary_page_offset().unwrap_or_else(|| first.data_page_offset());

@@ -96,7 +96,7 @@ impl Engine {
             .build_arc()?;
         let mut config =
             SessionConfig::new().with_information_schema(true).with_target_partitions(threads);
-        // One accumulator a row would be built for aggregates with many groups otherwise.
+        // Otherwise, aggregates with many groups would build one accumulator per row.
         config.options_mut().execution.skip_partial_aggregation_probe_ratio_threshold = 1.0;
         let queries = Arc::<Queries>::default();
         let mut state = SessionStateBuilder::new()
@@ -161,8 +161,8 @@ impl Engine {
         self.interrupt.request();
     }
 
-    /// Stops the queries that run, whose rows nobody wants any more. (To drop them is enough where
-    /// they return to the runtime now and then, which joins that find nothing do not.)
+    /// Stops all running queries; their rows are no longer needed. (Dropping a query is enough if
+    /// it returns to the runtime now and then; joins that find nothing do not.)
     pub fn stop_queries(&self) {
         self.queries.stop();
     }
@@ -175,12 +175,12 @@ impl Engine {
         let options = config.options_mut();
         options.optimizer.enable_round_robin_repartition = false;
         options.execution.enable_file_stream_work_stealing = false;
-        // A batch of a scan is a block as it comes.
+        // Each batch of a scan is a block.
         let config = config.with_batch_size(BLOCK_ROWS);
         SessionStateBuilder::new_from_existing(state).with_config(config).build()
     }
 
-    /// What the tables of a training may use.
+    /// The resources that the tables of a training may use.
     pub(crate) fn resources(&self, state: &SessionState) -> Result<Resources> {
         Ok(Resources::new(state, Arc::clone(&self.interrupt), self.thread_pool()?))
     }
@@ -229,7 +229,7 @@ impl Engine {
         self.registry.pin(name, scorer);
     }
 
-    /// Lists the models anew for `information_schema` and completion.
+    /// Lists the models again for `information_schema` and completion.
     pub async fn refresh_catalog(&self) -> Result<Vec<String>> {
         let names: Vec<String> =
             self.store.list().await?.into_iter().map(|model| model.name).collect();
@@ -238,7 +238,7 @@ impl Engine {
     }
 
     /// The plan of PREDICT over a query. Over an unbounded table, a model whose version is not
-    /// `is_fixed` is followed: versions that are published meanwhile are taken up.
+    /// `is_fixed` uses the latest version: versions that are published meanwhile are picked up.
     pub fn predict(
         self: &Arc<Self>,
         scorer: &Arc<Scorer>,
@@ -265,7 +265,7 @@ impl Engine {
         evaluate_plan(&self.context.state(), query, scorer, options)
     }
 
-    /// Says how many rows had no model of their own, if any.
+    /// Warns of rows that had no model of their own, if there are any.
     pub fn warn_of_unseen(&self, scorer: &Scorer, events: &EventSink) {
         let unseen = scorer.take_unseen();
         if unseen > 0 {
@@ -296,7 +296,7 @@ impl Engine {
     }
 }
 
-/// A context in which names that are no tables are places of files.
+/// A context in which names that are not tables are locations of files.
 fn with_url_tables(state: SessionState) -> SessionContext {
     let tables = Arc::new(UrlTables::default());
     let catalogs = Arc::clone(state.catalog_list());

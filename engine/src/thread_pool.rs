@@ -19,7 +19,7 @@ pub struct ThreadPool {
 }
 
 impl ThreadPool {
-    /// A pool of so many threads.
+    /// A pool of `threads` threads.
     pub fn new(threads: usize) -> Result<Arc<Self>> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -42,11 +42,12 @@ impl ParallelFor for ThreadPool {
         self.pool.current_num_threads()
     }
 
-    /// On a thread of the pool, while the others look for tasks without going to sleep: a step hands
-    /// some over every hundred microseconds, and to wake a thread takes ten.
+    /// Runs `work` on a thread of the pool, while the other threads poll for tasks without
+    /// sleeping: a step submits tasks every hundred microseconds, and waking a thread takes ten.
     ///
-    /// They help one training alone. Of two they would take tasks that last as long as a chunk of
-    /// the other, so where there is another training threads sleep as they would.
+    /// The other threads poll for one training only. With two trainings, they would take tasks of
+    /// the other that last as long as a chunk, so threads sleep as usual if there is another
+    /// training.
     fn enter(&self, threads: usize, work: &mut (dyn FnMut() + Send)) {
         // The trainings of small groups run on the pool itself, and keep it busy.
         if self.pool.current_thread_index().is_some() {
@@ -58,8 +59,8 @@ impl ParallelFor for ThreadPool {
         }
         let has_ended = AtomicBool::new(false);
         self.pool.scope(|scope| {
-            // (Before any task: a thread that waits for a task takes what came last, so that helpers
-            // that nobody has taken yet are not in the way.)
+            // (Helpers are spawned before any task: a thread that waits for a task takes the newest
+            // one, so that helpers that no thread has taken yet are not in the way.)
             for _ in 1..threads.min(self.threads()) {
                 scope.spawn(|_| {
                     while !has_ended.load(Ordering::Acquire) && entry.is_alone() {
@@ -84,7 +85,7 @@ impl<'a> Entry<'a> {
         Self(entered)
     }
 
-    /// Whether there is no other.
+    /// Whether there is no other training.
     fn is_alone(&self) -> bool {
         self.0.load(Ordering::Acquire) == 1
     }
@@ -96,7 +97,7 @@ impl Drop for Entry<'_> {
     }
 }
 
-/// Says that work has ended, by a panic too.
+/// Signals that the work has ended, also by a panic.
 struct End<'a>(&'a AtomicBool);
 
 impl Drop for End<'_> {
@@ -109,7 +110,7 @@ impl Drop for End<'_> {
 mod tests {
     use super::*;
 
-    /// Trainings beside each other, from outside and from inside the pool, and one that panics.
+    /// Concurrent trainings, from outside and from inside the pool, and one that panics.
     #[test]
     fn every_task_runs_once_and_threads_go_back_to_others() {
         for threads in [1, 2, 3] {

@@ -26,7 +26,7 @@ pub(crate) struct Transform<'a> {
 }
 
 impl<'a> Transform<'a> {
-    /// That of a model over a query with these columns.
+    /// The TRANSFORM of a model over a query with these columns.
     pub fn of(
         model: &'a Model,
         state: &'a SessionState,
@@ -42,7 +42,7 @@ impl<'a> Transform<'a> {
         self.outputs.contains_key(name)
     }
 
-    /// What makes an output, if there is one of that name.
+    /// The pick that computes an output, if there is one of that name.
     ///
     /// # Errors
     /// When the query lacks a column that it needs.
@@ -62,10 +62,11 @@ impl<'a> Transform<'a> {
     }
 }
 
-/// An expression over the columns of a query, and its text as it was understood: a column that it
-/// names in another case is written as it is.
+/// An expression over the columns of a query, and its resolved text: a column that it names in
+/// another case is written in the column's own case.
 ///
-/// It is planned over the columns that it names alone, since DataFusion looks each up among all.
+/// It is planned over only the columns that it names, since DataFusion looks up each column among
+/// all.
 ///
 /// # Errors
 /// When the query lacks a column, or types do not fit.
@@ -79,7 +80,8 @@ pub(crate) fn expression(
     let folds = options.enable_ident_normalization;
     let mut parsed = state.sql_to_expr(sql, &options.dialect)?;
     let mut text = sql.to_owned();
-    // Each turn writes one column as it is; what is right is so at the first.
+    // Each iteration corrects the name of one column; an expression without wrong names needs one
+    // iteration.
     loop {
         let places = places(&parsed, names, folds)?;
         let (plain, own) = (parsed.clone(), part(schema, &places)?);
@@ -119,7 +121,7 @@ fn folded(ident: &Ident, folds: bool) -> String {
     }
 }
 
-/// The places of all columns whose names stand in an expression.
+/// The indices of all columns whose names occur in an expression.
 fn places(expr: &SqlExpr, names: &Names<'_>, folds: bool) -> Result<Vec<usize>> {
     let (mut places, mut is_twice) = (BTreeSet::new(), false);
     let flow = visit_expressions(expr, |part| {
@@ -128,7 +130,7 @@ fn places(expr: &SqlExpr, names: &Names<'_>, folds: bool) -> Result<Vec<usize>> 
                 Ok(place) => places.extend(place),
                 Err(error) => return ControlFlow::Break(error),
             },
-            // A table's column or a struct's field: what it is, DataFusion says.
+            // A table's column or a struct's field: DataFusion decides which.
             SqlExpr::CompoundIdentifier(idents) => {
                 for name in idents.iter().map(|ident| folded(ident, folds)) {
                     match names.find_exact(&name) {
@@ -148,7 +150,7 @@ fn places(expr: &SqlExpr, names: &Names<'_>, folds: bool) -> Result<Vec<usize>> 
     }
 }
 
-/// A schema of the columns at some places.
+/// A schema of the columns with these indices.
 fn part(schema: &DFSchema, places: &[usize]) -> Result<DFSchema> {
     let field = |place: &usize| {
         let (relation, field) = schema.qualified_field(*place);
@@ -174,7 +176,7 @@ fn rename(expr: &mut SqlExpr, name: &str, own: &str, folds: bool) {
     });
 }
 
-/// The column that an error says there is not.
+/// The column that an error reports as missing.
 fn missing_column(error: &DataFusionError) -> Option<&str> {
     match error.find_root() {
         DataFusionError::SchemaError(error, _) => match error.as_ref() {

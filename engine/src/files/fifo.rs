@@ -1,12 +1,13 @@
-//! What cannot be read as a file: FIFOs, sockets and devices, whose rows come once.
+//! Refuses what cannot be read as a file: FIFOs, sockets and devices, whose rows can be read only
+//! once.
 
 use std::path::Path;
 
 use datafusion::common::{Result, plan_err};
 
-/// Refuses a path, written as `location`, at which there is no file but something whose bytes come
-/// once: a FIFO (a process substitution too), a socket, or a device such as `/dev/stdin` of a
-/// terminal. It is not opened. Where there is nothing, there is no FIFO.
+/// Refuses a path, written as `location`, at which there is no file but something whose bytes can
+/// be read only once: a FIFO (a process substitution too), a socket, or a device such as
+/// `/dev/stdin` of a terminal. It is not opened. Where there is nothing, there is no FIFO.
 ///
 /// # Errors
 /// One sentence that names the statement that reads it.

@@ -40,7 +40,7 @@ thread_local! {
     static GUARDED: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Runs something whose panics are caught: nothing of them is printed.
+/// Runs a closure whose panics are caught, and prints nothing about them.
 fn within<T>(run: impl FnOnce() -> T) -> T {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -62,7 +62,7 @@ fn within<T>(run: impl FnOnce() -> T) -> T {
     run()
 }
 
-/// What a future gives, or what it said when it panicked.
+/// The output of a future, or the message of its panic.
 pub(crate) async fn caught<F: Future>(future: F) -> Result<F::Output, String> {
     let mut future = std::pin::pin!(AssertUnwindSafe(future).catch_unwind());
     std::future::poll_fn(|context| within(|| future.as_mut().poll(context)))
@@ -70,7 +70,7 @@ pub(crate) async fn caught<F: Future>(future: F) -> Result<F::Output, String> {
         .map_err(|panic| message_of(panic.as_ref()))
 }
 
-/// What a panic said, in one line.
+/// The message of a panic, in one line.
 fn message_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
@@ -105,8 +105,8 @@ fn is_of_reader(error: &DataFusionError) -> bool {
     }
 }
 
-/// An optimizer rule that guards every scan of files of a plan. It is the last rule: what others
-/// look for is the scan itself.
+/// An optimizer rule that guards every scan of files of a plan. It is the last rule, because other
+/// rules look for the scan itself.
 #[derive(Debug)]
 pub(crate) struct GuardScans;
 
@@ -132,7 +132,7 @@ impl PhysicalOptimizerRule for GuardScans {
     }
 }
 
-/// A scan of files that is guarded; None where a plan is something else.
+/// A scan of files that is guarded; None if the plan is something else.
 fn guarded(plan: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan>> {
     if plan.downcast_delegate().is_some() {
         return None;
@@ -146,7 +146,8 @@ pub(crate) fn guard(plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
     guarded(&plan).unwrap_or(plan)
 }
 
-/// A scan of files whose panics and errors name the file. It shows and answers as the scan.
+/// A scan of files whose panics and errors name the file. It is displayed as the scan, and behaves
+/// like it.
 #[derive(Debug)]
 struct ScanGuard {
     scan: Arc<dyn ExecutionPlan>,
@@ -233,7 +234,7 @@ impl ExecutionPlan for ScanGuard {
     }
 }
 
-/// Why a step did not come to its end.
+/// Why a step failed.
 enum Failure {
     Error(DataFusionError),
     Panic(String),
@@ -307,7 +308,7 @@ impl Files {
         name_in(is_on_disk, &file.object_meta.location)
     }
 
-    /// How the files are called together.
+    /// One name for all of the files.
     fn any(&self) -> String {
         let files: Vec<_> = self.config().map_or_else(Vec::new, |config| {
             config.file_groups.iter().flat_map(FileGroup::iter).collect()

@@ -43,7 +43,7 @@ impl Format {
     }
 }
 
-/// What the name of a file says of its content.
+/// The kind of content that the name of a file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Kind {
     pub(crate) format: Format,

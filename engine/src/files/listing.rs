@@ -16,24 +16,24 @@ use object_store::{Error, ObjectMeta, ObjectStoreExt};
 use super::kind::{ENDINGS, Format, Kind};
 use super::location::Location;
 
-/// Folders that say that the files beside them are the table of another system, which knows
-/// which of them count.
+/// Folders that mark the files beside them as a table of another system, which determines which of
+/// the files are part of it.
 const TABLE_FORMATS: [(&str, &str); 3] =
     [("_delta_log", "Delta"), (".hoodie", "Hudi"), ("metadata", "Iceberg")];
 
-/// The files of a place, in the order of their paths.
+/// The files of a location, in the order of their paths.
 #[derive(Clone, Debug)]
 pub(crate) struct Listing {
-    /// What all of them are; None where the name does not tell.
+    /// The kind of all of them; None if their names do not say it.
     pub(crate) kind: Option<Kind>,
     pub(crate) files: Vec<ObjectMeta>,
 }
 
-/// Lists the files of a place. `wanted` is the format that STORED AS names, if any.
+/// Lists the files of a location. `wanted` is the format that STORED AS names, if any.
 ///
 /// # Errors
 /// When nothing is there, when it is not clear which files are meant, or when the store cannot be
-/// asked.
+/// queried.
 pub(crate) async fn list(
     runtime: &RuntimeEnv,
     location: &Location,
@@ -143,7 +143,7 @@ fn is_hidden(relative: &[&str]) -> bool {
         .any(|name| name.starts_with('.') || (name.starts_with('_') && !name.contains('=')))
 }
 
-/// The system whose table a file belongs to the log of.
+/// The system to whose table log a file belongs.
 fn table_format(relative: &[&str]) -> Option<&'static str> {
     let (first, rest) = relative.split_first()?;
     let (_, format) = TABLE_FORMATS.iter().find(|(folder, _)| folder == first)?;
@@ -154,9 +154,9 @@ fn table_format(relative: &[&str]) -> Option<&'static str> {
     is_log.then_some(*format)
 }
 
-/// What a store says when it cannot be asked about `text`, in one sentence.
+/// The error of a store that cannot be queried about `text`, in one sentence.
 pub(crate) fn store_error(text: &str, error: Error) -> DataFusionError {
-    // Of a file that is not there, the error beneath says whether there is a bucket.
+    // If a file does not exist, the source of the error says whether the bucket exists.
     let said = match &error {
         Error::NotFound { source, .. } => source.to_string(),
         error => error.to_string(),
@@ -168,7 +168,7 @@ pub(crate) fn store_error(text: &str, error: Error) -> DataFusionError {
     if let Error::NotFound { .. } = error {
         return plan_datafusion_err!("there is no file {text}");
     }
-    // Where a machine of Amazon would ask for its role, which is the last resort.
+    // The address where an EC2 machine requests its role, which is the last resort.
     if says("169.254.169.254") {
         return exec_datafusion_err!(
             "{text} needs credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or \
@@ -176,7 +176,7 @@ pub(crate) fn store_error(text: &str, error: Error) -> DataFusionError {
         );
     }
     let said = one_line(&said);
-    // A listing that is refused comes as an error of any kind, with the status of the answer.
+    // A refused listing can be an error of any kind; it contains the status of the response.
     let is_refused =
         matches!(error, Error::PermissionDenied { .. } | Error::Unauthenticated { .. })
             || said.contains("403 Forbidden")
@@ -189,7 +189,7 @@ pub(crate) fn store_error(text: &str, error: Error) -> DataFusionError {
     }
 }
 
-/// The message of a server, without its lines and at a length that can be read.
+/// The message of a server in one line, shortened to a readable length.
 pub(crate) fn one_line(text: &str) -> String {
     const LONGEST: usize = 300;
     let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");

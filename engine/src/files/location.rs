@@ -21,7 +21,7 @@ const MATCH: MatchOptions = MatchOptions {
     require_literal_leading_dot: true,
 };
 
-/// A place of files.
+/// A location of files.
 #[derive(Clone, Debug)]
 pub(crate) struct Location {
     /// As it was written.
@@ -135,7 +135,7 @@ impl Location {
         })
     }
 
-    /// Whether the text must be meant as a place of files: it names a scheme or a folder, is a
+    /// Whether the text must be meant as a location of files: it names a scheme or a folder, is a
     /// pattern, or is there.
     pub(crate) fn is_explicit(&self) -> bool {
         self.on_disk.is_some()
@@ -144,7 +144,7 @@ impl Location {
             || self.text.contains("://")
     }
 
-    /// The names of folders between this place and a file, and the file's; None for what is not
+    /// The names of folders between this location and a file, and the file's; None for what is not
     /// below it.
     pub(crate) fn relative<'a>(&self, file: &'a Path) -> Option<Vec<&'a str>> {
         let rest = file.as_ref().strip_prefix(self.prefix.as_ref())?;
@@ -170,7 +170,7 @@ impl Location {
     }
 }
 
-/// A path without `..`, each of which takes the name before it off.
+/// A path without `..`: each one removes the name before it.
 fn normal(path: &FilePath) -> PathBuf {
     let mut normal = PathBuf::new();
     for part in path.components() {

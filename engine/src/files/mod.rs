@@ -5,10 +5,10 @@
 //!           (listing)                  (parquet, csv, json: one schema a file, merged by name)
 //! ```
 //!
-//! What DataFusion's own tables of files leave to chance is decided here: which files of a folder
-//! are data ([`location`]), how the types of files come together ([`widen`]), that columns are
-//! found by name and numbers are read as they are written ([`csv`], [`json`]), and that whatever
-//! a library does with a broken file ends as one sentence that names it ([`guard`]).
+//! These modules decide what DataFusion's own file tables leave to chance: which files of a folder
+//! are data ([`listing`]), how the types of files are merged ([`widen`]), that columns are found by
+//! name and numbers are read as they are written ([`csv`], [`json`]), and that any failure of a
+//! library on a broken file becomes one sentence that names the file ([`guard`]).
 
 mod csv;
 mod fifo;

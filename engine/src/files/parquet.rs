@@ -1,4 +1,4 @@
-//! Parquet files as one table: DataFusion's format, with types that come together by name.
+//! Parquet files as one table: DataFusion's format, with types that are merged by name.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -81,7 +81,7 @@ impl FileFormat for ParquetFiles {
     ) -> Result<SchemaRef> {
         let at_once = state.config_options().execution.meta_fetch_concurrency.get();
         let options = self.inner.downcast_ref::<ParquetFormat>();
-        // Timestamps of 96 bits are of the unit that the statement names.
+        // Timestamps of 96 bits have the unit that the statement names.
         let is_coerced = options.is_some_and(|options| options.coerce_int96().is_some());
         let files: Vec<(String, Schema)> = futures::stream::iter(objects.to_vec())
             .map(|object| async move {
@@ -162,7 +162,7 @@ impl FileFormat for ParquetFiles {
     }
 }
 
-/// The columns of a file, as its footer says.
+/// The columns of a file, according to its footer.
 async fn own_schema(
     state: &dyn Session,
     store: &Arc<dyn ObjectStore>,
@@ -183,14 +183,13 @@ async fn own_schema(
     }
 }
 
-/// Columns without what their writer noted beside them: files that differ in notes alone are one
-/// table.
+/// The schema without metadata: files that differ in metadata alone are one table.
 fn without_metadata(schema: &Schema) -> Schema {
     let bare = |field: &Arc<Field>| field.as_ref().clone().with_metadata(HashMap::new());
     Schema::new(schema.fields().iter().map(bare).collect::<Vec<_>>())
 }
 
-/// A schema whose types the reader can decode, if it differs: of dictionaries it knows those of
+/// A schema whose types the reader can decode, if it differs. The reader decodes dictionaries of
 /// texts and bytes, and fails on others, which pandas writes for categories of numbers.
 pub(crate) fn readable(schema: &Schema) -> Option<Schema> {
     let is_other = |field: &&Arc<Field>| has_other_dictionary(field.data_type());
@@ -229,7 +228,7 @@ fn without_dictionaries(data_type: &DataType) -> DataType {
     }
 }
 
-/// The scan, with those files that say types that the reader cannot decode read as others.
+/// The scan, in which files whose types the reader cannot decode are read with other types.
 fn with_readable_types(state: &dyn Session, config: FileScanConfig) -> FileScanConfig {
     let runtime = state.runtime_env();
     let mut is_changed = false;

@@ -64,7 +64,7 @@ pub(crate) fn infer(location: &Location, files: &[ObjectMeta]) -> Result<Vec<Fie
     Ok(names.into_iter().zip(kinds).zip(is_empty).map(field).collect())
 }
 
-/// What all values of a column are, each wider than the one before.
+/// The type of all values of a column, each wider than the one before.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Numbers {
     Whole,

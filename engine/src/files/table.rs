@@ -41,11 +41,11 @@ use crate::object_stores;
 #[derive(Debug)]
 pub(crate) struct FileTable {
     locations: Vec<Location>,
-    /// The files of the one location, where the table is of one statement alone; else they are
-    /// listed anew for each.
+    /// The files of the one location, if the table is for one statement alone; else they are listed
+    /// again for each statement.
     listed: Option<Vec<ObjectMeta>>,
     format: Arc<dyn FileFormat>,
-    /// The format that a statement names; what is listed is of the first listing's kind.
+    /// The format that a statement names; listed files have the kind of the first listing.
     wanted: Option<Format>,
     file_schema: SchemaRef,
     partition_columns: Vec<FieldRef>,
@@ -56,7 +56,8 @@ pub(crate) struct FileTable {
     column_defaults: HashMap<String, Expr>,
 }
 
-/// The table of the files of a place for one statement: what is not said is taken from the files.
+/// The table of the files of a location for one statement; what is not declared is inferred from
+/// the files.
 ///
 /// # Errors
 /// When there is no such file, or it cannot be read.
@@ -175,7 +176,7 @@ fn declared(command: &CreateExternalTable) -> Result<(SchemaRef, Vec<FieldRef>)>
     Ok((Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone())), partition_columns))
 }
 
-/// The format of the files with what their names and the statement say of it.
+/// The format of the files, from their names and the statement.
 fn format_of(
     state: &SessionState,
     name: &str,

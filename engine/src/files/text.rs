@@ -1,4 +1,4 @@
-//! Values that stand as texts in files: what counts as missing, and what is a number.
+//! Values that are written as texts in files: what counts as missing, and what is a number.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Files of texts as one table: what CSV and JSON have in common.
 //!
-//! Each file is inspected: how it is written (its layout), and the types of its columns. Types of
-//! several files come together by name. Reading is by the layout of each file.
+//! Each file is inspected: how it is written (its layout), and the types of its columns. The types
+//! of several files are merged by name. Each file is read by its own layout.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -30,14 +30,14 @@ use object_store::{ObjectMeta, ObjectStore};
 use super::text_source::TextSource;
 use super::{name_of, text_bytes, widen};
 
-/// Bytes of a file from which the types of its columns are taken: all of most files.
+/// Bytes of a file from which the types of its columns are inferred: all bytes of most files.
 const INFER_BYTES: usize = 32 << 20;
 /// Bytes of all files of a table beyond which only the beginning of each is inspected.
 const INFER_TOTAL_BYTES: usize = 128 << 20;
 /// Bytes of the beginning of a file.
 const HEAD_BYTES: usize = 256 << 10;
 
-/// What is particular to a format of texts.
+/// The parts that differ between formats of texts.
 #[async_trait]
 pub(super) trait TextFormat: fmt::Debug + Send + Sync + 'static {
     /// How a file is written.
@@ -54,7 +54,7 @@ pub(super) trait TextFormat: fmt::Debug + Send + Sync + 'static {
     /// When it is no such file; `file` is named.
     fn inspect(&self, file: &str, bytes: &[u8], is_whole: bool) -> Result<(Schema, Self::Layout)>;
 
-    /// How a file is written whose columns are declared.
+    /// The layout of a file whose columns are declared.
     ///
     /// # Errors
     /// As [`TextFormat::inspect`].
@@ -62,7 +62,8 @@ pub(super) trait TextFormat: fmt::Debug + Send + Sync + 'static {
         Ok(self.inspect(file, head, is_whole)?.1)
     }
 
-    /// Whether a file can be read in ranges of lines; None is one that was not inspected.
+    /// Whether a file can be read in ranges of lines; None stands for a file that was not
+    /// inspected.
     fn has_ranges(&self, layout: Option<&Self::Layout>) -> bool;
 
     /// What plans show beside the files.
@@ -80,12 +81,12 @@ pub(super) trait TextFormat: fmt::Debug + Send + Sync + 'static {
     ) -> Result<BoxStream<'static, Result<RecordBatch>>>;
 }
 
-/// What is wanted of a file.
+/// The columns and rows that are wanted from a file.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
     /// The columns of the table's files.
     pub(super) table: SchemaRef,
-    /// Which of them are wanted, by place, in the order of `schema`.
+    /// The indices of those that are wanted, in the order of `schema`.
     pub(super) places: Vec<usize>,
     pub(super) schema: SchemaRef,
     /// Rows of a batch.
@@ -123,7 +124,7 @@ pub(super) struct Texts<F: TextFormat> {
 }
 
 impl<F: TextFormat> Texts<F> {
-    /// How a file is written; its beginning is read where it was not inspected.
+    /// The layout of a file; its beginning is read if the file was not inspected.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -160,7 +161,7 @@ impl<F: TextFormat> Texts<F> {
 /// DataFusion's format of files of texts.
 #[derive(Debug)]
 pub(super) struct TextFiles<F: TextFormat> {
-    /// DataFusion's own, which writes.
+    /// DataFusion's own format, which writes.
     writer: Arc<dyn FileFormat>,
     texts: Arc<Texts<F>>,
 }

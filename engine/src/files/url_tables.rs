@@ -1,4 +1,4 @@
-//! `FROM 'data/x.parquet'`: names that are no tables are places of files.
+//! `FROM 'data/x.parquet'`: names that are not tables are locations of files.
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ use super::kind::Kind;
 use super::location::Location;
 use super::table;
 
-/// Makes tables of the places that a statement names.
+/// Makes tables of the locations that a statement names.
 #[derive(Debug, Default)]
 pub(crate) struct UrlTables {
     session: SessionStore,
 }
 
 impl UrlTables {
-    /// Where the session is registered that plans statements.
+    /// The store in which the session that plans statements is registered.
     pub(crate) fn session(&self) -> &SessionStore {
         &self.session
     }
@@ -39,7 +39,7 @@ impl UrlTables {
 #[async_trait]
 impl UrlTableFactory for UrlTables {
     async fn try_new(&self, text: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        // No path has a zero in it: see how the session plans CREATE EXTERNAL TABLE.
+        // No path contains a zero byte: see how the session plans CREATE EXTERNAL TABLE.
         if text.contains('\0') {
             return Ok(None);
         }

@@ -61,7 +61,7 @@ fn merge_by(
             }
         }
     }
-    // What a file lacks is NULL there.
+    // A column that a file lacks is NULL there.
     for (field, files_with) in fields.iter_mut().zip(counts) {
         if !field.is_nullable() && files_with < files.len() {
             *field = Arc::new(field.as_ref().clone().with_nullable(true));
@@ -85,8 +85,8 @@ pub(crate) fn refuse_duplicates(file: &str, schema: &Schema) -> Result<()> {
     Ok(())
 }
 
-/// The narrowest type that holds the values of both. Whole numbers and fractions meet in Float64,
-/// as in pandas and Spark: beyond 2^53 whole numbers are rounded.
+/// The narrowest type that holds the values of both. Whole numbers and fractions become Float64, as
+/// in pandas and Spark: beyond 2^53 whole numbers are rounded.
 pub(crate) fn wider(a: &DataType, b: &DataType) -> Option<DataType> {
     use DataType::*;
     if a == b {
@@ -162,7 +162,7 @@ fn numbers(a: &DataType, b: &DataType) -> Option<DataType> {
     }
 }
 
-/// A fraction or decimal that also holds whole numbers of so many bits.
+/// A fraction or decimal type that also holds whole numbers of `bits` bits.
 fn with_integer(other: &DataType, bits: u8) -> Option<DataType> {
     use DataType::*;
     match other {

@@ -1,5 +1,5 @@
-//! What a checkpoint of an online training holds: up to which row the source is consumed, and all
-//! that the rows until then have left.
+//! Checkpoints of an online training: the row up to which the source is consumed, and the state
+//! that results from the rows until then.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::learner::LearnerState;
 use crate::source::Cursor;
 
-/// Version of the layout. The first had no statistics of the target, and folders went by the order
-/// of names: it is read, and such a training goes on as it began. A later one is refused.
+/// Version of the layout. The first version had no statistics of the target and tracked folders by
+/// the order of names. It is still read, and such a training continues as it began. A later version
+/// is refused.
 const FORMAT: u32 = 2;
 
-/// Where an online training stands.
+/// The progress of an online training.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OnlineProgress {
     format: u32,
@@ -22,15 +23,15 @@ pub struct OnlineProgress {
     pub started_ms: i64,
     /// Rows of the source below this ordinal are consumed.
     pub consumed: u64,
-    /// The ordinal with which reading goes on: before `consumed` where windows look back.
+    /// The ordinal at which reading resumes: before `consumed` if windows look back.
     pub from: u64,
-    /// Where the source's partitions stand at `from`; none of a table.
+    /// The cursors of the source's partitions at `from`; empty for a table.
     pub cursors: Vec<Cursor>,
-    /// Rows left out, by cause.
+    /// Rows that were filtered out, by cause.
     pub skipped: BTreeMap<String, u64>,
     /// Classes by their index, as text.
     pub classes: Vec<String>,
-    /// The model beside its state.
+    /// The learner; its parameters and moments are in the state, after the JSON.
     pub learner: LearnerState,
     /// The version that the first publication of this training gets.
     pub first_version: u64,
@@ -69,7 +70,7 @@ impl OnlineProgress {
     /// The classes, of the target's type.
     ///
     /// # Errors
-    /// When a text is no value of it.
+    /// When a text is not a value of that type.
     pub fn classes_of(&self, target: &DataType) -> Result<Vec<ScalarValue>> {
         let plain = match target {
             DataType::Dictionary(_, value) => value,
@@ -92,7 +93,7 @@ impl OnlineProgress {
         Ok(bytes)
     }
 
-    /// Reads what [`OnlineProgress::to_bytes`] wrote, and the state behind it.
+    /// Reads what [`OnlineProgress::to_bytes`] wrote, and the state after it.
     ///
     /// # Errors
     /// When it is damaged or of another format.

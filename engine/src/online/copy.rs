@@ -1,7 +1,8 @@
-//! COPY of an unbounded table into a folder of Parquet files, each row once across restarts.
+//! COPY of an unbounded table into a folder of Parquet files: each row exactly once, across
+//! restarts.
 //!
-//! Files are numbered. The footer of each says which rows of the source are in the files so far,
-//! and a file is created whole or not at all, once: so the newest file is the checkpoint, and two
+//! Files are numbered. The footer of each records which rows of the source are in the files so far.
+//! A file is created atomically and only once, so the newest file is the checkpoint, and two
 //! processes cannot both write the same rows.
 
 use std::sync::Arc;
@@ -29,33 +30,33 @@ use crate::session::Engine;
 use crate::source::{Cursor, Ledger, ROW_COLUMN};
 use crate::store::{Files, failpoints};
 
-/// The key of the footer under which a file says where it stands.
+/// The key in the footer of a file that holds the stream position.
 const KEY: &str = "gradlake.stream";
-/// Version of what stands there. The first had folders go by the order of names, and is read; a
-/// later one is refused.
+/// Version of the format of the position. The first version tracked folders by the order of names
+/// and is still read; a later one is refused.
 const FORMAT: u32 = 2;
 /// When a file is written by default.
 const COMMIT_EVERY: PublishEvery = PublishEvery::Time(Duration::from_secs(10));
-/// A file is written when it would take more memory, whatever was asked for.
+/// A file is written when it would take more memory than this, whatever `commit_every` says.
 const MOST_BYTES: usize = 128 << 20;
-/// How often an idle stream looks whether a file is due.
+/// How often an idle stream checks whether a file is due.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Where the files so far stand.
+/// The stream position after the files so far.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Place {
     format: u32,
-    /// The query whose rows they are.
+    /// The query whose rows the files hold.
     query: String,
     /// Number of the newest file, from 1.
     file: u64,
     /// Rows in all files.
     rows: u64,
-    /// Rows of the source below this ordinal are in the files, or were left out by the query.
+    /// Rows of the source below this ordinal are in the files, or were filtered out by the query.
     consumed: u64,
-    /// The ordinal with which reading goes on: before `consumed` where windows look back.
+    /// The ordinal at which reading resumes: before `consumed` if windows look back.
     from: u64,
-    /// Where the source's partitions stand at `from`.
+    /// The cursors of the source's partitions at `from`.
     cursors: Vec<Cursor>,
 }
 
@@ -70,11 +71,11 @@ fn report_schema() -> SchemaRef {
 
 impl Engine {
     /// Runs COPY of an unbounded table and returns a row for each file: its name, its rows, and the
-    /// rows of all files. `text` is the copied query; the same one goes on where it stood.
-    /// [`Engine::interrupt`] ends it with a last file.
+    /// rows of all files. `text` is the copied query; the same one resumes at the position of the
+    /// newest file. [`Engine::interrupt`] ends it with a last file.
     ///
     /// # Errors
-    /// When the query or the options do not allow it, or the folder has files of something else.
+    /// When the query or the options do not allow it, or the folder has other files.
     pub async fn copy_stream(
         self: &Arc<Self>,
         copy: &CopyTo,
@@ -98,7 +99,7 @@ struct Copying {
     properties: WriterProperties,
     schema: SchemaRef,
     ledger: Arc<Ledger>,
-    /// None once the rows are at their end.
+    /// None once the input has ended.
     input: Option<SendableRecordBatchStream>,
     writer: Option<ArrowWriter<Vec<u8>>>,
     memory: MemoryReservation,
@@ -150,7 +151,7 @@ impl Copying {
         })
     }
 
-    /// Writes rows until a file is due, and returns the row that tells of it; None at the end.
+    /// Writes rows until a file is due, and returns the row that reports it; None at the end.
     async fn next_file(&mut self) -> Result<Option<RecordBatch>> {
         loop {
             let left = self.query.limit.map(|n| n.saturating_sub(self.place.rows + self.pending));
@@ -182,9 +183,9 @@ impl Copying {
         self.pending > 0 && (wanted || self.memory.size() >= MOST_BYTES)
     }
 
-    /// Takes the rows of a batch that are in no file yet.
+    /// Writes the rows of a batch that are in no file yet.
     fn take(&mut self, batch: &RecordBatch, left: Option<u64>) -> Result<()> {
-        // It stands where the query took it up, not always last.
+        // The column is where the query projects it, not always last.
         let Ok(number) = batch.schema_ref().index_of(ROW_COLUMN) else {
             return exec_err!("rows of the query have lost their numbers");
         };
@@ -209,7 +210,7 @@ impl Copying {
         Ok(())
     }
 
-    /// Creates the file of the rows that were taken.
+    /// Creates the file of the pending rows.
     async fn commit(&mut self) -> Result<RecordBatch> {
         let Some(mut writer) = self.writer.take() else {
             return exec_err!("there are no rows to write");
@@ -256,7 +257,7 @@ fn file_name(number: u64) -> String {
     format!("part-{number:012}.parquet")
 }
 
-/// What OPTIONS say, and how Parquet is written.
+/// Parses OPTIONS: when a file is committed, and how Parquet is written.
 fn options(
     engine: &Engine,
     copy: &CopyTo,
@@ -308,7 +309,7 @@ fn folder(engine: &Engine, copy: &CopyTo) -> Result<Files> {
     Ok(Files::new("COPY", store, url.prefix().clone(), local))
 }
 
-/// Where the files of a folder stand.
+/// The stream position after the files of a folder.
 async fn place(files: &Files, folder: &str, query: String) -> Result<Place> {
     let names = files.names("").await?;
     let mut names: Vec<&String> = names.iter().filter(|name| !name.starts_with('.')).collect();
@@ -352,7 +353,7 @@ fn is_ours(name: &str) -> bool {
     number.is_some_and(|n| n.len() == 12 && n.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// What the footer of a file says.
+/// Reads the stream position in the footer of a file.
 fn place_of(bytes: Vec<u8>) -> std::result::Result<Place, String> {
     let bytes = bytes::Bytes::from(bytes);
     let metadata = ParquetMetaDataReader::new()

@@ -1,4 +1,4 @@
-//! An optimizer rule that refuses plans which need the end of a table that has none.
+//! An optimizer rule that refuses plans that need all rows of an unbounded table.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use datafusion::physical_optimizer::sanity_checker::{
 };
 use datafusion::physical_plan::ExecutionPlan;
 
-/// Says in one sentence what DataFusion's check of plans says by an operator.
+/// Reports in one sentence what DataFusion's check of plans reports by the name of an operator.
 #[derive(Debug)]
 pub struct RefuseEndless;
 

@@ -1,4 +1,4 @@
-//! From batches of the query to rows that can be learned from, in order and numbered.
+//! The row filter: turns batches of the query into training rows, in order and numbered.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -16,11 +16,12 @@ use gradlake_udfs::{Input, flatten_columns, flatten_fields};
 use crate::source::ROW_COLUMN;
 use crate::table::{LabelEncoder, RolePlaces, Roles, TargetKind};
 
-/// Classes at most, as on tables.
+/// Maximum number of classes, as on tables.
 const MAX_CLASSES: usize = 10_000;
 
-/// Rows of the query that can be learned from: a column per (flattened) input, then the target
-/// (float64, or codes of classes), the weight, and the ordinal of the row.
+/// The row filter: keeps the rows of the query that can be trained on. Its output has one column
+/// per (flattened) input, then the target (float64, or codes of classes), the weight, and the
+/// ordinal of the row.
 #[derive(Debug)]
 pub struct Intake {
     places: RolePlaces,
@@ -28,16 +29,16 @@ pub struct Intake {
     distinct: Option<LabelEncoder>,
     /// Type of a class.
     class_type: DataType,
-    /// Index of the class by code; None of a class that is not learned.
+    /// Index of the class by code; None for a class that is not learned.
     class_of: Vec<Option<u32>>,
-    /// Codes in the order in which rows brought them.
+    /// Codes in the order of first appearance.
     arrived: Vec<u32>,
-    /// Whether classes that come later are taken.
+    /// Whether classes that appear later are accepted.
     is_open: bool,
     schema: SchemaRef,
-    /// The ordinal of the next row, where the query does not say.
+    /// The ordinal of the next row; assigned here if the query has no ordinal column.
     next: u64,
-    /// Rows that were left out and lie behind the last row that was learned from.
+    /// Rows that were filtered out after the last row that was trained on.
     skipped: VecDeque<(u64, &'static str)>,
     counted: BTreeMap<String, u64>,
 }
@@ -97,12 +98,13 @@ impl Intake {
         &self.schema
     }
 
-    /// Rows that were left out before the ordinal that was last given to [`Intake::settle`].
+    /// Counts, by cause, of rows that were filtered out before the ordinal that was last passed to
+    /// [`Intake::settle`].
     pub fn counted(&self) -> &BTreeMap<String, u64> {
         &self.counted
     }
 
-    /// Goes on with the counts and classes of a checkpoint.
+    /// Restores the counts and classes of a checkpoint.
     ///
     /// # Errors
     /// When a class is not of the target's type.
@@ -132,7 +134,7 @@ impl Intake {
         Ok(())
     }
 
-    /// The index of a class from now on.
+    /// Sets the index of a class.
     pub fn name_class(&mut self, code: u32, index: u32) {
         let code = code as usize;
         if self.class_of.len() <= code {
@@ -146,7 +148,7 @@ impl Intake {
         self.class_of.get(code as usize).copied().flatten()
     }
 
-    /// Codes of the classes in the order in which rows brought them.
+    /// Codes of the classes in the order of first appearance.
     pub fn arrived(&self) -> &[u32] {
         &self.arrived
     }
@@ -172,19 +174,19 @@ impl Intake {
         self.next
     }
 
-    /// Passes over rows up to this one, which were consumed before.
+    /// Skips rows up to and including this one, which were consumed before.
     pub fn pass(&mut self, row: u64) {
         self.next = self.next.max(row + 1);
     }
 
-    /// Counts the rows that were left out before an ordinal.
+    /// Counts the rows that were filtered out before an ordinal.
     pub fn settle(&mut self, ordinal: u64) {
         while let Some((_, cause)) = self.skipped.pop_front_if(|(row, _)| *row < ordinal) {
             *self.counted.entry(cause.to_owned()).or_default() += 1;
         }
     }
 
-    /// The rows of a batch that can be learned from.
+    /// Filters a batch to the rows that can be trained on.
     ///
     /// # Errors
     /// When lists of a vector differ in length, or there are too many classes.
@@ -230,7 +232,7 @@ impl Intake {
         }
     }
 
-    /// Which rows can be learned from; None: all.
+    /// Which rows can be trained on; None means all.
     fn keep(
         &mut self,
         target: &ArrayRef,
@@ -253,7 +255,7 @@ impl Intake {
             } else if weight.is_some_and(|w| !w.value(i).is_finite() || w.value(i) < 0.0) {
                 Some("the weight is negative or not finite")
             } else if weight.is_some_and(|w| !is_held(w.value(i))) {
-                // (Their mean is not known before the end, so they are taken as they are.)
+                // (The mean weight is not known before the end, so weights are not normalised.)
                 Some("float32 does not hold the weight")
             } else {
                 codes.and_then(|codes| self.meet(codes.value(i)))
@@ -266,7 +268,7 @@ impl Intake {
         keep.contains(&false).then(|| BooleanArray::from(keep))
     }
 
-    /// Notes the class of a row, and says why the row is left out if it is.
+    /// Records the class of a row; returns the cause if the row is filtered out.
     #[inline]
     fn meet(&mut self, code: u32) -> Option<&'static str> {
         if self.class_of(code).is_some() || self.arrived.contains(&code) {
@@ -280,7 +282,7 @@ impl Intake {
     }
 }
 
-/// The parts of rows that [`Intake::take`] gave.
+/// The columns of rows that [`Intake::take`] returned.
 #[derive(Debug)]
 pub struct FilteredRows<'a> {
     /// Features by input.
@@ -311,7 +313,7 @@ impl<'a> FilteredRows<'a> {
     }
 }
 
-/// Whether float32 holds a weight, be it with fewer digits.
+/// Whether float32 can hold a weight, possibly with fewer digits.
 fn is_held(weight: f64) -> bool {
     let held = weight as f32;
     held.is_finite() && (held > 0.0 || weight == 0.0)

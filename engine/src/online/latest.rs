@@ -1,5 +1,5 @@
-//! Models that running statements follow: new versions of the store, and within this process every
-//! revision of a running training.
+//! Models whose latest version running statements use: new versions in the store and, within this
+//! process, every revision of a running training.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -10,12 +10,12 @@ use gradlake_udfs::{LatestScorer, Scorer};
 use crate::event::{Event, EventSink};
 use crate::session::Engine;
 
-/// How often a warehouse on a local disk is asked for a new version.
+/// How often a warehouse on a local disk is polled for a new version.
 const POLL_DISK: Duration = Duration::from_millis(100);
-/// How often an object store is, where every question costs.
+/// How often an object store is polled, where every request has a cost.
 const POLL_CLOUD: Duration = Duration::from_secs(1);
 
-/// Who follows which model in this process.
+/// The scorers in this process that use the latest version of each model.
 #[derive(Debug, Default)]
 pub struct LatestModels(Mutex<HashMap<String, Topic>>);
 
@@ -41,13 +41,13 @@ impl LatestModels {
         topics.entry(name.to_owned()).or_default().followers.push(Arc::downgrade(followed));
     }
 
-    /// Whether anybody follows a model.
+    /// Whether any scorer uses the latest version of a model.
     pub fn is_used(&self, name: &str) -> bool {
         let topics = self.topics();
         topics.get(name).is_some_and(|topic| topic.followers.iter().any(|f| f.strong_count() > 0))
     }
 
-    /// Gives a revision to all who follow its model and take it.
+    /// Offers a revision to all scorers that use the latest version of its model.
     pub fn revise(&self, scorer: &Arc<Scorer>) {
         let followers = match self.topics().get(&scorer.model().name) {
             Some(topic) => topic.followers.clone(),
@@ -58,7 +58,7 @@ impl LatestModels {
         }
     }
 
-    /// Says that a training of this process revises a model, until the guard is dropped.
+    /// Marks a model as revised by a training of this process, until the guard is dropped.
     pub fn revising(self: &Arc<Self>, name: &str) -> Revising {
         self.topics().entry(name.to_owned()).or_default().is_revised = true;
         Revising { latest: Arc::clone(self), name: name.to_owned() }
@@ -69,7 +69,8 @@ impl LatestModels {
     }
 }
 
-/// A training that revises its model; the store's versions count again when it is dropped.
+/// Guard of a training that revises its model; once it is dropped, scorers use the store's versions
+/// again.
 #[derive(Debug)]
 pub struct Revising {
     latest: Arc<LatestModels>,
@@ -85,7 +86,7 @@ impl Drop for Revising {
 }
 
 impl Engine {
-    /// Follows a model from one of its versions on, for as long as somebody holds the result.
+    /// Starts with a version of a model and uses the latest one for as long as the result is held.
     pub(crate) fn latest_of(
         self: &Arc<Self>,
         scorer: Arc<Scorer>,
@@ -105,7 +106,7 @@ impl Engine {
     }
 }
 
-/// Takes up new versions until nobody follows any more.
+/// Polls for new versions until the scorer is dropped.
 async fn poll_store(
     engine: Weak<Engine>,
     followed: Weak<LatestScorer>,
@@ -131,7 +132,7 @@ async fn poll_store(
         if is_taken || version == refused {
             continue;
         }
-        // A version that is swept away while it is read is followed by another.
+        // If a version is deleted while it is read, there is a newer one.
         let Ok(next) = engine.scorer(&name, Some(version)).await else { continue };
         if followed.offer(Arc::clone(&next)) {
             taken = Some(next);

@@ -1,4 +1,5 @@
-//! The model of an online training: features, labels and network grow with what rows bring.
+//! The model of an online training: features, labels and network grow with new categories and
+//! classes.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,9 +18,9 @@ use super::target::{RunningTarget, TargetState};
 /// How features become numbers.
 #[derive(Debug)]
 pub enum Features {
-    /// By the rows so far.
+    /// With the statistics of the rows so far.
     Running(Box<RunningEncoder>),
-    /// By a model that is continued.
+    /// With the encoder of a model that is continued.
     Fixed(Box<Encoder>),
 }
 
@@ -40,15 +41,15 @@ pub enum Targets<'a> {
     Numbers(&'a [f64]),
 }
 
-/// What makes a [`Descent`] for a network, which changes when it grows.
+/// Makes a [`Descent`] for a network; the network is replaced when it grows.
 pub type MakeDescent = Box<dyn Fn(Arc<Network>) -> Descent + Send + Sync>;
 
 /// The model of an online training.
 pub struct Learner {
     features: Features,
-    /// Classes by their index (none before two came), or the scale of numbers.
+    /// Classes by their index (empty until two have appeared), or the scale of numbers.
     labels: Labels,
-    /// Where that scale is the one of the rows so far.
+    /// Statistics of the target, if the scale is that of the rows so far.
     target: Option<RunningTarget>,
     spec: NetworkSpec,
     make_descent: MakeDescent,
@@ -60,7 +61,7 @@ pub struct Learner {
     batch_size: usize,
 }
 
-/// Room for a mini-batch: raw outputs, encoded rows, labels.
+/// Buffers of a mini-batch: raw outputs, encoded rows, labels.
 #[derive(Default)]
 struct Buffers {
     scores: Vec<f32>,
@@ -69,19 +70,19 @@ struct Buffers {
     label: Vec<f32>,
 }
 
-/// What a checkpoint keeps of it beside the state.
+/// What a checkpoint keeps of a [`Learner`] besides its [`State`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LearnerState {
-    /// Running statistics; None of a continued model's encoder.
+    /// Running statistics; None if the encoder is that of a continued model.
     pub running: Option<RunningState>,
-    /// Categories that the weight table has room for.
+    /// Capacity of the weight table, in categories.
     pub room: usize,
     /// Raw outputs.
     pub outputs: usize,
     /// Progressive validation.
     pub progressive: ProgressiveState,
-    /// Statistics of the target; None where it is taken as it comes, and of a training that began
-    /// before there were any.
+    /// Statistics of the target; None if the target is not standardised, or if the training began
+    /// with a program version that had no such statistics.
     #[serde(default)]
     pub target: Option<TargetState>,
 }
@@ -92,7 +93,7 @@ impl std::fmt::Debug for Learner {
     }
 }
 
-/// What a model is made of: see `Trained`.
+/// The parts of a model: see `Trained`.
 #[derive(Debug)]
 pub struct Snapshot {
     pub encoder: Encoder,
@@ -136,7 +137,7 @@ impl Learner {
         learner
     }
 
-    /// Goes on from a checkpoint.
+    /// Resumes from a checkpoint.
     ///
     /// # Errors
     /// When it does not fit these columns.
@@ -157,7 +158,7 @@ impl Learner {
         }
         self.target = match (self.target, &saved.target) {
             (Some(_), Some(state)) => Some(RunningTarget::restore(state)),
-            // A training that began with the target as it comes goes on with it.
+            // A training that began with the raw target continues with it.
             (_, None) => None,
             (None, Some(_)) => return internal_err!("the checkpoint has another target"),
         };
@@ -173,7 +174,7 @@ impl Learner {
         Ok(())
     }
 
-    /// For a checkpoint, with the bytes of the state.
+    /// Returns what a checkpoint keeps, with the bytes of the state.
     pub fn save(&self) -> (LearnerState, Vec<u8>) {
         let running = match &self.features {
             Features::Running(running) => Some(running.state()),
@@ -204,7 +205,7 @@ impl Learner {
         self.stepper.state().is_finite()
     }
 
-    /// The classes by their index; none of a regression.
+    /// The classes by their index; empty for a regression.
     pub fn classes(&self) -> &[ScalarValue] {
         match &self.labels {
             Labels::Classes(classes) => classes,
@@ -232,8 +233,8 @@ impl Learner {
         self.spec.loss
     }
 
-    /// Adds a class, with a logit of 0. Two classes have one logit, which is the second's against
-    /// the first's.
+    /// Adds a class, with a logit of 0. Two classes share one logit, that of the second class
+    /// against the first.
     pub fn add_class(&mut self, class: ScalarValue) {
         let before = self.spec.outputs;
         if let Labels::Classes(classes) = &mut self.labels {
@@ -309,7 +310,7 @@ impl Learner {
             Targets::Numbers(numbers) => {
                 let scale = self.label_scale();
                 self.progressive.add_numbers(self.spec.loss, scores, numbers, scale, weight);
-                // Scored before the statistics know the target, as before the weights do.
+                // Rows are scored before the statistics and the weights see their targets.
                 self.follow_target(numbers)?;
                 let (mean, stddev) = self.label_scale();
                 buffers.label.clear();
@@ -322,7 +323,7 @@ impl Learner {
         Ok(())
     }
 
-    /// Takes numbers into the running target, if there is one.
+    /// Updates the running target with numbers, if there is one.
     fn follow_target(&mut self, numbers: &[f64]) -> Result<()> {
         let Some(target) = &mut self.target else { return Ok(()) };
         target.update(numbers);
@@ -345,7 +346,8 @@ impl Learner {
         }
     }
 
-    /// Room for the categories so far: the weight table doubles, so that its growth costs little.
+    /// Grows the weight table to hold the categories so far. Its capacity doubles, so growth costs
+    /// little.
     fn make_room(&mut self) {
         let wanted = self.features.width(0).categories;
         let width = self.network.width();
@@ -366,7 +368,8 @@ impl Learner {
         }
     }
 
-    /// The same function as a larger network; new inputs begin as in a new network.
+    /// Replaces the network by a larger one that computes the same function. New inputs start as in
+    /// a new network.
     fn regrow(
         &mut self,
         width: Width,
@@ -377,7 +380,7 @@ impl Learner {
         let descent = Arc::new((self.make_descent)(Arc::clone(&network)));
         let fresh = descent.initial_state();
         let before = self.stepper.state();
-        // New outputs are none of the initial network's: their logit is 0.
+        // New outputs do not start as in a new network: their logit is 0.
         let (parameters, moments) = match outputs {
             Some(_) => (vec![0.0; fresh.parameters.len()], vec![0.0; fresh.moments.len()]),
             None => (fresh.parameters, fresh.moments),
@@ -394,7 +397,7 @@ impl Learner {
         self.buffers.scores.resize(self.batch_size * self.spec.outputs, 0.0);
     }
 
-    /// The model as it is now: categories and classes in the order of a model.
+    /// The current model, with categories and classes in the order in which a model stores them.
     ///
     /// # Errors
     /// When a scale is not finite.
@@ -441,7 +444,7 @@ impl Learner {
 }
 
 impl Features {
-    /// Width of rows, with room for at least so many categories.
+    /// Width of rows, with capacity for at least `room` categories.
     fn width(&self, room: usize) -> Width {
         let width = match self {
             Features::Running(running) => running.width(),

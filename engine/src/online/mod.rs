@@ -1,5 +1,5 @@
-//! Online training: every row once, in the order in which rows come, from an unbounded table or
-//! (with `statistics = 'running'`) from any query.
+//! Online training: each row is used once, in the order of arrival. Rows come from an unbounded
+//! table or (with `statistics = 'running'`) from any query.
 //!
 //! ```text
 //! query ──► Intake (rows that can be learned from, as numbers) ──► queue ──► mini-batches
@@ -9,8 +9,8 @@
 //!                                             checkpoint (cursor, state) ◄─────┴──► version
 //! ```
 //! Mini-batches are cut by the number of rows alone, across the batches of the query; statistics
-//! advance row by row. So the weights depend on the rows and their order, and not on how they
-//! arrived: a stream and its rows as a table give the same bits.
+//! advance row by row. So the weights depend on the rows and their order, not on how the rows
+//! arrived: a stream and a table of its rows give the same bits.
 
 mod checkpoint;
 mod copy;

@@ -1,4 +1,4 @@
-//! Physical plans over unbounded tables: rows keep their order, and none waits for others.
+//! Physical plans over unbounded tables: rows keep their order and are not buffered.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use crate::session::Engine;
 
 impl Engine {
-    /// The physical plan of a query whose rows keep the order in which they come, whatever the
-    /// number of threads, and pass each operator as soon as they come.
+    /// The physical plan of a query whose rows keep their order of arrival, whatever the number of
+    /// threads, and pass each operator as soon as they arrive.
     ///
     /// # Errors
     /// When it cannot be planned, or needs all rows of a table that has no end.
@@ -31,8 +31,8 @@ impl Engine {
     }
 }
 
-/// Lets filters hand on what they keep of a batch, which they hold back otherwise until it is
-/// thousands of rows.
+/// Makes filters emit the rows that they keep of a batch at once; otherwise they buffer thousands
+/// of rows.
 fn unbuffered(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
         Ok(match node.downcast_ref::<FilterExec>() {

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use gradlake_udfs::Loss;
 use serde::{Deserialize, Serialize};
 
-/// Rows of a block of the window.
+/// Rows per block of the window.
 const BLOCK: u64 = 1000;
 /// Blocks of the window: it holds between nine and ten thousand rows.
 const BLOCKS: usize = 10;
@@ -35,7 +35,7 @@ impl Sums {
         self.absolute += other.absolute;
     }
 
-    /// Weighted mean loss; None of no rows.
+    /// Weighted mean loss; None if there are no rows.
     pub fn mean_loss(&self) -> Option<f64> {
         (self.weight > 0.0).then(|| self.loss / self.weight)
     }
@@ -66,7 +66,7 @@ pub struct ProgressiveState {
 }
 
 impl Progressive {
-    /// Takes in rows of classes with their raw outputs `[rows, outputs]`.
+    /// Adds rows of a classifier with their raw outputs `[rows, outputs]`.
     pub fn add_classes(&mut self, loss: Loss, scores: &[f32], label: &[f32], weight: &[f32]) {
         let outputs = scores.len() / label.len().max(1);
         for ((z, y), w) in scores.chunks_exact(outputs.max(1)).zip(label).zip(weight) {
@@ -81,8 +81,8 @@ impl Progressive {
         }
     }
 
-    /// Takes in rows of numbers with their raw outputs `[rows]`, on a scale of this mean and
-    /// deviation. Losses and errors are those of the numbers' own unit.
+    /// Adds rows of a regression with their raw outputs `[rows]`, which are standardised by this
+    /// mean and deviation. Losses and errors are in the unit of the target.
     pub fn add_numbers(
         &mut self,
         loss: Loss,
@@ -155,7 +155,7 @@ impl Progressive {
     }
 }
 
-/// The first of the largest.
+/// The index of the first largest value.
 fn argmax(z: &[f32]) -> usize {
     let mut best = 0;
     for (i, value) in z.iter().enumerate() {

@@ -25,8 +25,8 @@ pub struct StreamQuery {
     table: SourceTable,
     /// LIMIT: rows of the query after which the training ends.
     pub limit: Option<u64>,
-    /// Rows before one that its windows may look back to; None where that is not known, so that a
-    /// restart is not exact.
+    /// How many rows back its windows may look; None if that is not known, so that a restart is not
+    /// exact.
     pub reach: Option<u64>,
 }
 
@@ -68,7 +68,7 @@ impl StreamQuery {
     /// The query of a statement that consumes rows, or None where it reads no unbounded table.
     ///
     /// # Errors
-    /// When it holds what a checkpoint cannot: joins, groups, sorts.
+    /// When it has joins, groups or sorts, whose rows a checkpoint cannot hold.
     pub fn of(plan: &LogicalPlan) -> Result<Option<Self>> {
         let Some(table) = unbounded_table(plan)? else { return Ok(None) };
         let (plan, limit) = without_limit(plan.clone())?;
@@ -82,7 +82,7 @@ impl StreamQuery {
         &self.table
     }
 
-    /// Says what a crash would lose; `since` is what survives it.
+    /// Warns of what a crash would lose; `since` names what survives it.
     pub fn warn_of_losses(&self, since: &str, events: &EventSink) {
         let source = self.table.source();
         if !source.is_replayable() {
@@ -100,8 +100,7 @@ impl StreamQuery {
         }
     }
 
-    /// The query with one more column, the ordinal of the source's row, whose rows begin at
-    /// `from`.
+    /// The query with one more column, the ordinal of the source's row. Its rows begin at `from`.
     ///
     /// # Errors
     /// As planning.
@@ -110,7 +109,7 @@ impl StreamQuery {
     }
 }
 
-/// The plan without a LIMIT that stands under nothing but projections, and its number.
+/// Removes a LIMIT that is below projections only; returns the plan and the number of rows.
 fn without_limit(plan: LogicalPlan) -> Result<(LogicalPlan, Option<u64>)> {
     match plan {
         LogicalPlan::Projection(projection) => {
@@ -139,7 +138,7 @@ fn check(plan: &LogicalPlan, reach: &mut Option<u64>, is_below_window: bool) -> 
         LogicalPlan::TableScan(_) => return Ok(()),
         LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => {}
         LogicalPlan::Extension(own) if input_of(own.node.as_ref()).is_some() => {}
-        // Rows that a filter takes away below a window count for its reach, and nobody knows them.
+        // A filter below a window drops an unknown number of rows, which count for the reach.
         LogicalPlan::Filter(_) => {
             if is_below_window {
                 *reach = None;
@@ -171,7 +170,7 @@ fn check(plan: &LogicalPlan, reach: &mut Option<u64>, is_below_window: bool) -> 
     plan.inputs().into_iter().try_for_each(|input| check(input, reach, is_window))
 }
 
-/// Rows that a window function looks back to.
+/// How many rows back a window function looks.
 fn reach_of(expr: &Expr) -> Option<u64> {
     let window = match expr {
         Expr::WindowFunction(window) => window,
@@ -209,7 +208,7 @@ fn int64() -> datafusion::arrow::datatypes::DataType {
     datafusion::arrow::datatypes::DataType::Int64
 }
 
-/// The plan over a numbered table, with the number handed up to the top.
+/// The plan over a numbered table, with the row number projected up to the top.
 fn number(
     plan: LogicalPlan,
     table: &Arc<dyn datafusion::catalog::TableProvider>,
@@ -264,7 +263,7 @@ fn number(
     }
 }
 
-/// The place of the number of a row.
+/// The index of the row number column.
 fn row_column(schema: &DFSchema) -> Result<usize> {
     match schema.fields().iter().rposition(|field| field.name() == ROW_COLUMN) {
         Some(place) => Ok(place),

@@ -29,7 +29,7 @@ pub fn stream_schema() -> SchemaRef {
     ]))
 }
 
-/// A row at a publication. `waiting` is what the source knows to wait: bytes or files.
+/// A row at a publication. `waiting` is the lag that the source reports: bytes or files.
 #[derive(Debug)]
 pub struct StreamRow<'a> {
     pub model: &'a str,
@@ -74,7 +74,7 @@ impl StreamRow<'_> {
     }
 }
 
-/// Rows a second since it was last asked.
+/// Rows per second since the last call.
 #[derive(Debug)]
 pub struct Rate {
     since: Instant,
@@ -82,12 +82,12 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// From now on.
+    /// Starts to measure now, with `rows` rows so far.
     pub fn new(rows: u64) -> Self {
         Self { since: Instant::now(), rows }
     }
 
-    /// The rate until now, and from now on.
+    /// Returns the rate until now and starts to measure again.
     pub fn take(&mut self, rows: u64) -> f64 {
         let seconds = self.since.elapsed().as_secs_f64().max(1e-9);
         let rate = rows.saturating_sub(self.rows) as f64 / seconds;

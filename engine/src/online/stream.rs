@@ -1,4 +1,4 @@
-//! TRAIN on an unbounded table: a task that trains, and a stream of rows that tell of its versions.
+//! TRAIN on an unbounded table: a task that trains, and a stream of rows that report its versions.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::session::Engine;
 use crate::store::{Lease, validate_name};
 use crate::training::{LEASE, Monitor, TrainingColumns, already_exists};
 
-/// Rows of publications that wait for their reader.
+/// Capacity of the channel of publication rows.
 const WAITING: usize = 16;
 
 impl Engine {
@@ -26,8 +26,8 @@ impl Engine {
     /// [`stream_schema`] at each publication. [`Engine::interrupt`] ends it with a last version.
     ///
     /// # Errors
-    /// When the request does not fit the table or the store. What goes wrong later is the last item
-    /// of the stream.
+    /// When the request does not fit the table or the store. A later error is the last item of the
+    /// stream.
     pub async fn train_stream(
         self: &Arc<Self>,
         request: TrainRequest,
@@ -40,7 +40,7 @@ impl Engine {
             return Ok(Box::pin(RecordBatchStreamAdapter::new(stream_schema(), nothing)));
         }
         let checkpoint = self.own_checkpoint(&request, &events).await?;
-        // A model that this very statement published is no obstacle to going on.
+        // A model that this same statement published does not prevent it from resuming.
         if exists && !request.or_replace && checkpoint.is_none() {
             return already_exists(&request.name);
         }
@@ -69,7 +69,7 @@ impl Engine {
             monitor.end().await;
             let released = engine.store.release_lease(&lease).await;
             if let Err(error) = result.and(released) {
-                // Nobody may be reading any more.
+                // The receiver may be gone.
                 let _ = sender.send(Err(error)).await;
             }
         });
@@ -82,7 +82,7 @@ impl Engine {
     }
 }
 
-/// A training as its task sees it.
+/// What the task of a training needs.
 struct Work<'a> {
     engine: &'a Engine,
     request: &'a TrainRequest,
@@ -97,7 +97,7 @@ impl Work<'_> {
         rows: mpsc::Sender<Result<datafusion::arrow::array::RecordBatch>>,
         events: &EventSink,
     ) -> Result<()> {
-        // Read under the lease: whoever had it until now may have saved another.
+        // Read under the lease: its previous holder may have saved another checkpoint.
         let saved = self.engine.store.checkpoint(&self.request.name).await?;
         let checkpoint = saved
             .filter(|saved| saved.fingerprint == self.request.fingerprint())
@@ -132,7 +132,7 @@ impl Work<'_> {
     }
 }
 
-/// A task that ends with the stream of its rows.
+/// Aborts a task when the stream of its rows is dropped.
 struct AbortOnDrop(tokio::task::JoinHandle<()>);
 
 impl Drop for AbortOnDrop {

@@ -1,11 +1,11 @@
-//! The target of a regression by the mean and deviation of the rows so far.
+//! Standardises the target of a regression by the mean and deviation of the rows so far.
 //!
-//! Statistics advance row by row (Welford 1962), as those of features do, and labels are
-//! `(y - mean) / stddev` by them as they are at each mini-batch: river's `TargetStandardScaler`.
-//! The weights stay where they are when the scale moves. They say how the standardised target
-//! depends on standardised features, whose scales move as well, and what both have in common
-//! cancels. To move weights with the scale of the target, so that no prediction changes, was tried
-//! and left: it ended three to seventy times as far off where the target has a trend.
+//! Statistics advance row by row (Welford 1962), as those of features do. Each mini-batch uses the
+//! current ones: labels are `(y - mean) / stddev`, as in river's `TargetStandardScaler`. The
+//! weights do not change when the scale moves. They relate the standardised target to standardised
+//! features, whose scales move as well, and what both have in common cancels. An alternative was
+//! tried and dropped: weights that are rescaled with the target, so that no prediction changes,
+//! ended three to seventy times as far off where the target has a trend.
 
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +47,7 @@ impl RunningTarget {
     /// deviation of 1 while all rows are equal.
     pub fn scale(&self) -> (f64, f64) {
         let stddev = (self.squares / self.count.max(1.0)).sqrt();
-        // What is below the resolution of the values is no deviation.
+        // A deviation below the resolution of the values counts as none.
         let noise = f64::EPSILON * self.mean.abs() * 8.0;
         let is_constant = stddev <= noise || self.min >= self.max;
         (self.mean, if is_constant { 1.0 } else { stddev })

@@ -34,18 +34,18 @@ pub use publication::Publisher;
 use revision::Revisions;
 use start::{learner, parent_of};
 
-/// How often an idle stream looks whether it is to stop, to save or to publish.
+/// How often an idle stream checks whether to stop, to save or to publish.
 const TICK: Duration = Duration::from_millis(50);
-/// Rows of one class alone after which a classifier gives up.
+/// A classifier gives up after this many rows of a single class.
 const MOST_OF_ONE_CLASS: usize = 1_000_000;
 /// How an online training ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// The input ended, or LIMIT was reached.
     Input,
-    /// Somebody asked for the end; the same statement goes on later.
+    /// It was interrupted; the same statement resumes it later.
     Asked,
-    /// max_seconds is over; the same statement goes on later over an unbounded table.
+    /// max_seconds is used up; over an unbounded table, the same statement resumes it later.
     TimeUp,
 }
 
@@ -62,11 +62,11 @@ pub struct OnlineTraining<'a> {
     intake: Intake,
     learner: Learner,
     prepared: Prepared,
-    /// Rows behind the last full mini-batch.
+    /// Rows after the last full mini-batch.
     rest: Option<RecordBatch>,
     /// Rows that came before there were two classes.
     one_class: Vec<RecordBatch>,
-    /// Rows of the source below it are consumed.
+    /// Rows of the source below this ordinal are consumed.
     consumed: u64,
     /// Rows of the query that may still come.
     left: Option<u64>,
@@ -74,7 +74,7 @@ pub struct OnlineTraining<'a> {
     first_version: u64,
     saves: bool,
     saved: Instant,
-    /// Rows of the source below it are in the last checkpoint.
+    /// Rows of the source below this ordinal are in the last checkpoint.
     saved_until: u64,
     published: Instant,
     /// Rows of the last version.
@@ -85,13 +85,13 @@ pub struct OnlineTraining<'a> {
     rate: Rate,
     pace: Pace,
     publish_on_start: bool,
-    /// A run before this one may have published what is learned again.
+    /// An earlier run may already have published what this run learns again.
     is_resumed: bool,
     revisions: Revisions,
 }
 
 impl<'a> OnlineTraining<'a> {
-    /// Prepares a training, going on from the bytes of a checkpoint if there are any.
+    /// Prepares a training; resumes from the bytes of a checkpoint if there are any.
     ///
     /// # Errors
     /// When the request does not fit online training, or the checkpoint does not fit the request.
@@ -126,7 +126,7 @@ impl<'a> OnlineTraining<'a> {
             None => None,
         };
         let schema = columns.plan.schema().as_arrow();
-        // A model that is continued keeps its classes, and hinge losses have no third one.
+        // A continued model keeps its classes, and hinge losses allow only two.
         let is_open = parent.is_none() && request.algorithm.spec().grows;
         let mut intake = Intake::new(&columns.roles, schema, 0, is_open)?;
         let mut learner = learner(engine, request, &options, columns, &intake, parent_member)?;
@@ -211,7 +211,7 @@ impl<'a> OnlineTraining<'a> {
             if self.engine.interrupt.check().is_err() {
                 break Ended::Asked;
             }
-            // (Of a table something is learned before: a version is all that is left of it.)
+            // (A training on a table learns something first: its version is its only result.)
             let may_end = self.query.is_some() || self.has_learned();
             if may_end && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 break Ended::TimeUp;
@@ -246,14 +246,14 @@ impl<'a> OnlineTraining<'a> {
         } else if !self.is_replayable()
             && let Some(rest) = self.rest.take()
         {
-            // Nobody will send these rows again.
+            // The source cannot send these rows again.
             self.learn(&rest).await?;
         }
         self.tell();
         Ok(ended)
     }
 
-    /// The rows of the query from where the training stands.
+    /// The rows of the query from the current position of the training.
     async fn open(&self) -> Result<SendableRecordBatchStream> {
         let state = self.engine.training_state();
         let plan = match &self.query {
@@ -291,7 +291,7 @@ impl<'a> OnlineTraining<'a> {
     async fn take(&mut self, batch: RecordBatch) -> Result<()> {
         let mut batch = batch;
         if self.query.is_none() {
-            // A table is read again from its beginning: what was consumed is passed over.
+            // A table is read again from its beginning; rows that were consumed before are skipped.
             let begin = self.intake.next();
             let numbers = UInt64Array::from_iter_values(begin..begin + batch.num_rows() as u64);
             batch = with_rows(&batch, numbers)?;
@@ -323,7 +323,7 @@ impl<'a> OnlineTraining<'a> {
         self.push(taken).await
     }
 
-    /// Learns from rows as far as they fill mini-batches.
+    /// Learns from the rows that fill whole mini-batches and keeps the rest.
     async fn push(&mut self, rows: RecordBatch) -> Result<()> {
         let mut rows = rows;
         if self.columns.roles.kind == crate::table::TargetKind::Class
@@ -361,7 +361,7 @@ impl<'a> OnlineTraining<'a> {
         Ok(())
     }
 
-    /// The first two classes have their index by their order, as on a table.
+    /// Assigns the first two classes their indices in sorted order, as on a table.
     fn name_first_classes(&mut self) -> Result<()> {
         let mut first = vec![];
         for code in self.intake.arrived().iter().take(2).copied() {
@@ -435,7 +435,7 @@ impl<'a> OnlineTraining<'a> {
         self.check_finite()
     }
 
-    /// The index of a class, which may come for the first time.
+    /// The index of a class, which may be new.
     fn index_of(&mut self, code: u32) -> Result<u32> {
         if let Some(index) = self.intake.class_of(code) {
             return Ok(index);
@@ -470,7 +470,7 @@ impl<'a> OnlineTraining<'a> {
         )
     }
 
-    /// At the end of the input: rows that fill no mini-batch are learned from too.
+    /// At the end of the input, learns from the rows that fill no mini-batch too.
     async fn finish(&mut self) -> Result<()> {
         if !self.one_class.is_empty() {
             return self.one_class_only();

@@ -1,8 +1,8 @@
-//! Operators of ours in DataFusion's plans.
+//! Our own operators in DataFusion plans.
 //!
-//! DataFusion looks every column of an expression up by going through all columns, in most of its
-//! rules, so that a projection of 10,000 columns costs hundreds of millions of comparisons. These
-//! operators name columns by their place, and show no expressions to the rules.
+//! Most of DataFusion's rules look up every column of an expression by a search through all
+//! columns, so that a projection of 10,000 columns costs hundreds of millions of comparisons. These
+//! operators refer to columns by index, and show no expressions to the rules.
 
 mod pick;
 mod planner;
@@ -23,7 +23,7 @@ pub use self::predict::Predictor;
 pub(crate) use self::select::SelectColumns;
 pub(crate) use self::unused::DropUnusedPredictions;
 
-/// The input of an operator of ours, all of which give a row for each row.
+/// The input of one of our operators; all of them return one row for each input row.
 pub(crate) fn input_of(node: &dyn UserDefinedLogicalNode) -> Option<&LogicalPlan> {
     let any = node.as_any();
     let select = any.downcast_ref::<SelectColumns>().map(SelectColumns::input);

@@ -1,4 +1,4 @@
-//! What an operator takes of each row of its input.
+//! The values that an operator takes from each row of its input.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,12 +15,12 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 
-/// A column as it is, or what is computed from some.
+/// A column as it is, or a value computed from several.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Pick {
-    /// The column at a place.
+    /// The column with an index.
     Column(usize),
-    /// A value computed from the columns at some places.
+    /// A value computed from the columns with these indices.
     Computed(Arc<Computed>, Vec<usize>),
 }
 
@@ -47,7 +47,7 @@ impl Hash for Computed {
 }
 
 impl Computed {
-    /// An expression over the columns of `schema`, made ready to run.
+    /// Prepares an expression over the columns of `schema` to run.
     ///
     /// # Errors
     /// When its types do not fit.
@@ -65,7 +65,7 @@ impl Computed {
 }
 
 impl Pick {
-    /// What it gives, of an input with these columns.
+    /// The field of its values, for an input with these columns.
     pub fn field(&self, input: &DFSchema) -> FieldRef {
         match self {
             Self::Column(place) => Arc::clone(input.field(*place)),
@@ -73,7 +73,7 @@ impl Pick {
         }
     }
 
-    /// The places of the columns that it takes.
+    /// The indices of the columns that it takes.
     pub fn places(&self) -> &[usize] {
         match self {
             Self::Column(place) => std::slice::from_ref(place),
@@ -81,7 +81,7 @@ impl Pick {
         }
     }
 
-    /// The same of an input whose columns have moved.
+    /// The same for an input whose columns have moved.
     pub fn moved(&self, moves: &Moves) -> Result<Self> {
         Ok(match self {
             Self::Column(place) => Self::Column(moves.to(*place)?),
@@ -129,9 +129,9 @@ impl fmt::Display for Computed {
 
 /// Where the columns of one schema are in another.
 pub(crate) enum Moves {
-    /// Where they were.
+    /// All columns stay where they were.
     None,
-    /// By place; None of a column that is gone.
+    /// The new index for each old index; None for a column that is gone.
     Some(Vec<Option<usize>>),
 }
 

@@ -18,7 +18,7 @@ use gradlake_udfs::{LatestScorer, MODEL_ROWS, MODEL_VERSION, Scorer, prediction_
 use super::pick::{Moves, Pick, places};
 use super::predict_exec::PredictExec;
 
-/// Whose predictions a plan gives.
+/// The model whose predictions a plan returns.
 #[derive(Clone, Debug)]
 pub enum Predictor {
     /// One version, whatever is published meanwhile.
@@ -125,8 +125,8 @@ impl Predict {
         arguments: Vec<Pick>,
         names: Vec<String>,
     ) -> Result<LogicalPlan> {
-        // A query that speaks of a row outside of it: rules that turn it into a join do not look
-        // into operators of ours.
+        // A correlated query, which refers to rows outside of it: the rules that turn it into a
+        // join do not look into our operators.
         if let (Predictor::Fixed(scorer), false) =
             (&predictor, input.all_out_ref_exprs().is_empty())
         {
@@ -152,7 +152,7 @@ impl Predict {
         Ok(Self { input, prediction, schema })
     }
 
-    /// What it predicts.
+    /// The plan whose rows it predicts.
     pub fn input(&self) -> &LogicalPlan {
         &self.input
     }
@@ -162,7 +162,7 @@ impl Predict {
         self.prediction.columns.iter().map(|column| column.name().as_str())
     }
 
-    /// As it runs.
+    /// The operator that runs.
     pub fn physical(&self, input: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         let arguments = self.prediction.arguments.iter();
         let arguments =

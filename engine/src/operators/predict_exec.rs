@@ -1,4 +1,4 @@
-//! PREDICT as it runs: batches come in, are scored and go out with some columns more.
+//! The physical operator of PREDICT: it scores batches, and appends columns to them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -90,12 +90,12 @@ impl PredictExec {
     }
 
     fn over(input: Arc<dyn ExecutionPlan>, scoring: Arc<Scoring>) -> Self {
-        // Columns of the input stay where they are, so all that is known of them holds.
+        // Columns of the input stay where they are, so all their known properties still hold.
         let known = input.equivalence_properties();
         let orderings = known.oeq_class().iter().cloned();
         let mut own =
             EquivalenceProperties::new_with_orderings(Arc::clone(&scoring.schema), orderings);
-        // (Columns that are equal are no reason not to run.)
+        // (A failure here only loses a fact about equal columns.)
         let _known = own.add_equivalence_group(known.eq_group().clone());
         let properties = Arc::new(PlanProperties::new(
             own,
@@ -209,7 +209,7 @@ impl ExecutionPlan for PredictExec {
         CardinalityEffect::Equal
     }
 
-    /// Those on columns of the input alone.
+    /// Pushes down the filters that use columns of the input alone.
     fn gather_filters_for_pushdown(
         &self,
         _: FilterPushdownPhase,

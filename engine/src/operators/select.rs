@@ -1,4 +1,4 @@
-//! Some columns of a query, by other names perhaps, and what is computed from them.
+//! A projection: some columns of a query, possibly renamed, and values computed from columns.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -57,12 +57,12 @@ impl SelectColumns {
         Ok(LogicalPlan::Extension(Extension { node }))
     }
 
-    /// What it selects from.
+    /// The plan that it selects from.
     pub fn input(&self) -> &LogicalPlan {
         &self.input
     }
 
-    /// The same over another input, and behind its columns one more of that input.
+    /// The same projection over another input, followed by one more column of that input.
     ///
     /// # Errors
     /// When the input lacks a column.

@@ -1,4 +1,4 @@
-//! Predictions that nobody asks for are not made.
+//! Removes predictions that are not used.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! Rows as CSV, as psql writes them: NULL is an empty field and the empty text is `""`, so that
-//! they can be told apart. Lists and structs, which CSV has not, are JSON text.
+//! they can be told apart. Lists and structs, which CSV lacks, are JSON text.
 
 use arrow::csv::{QuoteStyle, WriterBuilder};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -16,7 +16,7 @@ pub struct CsvText {
 }
 
 impl CsvText {
-    /// With other options than the usual ones.
+    /// With options other than the defaults.
     pub fn new(options: WriterBuilder) -> Self {
         Self { options }
     }
@@ -88,7 +88,7 @@ impl CsvText {
             QuoteStyle::Always => true,
             QuoteStyle::NonNumeric => !is_number,
             QuoteStyle::Never => false,
-            // (A text that reads as NULL does must not be taken for one.)
+            // (A text that is spelled like NULL must not be read as NULL.)
             _ => value == self.options.null() || self.is_special(value),
         };
         match quotes {
@@ -97,7 +97,7 @@ impl CsvText {
         }
     }
 
-    /// Whether a value cannot stand without quotes.
+    /// Whether a value needs quotes.
     fn is_special(&self, value: &str) -> bool {
         let (delimiter, quote) = (self.options.delimiter(), self.options.quote());
         value.bytes().any(|b| b == delimiter || b == quote || b == b'\n' || b == b'\r')

@@ -25,7 +25,7 @@ impl Engine {
     /// is dropped, nothing is left of it, and files that were there before stay as they were.
     ///
     /// # Errors
-    /// When the plan cannot be made. (Rows tell what fails later.)
+    /// When the plan cannot be made. (Later failures are reported by the stream of rows.)
     pub async fn write_files(&self, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
         let state = self.context().state();
         let staged = Arc::new(Staged::default());

@@ -36,7 +36,7 @@ struct Files {
 enum File {
     /// To be put as a whole.
     Kept(Arc<dyn ObjectStore>, Path, PutPayload, PutOptions),
-    /// Uploaded, but for the last word.
+    /// Uploaded, but not completed.
     Uploaded(Box<dyn MultipartUpload>),
 }
 
@@ -55,7 +55,7 @@ impl Staged {
         self.files().files.push(file);
     }
 
-    /// Keeps a small file, if there is room.
+    /// Keeps a small file, if it fits.
     fn keep(&self, store: &Arc<dyn ObjectStore>, own: (&Path, &PutPayload, &PutOptions)) -> bool {
         let (location, payload, options) = own;
         let mut files = self.files();
@@ -97,8 +97,8 @@ impl Staged {
 }
 
 impl Drop for Staged {
-    /// The statement was dropped. A folder's uploads take away what they wrote when they are
-    /// dropped; others are told.
+    /// The statement was dropped. Uploads into a folder remove what they wrote when they are
+    /// dropped; other uploads are aborted.
     fn drop(&mut self) {
         let files = self.take();
         if let (false, Ok(runtime)) = (files.is_empty(), tokio::runtime::Handle::try_current()) {
@@ -150,7 +150,7 @@ impl ObjectStoreRegistry for StagedStores {
     }
 }
 
-/// A store that reads at once and writes when all is written.
+/// A store that reads directly, but whose writes take effect only when all is written.
 #[derive(Debug)]
 struct StagedStore {
     inner: Arc<dyn ObjectStore>,
@@ -163,7 +163,7 @@ impl fmt::Display for StagedStore {
     }
 }
 
-/// What a writer is told: nobody asks for a version of what it has just written.
+/// The result that a writer receives: no caller needs a version of what it has just written.
 const WRITTEN: PutResult = PutResult { e_tag: None, version: None };
 
 #[async_trait]
@@ -236,7 +236,7 @@ impl ObjectStore for StagedStore {
     }
 }
 
-/// An upload whose end waits for that of the statement.
+/// An upload that is completed at the end of the statement.
 #[derive(Debug)]
 struct StagedUpload {
     /// None when it has ended.

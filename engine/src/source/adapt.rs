@@ -1,4 +1,4 @@
-//! Batches of somebody else's schema become batches of the table's: by name, without loss.
+//! Converts batches of another schema to the schema of the table: by column name, without loss.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,9 +16,10 @@ use super::exact::{Misfit, cast_exactly, may_hold};
 /// How strictly columns must agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Columns {
-    /// Every column of the table is there, and no other; fractions are sent as no whole numbers.
+    /// Exactly the columns of the table; floating-point columns are refused for integers and
+    /// decimals.
     Same,
-    /// Others are ignored, and a missing column that may be NULL is NULL.
+    /// Extra columns are ignored, and a missing nullable column is filled with NULL.
     Overlapping,
 }
 
@@ -26,9 +27,9 @@ pub(super) enum Columns {
 #[derive(Clone, Debug)]
 pub(super) struct Adapter {
     table: SchemaRef,
-    /// Where each column of the table stands in the batches; None where it is missing.
+    /// The position of each column of the table in the batches; None if it is missing.
     places: Vec<Option<Place>>,
-    /// Who sends the batches, for errors.
+    /// The sender of the batches, for error messages.
     whose: String,
 }
 
@@ -36,14 +37,16 @@ pub(super) struct Adapter {
 #[derive(Clone, Copy, Debug)]
 struct Place {
     index: usize,
-    /// Whether it may have values that the table's type has not, or NULLs where it takes none.
+    /// Whether it may have values that the table's type cannot hold, or NULLs where the table
+    /// allows none.
     is_checked: bool,
 }
 
-/// The place of a column by its name, or where none has that name by the one that differs in case.
+/// The index of a column by its exact name or, if there is none, by a name that differs in case
+/// only.
 ///
 /// # Errors
-/// When several columns could be meant.
+/// When the name is ambiguous.
 pub(super) fn position(
     name: &str,
     names: &Names<'_>,
@@ -64,10 +67,10 @@ pub(super) fn position(
 }
 
 impl Adapter {
-    /// Batches of `theirs`, whose columns are matched by name.
+    /// An adapter for batches of the schema `theirs`, whose columns are matched by name.
     ///
     /// # Errors
-    /// When a column is missing, is one too many, or has a type whose values the table's type
+    /// When a column is missing, is not in the table, or has a type whose values the table's type
     /// cannot hold.
     pub(super) fn new(
         theirs: &Schema,
@@ -129,7 +132,7 @@ impl Adapter {
         columns
     }
 
-    /// The same for batches of [`Adapter::columns`] alone.
+    /// The adapter for batches that have only [`Adapter::columns`].
     pub(super) fn projected(self) -> Self {
         let columns = self.columns();
         let place = |place: Place| {
@@ -140,7 +143,8 @@ impl Adapter {
         Self { places, ..self }
     }
 
-    /// The part of it that may find a value that does not fit; None where all values do.
+    /// An adapter for only the columns that may have a value that does not fit; None if all values
+    /// fit.
     pub(super) fn checks(&self) -> Option<Self> {
         let checked = |i: &usize| self.places[*i].is_some_and(|place| place.is_checked);
         let columns: Vec<usize> = (0..self.places.len()).filter(checked).collect();
@@ -155,7 +159,7 @@ impl Adapter {
     /// The batch in the table's schema; `row` is the number of its first row, from 0.
     ///
     /// # Errors
-    /// When a column that is NOT NULL has NULLs, or a value is none of its type.
+    /// When a column that is NOT NULL has NULLs, or a value does not fit its type.
     pub(super) fn adapt(&self, batch: &RecordBatch, row: u64) -> Result<RecordBatch> {
         let rows = batch.num_rows();
         let mut columns = Vec::with_capacity(self.places.len());
@@ -205,7 +209,7 @@ impl Adapter {
 }
 
 impl Columns {
-    /// Whether a column may have values of the table's type, so that each is looked at.
+    /// Whether a column may have values of the table's type, so that each value is checked.
     fn allow(self, theirs: &Field, own: &Field) -> bool {
         let (from, to) = (theirs.data_type(), own.data_type());
         let drops_fractions = from.is_floating() && (to.is_integer() || to.is_decimal());
@@ -213,8 +217,8 @@ impl Columns {
     }
 }
 
-/// Whether `to` holds every value of `from` (of times, every value of the years that it spans:
-/// a cast out of them fails and makes no other value).
+/// Whether `to` holds every value of `from`. (For times: every value in the years that `to` spans.
+/// A cast of a time outside of them fails and never makes another value.)
 fn is_lossless(from: &DataType, to: &DataType) -> bool {
     use DataType::*;
     let held = match (from, to) {
@@ -363,7 +367,7 @@ mod tests {
         );
     }
 
-    /// Types that are wider than the table's are looked at value by value, and first as a whole.
+    /// Types that are wider than the table's are checked value by value, and first as a whole.
     #[test]
     fn values_are_looked_at() {
         let theirs = schema(&[("other", DataType::Utf8, true), ("A", DataType::Int64, true)]);

@@ -1,5 +1,5 @@
-//! Casts between types whose values may fit and need not: each value is looked at, and one that
-//! would become another value fails the cast.
+//! Casts between types of which only some values fit: each value is checked, and the cast fails if
+//! a value would change.
 
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ pub(super) fn may_hold(from: &DataType, to: &DataType) -> bool {
     }
 }
 
-/// The column as `to`, value by value.
+/// Casts a column to `to`, value by value.
 ///
 /// # Errors
 /// The inner one names the first value that `to` does not hold.
@@ -68,7 +68,8 @@ pub(super) fn cast_exactly(
         _ if from == to => Ok(Ok(Arc::clone(column))),
         (Dictionary(_, values), _) => cast_exactly(&cast(column, values)?, to),
         (RunEndEncoded(_, values), _) => cast_exactly(&cast(column, values.data_type())?, to),
-        // A zone is changed by itself: there and back is another time where there is none before.
+        // The zone is changed in a step of its own: a round trip gives another time if there was no
+        // zone before.
         (Timestamp(from_unit, zone), Timestamp(unit, _)) if from_unit != unit => {
             match there_and_back(column, &Timestamp(*unit, zone.clone()))? {
                 Ok(column) => cast_exactly(&column, to),
@@ -79,7 +80,7 @@ pub(super) fn cast_exactly(
         (Timestamp(unit, Some(_)), Date32 | Date64) => {
             there_and_back(&cast(column, &Timestamp(*unit, None))?, to)
         }
-        // (By milliseconds, which is what they are.)
+        // (By way of milliseconds, their own unit.)
         (Date64, Timestamp(_, _)) => {
             cast_exactly(&cast(column, &Timestamp(TimeUnit::Millisecond, None))?, to)
         }
@@ -169,7 +170,7 @@ fn list_exactly<O: OffsetSizeTrait>(
     without_new_nulls(&list, cast(&list, to)?)
 }
 
-/// Casts, and casts back: where that gives another value, the type does not hold it.
+/// Casts there and back: if the round trip changes a value, the type does not hold it.
 fn there_and_back(
     column: &ArrayRef,
     to: &DataType,
@@ -184,7 +185,7 @@ fn there_and_back(
         let (column, back) = (column?, back?);
         let (column, back): (&Float64Array, &Float64Array) =
             (column.as_primitive::<Float64Type>(), back.as_primitive::<Float64Type>());
-        // (All NaN are one, and so are both zeros.)
+        // (All NaNs are equal, and so are both zeros.)
         let same = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan());
         (0..column.len()).find(|i| !column.is_null(*i) && !same(column.value(*i), back.value(*i)))
     } else {
@@ -196,7 +197,7 @@ fn there_and_back(
     }
 }
 
-/// What a cast gave, unless it made NULL of a value.
+/// The result of a cast, unless the cast turned a value into NULL.
 fn without_new_nulls(
     column: &ArrayRef,
     there: ArrayRef,

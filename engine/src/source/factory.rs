@@ -22,7 +22,7 @@ use crate::object_stores;
 /// The formats whose unbounded tables are sources, by their names in STORED AS.
 pub const FORMATS: [&str; 5] = ["ARROW", "JSON", "NDJSON", "CSV", "PARQUET"];
 
-/// Makes a [`SourceTable`] of an unbounded table, and a table of files of a bounded one.
+/// Makes a [`SourceTable`] for an unbounded table, and a table of files for a bounded one.
 #[derive(Debug, Default)]
 pub struct SourceTableFactory;
 
@@ -103,7 +103,7 @@ fn bytes(
         }),
         _ => Format::Json,
     };
-    // Types that the format cannot hold are told now, not when the first row arrives.
+    // Types that the format cannot hold are reported now, not when the first row arrives.
     format.decoder(&schema, location, &Arc::<Report>::default())?;
     let producers = options.count("producers")?;
     let socket =
@@ -190,7 +190,8 @@ fn declared(cmd: &CreateExternalTable) -> Option<SchemaRef> {
     (!fields.is_empty()).then(|| Arc::new(Schema::new(fields.clone())))
 }
 
-/// WITH ORDER names columns: an expression of them could not be shown where one is left out.
+/// WITH ORDER must name columns: an order by an expression could not be declared once a projection
+/// drops one of its columns.
 fn check_order(cmd: &CreateExternalTable, schema: &SchemaRef) -> Result<()> {
     for sort in cmd.order_exprs.iter().flatten() {
         let known = match &sort.expr {

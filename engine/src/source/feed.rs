@@ -1,7 +1,7 @@
 //! Bytes of a blocking input, read by a thread of its own.
 //!
-//! A thread and not a task: reads of pipes and sockets may block for ever, and the runtime waits
-//! at its end for blocking tasks, not for threads.
+//! It is a thread and not a task: reads of pipes and sockets may block forever, and at its end the
+//! runtime waits for blocking tasks, but not for threads.
 
 use std::io::{ErrorKind, Read, Result};
 use std::sync::{Mutex, PoisonError};
@@ -11,23 +11,23 @@ use bytes::Bytes;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-/// Bytes of a read at most.
+/// Maximum bytes of a read.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// Chunks that are read ahead. When they are full nothing is read, and the producer waits.
+/// Chunks that are prefetched. When the queue is full, nothing is read and the producer waits.
 const CHUNKS_AHEAD: usize = 4;
-/// An input without blocking reads is looked at again after the first of these times, then after
-/// double that, up to the second.
+/// A non-blocking input is polled again after the first of these times, then after double that, up
+/// to the second.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(10));
 
 /// What arrives on an input, in order.
 #[derive(Debug)]
 pub(super) struct Feed {
     chunks: Receiver<Result<Bytes>>,
-    /// Standard input outlives a query: its feed is handed back.
+    /// Standard input outlives a query, so its feed is returned on drop.
     is_standard_input: bool,
 }
 
-/// What is there right now.
+/// What is available right now.
 #[derive(Debug)]
 pub(super) enum Now {
     /// Some bytes.
@@ -69,7 +69,7 @@ impl Feed {
         Ok(Self { chunks, is_standard_input: true })
     }
 
-    /// What is there right now, without waiting.
+    /// What is available right now, without waiting.
     pub(super) fn now(&mut self) -> Result<Now> {
         match self.chunks.try_recv() {
             Ok(bytes) => Ok(Now::Bytes(bytes?)),
@@ -145,7 +145,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers reads with what is written down.
+    /// Answers reads from a list of results.
     struct Script(VecDeque<Result<Vec<u8>>>);
 
     impl Read for Script {
@@ -190,7 +190,7 @@ mod tests {
         for _ in 0..20 {
             assert!(feed.next().await.unwrap().is_some());
         }
-        // Those that were taken, those that wait, and the one that finds no place.
+        // Those that were taken, those that wait, and the one that does not fit into the queue.
         assert!(reads.load(Ordering::SeqCst) <= 20 + CHUNKS_AHEAD + 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Which row of the training stands where in its source.
+//! Maps the row ordinals of a training to positions in its source.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,13 +6,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::{Cursor, FileRows, FolderCursor};
 
 /// Numbers the rows of all partitions in the order in which they arrive, from a first ordinal on,
-/// and remembers where they stand.
+/// and remembers their positions.
 ///
-/// A reader of a partition asks for the ordinals of its next rows ([`Ledger::number`]); whoever
-/// consumes the rows asks where the partitions must go on once all rows below an ordinal are
-/// consumed ([`Ledger::cursors_at`]). Rows that follow one another in number and place are one
-/// mark, so one partition costs a mark per file, and several a mark per batch until
-/// [`Ledger::forget_before`].
+/// The reader of a partition asks for the ordinals of its next rows ([`Ledger::number`]). The
+/// consumer of the rows asks for the cursors at which the partitions resume once all rows below an
+/// ordinal are consumed ([`Ledger::cursors_at`]). Rows with consecutive ordinals and positions
+/// share one mark. So one partition costs one mark per file, and several partitions cost one per
+/// batch until [`Ledger::forget_before`].
 #[derive(Debug)]
 pub struct Ledger {
     inner: Mutex<Inner>,
@@ -24,7 +24,7 @@ struct Inner {
     next: u64,
     /// In ascending order of ordinals, without gaps.
     marks: VecDeque<Mark>,
-    /// Where each partition stood before the first mark.
+    /// The cursor of each partition before the first mark.
     floor: Vec<Cursor>,
 }
 
@@ -54,8 +54,8 @@ impl Ledger {
         self.inner().next
     }
 
-    /// Takes the ordinals of `rows` rows of a partition that stand at `first` and after it;
-    /// returns the first ordinal.
+    /// Assigns ordinals to `rows` rows of a partition, the first of which is at the cursor `first`.
+    /// Returns the first ordinal.
     pub fn number(&self, partition: usize, first: Cursor, rows: u64) -> u64 {
         let mut inner = self.inner();
         let ordinal = inner.next;
@@ -75,8 +75,8 @@ impl Ledger {
         ordinal
     }
 
-    /// Where each partition goes on once all rows below `ordinal` are consumed. Of ordinals that
-    /// are forgotten it is where the oldest known row stands.
+    /// The cursor at which each partition resumes once all rows below `ordinal` are consumed. For
+    /// forgotten ordinals it is the cursor of the oldest known row.
     pub fn cursors_at(&self, ordinal: u64) -> Vec<Cursor> {
         let inner = self.inner();
         let mut cursors = inner.floor.clone();
@@ -86,21 +86,22 @@ impl Ledger {
         cursors
     }
 
-    /// The same, and in cursors of folders the files whose rows lie from there to `until`: a reader
-    /// that goes on there, to look back, must read these again in their order.
+    /// Like [`Ledger::cursors_at`], but cursors of folders also list the files with rows from there
+    /// to `until`. A reader that resumes there, so that windows can look back, must read these
+    /// files again in their order.
     pub fn cursors_between(&self, ordinal: u64, until: u64) -> Vec<Cursor> {
         let mut cursors = self.cursors_at(ordinal);
         let inner = self.inner();
         if until <= ordinal || inner.next < until {
-            // Rows that a run before has consumed, and of which this one has not read all again:
-            // its first cursors still name them.
+            // An earlier run consumed these rows, and this one has not read all of them again: its
+            // first cursors still list them.
             return cursors;
         }
         cursors.iter_mut().filter_map(|c| c.folder.as_mut()).for_each(|f| f.again.clear());
         for mark in inner.marks.iter().filter(|m| m.ordinal < until && m.end() > ordinal) {
             let rows = mark.end().min(until) - mark.ordinal.max(ordinal);
             let Some(of) = &mark.first.folder else { continue };
-            // A cursor at the start of the input says nothing of files yet.
+            // A cursor at the start of the input has no files yet.
             let start = || FolderCursor { done: of.done.clone(), ..FolderCursor::default() };
             let folder = cursors[mark.partition].folder.get_or_insert_with(start);
             folder.again.push(FileRows { name: mark.first.place.clone(), size: of.size, rows });
@@ -108,7 +109,7 @@ impl Ledger {
         cursors
     }
 
-    /// Forgets where rows below `ordinal` stand: nobody will ask for them again.
+    /// Forgets the positions of rows below `ordinal`, which are not needed again.
     pub fn forget_before(&self, ordinal: u64) {
         let mut inner = self.inner();
         while let Some(mark) = inner.marks.front_mut()
@@ -183,7 +184,7 @@ mod tests {
         assert_eq!(ledger.cursors_at(6), [at("x", 4), at("y", 52)]);
     }
 
-    /// What lies between where reading goes on and what is consumed is named with the cursor.
+    /// The cursor lists the files between the row where reading resumes and the last consumed row.
     #[test]
     fn cursors_name_the_files_that_are_read_again() {
         let file = |name: &str, row, size| Cursor {
@@ -207,7 +208,7 @@ mod tests {
         let cursors = ledger.cursors_between(0, 12);
         assert_eq!((cursors[0].place.as_str(), cursors[0].row), ("", 0));
         assert_eq!(names(&cursors), [named("b", 7, 10), named("a", 8, 2)]);
-        // A run that goes on there and has not come as far again keeps the names.
+        // A run that resumes there keeps the names until it has come as far again.
         let again = Ledger::new(8, ledger.cursors_between(8, 23));
         again.number(0, file("b", 8, 7), 2);
         assert_eq!(again.cursors_between(8, 23), ledger.cursors_between(8, 23));

@@ -53,7 +53,8 @@ impl Location {
     }
 }
 
-/// No names but localhost: what a name stands for may change between checking and listening.
+/// Parses an address. It refuses host names other than localhost: what a name resolves to may
+/// change between checking and listening.
 fn tcp(text: &str, rest: &str) -> Result<Location> {
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     let address = match rest.strip_prefix("localhost:") {

@@ -6,10 +6,10 @@
 //!   folder of Parquet files ────┘               rows, cursor  └ training, through `numbered`
 //! ```
 //!
-//! A [`Source`] knows how rows arrive, a [`Reader`] hands them on in order and says where each
-//! stands ([`Cursor`]). Every queue between a producer and the query is short and bounded: who
-//! reads slowly makes producers wait, memory stays flat. What goes wrong with single lines or
-//! producers does not end the stream; it is told through the [`Report`].
+//! A [`Source`] knows how rows arrive. A [`Reader`] hands them on in order with their positions
+//! ([`Cursor`]). Every queue between a producer and the query is short and bounded: a slow query
+//! makes producers wait, and memory stays flat. Errors of single lines or producers do not end the
+//! stream; they are reported through the [`Report`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -45,19 +45,19 @@ pub use rejected::rejected_function;
 pub use report::{Lag, Report};
 pub use table::{ROW_COLUMN, SourceTable, source_tables};
 
-/// Rows of a batch that a source hands on at most.
+/// Maximum rows of a batch that a source hands on.
 pub const BATCH_ROWS: usize = 8192;
 
-/// Where a row stands in a partition: a place that only the source understands and rows counted
-/// from it. The default is the start of the input.
+/// The position of a row in a partition: a place that only the source understands, and a number of
+/// rows counted from it. The default is the start of the input.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
     /// The place: the name of a file, or empty where the input is one sequence of rows.
     pub place: String,
     /// Rows before this one, counted from the place.
     pub row: u64,
-    /// Of a watched folder: which files are read. None where the input is one sequence of rows, and
-    /// in checkpoints of versions that went by the order of names alone.
+    /// For a watched folder: which files are read. None if the input is one sequence of rows, and
+    /// in checkpoints of program versions that tracked the order of names alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<FolderCursor>,
 }
@@ -68,7 +68,7 @@ impl Cursor {
         Self { place: place.into(), row, folder: None }
     }
 
-    /// The cursor of the row that stands `rows` after this one in the same place.
+    /// The cursor of the row that is `rows` rows after this one in the same place.
     pub fn after(&self, rows: u64) -> Self {
         Self { row: self.row.saturating_add(rows), ..self.clone() }
     }
@@ -83,44 +83,45 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// Rows in order, and where they stand.
+/// Rows in order, and their positions.
 #[derive(Clone, Debug)]
 pub struct Rows {
     /// The rows, at least one, in the source's schema.
     pub batch: RecordBatch,
-    /// The cursor of the first row; row `i` of the batch stands at `first.after(i)`.
+    /// The cursor of the first row; that of row `i` of the batch is `first.after(i)`.
     pub first: Cursor,
-    /// Rows between the batch before and this one that were read by a run before, which this one
-    /// should read again and cannot: where they stood, and how many.
+    /// Rows between the previous batch and this one that an earlier run read and this run should
+    /// read again but cannot: their first cursor, and how many.
     pub lost: Vec<(Cursor, u64)>,
 }
 
 impl Rows {
-    /// Rows that follow those before.
+    /// Rows that follow the previous ones without a gap.
     pub fn new(batch: RecordBatch, first: Cursor) -> Self {
         Self { batch, first, lost: vec![] }
     }
 }
 
-/// An input that rows come from for as long as they come.
+/// An input of rows, possibly without end.
 #[async_trait]
 pub trait Source: fmt::Debug + Send + Sync {
     /// The columns of its rows.
     fn schema(&self) -> SchemaRef;
 
-    /// Parts that are read side by side, each with an order and a cursor of its own; at least 1.
+    /// The number of partitions, which are read in parallel, each with its own order and cursor; at
+    /// least 1.
     fn partitions(&self) -> usize;
 
     /// Whether `open` at an old cursor gives the same rows again, in the same order.
     fn is_replayable(&self) -> bool;
 
-    /// Begins to read a partition: at its start, or with the row that stands at `from`.
+    /// Begins to read a partition: at its start, or with the row at the cursor `from`.
     ///
-    /// A source that cannot replay goes on with what arrives next and counts on from `from`.
-    /// Dropping the reader ends the reading and lets go of sockets and files.
+    /// A source that cannot replay continues with what arrives next and counts rows from `from`.
+    /// Dropping the reader ends the reading and releases sockets and files.
     ///
     /// # Errors
-    /// When the location cannot be opened, or somebody else reads it who cannot share it.
+    /// When the location cannot be opened, or another reader has it and cannot share it.
     async fn open(&self, partition: usize, from: Option<&Cursor>) -> Result<Box<dyn Reader>>;
 
     /// Counters and notices of this source, shared by all its readers.

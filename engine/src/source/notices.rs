@@ -1,4 +1,4 @@
-//! The warnings of sources, told while a query reads them.
+//! Reports the warnings of sources while a query reads them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use futures::StreamExt;
 use super::{Report, source_tables};
 use crate::event::{Event, EventSink};
 
-/// How often the sources are asked.
+/// How often the sources are polled.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// The rows of a plan. While they come, and when they have ended, the warnings of the unbounded
+/// The rows of a plan. While they arrive, and when they have ended, the warnings of the unbounded
 /// tables that the plan reads become events; without such tables nothing is done.
 ///
 /// # Errors
@@ -32,7 +32,7 @@ pub fn with_warnings(
     }
     let schema = rows.schema();
     let notices = Notices { reports, events: Arc::clone(events) };
-    // A task of its own: producers can be dropped for a long time before the next row comes.
+    // A task of its own: producers may be dropped long before the next row arrives.
     let telling = notices.clone();
     let task = SpawnedTask::spawn(async move {
         loop {

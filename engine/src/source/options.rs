@@ -25,7 +25,7 @@ impl Pairs {
     /// Options of a kind of table that knows `known`.
     ///
     /// # Errors
-    /// When one is not known, with the nearest that is.
+    /// When an option is unknown; suggests the nearest known one.
     pub(super) fn check(
         options: &HashMap<String, String>,
         known: &[&'static str],
@@ -122,7 +122,7 @@ impl Pairs {
     }
 }
 
-/// Whose option it is.
+/// The kind of table that has an option.
 fn whose(key: &str) -> Option<&'static str> {
     [(CSV, "CSV"), (SOCKET, "tcp:// and unix:// locations"), (FOLDER, "folders of PARQUET")]
         .into_iter()

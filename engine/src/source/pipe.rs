@@ -23,8 +23,8 @@ enum Input {
 
 /// Standard input, a FIFO or a file.
 ///
-/// A FIFO may be opened before anybody writes to it; the input ends once all its writers have
-/// closed it. A file is read from its first byte to its last, and can be replayed.
+/// A FIFO may be opened before it has a writer; the input ends once all its writers have closed it.
+/// A file is read from its first byte to its last, and can be replayed.
 #[derive(Debug)]
 pub struct PipeSource {
     input: Input,
@@ -176,10 +176,11 @@ impl Reader for PipeReader {
     }
 }
 
-/// A FIFO, read without blocking: a read that blocks could not be ended when the query is.
+/// A FIFO, read without blocking: a blocking read could not be stopped when the query is.
 struct Fifo {
     file: File,
-    /// Whether somebody wrote to it. No bytes are the end if so; else the writer is still to come.
+    /// Whether it has had a writer. If so, a read of 0 bytes is the end; otherwise the writer is
+    /// still to come.
     has_writer: bool,
 }
 
@@ -190,8 +191,8 @@ impl Fifo {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
         let file = options.open(path)?;
-        // Somebody who hands over a descriptor, such as `<(...)` of a shell, has begun to write;
-        // and of terminals and the like, no bytes are the end at any time.
+        // A descriptor that is handed over, such as `<(...)` of a shell, already has a writer. For
+        // terminals and the like, 0 bytes are always the end.
         let is_handed_over = ["/dev/fd", "/proc"].iter().any(|folder| path.starts_with(folder));
         let has_writer = is_handed_over || !is_fifo(&file.metadata()?.file_type());
         Ok(Self { file, has_writer })
@@ -203,7 +204,7 @@ impl Read for Fifo {
         match self.file.read(buffer) {
             Ok(0) if !self.has_writer => Err(ErrorKind::WouldBlock.into()),
             result => {
-                // That a read would block says that there is a writer, who has written nothing yet.
+                // `WouldBlock` means that there is a writer that has written nothing yet.
                 self.has_writer = true;
                 result
             }

@@ -1,4 +1,4 @@
-//! `rejected('table')`: what arrived for an unbounded table and is no row of it, as rows.
+//! `rejected('table')`: lists what arrived for an unbounded table and is not a row of it.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ fn schema() -> SchemaRef {
     ]))
 }
 
-/// The rejected of one table, as they are when a query begins to run.
+/// The rejected lines, producers and files of one table, as they are when a query begins to run.
 #[derive(Debug)]
 struct RejectedTable {
     name: String,

@@ -1,4 +1,4 @@
-//! What a source has to tell besides its rows: counters, rejected lines, warnings.
+//! What a source reports besides its rows: counters, rejected lines, warnings.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,22 +13,23 @@ const KEPT_CHARACTERS: usize = 500;
 /// Warnings that wait to be taken; later ones are counted.
 const KEPT_WARNINGS: usize = 100;
 
-/// A line that is no row of the table, or a whole producer or file that could not be read on.
+/// A line that is not a row of the table, or a whole producer or file that could not be read any
+/// further.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
     /// When it was rejected, in milliseconds since the epoch.
     pub at: i64,
-    /// Who sent it: an address, a path, a file, or `producer 3` of a Unix socket.
+    /// The sender: an address, a path, a file, or `producer 3` of a Unix socket.
     pub producer: String,
-    /// The number of the line in what the producer sent, from 1; None of no line.
+    /// The number of the line in what the producer sent, from 1; None if it is not a line.
     pub number: Option<u64>,
-    /// The line, or the beginning of a long one; None of no line.
+    /// The line, or the beginning of a long one; None if it is not a line.
     pub line: Option<String>,
-    /// Why it is no row.
+    /// Why it is not a row.
     pub reason: String,
 }
 
-/// What waits to be read, where the source can tell.
+/// What waits to be read, if the source can report that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lag {
     /// Bytes that a file or pipe holds beyond what is read.
@@ -37,7 +38,8 @@ pub enum Lag {
     Files(u64),
 }
 
-/// Counters and notices of a source, written by its readers, read by whoever runs the query.
+/// Counters and notices of a source, written by its readers and read by the caller that runs the
+/// query.
 #[derive(Debug, Default)]
 pub struct Report {
     rows: AtomicU64,
@@ -50,7 +52,7 @@ pub struct Report {
 #[derive(Debug, Default)]
 struct Notices {
     rejected: Vec<Rejected>,
-    /// Of those, lines; and how many were told of.
+    /// How many rejected lines there were, and how many of them were reported.
     lines: u64,
     lines_told: u64,
     warnings: VecDeque<String>,
@@ -85,19 +87,19 @@ impl Report {
         self.notices().rejected.clone()
     }
 
-    /// What waits to be read, where the source can tell.
+    /// What waits to be read, if the source can report that.
     pub fn lag(&self) -> Option<Lag> {
         self.notices().lag
     }
 
-    /// Takes the warnings since the last call, one sentence each. Rejected lines are told of when
-    /// they have become ten times as many since the last time. One warning says how many more
-    /// there were than are kept, if there were.
+    /// Takes the warnings since the last call, one sentence each. Rejected lines are reported when
+    /// there are ten times as many as the last time. If there were more warnings than are kept, one
+    /// warning says how many more.
     pub fn take_warnings(&self) -> Vec<String> {
         self.warnings(false)
     }
 
-    /// The same at the end of a statement, which tells of all rejected lines.
+    /// The same at the end of a statement, which reports all rejected lines.
     pub fn take_last_warnings(&self) -> Vec<String> {
         self.warnings(true)
     }
@@ -139,13 +141,13 @@ impl Report {
         self.reject(producer, None, why);
     }
 
-    /// Takes notice of a file that is not read, or not to its end.
+    /// Records a file that is not read, or not to its end.
     pub(crate) fn file_skipped(&self, file: &str, why: &str) {
         self.warn(format!("file {file} {why}"));
         self.reject(&format!("file {file}"), None, why);
     }
 
-    /// Takes notice of a line, given with its number.
+    /// Records a rejected line, given with its number.
     pub(crate) fn line_rejected(&self, producer: &str, line: (u64, &[u8]), why: &str) {
         self.reject(producer, Some(line), why);
         self.notices().lines += 1;
@@ -155,7 +157,7 @@ impl Report {
         self.rejected.fetch_add(1, Ordering::Relaxed);
         let mut notices = self.notices();
         if notices.rejected.len() < KEPT_REJECTED {
-            // Four bytes a character at most: the rest of a long line need not be looked at.
+            // A character has at most four bytes, so the rest of a long line is not needed.
             let text = line.map(|(_, bytes)| {
                 let beginning = &bytes[..bytes.len().min(4 * KEPT_CHARACTERS)];
                 String::from_utf8_lossy(beginning).chars().take(KEPT_CHARACTERS).collect()

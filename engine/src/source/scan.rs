@@ -24,7 +24,7 @@ use futures::stream::try_unfold;
 
 use super::{Cursor, Ledger, ROW_COLUMN, Reader, Rows, Source};
 
-/// Who numbers the rows of a scan, and where it begins.
+/// The ledger that numbers the rows of a scan, and the cursors at which the scan begins.
 #[derive(Clone, Debug)]
 pub(super) struct Numbers {
     pub(super) ledger: Arc<Ledger>,
@@ -44,12 +44,12 @@ pub struct SourceScan {
 }
 
 impl SourceScan {
-    /// Reads the rows for which `filter` is true, and of them the columns at `columns`: positions
-    /// in the source's schema, of which the one after its last is the row number. `schema` is that
-    /// of the output.
+    /// Reads the rows for which `filter` is true, and their columns at `columns`. These are indices
+    /// in the source's schema; the index after the last one is the row number. `schema` is that of
+    /// the output.
     ///
-    /// The scan filters by itself because DataFusion's filter holds rows back until it has a
-    /// whole batch of them, and on a stream they may be long in coming.
+    /// The scan filters rows by itself because DataFusion's filter buffers them until it has a
+    /// whole batch, which may take long on a stream.
     pub(super) fn new(
         source: Arc<dyn Source>,
         numbers: Option<Numbers>,
@@ -192,7 +192,7 @@ impl Part {
                 self.metrics.output_rows().add(batch.num_rows());
                 return Ok(Some((batch, Some(reader))));
             }
-            // A filter that lets nothing through must not keep others from the processor.
+            // While the filter drops all rows, other tasks must still get to run.
             tokio::task::consume_budget().await;
         }
         Ok(None)
@@ -203,11 +203,11 @@ impl Part {
     }
 
     /// The rows and columns of the output. Rows are numbered before they are filtered, and even if
-    /// nobody asks for their numbers.
+    /// the query does not read their numbers.
     fn output(&self, rows: Rows) -> Result<RecordBatch> {
         let Rows { mut batch, first, lost } = rows;
         if let Some(numbers) = &self.numbers {
-            // Those that come keep the ordinals that they had.
+            // Lost rows get ordinals too, so that the rows after them keep those that they had.
             for (first, rows) in lost {
                 numbers.ledger.number(self.partition, first, rows);
             }

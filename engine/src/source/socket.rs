@@ -1,4 +1,4 @@
-//! TCP and Unix sockets: several producers at once, who come and go.
+//! TCP and Unix sockets: several producers at once, which connect and disconnect.
 
 use std::io::ErrorKind;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -20,11 +20,11 @@ use super::{Cursor, Reader, Report, Rows, Source};
 
 /// Batches of all producers that wait for the query.
 const BATCHES_AHEAD: usize = 2;
-/// Producers at once; further ones wait until one leaves. Each has a thread that reads.
+/// Maximum concurrent producers; further ones wait until one leaves. Each has a thread that reads.
 const MOST_PRODUCERS: usize = 256;
 /// How often to look for a new producer.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
-/// How long to wait for an address that a query which has just ended lets go of.
+/// How long to wait until a query that has just ended releases the address.
 const LETTING_GO: Duration = Duration::from_millis(500);
 
 /// Where to listen.
@@ -46,7 +46,7 @@ pub struct SocketSource {
 }
 
 impl SocketSource {
-    /// A socket whose input ends when `producers` have come and gone; never where that is absent.
+    /// A socket whose input ends after `producers` have come and gone, or never if that is None.
     pub(super) fn new(
         address: Address,
         location: &str,
@@ -130,7 +130,7 @@ impl SocketSource {
 struct SocketReader {
     batches: Receiver<RecordBatch>,
     row: u64,
-    /// Ends with the reader, and with it all connections.
+    /// Ends with the reader, and ends all connections.
     _host: SpawnedTask<()>,
 }
 
@@ -144,7 +144,7 @@ impl Reader for SocketReader {
     }
 }
 
-/// Who receives the producers.
+/// Accepts the producers.
 struct Host {
     format: Format,
     schema: SchemaRef,
@@ -153,8 +153,8 @@ struct Host {
 }
 
 impl Host {
-    /// Receives producers until `most` have come and gone. One that sends not a byte is none:
-    /// somebody looks whether the socket is alive.
+    /// Accepts producers until `most` have come and gone. A connection that sends no byte does not
+    /// count: it only checks whether the socket is alive.
     async fn receive(self: Arc<Self>, listener: Listener, most: Option<usize>) {
         let mut producers: JoinSet<bool> = JoinSet::new();
         let (mut arrived, mut gone, mut has_warned) = (0_u64, 0, false);
@@ -171,7 +171,7 @@ impl Host {
                         continue;
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                    // It is gone again, or descriptors are scarce: others may come later.
+                    // The producer is gone again, or descriptors are scarce: others may come later.
                     Err(error) => {
                         if !std::mem::replace(&mut has_warned, true) {
                             self.report.warn(format!("a producer could not connect: {error}"));
@@ -188,7 +188,7 @@ impl Host {
         }
     }
 
-    /// Reads one producer to its end; whether it sent anything.
+    /// Reads one producer to its end; returns whether it sent anything.
     async fn serve(self: Arc<Self>, connection: Connection, name: String) -> bool {
         let decoding = connection
             .feed()
@@ -236,7 +236,7 @@ fn why(name: &str, error: &datafusion::error::DataFusionError) -> String {
     }
 }
 
-/// What listens. A Unix socket's file is removed with it.
+/// A listening socket. The file of a Unix socket is removed when it is dropped.
 enum Listener {
     Tcp(TcpListener),
     #[cfg(unix)]
@@ -284,13 +284,13 @@ impl Drop for Listener {
     fn drop(&mut self) {
         #[cfg(unix)]
         if let Self::Unix(_, path) = self {
-            // If it stays, the next to listen finds that nobody does and removes it.
+            // If the file stays, the next listener finds it unused and removes it.
             let _ = std::fs::remove_file(path);
         }
     }
 }
 
-/// Listens at a path; a socket on which nobody listens any more is put away first.
+/// Listens at a path; a stale socket file, on which no process listens, is removed first.
 #[cfg(unix)]
 fn bind_unix(path: &Path) -> std::io::Result<std::os::unix::net::UnixListener> {
     use std::os::unix::fs::FileTypeExt;
@@ -313,7 +313,7 @@ fn bind_unix(path: &Path) -> std::io::Result<std::os::unix::net::UnixListener> {
     }
 }
 
-/// A producer's connection. Its end wakes the thread that reads it.
+/// A producer's connection. Dropping it wakes the thread that reads it.
 enum Connection {
     Tcp(TcpStream),
     #[cfg(unix)]

@@ -33,8 +33,8 @@ pub struct SourceTable {
 }
 
 impl SourceTable {
-    /// The table of a source whose rows arrive in each of the orders of `order` (WITH ORDER: the
-    /// word of whoever creates the table; nobody checks it).
+    /// The table of a source whose rows arrive in each of the orders of `order` (WITH ORDER:
+    /// declared by the creator of the table and not checked).
     ///
     /// # Errors
     /// When a column has the name of the row numbers.
@@ -57,12 +57,12 @@ impl SourceTable {
     }
 
     /// The same table with one more last column, [`ROW_COLUMN`]: the ordinal of the row as the
-    /// ledger numbers it. Each partition is read from its cursor in `from` on; from its start
-    /// where there is none.
+    /// ledger numbers it. Each partition is read from its cursor in `from` on, or from its start if
+    /// there is none.
     ///
-    /// Ordinals ascend within a partition, and the plan says so. Over several partitions the
-    /// ledger numbers batches as they arrive: whoever consumes rows in the order of ordinals may
-    /// ask it for the cursors at any of them.
+    /// Ordinals ascend within a partition, and the plan says so. Over several partitions the ledger
+    /// numbers batches as they arrive: a caller that consumes rows in the order of ordinals may ask
+    /// it for the cursors at any of them.
     pub fn numbered(
         &self,
         ledger: Arc<Ledger>,

@@ -15,10 +15,10 @@ use datafusion::physical_plan::joins::utils::JoinFilter;
 
 use super::Stop;
 
-/// What a statement that was stopped says.
+/// The error message of a statement that was stopped.
 pub const STOPPED: &str = "interrupted";
 
-/// The filter, which fails from when `stop` is set.
+/// The filter, which fails once `stop` is set.
 pub fn stoppable(filter: &JoinFilter, stop: Stop) -> JoinFilter {
     let expression = StoppableFilter { filter: Arc::clone(filter.expression()), stop };
     JoinFilter::new(

@@ -1,15 +1,15 @@
-//! Queries that stop soon when nobody wants their rows any more.
+//! Stops queries soon when their rows are no longer needed.
 //!
-//! A task of tokio is stopped between two polls. Some of DataFusion's operators do not return from
-//! one for as long as there is something to compute: joins make batches out of what they hold and
-//! poll no input meanwhile, and those whose filter keeps nothing make none. So an optimizer rule
-//! puts
+//! A Tokio task can be stopped only between two polls. Some of DataFusion's operators do not return
+//! from a poll as long as there is something to compute: joins produce batches from the rows that
+//! they hold without polling an input, and joins whose filter keeps nothing produce no batch. So an
+//! optimizer rule inserts
 //!
 //! - a [`PausingExec`] on operators that may compute for long: it returns to the runtime every few
 //!   milliseconds, and fails when the query has been stopped;
-//! - one that passes small pieces on below a hash join that gives no rows while it compares (semi
-//!   and anti joins): as small as it takes for the join to ask for the next one soon;
-//! - a [`StoppableFilter`] around the filters of joins: it fails when the query has been stopped.
+//! - one that passes on small pieces below a hash join that returns no rows while it compares (semi
+//!   and anti joins): pieces are small enough that the join soon polls for the next one;
+//! - a `StoppableFilter` around the filters of joins: it fails when the query has been stopped.
 
 mod filter;
 mod pausing;
@@ -66,7 +66,8 @@ impl Queries {
     }
 }
 
-/// The optimizer rule. It comes last: other rules look for the operators that it wraps.
+/// The optimizer rule. It is the last rule, because other rules look for the operators that it
+/// wraps.
 #[derive(Debug)]
 pub struct StopSoon {
     queries: Arc<Queries>,
@@ -98,7 +99,7 @@ impl PhysicalOptimizerRule for StopSoon {
                 Ok(Transformed::yes(Arc::new(PausingExec::new(node, &stop)) as _))
             })
             .data()?;
-        // Who drops the rows stops the filters.
+        // When the rows are dropped, the filters stop.
         Ok(match has_filter {
             true => Arc::new(PausingExec::new(plan, &stop).into_root()),
             false => plan,
@@ -140,7 +141,7 @@ fn with_stoppable_filter(
     if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() {
         let filter = match join.filter() {
             Some(filter) => own(filter),
-            // Rows of one side alone come when all pairs are through.
+            // A join that returns rows of one side alone returns them after all pairs are compared.
             None if gives_one_side(join.join_type()) => own(&no_filter()),
             None => return Ok((node, false)),
         };
@@ -169,8 +170,8 @@ fn with_stoppable_filter(
     Ok((node, false))
 }
 
-/// A hash join without a filter that gives rows of one side alone, and so no row for each pair,
-/// with its input in pieces; other nodes as they are.
+/// Puts the input of a hash join into pieces if the join has no filter and returns rows of one side
+/// alone, and so no row for each pair; other nodes stay as they are.
 fn with_pieces(node: Arc<dyn ExecutionPlan>, stop: &Stop) -> Result<Arc<dyn ExecutionPlan>> {
     match node.downcast_ref::<HashJoinExec>() {
         Some(join) if join.filter().is_none() && gives_one_side(join.join_type()) => {
@@ -182,7 +183,7 @@ fn with_pieces(node: Arc<dyn ExecutionPlan>, stop: &Stop) -> Result<Arc<dyn Exec
     }
 }
 
-/// Whether a join gives rows of one of its inputs alone.
+/// Whether a join returns rows of one of its inputs alone.
 fn gives_one_side(join_type: &JoinType) -> bool {
     !matches!(join_type, JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full)
 }

@@ -21,13 +21,13 @@ use futures::{Stream, StreamExt};
 
 use super::{STOPPED, Stop};
 
-/// A task that has computed for so long returns to the runtime.
+/// A task that has computed for this long returns to the runtime.
 const PAUSE_AFTER: Duration = Duration::from_millis(10);
-/// What the operator above makes of a piece should take no longer than this, and is worth its while
-/// beyond a quarter of it.
+/// The operator above should take no longer than this for a piece. If it takes less than a quarter
+/// of this, pieces become larger, since a piece must be worth its overhead.
 const PIECE: Duration = Duration::from_millis(20);
 
-/// Hands on the rows of its input.
+/// Passes on the rows of its input.
 #[derive(Clone, Debug)]
 pub struct PausingExec {
     input: Arc<dyn ExecutionPlan>,
@@ -39,14 +39,14 @@ pub struct PausingExec {
 }
 
 impl PausingExec {
-    /// Hands on batches as they are, until the query is stopped.
+    /// Passes on batches as they are, until the query is stopped.
     pub fn new(input: Arc<dyn ExecutionPlan>, stop: &Stop) -> Self {
         let properties = Arc::clone(input.properties());
         Self { input, in_pieces: false, is_root: false, stop: Arc::clone(stop), properties }
     }
 
-    /// Hands on batches in pieces, so that the operator above, which makes nothing of a piece that
-    /// would let it pause, soon asks for the next.
+    /// Passes on batches in pieces, so that the operator above, which does not pause while it
+    /// processes a piece, soon polls for the next one.
     pub fn in_pieces(self) -> Self {
         Self { in_pieces: true, ..self }
     }
@@ -190,7 +190,7 @@ impl Drop for Pausing {
 
 /// Batches in pieces, whose size follows the time that the operator above takes for one.
 struct Pieces {
-    /// What is left of a batch.
+    /// The rest of a batch.
     rest: Option<RecordBatch>,
     /// Rows of a piece.
     rows: usize,
@@ -200,13 +200,13 @@ struct Pieces {
 
 impl Default for Pieces {
     fn default() -> Self {
-        // A row may meet millions.
+        // One row may be joined with millions.
         Self { rest: None, rows: 1, handed: None }
     }
 }
 
 impl Pieces {
-    /// The operator above is back for more.
+    /// The operator above polls for the next piece: adjusts the size of pieces.
     fn returned(&mut self) {
         let Some((handed, rows)) = self.handed.take() else { return };
         let took = handed.elapsed();
@@ -301,7 +301,7 @@ mod tests {
         }
     }
 
-    /// What is stopped fails soon, and what comes after it does not.
+    /// A stopped query fails soon, and the query after it does not.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_query_is_stopped_and_the_next_is_not() {
         let folder = tempfile::tempdir().unwrap();

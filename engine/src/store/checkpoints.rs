@@ -6,7 +6,7 @@ use super::files::failpoints;
 use super::{ModelStore, folder};
 
 const MAGIC: &[u8; 8] = b"GLCHECK1";
-/// Files that are kept: the last, and the one before in case the last is damaged.
+/// Number of files that are kept: the last, and the one before in case the last is damaged.
 const KEPT: usize = 2;
 
 /// A checkpoint as it was saved.
@@ -16,11 +16,12 @@ pub struct Checkpoint {
     pub fingerprint: String,
     /// The progress.
     pub bytes: Vec<u8>,
-    /// What was wrong with a later one.
+    /// What was wrong with a later checkpoint.
     pub warning: Option<String>,
 }
 
-/// In place of the version: the checkpoint outlives the versions that its training publishes.
+/// Written in place of the version if the checkpoint outlives the versions that its training
+/// publishes.
 const OUTLIVES: u64 = 0;
 
 /// The bytes of a file: magic, version that the training will publish (or 0), length and text of
@@ -52,11 +53,11 @@ fn decode(file: &[u8]) -> Option<(u64, Checkpoint)> {
 }
 
 impl ModelStore {
-    /// Saves the progress of a training. The publication of a version ends a training on a table,
-    /// and with it its checkpoints; those of a stream outlive it.
+    /// Saves the progress of a training. The publication of a version ends a training on a table
+    /// and the use of its checkpoints; those of a stream outlive it.
     ///
     /// # Errors
-    /// When the store cannot be written; the checkpoint before stays.
+    /// When the store cannot be written; the previous checkpoint stays.
     pub async fn put_checkpoint(
         &self,
         model: &str,
@@ -79,8 +80,8 @@ impl ModelStore {
         Ok(())
     }
 
-    /// The last checkpoint that can be read. One of a training that has published since counts for
-    /// nothing: its process died before it could delete it.
+    /// The last checkpoint that can be read. It is ignored if its training has published since: the
+    /// process died before it could delete the checkpoint.
     ///
     /// # Errors
     /// When there are some, and none can be read.
@@ -123,7 +124,7 @@ impl ModelStore {
         Ok(())
     }
 
-    /// Whether a training has left a checkpoint, be it damaged.
+    /// Whether a training has left a checkpoint, possibly a damaged one.
     pub(super) async fn has_checkpoint(&self, model: &str) -> Result<bool> {
         Ok(!self.checkpoint_names(model).await?.is_empty())
     }

@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::tables::{trained, with_keys};
 
-/// A row of `features`, but for its categories.
+/// A row of `features` without its categories.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct FeatureRow {
     pub feature: String,
@@ -30,8 +30,9 @@ pub(super) struct FeatureRow {
     pub null_count: u64,
 }
 
-/// The columns of `features` as they are written. (Records that are read come one model at a time;
-/// there may be a row for each feature of a million groups to write, or a million categories.)
+/// The columns of `features` as they are written. (Writing uses builders, not records: there may be
+/// a row for each feature of a million groups, or a million categories. Reading gets records of one
+/// model at a time.)
 #[derive(Default)]
 struct FeatureColumns {
     feature: StringBuilder,
@@ -91,7 +92,7 @@ impl FeatureColumns {
     }
 }
 
-/// Arrays as the values of a column of lists, which are NULL where there is none.
+/// Turns arrays into a column of lists, which are NULL where there is no array.
 fn lists(arrays: &[Option<StringArray>]) -> Result<ListArray> {
     let lengths = arrays.iter().map(|array| array.as_ref().map_or(0, Array::len));
     let offsets = OffsetBuffer::from_lengths(lengths);

@@ -1,4 +1,5 @@
-//! Files of a warehouse: whole ones are written and read, one writer of many creates.
+//! Files of a warehouse: they are written and read as a whole, and only one of several writers can
+//! create a file.
 
 use std::io::Write;
 use std::path::{Path as FilePath, PathBuf};
@@ -9,12 +10,12 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
-/// Places where a test can let the process die: between every two writes of the store.
+/// Points at which a test can make the process die: between any two writes of the store.
 pub mod failpoints {
-    /// The variable that names a place and (after `:`) how often it is passed before.
+    /// The variable that names a point and (after `:`) how often it is passed before.
     pub const VARIABLE: &str = "GRADLAKE_FAILPOINT";
 
-    /// Every place, in the order in which a training passes them.
+    /// Every point, in the order in which a training passes them.
     pub const ALL: [&str; 16] = [
         "lease-heartbeat",
         "lease-log",
@@ -34,7 +35,7 @@ pub mod failpoints {
         "release-log",
     ];
 
-    /// Dies without a trace, as `kill -9` would let it, if the variable says so.
+    /// Aborts the process without cleanup, as `kill -9` would, if the variable says so.
     pub(crate) fn pass(place: &str) {
         use std::sync::atomic::{AtomicU64, Ordering};
         static PASSED: AtomicU64 = AtomicU64::new(0);
@@ -49,7 +50,7 @@ pub mod failpoints {
 /// The files under a prefix of an object store.
 #[derive(Clone, Debug)]
 pub struct Files {
-    /// Whose they are, for errors.
+    /// The owner of the files, for error messages.
     owner: &'static str,
     store: Arc<dyn ObjectStore>,
     prefix: Path,
@@ -88,7 +89,7 @@ impl Files {
             .fold(self.prefix.clone(), |prefix, part| prefix.join(part))
     }
 
-    /// Writes a file, over an old one if there is one.
+    /// Writes a file; replaces an old one if there is one.
     pub async fn write(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
         let payload = PutPayload::from(bytes);
         self.store
@@ -102,14 +103,14 @@ impl Files {
         Ok(())
     }
 
-    /// Writes a file over an old one without waiting until the disk has it: readers find the old
-    /// or the new one whole, and a crash of the machine may take it away.
+    /// Writes a file over an old one without waiting until the disk has it: readers find the old or
+    /// the new one whole, and a crash of the machine may lose it.
     pub async fn replace(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
         let put = self.store.put(&self.path(path), PutPayload::from(bytes)).await;
         put.map(|_| ()).map_err(|e| self.failed("write", path, &e))
     }
 
-    /// Writes a file that must not exist yet, whole or not at all, and says whether it did.
+    /// Creates a file atomically; returns false if it exists already.
     pub async fn create(&self, path: &str, bytes: Vec<u8>) -> Result<bool> {
         if let Some(folder) = &self.local {
             let file = folder.join(path);
@@ -137,7 +138,7 @@ impl Files {
         }
     }
 
-    /// Names of the files in a folder, sorted; none if there is no folder.
+    /// Names of the files in a folder, sorted; empty if there is no folder.
     pub async fn names(&self, folder: &str) -> Result<Vec<String>> {
         let listed = self.store.list_with_delimiter(Some(&self.path(folder))).await;
         let listed = match listed {
@@ -191,7 +192,7 @@ impl Files {
             }
         }
         if let Some(local) = &self.local {
-            // Empty folders are left by a local file system alone; that one stays harms nothing.
+            // Only local file systems leave empty folders, and one that stays does no harm.
             let folder = local.join(folder);
             let _ = blocking(move || std::fs::remove_dir_all(folder)).await;
         }
@@ -249,14 +250,14 @@ fn create_local(file: &FilePath, bytes: &[u8]) -> std::io::Result<bool> {
         Err(error) => return Err(error),
     };
     drop(staged);
-    // It stays where another process is about to create a file.
+    // The folder stays if another process is about to create a file in it.
     let _ = std::fs::remove_dir(hidden);
     sync_folder(file)?;
     Ok(created)
 }
 
-/// A file under another name, which whoever may read the folder's other files may read. What a
-/// crash leaves of it stands in a hidden folder, which readers of tables pass over.
+/// A file under another name, with the same read permissions as the folder's other files. What a
+/// crash leaves of it is in a hidden folder, which readers of tables skip.
 fn staged_in(hidden: &FilePath) -> std::io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
@@ -264,7 +265,7 @@ fn staged_in(hidden: &FilePath) -> std::io::Result<tempfile::NamedTempFile> {
     loop {
         std::fs::create_dir_all(hidden)?;
         match builder.tempfile_in(hidden) {
-            // Another process has just left, and deleted the folder behind it.
+            // Another process has just finished and deleted the folder.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             result => return result,
         }

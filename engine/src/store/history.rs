@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::records::to_batch;
 use super::tables::{Count, count_type, counts, trained, with_keys};
 
-/// A row of `history`, as far as a model is made of it.
+/// A row of `history`: the columns that a model is made of.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct HistoryRow {
     pub epoch: u64,
@@ -39,7 +39,7 @@ impl HistoryRow {
     }
 }
 
-/// Rows of a member that no epoch learned from.
+/// Rows of a member that were filtered out.
 #[derive(Serialize)]
 struct SkippedRows {
     skipped_rows: Vec<Count>,
@@ -51,7 +51,8 @@ pub(super) fn history(model: &Model) -> Result<RecordBatch> {
     let (mut epoch, mut rows, mut duration_ms) = (vec![], vec![], vec![]);
     let (mut loss, mut eval_loss, mut learning_rate) = (vec![], vec![], vec![]);
     let finite = |x: f64| Some(x).filter(|x| x.is_finite());
-    // Rows left out are the same for every epoch of a member: they are taken from a row for each.
+    // The filtered-out rows are the same for every epoch of a member, so one row per member is made
+    // and then taken by index.
     let (mut skipped, mut skipped_of) = (vec![], vec![]);
     for (index, trained) in trained(model) {
         for h in &trained.history {
@@ -89,7 +90,7 @@ pub(super) fn history(model: &Model) -> Result<RecordBatch> {
     with_keys(model, &member, &RecordBatch::try_new(schema, columns)?)
 }
 
-/// A row of `metrics`, as far as a model is made of it.
+/// A row of `metrics`: the columns that a model is made of.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct MetricRow {
     pub metric: String,

@@ -1,12 +1,13 @@
-//! Leases: who trains a model, until when.
+//! Leases: which process trains a model, and until when.
 //!
-//! The log says who got the lease last, under which number; a heartbeat file with that number says
-//! until when. An owner whose lease was taken over cannot publish, because the number in the log is
-//! no longer its own. On the machine of the owner, a lease ends with the owner's process at once.
+//! The log records who got the lease last and under which number; a heartbeat file with that number
+//! records until when. An owner whose lease was taken over cannot publish, because the number in
+//! the log is no longer its own. On the machine of the owner, a lease ends with the owner's process
+//! at once.
 //!
-//! Clocks of two machines may differ, and one may be set while a training runs. So a lease that is
-//! over by the clock of whoever wants it is watched for its whole length first, by a clock that
-//! only runs forward: an owner who lives renews it meanwhile.
+//! Clocks of two machines may differ, and one may be set while a training runs. So a process that
+//! wants a lease that is over by its own clock first watches the lease for its whole length, by a
+//! monotonic clock: an owner that is alive renews it meanwhile.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ use crate::clock::now_ms;
 
 /// How often a training that holds a lease renews it, as a share of its length.
 const RENEWALS: u32 = 3;
-/// How often a lease that seems to be over is looked at.
+/// How often a lease that seems to be over is checked.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// The right to train a model.
@@ -30,12 +31,12 @@ pub struct Lease {
     pub(super) model: String,
     pub(super) number: u64,
     length: Duration,
-    /// Its clones hold it together.
+    /// Its clones share it.
     own: Arc<Own>,
 }
 
-/// A lease that this process holds. When it is dropped without having been given back (its
-/// statement was cut off), nobody has to wait for its end.
+/// A lease that this process holds. If it is dropped without being released (its statement was
+/// cancelled), other processes need not wait for its end.
 #[derive(Debug, PartialEq)]
 struct Own(String, u64);
 
@@ -56,7 +57,7 @@ impl Drop for Own {
     }
 }
 
-/// Leases that this process holds, in whatever warehouse, by model and number.
+/// Leases that this process holds, in any warehouse, by model and number.
 fn own() -> MutexGuard<'static, Vec<(String, u64)>> {
     static OWN: Mutex<Vec<(String, u64)>> = Mutex::new(vec![]);
     OWN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -68,7 +69,7 @@ struct Heartbeat {
     /// Until when the lease holds by the owner's clock, in milliseconds since the epoch.
     until: i64,
     length: Duration,
-    /// How often the lease was renewed: two heartbeats differ, whatever the clock says.
+    /// How often the lease was renewed. It makes two heartbeats differ, whatever the clock says.
     renewals: u64,
 }
 
@@ -84,8 +85,8 @@ impl Heartbeat {
         Some(Self { until, length, renewals: parts.next()?.parse().ok()? })
     }
 
-    /// How long the lease holds yet, in milliseconds by this machine's clock. None where the
-    /// clock says that it is over, or more than a renewal can give.
+    /// How long the lease still holds, in milliseconds by this machine's clock. None if by the
+    /// clock it is over, or holds for longer than a renewal can give.
     fn left(&self) -> Option<i64> {
         let left = self.until - now_ms();
         (1..=self.length.as_millis() as i64).contains(&left).then_some(left)
@@ -102,7 +103,7 @@ impl Drop for LeaseKeeper {
     }
 }
 
-/// This process: machine, number, and start (a number is used again).
+/// Identifies this process: machine, process id, and start time (process ids are reused).
 fn owner() -> String {
     let pid = std::process::id();
     format!("{}:{pid}:{}", machine(), started(pid).unwrap_or_default())
@@ -118,17 +119,17 @@ fn machine() -> String {
 /// When a process of this machine started, in ticks since boot; None if there is none.
 fn started(pid: u32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name of the program, in brackets, may hold anything.
+    // The name of the program, in brackets, may contain any character.
     let after = stat.rsplit_once(')')?.1;
     let mut fields = after.split_whitespace();
-    // A killed process whose parent has not yet asked for it is as good as gone.
+    // A zombie, a killed process that its parent has not reaped yet, counts as gone.
     if matches!(fields.next()?, "Z" | "X") {
         return None;
     }
     fields.nth(18).map(str::to_owned)
 }
 
-/// Whether the owner is a process of this machine that lives; None where that cannot be told.
+/// Whether the owner is a live process of this machine; None if that is not known.
 fn lives(owner: &str) -> Option<bool> {
     let mut parts = owner.rsplitn(3, ':');
     let (start, pid, host) = (parts.next()?, parts.next()?, parts.next()?);
@@ -137,19 +138,18 @@ fn lives(owner: &str) -> Option<bool> {
     can_tell.then(|| started(pid).as_deref() == Some(start))
 }
 
-/// Whether nobody is at work under a lease any more: its owner is dead, or is this process and has
-/// let go of it.
+/// Whether a lease is abandoned: its owner is dead, or is this process and has released it.
 fn is_abandoned(model: &str, number: u64, holder: &str) -> bool {
     lives(holder) == Some(false)
         || (holder == owner() && !own().iter().any(|(m, n)| m == model && *n == number))
 }
 
 impl ModelStore {
-    /// Takes the lease of a model for `length`, if nobody else holds it. `tell` hears for how long
-    /// a lease that seems to be over is watched, if one is.
+    /// Takes the lease of a model for `length`, if no other process holds it. If a lease that seems
+    /// to be over is watched, `tell` gets a message that says for how long.
     ///
     /// # Errors
-    /// When somebody does, or another model's name differs only in case.
+    /// When another process holds it, or another model's name differs only in case.
     pub async fn acquire_lease(
         &self,
         model: &str,
@@ -208,7 +208,7 @@ impl ModelStore {
     }
 
     /// Watches a lease whose last heartbeat is known: whether its owner renews it within `length`.
-    /// One that is given back meanwhile is not.
+    /// One that is released meanwhile is not renewed.
     async fn is_renewed(
         &self,
         model: &str,
@@ -227,13 +227,13 @@ impl ModelStore {
         Ok(false)
     }
 
-    /// The last heartbeat of a lease; None where there is none that makes sense.
+    /// The last heartbeat of a lease; None if there is no valid one.
     async fn heartbeat(&self, model: &str, number: u64) -> Result<Option<Heartbeat>> {
         let bytes = self.files.read(&heartbeat_path(model, number)).await?;
         Ok(bytes.and_then(|bytes| Heartbeat::from_bytes(&bytes)))
     }
 
-    /// The age of the last heartbeat in seconds, if the lease is held as far as can be told without
+    /// The age of the last heartbeat in seconds, if the lease is held as far as is known without
     /// watching it.
     pub(super) async fn held(&self, model: &str, number: u64, holder: &str) -> Result<Option<f64>> {
         if is_abandoned(model, number, holder) {
@@ -254,15 +254,15 @@ impl ModelStore {
         self.files.write(&path, heartbeat.to_bytes()).await
     }
 
-    /// Fails when somebody else has taken the lease over.
+    /// Fails if another process has taken the lease over.
     ///
     /// # Errors
-    /// One sentence that says who.
+    /// One sentence that names the new owner.
     pub async fn check_lease(&self, lease: &Lease) -> Result<()> {
         may_go_on(&lease.model, &self.state(&lease.model).await?, lease)
     }
 
-    /// Deletes what owners that died have left beside their leases.
+    /// Deletes the lease files that dead owners have left.
     async fn forget_leases_before(&self, model: &str, number: u64) -> Result<()> {
         let at = format!("{}/lease", folder(model));
         for name in self.files.names(&at).await? {
@@ -289,7 +289,7 @@ impl ModelStore {
         }))
     }
 
-    /// Gives a lease back, if it is still held.
+    /// Releases a lease, if it is still held.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -309,7 +309,7 @@ impl ModelStore {
     }
 }
 
-/// Fails when a lease is no longer that of the log.
+/// Fails if a lease is no longer the one in the log.
 pub(super) fn may_go_on(model: &str, state: &LogState, lease: &Lease) -> Result<()> {
     if state.lease.number != lease.number || state.lease.owner.is_none() {
         return exec_err!(
@@ -387,8 +387,8 @@ mod tests {
         assert_eq!(take(&store, MINUTE).await.unwrap().number, 2);
     }
 
-    /// The clocks of the owner and of whoever wants the lease differ by an hour, either way: it is
-    /// watched, kept while it is renewed, and taken over when it is not.
+    /// The clocks of the owner and of the process that wants the lease differ by an hour, either
+    /// way: the lease is watched, kept while it is renewed, and taken over when it is not.
     #[tokio::test]
     async fn clocks_that_differ_neither_end_a_lease_nor_keep_it() {
         for hour in [-3_600_000, 3_600_000] {

@@ -1,12 +1,12 @@
-//! The log of a model: numbered entries, each the whole state after something happened.
+//! The log of a model: numbered entries, each with the whole state after an action.
 //!
-//! An entry is a Parquet file with a row per living version (one row of NULLs where there is none).
-//! Whoever wants to change the state reads the last entry and puts the next one, which succeeds for
-//! one writer only; the others read again.
+//! An entry is a Parquet file with a row per live version (one row of NULLs if there is none). A
+//! writer that changes the state reads the last entry and puts the next one if it is absent. That
+//! succeeds for one writer only; the others read again.
 //!
-//! RENAME has two logs to write: first the new name's gets an entry that names the entry of the old
-//! log which will confirm it, then that entry is put. The second put is the commit: until then the
-//! first entry counts for nothing.
+//! RENAME writes two logs. First the log of the new name gets an entry that names the entry of the
+//! old log that will confirm it; then that confirming entry is put. The second put is the commit:
+//! until then the first entry has no effect.
 
 use std::sync::Arc;
 
@@ -49,12 +49,12 @@ pub struct FileEntry {
     pub crc32: u32,
 }
 
-/// Who trains the model.
+/// Which process trains the model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LeaseEntry {
     /// Number of the lease: it grows with every new one.
     pub number: u64,
-    /// Who holds it; None when it is given back.
+    /// The process that holds it; None once it is released.
     pub owner: Option<String>,
 }
 
@@ -63,7 +63,7 @@ pub struct LeaseEntry {
 pub struct LogState {
     /// Number of the last entry; 0 before the first.
     pub sequence: u64,
-    /// The living versions, oldest first.
+    /// The live versions, oldest first.
     pub versions: Vec<VersionEntry>,
     /// The version that PREDICT uses.
     pub current: Option<u64>,
@@ -80,7 +80,7 @@ impl LogState {
     }
 }
 
-/// What happened, beside the state that it led to.
+/// What happened; the entry also holds the resulting state.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Action {
     /// `publish`, `lease`, `release`, `set_version`, `drop`, `rename_to`, `rename_from`.
@@ -181,7 +181,7 @@ fn encode(state: &LogState, action: &Action) -> Result<Vec<u8>> {
     to_parquet(&to_batch(schema(), &rows)?)
 }
 
-/// The state of an entry, and the rename that it waits for.
+/// The state of an entry, and the confirmation of a rename that it waits for.
 fn decode(path: &str, bytes: Vec<u8>, sequence: u64) -> Result<(LogState, Option<(String, u64)>)> {
     let rows: Vec<Row> = from_batch(&from_parquet(bytes, path)?, path)?;
     let Some(first) = rows.first().cloned() else {
@@ -223,13 +223,13 @@ fn decode(path: &str, bytes: Vec<u8>, sequence: u64) -> Result<(LogState, Option
     Ok((state, awaited))
 }
 
-/// Where an entry lies.
+/// The path of an entry.
 fn path(model: &str, sequence: u64) -> String {
     format!("{}/log/{sequence:06}.parquet", folder(model))
 }
 
 impl ModelStore {
-    /// The state of a model; without versions where there is none.
+    /// The state of a model; it has no versions if there is no such model.
     pub(super) async fn state(&self, model: &str) -> Result<LogState> {
         let names = self.files.names(&format!("{}/log", folder(model))).await?;
         let sequence = names
@@ -262,7 +262,7 @@ impl ModelStore {
         }))
     }
 
-    /// Puts the entry behind `state.sequence`, and says whether nobody else did before.
+    /// Puts the entry after `state.sequence`; returns false if another writer has put it already.
     pub(super) async fn commit(
         &self,
         model: &str,

@@ -1,4 +1,4 @@
-//! The table `members`: what was learned of each group, apart from its tensors.
+//! The table `members`: the trained model of each group, without its tensors.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use super::tables::{Count, count_type, counts, plain, portable, with_keys};
 /// A row of `members` without its classes.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct MemberRow {
-    /// Why there is no model; all else is empty then.
+    /// Why there is no model; all other fields are empty in that case.
     pub reason: Option<String>,
     pub label_mean: Option<f64>,
     pub label_stddev: Option<f64>,
@@ -135,8 +135,8 @@ pub(super) fn members(model: &Model) -> Result<RecordBatch> {
     with_keys(model, &all, &batch)
 }
 
-/// The classes of each member, in the target's own type where every reader knows it; empty lists
-/// where there are none.
+/// The classes of each member, in the target's own type if every reader knows it; an empty list if
+/// there are none.
 fn classes(model: &Model) -> Result<ArrayRef> {
     let mut values: Vec<ScalarValue> = vec![];
     let mut lengths = vec![];
@@ -156,7 +156,7 @@ fn classes(model: &Model) -> Result<ArrayRef> {
     Ok(Arc::new(ListArray::try_new(item, OffsetBuffer::from_lengths(lengths), values, None)?))
 }
 
-/// The rows of the table, and the classes of each, of the target's type again.
+/// Reads the rows of the table, and the classes of each in the target's own type.
 pub(super) fn read_members(
     batch: &RecordBatch,
     keys: usize,

@@ -1,4 +1,4 @@
-//! The model store: how models lie on disk, in a local folder or on any object store.
+//! The model store: the layout of models on disk, in a local folder or in any object store.
 //!
 //! ```text
 //! <warehouse>/models/<name>/log/000001.parquet      what happened, and every version that lives
@@ -9,10 +9,10 @@
 //! ```
 //!
 //! A version is a folder that a writer fills alone and then commits by putting the next entry of
-//! the log, which succeeds for one writer only. Every entry holds the whole state of the model
-//! (see [`log`]), so the last one is all a reader needs. Nothing committed is changed; what a crash
-//! left behind is swept when the model is next trained. The schemas of the tables (see [`tables`])
-//! are a wire format with a version, [`FORMAT_VERSION`].
+//! the log, which succeeds for one writer only. Every entry holds the whole state of the model (see
+//! [`log`]), so the last one is all a reader needs. Nothing committed is changed. What a crash left
+//! behind is deleted when the model is next trained. The schemas of the tables (see [`tables`]) are
+//! a wire format with a version, [`FORMAT_VERSION`].
 
 mod checkpoints;
 mod features;
@@ -56,7 +56,7 @@ use crate::options::nearest;
 /// Version of the format that this program writes; it reads this and older ones.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// Whom errors about files name.
+/// The owner that errors about files name.
 const OWNER: &str = "the model store";
 
 /// Models of a warehouse. Cheap to clone.
@@ -121,7 +121,7 @@ impl ModelStore {
         Ok(Self { files, location: folder.display().to_string() })
     }
 
-    /// The store under a prefix of an object store of the caller's making.
+    /// The store under a prefix of an object store that the caller made.
     pub fn from_object_store(store: Arc<dyn ObjectStore>, prefix: Path, location: &str) -> Self {
         Self { files: Files::new(OWNER, store, prefix, None), location: location.to_owned() }
     }
@@ -176,7 +176,7 @@ impl ModelStore {
         Ok((state.versions.clone(), state.current.unwrap_or(0)))
     }
 
-    /// The number that the next version of a model will get, also of one that is not there yet.
+    /// The number that the next version of a model will get, even if the model does not exist yet.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -235,7 +235,7 @@ impl ModelStore {
     }
 }
 
-/// Where a model's files lie.
+/// The folder of a model's files.
 fn folder(name: &str) -> String {
     format!("models/{name}")
 }

@@ -2,7 +2,7 @@
 
 use datafusion::common::{Result, plan_err};
 
-/// Characters at most.
+/// Maximum number of characters.
 const MAX_LENGTH: usize = 128;
 
 /// Refuses what cannot be the name of a model.

@@ -1,4 +1,4 @@
-//! What changes the log of a model: publishing, dropping, renaming, choosing a version.
+//! Operations that change the log of a model: publish, drop, rename, set the version.
 
 use std::sync::Arc;
 
@@ -15,10 +15,11 @@ use super::records::to_parquet_on;
 use super::{ModelStore, ModelTable, folder, validate_name};
 use crate::clock::now_ms;
 
-/// Age of what nobody refers to after which it is swept: a writer may still be at work on it.
+/// Age after which an unreferenced folder is deleted; a writer may still be working on a younger
+/// one.
 const SWEEP_AFTER_MS: i64 = 3_600_000;
 
-/// What to do about a model that exists.
+/// What to do if the model exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Publish {
     /// Refuse to publish over it.
@@ -30,11 +31,11 @@ pub enum Publish {
 impl ModelStore {
     /// Publishes a model as the next version of its name, and returns the number.
     ///
-    /// Of the versions before, the latest `keep` - 1 stay, all if absent.
+    /// Of the earlier versions, the latest `keep` - 1 stay, or all if `keep` is None.
     ///
     /// # Errors
     /// When the model exists and `mode` is `New`, the lease is no longer held, or the store cannot
-    /// be written; nothing is published then.
+    /// be written. Nothing is published in that case.
     pub async fn publish(
         &self,
         model: &Arc<Model>,
@@ -93,12 +94,11 @@ impl ModelStore {
         }
     }
 
-    /// Writes the files of a version one after another, while those that follow are made side by
-    /// side.
+    /// Writes the files of a version one after another, while the next ones are made in parallel.
     async fn write_version(&self, model: &Arc<Model>, folder: &str) -> Result<Vec<FileEntry>> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        // (A table is made by one thread before its row groups are made by all, so that there are
-        // more tables in hand than cores. Tasks go on while a file is written.)
+        // (One thread makes a table before all threads make its row groups, so more tables are in
+        // progress than there are cores. Tasks continue while a file is written.)
         let mut made = stream::iter(ModelTable::FILES)
             .map(|table| {
                 let model = Arc::clone(model);
@@ -123,7 +123,7 @@ impl ModelStore {
         Ok(files)
     }
 
-    /// Takes away what was written of a version that will not be published.
+    /// Deletes what was written of a version that will not be published.
     async fn give_up<T>(&self, folder: &str, error: DataFusionError) -> Result<T> {
         if let Err(second) = self.files.delete_folder(folder).await {
             log::warn!("{folder} could not be deleted: {second}");
@@ -131,18 +131,18 @@ impl ModelStore {
         Err(error)
     }
 
-    /// Drops a version, or the model with all its versions and checkpoints. A model may be nothing
-    /// but the checkpoint of a training that stopped before its first version.
+    /// Drops a version, or the model with all its versions and checkpoints. A model may consist
+    /// only of the checkpoint of a training that stopped before its first version.
     ///
     /// # Errors
     /// When there is no such model or version, the version is the one that PREDICT uses, or the
-    /// model that is to go is being trained.
+    /// model to drop is being trained.
     pub async fn drop_model(&self, name: &str, version: Option<u64>) -> Result<()> {
         validate_name(name)?;
         loop {
             let mut state = self.state(name).await?;
             if version.is_none() {
-                // (Before anything is looked for: a training that runs writes checkpoints.)
+                // (This comes before any lookup: a running training writes checkpoints.)
                 self.refuse_while_trained(name, &state).await?;
             }
             if version.is_some() || !self.has_checkpoint(name).await? {
@@ -165,7 +165,7 @@ impl ModelStore {
                 }
             };
             if state.versions.is_empty() {
-                // The last version takes the checkpoints with it.
+                // Dropping the last version also drops the checkpoints.
                 self.refuse_while_trained(name, &state).await?;
                 state.current = None;
                 state.next_version = 1;
@@ -186,14 +186,14 @@ impl ModelStore {
     /// checkpoint.
     ///
     /// # Errors
-    /// When the name is none, or the log cannot be read.
+    /// When the name is not valid, or the log cannot be read.
     pub async fn can_drop(&self, name: &str) -> Result<bool> {
         Ok(self.contains(name).await?
             || self.is_trained(name, &self.state(name).await?).await?
             || self.has_checkpoint(name).await?)
     }
 
-    /// Whether a training of the model runs, as far as can be told.
+    /// Whether a training of the model runs, as far as is known.
     async fn is_trained(&self, name: &str, state: &LogState) -> Result<bool> {
         match &state.lease.owner {
             Some(holder) => Ok(self.held(name, state.lease.number, holder).await?.is_some()),
@@ -201,7 +201,7 @@ impl ModelStore {
         }
     }
 
-    /// Fails while a training of the model runs: it would go on with its checkpoints gone.
+    /// Fails while a training of the model runs: it would continue without its checkpoints.
     async fn refuse_while_trained(&self, name: &str, state: &LogState) -> Result<()> {
         if let Some(holder) = &state.lease.owner
             && self.is_trained(name, state).await?
@@ -305,7 +305,7 @@ fn failed(error: &tokio::task::JoinError) -> DataFusionError {
     exec_datafusion_err!("making tables failed: {error}")
 }
 
-/// Whether the state of the log allows to publish.
+/// Checks that the state of the log allows publishing.
 fn may_publish(name: &str, state: &LogState, mode: Publish, lease: Option<&Lease>) -> Result<()> {
     if mode == Publish::New && !state.versions.is_empty() {
         return plan_err!(

@@ -35,7 +35,7 @@ impl ModelStore {
         let entry = self.entry(name, version).await?;
         let manifest = self.file(&entry, ModelTable::Manifest).await?;
         let what = format!("the manifest of model {name} version {}", entry.version);
-        // Before anything else is understood, the format must be.
+        // The format is checked before anything else is parsed.
         check_format(&manifest, &what)?;
         let manifests: Vec<Manifest> = from_batch(&manifest, &what)?;
         let Some(manifest) = manifests.into_iter().next() else {
@@ -78,7 +78,7 @@ impl ModelStore {
         let entry = self.entry(name, version).await?;
         let rows = self.file(&entry, table).await?;
         if table == ModelTable::Weights && lacks_kind(&rows) {
-            // What is read is what today's program would have written.
+            // Reading returns what the current program would have written.
             return weights(&self.load(name, Some(entry.version)).await?);
         }
         Ok(rows)
@@ -112,7 +112,7 @@ fn check_format(manifest: &RecordBatch, what: &str) -> Result<()> {
     }
 }
 
-/// A table without its partition columns, cut into members.
+/// A table without its partition columns, split by member.
 fn by_member(
     batch: &RecordBatch,
     keys: usize,
@@ -363,7 +363,7 @@ mod tests {
     use crate::store::log::Action;
     use crate::store::records::to_parquet;
 
-    /// A model whose table `weights` has no kinds, as those of the first versions of this program.
+    /// A model whose table `weights` has no kinds, as the first versions of this program wrote it.
     #[tokio::test(flavor = "multi_thread")]
     async fn weights_of_older_programs_have_kinds_too() {
         let folder = tempfile::tempdir().unwrap();

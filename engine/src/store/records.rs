@@ -1,4 +1,4 @@
-//! Records as rows of a Parquet file, and back.
+//! Converts records to rows of a Parquet file, and back.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -23,7 +23,7 @@ use parquet::schema::types::ColumnPath;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Records as a batch of some schema, whose columns are their fields.
+/// Converts records to a batch of a schema, whose columns are the fields of the records.
 pub fn to_batch<T: Serialize>(schema: SchemaRef, records: &[T]) -> Result<RecordBatch> {
     let mut decoder = ReaderBuilder::new(Arc::clone(&schema)).build_decoder()?;
     decoder.serialize(records)?;
@@ -68,7 +68,7 @@ pub fn to_parquet(batch: &RecordBatch) -> Result<Vec<u8>> {
     Ok(file.into_inner()?)
 }
 
-/// The same, whose row groups are made side by side, `cores` at a time.
+/// The same, with row groups made in parallel, `cores` at a time.
 pub async fn to_parquet_on(cores: usize, batch: &RecordBatch) -> Result<Vec<u8>> {
     let (mut file, groups) = file(batch)?;
     let mut made = stream::iter(parts(batch).into_iter().enumerate())
@@ -88,11 +88,12 @@ pub async fn to_parquet_on(cores: usize, batch: &RecordBatch) -> Result<Vec<u8>>
     Ok(file.into_inner()?)
 }
 
-/// A file for a batch that has no rows yet, and who writes its row groups.
+/// A file for a batch, still without rows, and the factory of its row group writers.
 fn file(
     batch: &RecordBatch,
 ) -> Result<(SerializedFileWriter<Vec<u8>>, ArrowRowGroupWriterFactory)> {
-    // To set up a compressor takes longer than to write what it would save of a few rows.
+    // For a few rows, setting up a compressor takes longer than writing the bytes that it would
+    // save.
     let compression = match bytes(batch) {
         ..SMALL_BYTES => Compression::UNCOMPRESSED,
         _ => Compression::ZSTD(ZstdLevel::try_new(1)?),
@@ -117,12 +118,12 @@ fn append(file: &mut SerializedFileWriter<Vec<u8>>, columns: Vec<ArrowColumnChun
     Ok(())
 }
 
-/// Bytes of a batch up to which it is not compressed.
+/// A batch of fewer bytes is not compressed.
 const SMALL_BYTES: usize = 64 << 10;
-/// Bytes of a row group, about.
+/// Approximate bytes of a row group.
 const GROUP_BYTES: usize = 4 << 20;
 
-/// Bytes of the rows, whatever room there is behind them.
+/// Bytes of the rows, without unused capacity.
 fn bytes(batch: &RecordBatch) -> usize {
     let of_column = |column: &ArrayRef| {
         let all = column.get_array_memory_size();
@@ -131,7 +132,7 @@ fn bytes(batch: &RecordBatch) -> usize {
     batch.columns().iter().map(of_column).sum()
 }
 
-/// The rows of each row group. Where they are cut follows from the batch alone.
+/// The rows of each row group. The cuts depend on the batch alone.
 fn parts(batch: &RecordBatch) -> Vec<RecordBatch> {
     let rows = batch.num_rows();
     let groups = (bytes(batch) / GROUP_BYTES).max(1).min(rows);
@@ -155,8 +156,8 @@ fn columns(part: &RecordBatch, writers: Vec<ArrowColumnWriter>) -> Result<Vec<Ar
     Ok(chunks)
 }
 
-/// Properties for a column at a path. Weights, and the texts of many categories, hardly repeat: to
-/// look each up in a dictionary takes longer than to write it.
+/// Adds properties for a column at a path. Weights, and the texts of many categories, hardly
+/// repeat: looking each up in a dictionary takes longer than writing it.
 fn tuned(
     properties: WriterPropertiesBuilder,
     path: Vec<String>,
@@ -168,14 +169,14 @@ fn tuned(
             let path = [path, vec!["list".to_owned(), item.name().clone()]].concat();
             tuned(properties, path, column.as_list::<i32>().values())
         }
-        // (Nobody looks for a range of texts that are in no order.)
+        // (Statistics of unordered texts do not help any reader that looks for a range.)
         DataType::Utf8 if is_unique(column.len(), |i| text(column, i)) => properties
             .set_column_dictionary_enabled(own.clone(), false)
             .set_column_statistics_enabled(own, EnabledStatistics::None),
         DataType::Float32 => {
             let properties = properties.set_column_dictionary_enabled(own.clone(), false);
             let values = column.as_primitive::<Float32Type>().values();
-            // A tenth of them is all that would be saved.
+            // Compression would save only a tenth of the bytes.
             match is_unique(values.len(), |i| values[i].to_bits()) {
                 true => properties.set_column_compression(own, Compression::UNCOMPRESSED),
                 false => properties,
@@ -186,16 +187,16 @@ fn tuned(
     }
 }
 
-/// A text of a column of them.
+/// The text in a row of a column of texts.
 fn text(column: &ArrayRef, row: usize) -> Option<&str> {
     let texts = column.as_string::<i32>();
     texts.is_valid(row).then(|| texts.value(row))
 }
 
-/// Values of a column that are looked at: so many runs of so many.
+/// The sample of a column's values: the number of runs, and the values per run.
 const SAMPLE: (usize, usize) = (10, 100);
 
-/// Whether nearly all of many values differ, from their neighbours as from those far away.
+/// Whether nearly all of many values differ, both from their neighbours and from distant values.
 fn is_unique<T: Eq + Hash>(values: usize, value: impl Fn(usize) -> T) -> bool {
     let (runs, length) = SAMPLE;
     if values < runs * length {

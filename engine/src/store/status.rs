@@ -1,8 +1,7 @@
-//! What a running training says of itself, and what is known of those that no longer run.
+//! The status that a running training writes, and what is known of trainings that no longer run.
 //!
 //! The owner of a lease writes a small file beside its heartbeat from time to time. It is for
-//! people who look on: nothing that is learned depends on it, and a crash may take the last one
-//! away.
+//! monitoring only: no result depends on it, and a crash may lose the last one.
 
 use std::time::Duration;
 
@@ -12,29 +11,28 @@ use serde::{Deserialize, Serialize};
 use super::lease::Lease;
 use super::{ModelStore, folder, validate_name};
 
-/// Between two status files at least: on the local disk, and in a store where each write has its
-/// price.
+/// Minimum time between two status files: on a local disk, and in an object store, where each write
+/// has its price.
 const PACES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
-/// How far a training is.
+/// The progress of a training.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrainingStatus {
     /// The normalised statement.
     pub statement: String,
-    /// When it first began or last went on, in milliseconds since the epoch.
+    /// When it first began or last resumed, in milliseconds since the epoch.
     pub started_ms: i64,
-    /// The epoch, from 1, or 0 while rows are read; None of a training that takes rows as they
-    /// come.
+    /// The epoch, from 1, or 0 while rows are read; None for online training.
     pub epoch: Option<u64>,
     /// Rows learned so far over all epochs, or read while the epoch is 0.
     pub rows: u64,
-    /// Rows a second of the last seconds.
+    /// Rows per second over the last seconds.
     pub rows_per_second: Option<f64>,
     /// What waits in the source, and in which unit: `bytes`, `files`.
     pub lag: Option<(u64, String)>,
-    /// Mean loss of the epoch, or of all rows that came.
+    /// Mean loss of the epoch, or of all rows so far in online training.
     pub loss: Option<f64>,
-    /// Mean loss of the last rows that came.
+    /// Mean loss of the last rows in online training.
     pub recent_loss: Option<f64>,
 }
 
@@ -43,13 +41,13 @@ pub struct TrainingStatus {
 pub struct Training {
     /// Name of the model.
     pub model: String,
-    /// Whether somebody is at it; otherwise it left a checkpoint, from which its statement goes on.
+    /// Whether a process runs it; otherwise it left a checkpoint, from which its statement resumes.
     pub is_running: bool,
-    /// Who is at it, or died: machine, process and start of the process.
+    /// The process that runs it, or that died: machine, process and start of the process.
     pub owner: Option<String>,
     /// Seconds since the owner last renewed its lease, by the clocks of both.
     pub heartbeat_age: Option<f64>,
-    /// What the owner said last.
+    /// The last status that the owner wrote.
     pub status: Option<TrainingStatus>,
     /// When the last checkpoint was saved, in milliseconds since the epoch.
     pub checkpoint_at: Option<i64>,
@@ -60,7 +58,7 @@ pub struct Training {
 }
 
 impl ModelStore {
-    /// Between two status files at least.
+    /// Minimum time between two status files.
     pub(crate) fn status_pace(&self) -> Duration {
         if self.files.is_local() { PACES.0 } else { PACES.1 }
     }
@@ -96,7 +94,7 @@ impl ModelStore {
             Some(owner) => self.held(model, state.lease.number, owner).await?,
             None => None,
         };
-        // What cannot be read is told by the statement that wants to go on from it.
+        // A checkpoint that cannot be read is reported by the statement that resumes from it.
         let checkpoint = match held {
             Some(_) => None,
             None => match self.checkpoint(model).await {
@@ -104,7 +102,7 @@ impl ModelStore {
                 _ => return Ok(None),
             },
         };
-        // A status that is damaged says nothing.
+        // A damaged status is ignored.
         let status: Option<TrainingStatus> = match state.lease.owner {
             Some(_) => self.files.read(&status_path(model, state.lease.number)).await?,
             None => None,

@@ -1,8 +1,8 @@
 //! The tables of a version: their schemas and what a model puts into them.
 //!
 //! Every table is for people and other programs as much as for this one: `parameters`, `features`
-//! and `members` are all that it takes to predict. A partitioned model's tables begin with the
-//! partition columns.
+//! and `members` are enough to predict. A partitioned model's tables begin with the partition
+//! columns.
 
 use std::sync::Arc;
 
@@ -25,23 +25,23 @@ use super::weights::weights;
 /// A table of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelTable {
-    /// One row: what was trained, from what, how.
+    /// One row: what was trained, on which data, and how.
     Manifest,
-    /// One row a group (one in all without PARTITION BY): its labels, network and result.
+    /// One row per group (one in total without PARTITION BY): its labels, network and result.
     Members,
-    /// One row an input feature, or an element of a vector.
+    /// One row per input feature, or per element of a vector.
     Features,
-    /// One row a tensor.
+    /// One row per tensor.
     Parameters,
     /// Readable weights of linear models.
     Weights,
-    /// One row a moment tensor.
+    /// One row per moment tensor.
     Optimizer,
-    /// One row an epoch or step.
+    /// One row per epoch or step.
     History,
-    /// One row a metric.
+    /// One row per metric.
     Metrics,
-    /// One row a version; made from the log.
+    /// One row per version; made from the log.
     Versions,
 }
 
@@ -91,7 +91,7 @@ impl ModelTable {
         format!("{}.parquet", self.name())
     }
 
-    /// The rows of a file.
+    /// The rows of the table's file.
     pub(super) fn batch(self, model: &Model) -> Result<RecordBatch> {
         match self {
             ModelTable::Manifest => to_batch(manifest_schema(), &[Manifest::of(model)]),

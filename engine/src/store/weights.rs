@@ -1,13 +1,14 @@
-//! The table `weights`: a linear model for people, on the scale of the columns and on the
-//! standardised one.
+//! The table `weights`: a readable linear model, on the scale of the columns and on the
+//! standardised scale.
 //!
 //! With `x' = (x - center) / stddev` and `z = sum w' x' + b'`, the raw weight is `w = s w' /
 //! stddev` and the raw intercept `s (b' - sum w' center / stddev) + mean`, where `s` and `mean`
-//! take a standardised target back (1 and 0 elsewhere).
+//! invert the standardisation of the target (1 and 0 elsewhere).
 //!
 //! `kind` says what a weight belongs to: `number`, `boolean`, `timestamp` or `vector` (of the
 //! feature, as the table `features` has it), a `category`, `missing` (rows whose category is NULL),
-//! or the `intercept`. Names alone do not, since a column may be called as the intercept is.
+//! or the `intercept`. Names alone are not enough, since a column may have the name of the
+//! intercept.
 
 use std::sync::Arc;
 
@@ -18,14 +19,14 @@ use gradlake_udfs::{Categories, FeatureKind, Labels, Learner, Model};
 
 use super::tables::{trained, with_keys};
 
-/// What the intercept is called, and its kind.
+/// The name of the intercept, and its kind.
 const INTERCEPT: (&str, &str) = ("__INTERCEPT__", "intercept");
 /// The kind of a category.
 const CATEGORY: &str = "category";
-/// The kind of the category of rows that have none.
+/// The kind of the category of rows without one.
 const MISSING: &str = "missing";
 
-/// The columns of the table, as they grow.
+/// Builders of the columns of the table.
 struct Columns {
     processed_input: StringBuilder,
     kind: StringBuilder,
@@ -51,8 +52,8 @@ impl Columns {
         self.standardized_weight.push(standardized_weight);
     }
 
-    /// The categories of a feature, whose raw and standardised weights are the same but for
-    /// `scale`.
+    /// The categories of a feature, whose raw and standardised weights differ by the factor `scale`
+    /// only.
     fn push_categories(
         &mut self,
         (input, categories): (&str, &Categories),
@@ -110,11 +111,11 @@ pub(super) fn lacks_kind(table: &RecordBatch) -> bool {
     first.is_some_and(|first| schema.field(first).name() == "processed_input")
 }
 
-/// Bytes of the name of a column, about.
+/// Approximate bytes of the name of a column.
 const NAME_BYTES: usize = 16;
 
-/// Columns with room for the rows of a model: to grow into fresh memory takes longer than to fill
-/// it.
+/// Columns with capacity for the rows of a model: growing into fresh memory takes longer than
+/// filling it.
 fn with_capacity(model: &Model) -> Columns {
     let (mut rows, mut inputs, mut categories, mut labels) = (0, 0, 0, 0);
     for (_, trained) in trained(model).filter(|(_, own)| own.network.hidden.is_empty()) {
@@ -141,7 +142,7 @@ fn with_capacity(model: &Model) -> Columns {
     }
 }
 
-/// The table; without rows where the model has hidden layers.
+/// The table; it has no rows if the model has hidden layers.
 pub(super) fn weights(model: &Model) -> Result<RecordBatch> {
     let mut rows = with_capacity(model);
     let mut member = vec![];
@@ -158,7 +159,7 @@ pub(super) fn weights(model: &Model) -> Result<RecordBatch> {
         };
         for output in 0..k {
             let class_label = match &trained.labels {
-                // The one output of two classes speaks for the larger.
+                // With two classes, the one output is the logit of the larger class.
                 Labels::Classes(classes) if k == 1 => classes.last().map(ScalarValue::to_string),
                 Labels::Classes(classes) => classes.get(output).map(ScalarValue::to_string),
                 Labels::Numbers { .. } => None,

@@ -1,9 +1,9 @@
-//! Tables of rows to learn from: raw as the query gave them, then encoded as kernels take them.
+//! Training tables: raw rows as the query returned them, then encoded rows as kernels take them.
 //!
 //! ```text
 //! query partitions ──► RawTable ──► Subset (a group) ──► Mask (training | evaluation)
 //!                                        └──► fit: encoder, labels ──► EncodedTable ──► rounds
-//! pages of Parquet ──► SinglePassLoad (numbers that all train) ──► fit ──► encoded where they lie ──┘
+//! Parquet pages ──► SinglePassLoad (numbers that all train) ──► fit ──► encoded in place ──┘
 //! ```
 //!
 //! Whatever is computed here depends on the rows, their order and the seed alone: not on how the
@@ -33,16 +33,17 @@ pub use shuffle::epoch_order::EpochOrder;
 pub use single_pass::{Arrangement, SinglePassLoad};
 pub use storage::resources::Resources;
 
-/// Rows of the blocks that statistics are reduced over, in order. A column of float32 fills 32 KB
-/// but for what the allocator needs to align it: with 8,192 rows it would take 40.
+/// Rows of the blocks that statistics are reduced over, in order. A float32 column of a block fits
+/// in 32 KB together with what the allocator needs to align it; with 8,192 rows it would take 40
+/// KB.
 pub const BLOCK_ROWS: usize = 8160;
 
-/// Rows up to which something is done at once, as it takes less time than finding a thread or
-/// making a plan for it.
+/// Up to this many rows are processed directly: it takes less time than finding a thread or making
+/// a plan for the work.
 pub(crate) const SMALL_ROWS: u64 = 8192;
 
-/// Does what takes long on a thread that may be blocked, and what `is_quick` at once; `what` names
-/// it if it panics.
+/// Runs `f` on a thread that may block, or directly if it `is_quick`; `what` names it in the error
+/// if it panics.
 pub(crate) async fn run_blocking<T: Send + 'static>(
     is_quick: bool,
     what: &str,
@@ -55,7 +56,7 @@ pub(crate) async fn run_blocking<T: Send + 'static>(
     task.await.map_err(|e| exec_datafusion_err!("{what} failed: {e}"))?
 }
 
-/// What the target is taken as.
+/// How the target is interpreted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetKind {
     /// A number to estimate.
@@ -64,7 +65,7 @@ pub enum TargetKind {
     Class,
 }
 
-/// What the columns of a training query are, by name.
+/// The names of a training query's columns by role.
 #[derive(Clone, Debug)]
 pub struct Roles {
     /// What is trained.
@@ -73,7 +74,7 @@ pub struct Roles {
     pub inputs: Vec<(String, DataType)>,
     /// The target.
     pub target: String,
-    /// What it is taken as.
+    /// How the target is interpreted.
     pub kind: TargetKind,
     /// Row weights.
     pub weight: Option<String>,
@@ -83,7 +84,7 @@ pub struct Roles {
     pub split: Option<String>,
 }
 
-/// Where the columns of [`Roles`] are in batches of the query.
+/// Indices of the columns of [`Roles`] in batches of the query.
 #[derive(Clone, Debug)]
 pub(crate) struct RolePlaces {
     pub inputs: Vec<usize>,
@@ -94,7 +95,7 @@ pub(crate) struct RolePlaces {
 }
 
 impl RolePlaces {
-    /// In batches of this schema.
+    /// The indices in batches of this schema.
     ///
     /// # Errors
     /// When one lacks a column.

@@ -1,4 +1,4 @@
-//! Units of work on all cores, whose results are taken in order.
+//! Runs units of work on all cores and consumes their results in order.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,24 +8,25 @@ use datafusion::common::Result;
 
 use super::Resources;
 
-/// What units have given so far.
+/// The results of units so far.
 struct RowFilter<T, F> {
     /// The unit whose result is taken next.
     next: usize,
-    /// Results that came before their turn.
+    /// Results that arrived before those of earlier units.
     early: BTreeMap<usize, T>,
     take: F,
     outcome: Result<()>,
 }
 
-/// Calls `work` with every number below `units`, each once, on all cores, and `take` with the
-/// results in the order of the numbers: what it makes of them does not depend on the number of
-/// threads. A thread hands a state of its own (made by `state`) from unit to unit; all states are
-/// returned.
+/// Calls `work` once with every number below `units`, on all cores, and `take` with the results in
+/// the order of the numbers.
+///
+/// The outcome of `take` does not depend on the number of threads. Each thread passes a state of
+/// its own (made by `state`) from unit to unit; all states are returned.
 ///
 /// # Errors
-/// The first of `work` and `take`, after which no unit is begun; or that the training was
-/// interrupted.
+/// The first error of `work` or `take`, after which no unit is started; or an error that says that
+/// the training was interrupted.
 pub(super) fn in_order<S: Send, T: Send>(
     resources: &Resources,
     units: usize,
@@ -39,7 +40,7 @@ pub(super) fn in_order<S: Send, T: Send>(
 /// The same on `workers` threads at most, for units that need much memory.
 ///
 /// # Errors
-/// As of [`in_order`].
+/// As for [`in_order`].
 pub(super) fn in_order_by<S: Send, T: Send>(
     workers: usize,
     resources: &Resources,
@@ -76,7 +77,8 @@ pub(super) fn in_order_by<S: Send, T: Send>(
 }
 
 impl<T, F: FnMut(T) -> Result<()>> RowFilter<T, F> {
-    /// Takes the result of a unit when it is its turn, and says whether to go on.
+    /// Accepts the result of a unit, consumes all results that are next in order, and returns
+    /// whether to go on.
     fn give(&mut self, unit: usize, result: Result<T>) -> bool {
         if self.outcome.is_err() {
             return false;
@@ -95,12 +97,13 @@ impl<T, F: FnMut(T) -> Result<()>> RowFilter<T, F> {
     }
 }
 
-/// What a mutex guards; a thread that panicked has ended whatever it was part of.
+/// Locks a mutex and ignores poisoning: a thread that panicked has already failed the work that it
+/// was part of.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The same of a mutex that nobody else has.
+/// The value of an owned mutex; ignores poisoning too.
 pub(super) fn unlock<T>(mutex: Mutex<T>) -> T {
     mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
 }

@@ -18,7 +18,7 @@ pub(super) struct Candidates {
     pub columns: Vec<Candidate>,
     /// How many of them may be features: without TRANSFORM all, else its outputs, which come first.
     pub features: usize,
-    /// TRANSFORM as it was understood.
+    /// TRANSFORM after its names are resolved.
     pub transform: Vec<(String, String)>,
 }
 

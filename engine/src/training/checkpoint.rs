@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// Version of the layout; another one is refused.
 const FORMAT: u32 = 2;
 
-/// Where the training of one member stands.
+/// The progress of one member's training.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MemberProgress {
     /// Hash of the member's training rows.
@@ -37,7 +37,7 @@ struct Header {
     members: BTreeMap<String, MemberHeader>,
 }
 
-/// Where a whole training stands: its members by their key as text.
+/// The progress of a whole training: its members by their key as text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrainingProgress {
     /// When the training first began, in milliseconds since the epoch.

@@ -1,4 +1,4 @@
-//! Which columns of the query are what: features, target, weight, partition, split.
+//! The roles of the columns of a query: features, target, weight, partition, split.
 
 use std::collections::HashSet;
 
@@ -22,7 +22,7 @@ pub struct TrainingColumns {
     /// The query with TRANSFORM applied, cut down to the columns that are used: inputs, target,
     /// then weight, partition and split columns.
     pub plan: LogicalPlan,
-    /// What the columns of the plan are.
+    /// The roles of the columns of the plan.
     pub roles: Roles,
     /// Features with their types, in order.
     pub inputs: Vec<(String, DataType)>,
@@ -161,7 +161,7 @@ fn check_feature_names(inputs: &[(String, DataType)]) -> Result<()> {
         return Ok(());
     }
     let fields = inputs.iter().map(|(name, t)| Field::new(name, t.clone(), true));
-    // (What cannot be a feature is refused where it is read.)
+    // (Columns that cannot be features are refused where they are read.)
     let Ok(flat) = flatten_fields(&Fields::from_iter(fields)) else { return Ok(()) };
     let mut taken = HashSet::new();
     match flat.iter().find(|input| !taken.insert(input.name.as_str())) {

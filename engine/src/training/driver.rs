@@ -1,4 +1,4 @@
-//! The driver: runs what an estimator asks for, until it is done.
+//! The driver: runs the rounds that an estimator requests, until it is done.
 //!
 //! ```text
 //!   estimator.next() ──► slice of rows ──► round (a plan) ──► estimator.take() ──► next() ...
@@ -18,16 +18,16 @@ use super::saver::MemberSaver;
 use crate::event::{Event, EventSink};
 use crate::table::{EncodedTable, SMALL_ROWS, Slice, run_blocking};
 
-/// Partitions of a pass over all rows at most.
+/// Maximum number of partitions of a pass over all rows.
 const MAX_PARTITIONS: u64 = 8;
 
-/// Partitions of a pass over so many rows. They follow from the rows alone, so that sums do not
-/// depend on the machine.
+/// The number of partitions of a pass over `rows` rows. It depends on that number alone, so that
+/// sums do not depend on the machine.
 pub fn partitions(rows: u64) -> usize {
     rows.div_ceil(SMALL_ROWS).clamp(1, MAX_PARTITIONS) as usize
 }
 
-/// What an estimator learns from, and who is told.
+/// Runs an estimator over encoded rows, and reports its progress.
 pub struct Driver<'a> {
     /// Training rows.
     pub train: Arc<EncodedTable>,
@@ -39,11 +39,11 @@ pub struct Driver<'a> {
     pub shuffle: bool,
     /// Runs the rounds.
     pub runner: &'a RoundRunner,
-    /// What the rounds are called: model and member.
+    /// Prefix of the references of rounds: model and member.
     pub reference: String,
     /// Saves the estimator when a checkpoint is due.
     pub saver: MemberSaver<'a>,
-    /// Is told of progress.
+    /// Receives events about the progress.
     pub events: EventSink,
     /// Memory that the estimator holds.
     pub reservation: MemoryReservation,
@@ -53,12 +53,12 @@ impl Driver<'_> {
     /// Runs an estimator to its end.
     ///
     /// # Errors
-    /// When the training is interrupted, a round fails, or there is too little memory. A checkpoint
-    /// of the last whole round is left where it was interrupted.
+    /// When the training is interrupted, a round fails, or there is too little memory. An
+    /// interrupted training leaves a checkpoint of its last whole round.
     pub async fn run(&self, mut estimator: Box<dyn Estimator>) -> Result<Fitted> {
         self.reservation.try_grow(estimator.bytes())?;
         let mut last = Instant::now();
-        // Whether there is anything that a checkpoint would be for.
+        // Whether there is any progress that a checkpoint could hold.
         let mut has_learned = self.saver.is_resumed().await;
         loop {
             let request = match estimator.next()? {
@@ -121,7 +121,7 @@ impl Driver<'_> {
         }
     }
 
-    /// Tells how far the rows of an epoch are while a round runs.
+    /// Reports the rows of the epoch that are done while a round runs.
     fn ticker(&self, estimator: &dyn Estimator, rows: RoundRows) -> Option<Ticker> {
         let (Iterations::Epochs(epochs), RoundRows::Epoch { epoch, .. }) =
             (estimator.iterations(), rows)
@@ -139,7 +139,7 @@ impl Driver<'_> {
     }
 }
 
-/// What is told of a line of the history.
+/// The event for an entry of the history.
 fn event(iterations: Iterations, entry: &HistoryEntry) -> Event {
     let seconds = Duration::from_millis(entry.duration_ms).as_secs_f64().max(1e-3);
     let rows_per_second = entry.rows as f64 / seconds;

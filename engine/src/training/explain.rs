@@ -1,4 +1,4 @@
-//! EXPLAIN [ANALYZE] TRAIN: what would run, or what did, and nothing is published.
+//! EXPLAIN [ANALYZE] TRAIN: shows what would run, or what did run; publishes nothing.
 //!
 //! What runs depends on the rows: their number, the width that they are encoded to, their classes.
 //! So EXPLAIN reads them once and fits the encoder, and prints the plan that TRAIN would run.
@@ -41,7 +41,7 @@ pub fn explain_schema() -> SchemaRef {
     ]))
 }
 
-/// The plan of a training, or with `analyze` the record of one that is thrown away.
+/// The plan of a training, or with `analyze` the record of a training that is discarded.
 ///
 /// # Errors
 /// As training itself.
@@ -88,7 +88,7 @@ pub async fn explain(
     table(rows)
 }
 
-/// The plan of a training that takes every row once, as it comes.
+/// The plan of a training that takes every row once, in the order of arrival.
 async fn explain_stream(
     engine: &Engine,
     request: &TrainRequest,
@@ -120,7 +120,7 @@ async fn explain_stream(
     ])
 }
 
-/// How rows are learned from that are taken once, as they come.
+/// Describes the training on rows that are taken once, in the order of arrival.
 fn online_text(options: &TrainOptions) -> String {
     format!(
         "method: {}, mini-batches of {} row{} cut by their number alone",
@@ -138,7 +138,7 @@ fn table(rows: Vec<(&str, String)>) -> Result<RecordBatch> {
     )?)
 }
 
-/// What is learned from what.
+/// Describes what is trained on which columns.
 fn training_text(request: &TrainRequest, columns: &TrainingColumns) -> String {
     let features: Vec<String> =
         columns.inputs.iter().map(|(name, data_type)| format!("{name} {data_type}")).collect();
@@ -168,7 +168,7 @@ fn rows_text(query: &dyn ExecutionPlan) -> String {
     }
 }
 
-/// The first operator after which the order of rows is left to chance, if there is one.
+/// The first operator after which the order of rows is not deterministic, if there is one.
 fn unordered_operator(plan: &dyn ExecutionPlan) -> Option<&str> {
     const ORDERED: [&str; 14] = [
         "DataSourceExec",
@@ -187,7 +187,7 @@ fn unordered_operator(plan: &dyn ExecutionPlan) -> Option<&str> {
         "UnionExec",
     ];
     let name = plan.name();
-    // Above a sort of all rows, what lies below does not matter.
+    // A sort of all rows makes the operators below it irrelevant.
     if name == "SortPreservingMergeExec" || (name == "SortExec" && single(plan)) {
         return None;
     }
@@ -303,7 +303,7 @@ fn member_plan(training: &MemberTraining<'_>, decided: Decided) -> Result<Member
     Ok(describe(training, plan, settled, sides, parent.as_ref()))
 }
 
-/// A member's plan in words, with so many rows that train and that evaluate.
+/// A member's plan in words, with its numbers of training and evaluation rows.
 fn describe(
     training: &MemberTraining<'_>,
     plan: TrainingPlan,
@@ -368,7 +368,7 @@ fn memory_text(limit: &datafusion::execution::memory_pool::MemoryLimit) -> Strin
     }
 }
 
-/// What a training that was thrown away did.
+/// What a discarded training did.
 fn analyze_text(finished: &Finished) -> String {
     let mut lines = vec![];
     for report in &finished.report {

@@ -22,7 +22,7 @@ use crate::table::Resources;
 pub enum Failure {
     /// Its rows do not allow one: recorded in a partitioned model, an error otherwise.
     Untrainable(String),
-    /// Something broke.
+    /// Any other error.
     Failed(DataFusionError),
 }
 
@@ -32,7 +32,7 @@ impl From<DataFusionError> for Failure {
     }
 }
 
-/// What EXPLAIN ANALYZE tells of a member.
+/// What EXPLAIN ANALYZE reports about a member.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// `carrier = UA`; empty without PARTITION BY.
@@ -47,7 +47,7 @@ pub struct Report {
     pub rows_per_replica: Vec<u64>,
     /// Epochs or steps.
     pub epochs: u64,
-    /// Which of the two.
+    /// Whether `epochs` counts epochs or steps.
     pub iterations: Iterations,
     /// Bytes of the encoded table in memory and spilled.
     pub encoded_bytes: (u64, u64),
@@ -63,7 +63,7 @@ pub struct Shared {
     pub parent: Option<Model>,
     pub runner: RoundRunner,
     pub saver: Saver,
-    /// What the rounds of all are called.
+    /// Prefix of the references of all rounds.
     pub reference: String,
 }
 
@@ -75,12 +75,12 @@ pub struct MemberTraining<'a> {
     pub key: &'a [ScalarValue],
     /// `carrier = UA`; empty without PARTITION BY.
     pub label: String,
-    /// What its rounds are called.
+    /// Prefix of the references of its rounds.
     pub reference: String,
 }
 
 impl MemberTraining<'_> {
-    /// Trains on rows that are prepared.
+    /// Trains on prepared rows.
     pub async fn train(&self, prepared: Prepared) -> Result<(Trained, Report), Failure> {
         let options = &self.shared.request.options;
         let begun = Instant::now();

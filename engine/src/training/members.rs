@@ -1,4 +1,4 @@
-//! All members of a training: large ones after another, small ones side by side.
+//! All members of a training: large ones run one after another, small ones in parallel.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ use super::reading::TrainingRows;
 use crate::event::{Event, EventSink};
 use crate::table::{RawTable, Subset};
 
-/// What became of a member.
+/// The result of a member.
 pub struct MemberResult {
     /// Values of the partition columns.
     pub key: Vec<ScalarValue>,
@@ -26,11 +26,12 @@ pub struct MemberResult {
 
 /// Trains the members of all groups, in the order of their keys.
 ///
-/// A worker of the runtime does so, whoever waits for it: the steps of a round's plan are its to
-/// run, and to wake another thread for each takes longer than they do.
+/// It runs as a task on a worker of the runtime, not on the caller's thread: the worker runs the
+/// tasks of a round's plan itself, and waking another thread for each would take longer than they
+/// do.
 ///
 /// # Errors
-/// When a training breaks; of a model without groups also when its rows allow none.
+/// When a training fails; for a model without groups also when its rows cannot train one.
 pub async fn train_all(
     shared: Shared,
     rows: TrainingRows,
@@ -112,8 +113,8 @@ async fn train_only(
     }
 }
 
-/// Trains a member: (its number, its key, its rows). A group that cannot train is recorded and
-/// fails nothing.
+/// Trains a member: (its number, its key, its rows). A group that cannot be trained is recorded,
+/// but does not fail the others.
 async fn train_one(
     shared: &Shared,
     raw: &RawTable,
@@ -136,7 +137,7 @@ async fn train_one(
     Ok(MemberResult { key: key.to_vec(), skipped, outcome })
 }
 
-/// Trains small members on all cores; what they tell is told in their order.
+/// Trains small members on all cores; their events are sent in the order of the members.
 fn side_by_side(
     shared: &Shared,
     raw: &RawTable,
@@ -183,8 +184,8 @@ pub fn member<'a>(
     MemberTraining { shared, events, key, label, reference }
 }
 
-/// `carrier = UA, origin IS NULL`; empty without PARTITION BY. No two members have the same:
-/// checkpoints know them by it.
+/// `carrier = UA, origin IS NULL`; empty without PARTITION BY. No two members have the same label:
+/// checkpoints identify members by it.
 fn member_label(columns: &[String], key: &[ScalarValue]) -> String {
     let part = |(column, value): (&String, &ScalarValue)| {
         if value.is_null() {

@@ -16,7 +16,7 @@ const BLOCK: usize = 1024;
 /// every row.
 const MAX_AUC_CLASSES: usize = 100;
 
-/// The metrics of EVALUATE (name, value), those that are defined.
+/// The metrics of EVALUATE that are defined, as (name, value).
 ///
 /// # Errors
 /// When spilled rows cannot be read.
@@ -37,13 +37,13 @@ pub async fn measure(
         }
     });
     let metrics = task.await?;
-    // (What is added takes the sign from a zero.)
+    // (The addition turns -0.0 into 0.0.)
     let defined = |(name, value): (&str, Option<f64>)| Some((name.to_owned(), value? + 0.0));
     Ok(metrics.into_iter().filter_map(defined).collect())
 }
 
-/// Calls `add` with raw outputs `[rows, outputs]`, labels and weights of some rows and what `sums`
-/// made for their chunk, on all cores, and `take` with that of each chunk, in order.
+/// Calls `add` with raw outputs `[rows, outputs]`, labels and weights of some rows and the sums of
+/// their chunk, which `sums` made, on all cores, and `take` with the sums of each chunk, in order.
 fn for_each_chunk<T: Send>(
     network: &Network,
     parameters: &[f32],
@@ -77,24 +77,24 @@ fn for_each_chunk<T: Send>(
 
 type Metrics = Vec<(&'static str, Option<f64>)>;
 
-/// What the metrics of classes need of some rows.
+/// Sums over rows that the metrics of classes need.
 #[derive(Default)]
 struct ClassSums {
     confusion: Confusion,
     log_loss: LogLoss,
-    /// Of the positive class, or of each.
+    /// Ranking of the positive class, or of each class.
     rankings: Vec<Ranking>,
-    /// (rows, weight) by class and predicted class of two, which a map would be slow for.
+    /// (rows, weight) by class and predicted class of two classes, for which a map would be slow.
     cells: [[(u64, f64); 2]; 2],
-    /// The probabilities of the row in hand.
+    /// The probabilities of the current row.
     p: Vec<f64>,
-    /// Weights and losses of the rows in hand.
+    /// Weights and losses of the current rows.
     weights: Vec<f64>,
     losses: Vec<f64>,
 }
 
 impl ClassSums {
-    /// Takes in the logits and labels of the rows in hand.
+    /// Adds the logits and labels of the current rows.
     fn add_binary(&mut self, z: &[f32], label: &[f32]) {
         for ((z, label), weight) in z.iter().zip(label).zip(&self.weights) {
             let cell = &mut self.cells[usize::from(*label > 0.5)][usize::from(*z > 0.0)];
@@ -104,7 +104,7 @@ impl ClassSums {
         self.rankings[0].add_rows(z, label, &self.weights);
     }
 
-    /// Takes in the sums of rows that come after these.
+    /// Merges the sums of rows that come after these.
     fn merge(&mut self, other: Self) {
         self.confusion.merge(&other.confusion);
         for (class, row) in other.cells.iter().enumerate() {
@@ -139,7 +139,7 @@ fn of_classes(
         ..ClassSums::default()
     };
     let mut all = empty();
-    // Row weights alone count for metrics; what classes weigh is for learning.
+    // Metrics are weighted by row weights alone; class weights are for training.
     let is_even = table.class_weights().iter().all(|own| *own == 1.0);
     let weight_of = |label: f32, weight: f32| {
         if is_even {

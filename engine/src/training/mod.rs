@@ -71,7 +71,7 @@ pub fn result_schema() -> SchemaRef {
     ]))
 }
 
-/// A trained model that is not published yet, and what EXPLAIN ANALYZE says of it.
+/// A trained model that is not published yet, and what EXPLAIN ANALYZE reports about it.
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub model: Model,
@@ -199,7 +199,7 @@ impl Engine {
         Ok(Some(self.store.load(name, Some(version)).await?))
     }
 
-    /// Learns from every row of the query once, in its order; publishes nothing.
+    /// Trains on every row of the query once, in the order of the query; publishes nothing.
     pub(crate) async fn run_online(
         &self,
         request: &TrainRequest,
@@ -312,8 +312,8 @@ impl Engine {
     }
 }
 
-/// Where another statement differs first, in words of both: `which has l2 = 1 where this one has
-/// l2 = 2`.
+/// Describes the first difference between two statements, in words of both: `which has l2 = 1 where
+/// this one has l2 = 2`.
 fn difference(other: &str, own: &str) -> String {
     /// Words before the one that differs, such as `l2 =`.
     const BEFORE: usize = 2;
@@ -331,7 +331,7 @@ fn difference(other: &str, own: &str) -> String {
     format!("which has {} where this one has {}", part(&other), part(&own))
 }
 
-/// The error of a model that is there.
+/// The error for a model that exists.
 pub(crate) fn already_exists<T>(name: &str) -> Result<T> {
     plan_err!(
         "model {name} exists; TRAIN OR REPLACE MODEL {name} publishes its next version, DROP MODEL \
@@ -356,7 +356,7 @@ fn trained(members: &[Member]) -> impl Iterator<Item = &Trained> {
 fn result_row(model: &Model, version: u64, duration: Duration) -> Result<RecordBatch> {
     let int = |n: u64| Arc::new(Int64Array::from(vec![n as i64])) as ArrayRef;
     let float = |x: Option<f64>| Arc::new(Float64Array::from(vec![x])) as ArrayRef;
-    // Of many members, losses are means weighted by rows.
+    // If there are many members, losses are means weighted by rows.
     let rows: u64 = model.rows;
     let mean = |loss: &dyn Fn(&Trained) -> Option<f64>| -> Option<f64> {
         let mut sum = 0.0;

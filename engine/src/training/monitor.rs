@@ -1,4 +1,5 @@
-//! What others see of a training while it runs: its events, written down beside its lease.
+//! The status of a running training for other processes, made from its events and written beside
+//! its lease.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,20 +12,20 @@ use crate::event::{Event, EventSink};
 use crate::source::Lag;
 use crate::store::{Lease, ModelStore, TrainingStatus};
 
-/// Rows a second of the last seconds.
+/// Rows per second over the last seconds.
 #[derive(Debug, Default)]
 pub struct Pace(VecDeque<(Instant, u64)>);
 
 impl Pace {
-    /// The seconds that count.
+    /// Length of the window.
     const WINDOW: Duration = Duration::from_secs(5);
-    /// Between two marks at least: twenty of them span the window.
+    /// Minimum time between two marks: twenty of them span the window.
     const MARK: Duration = Duration::from_millis(250);
 
-    /// Takes notice of the rows until now, and gives the rate; None before there is one.
+    /// Records the rows until now, and returns the rate; None before there is one.
     pub fn at(&mut self, now: Instant, rows: u64) -> Option<f64> {
         if self.0.back().is_some_and(|(_, before)| *before > rows) {
-            // A new member counts from the beginning.
+            // A new member starts a new count.
             self.0.clear();
         }
         while self.0.get(1).is_some_and(|(mark, _)| now.duration_since(*mark) >= Self::WINDOW) {
@@ -41,8 +42,8 @@ impl Pace {
     }
 }
 
-/// Writes the status of a training from time to time, until it ends. The training itself only tells
-/// its events.
+/// Writes the status of a training periodically, until it ends. The training itself only sends
+/// events.
 #[derive(Debug)]
 pub struct Monitor {
     shared: Arc<Shared>,
@@ -123,7 +124,7 @@ impl Shared {
 }
 
 impl Monitor {
-    /// Begins to write the status of a training that holds a lease.
+    /// Starts to write the status of a training that holds a lease.
     pub fn start(store: &ModelStore, lease: &Lease, statement: &str) -> Self {
         let status = TrainingStatus {
             statement: statement.to_owned(),
@@ -149,7 +150,7 @@ impl Monitor {
         Self { shared, task }
     }
 
-    /// Where the training sends its events, which go on to `events`.
+    /// The sink that the training sends its events to; it forwards them to `events`.
     pub fn sink(&self, events: &EventSink) -> EventSink {
         let (shared, events) = (Arc::clone(&self.shared), Arc::clone(events));
         Arc::new(move |event| {
@@ -158,10 +159,10 @@ impl Monitor {
         })
     }
 
-    /// Ends when no write is under way, so that the status can be taken away for good.
+    /// Ends when no write is under way, so that the status can be removed for good.
     pub async fn end(mut self) {
         self.shared.end.notify_one();
-        // A task that was cut off writes nothing either.
+        // A task that was aborted writes nothing either.
         let _ = (&mut self.task).await;
     }
 }

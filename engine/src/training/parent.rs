@@ -1,4 +1,4 @@
-//! What CONTINUE asks of a training: the columns and the network of the model that it goes on from.
+//! What CONTINUE requires of a training: the columns and the network of the model to continue.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use crate::table::Roles;
 pub(super) struct Spelling(HashMap<String, String>);
 
 impl Spelling {
-    /// Of columns with these names.
+    /// The spelling of columns with these names.
     pub fn new<'a>(parent: Option<&Model>, names: impl Iterator<Item = &'a str>) -> Self {
         let Some(parent) = parent else { return Self(HashMap::new()) };
         let old = parent.inputs.iter().chain(&parent.partition_by).map(|(name, _)| name);
@@ -24,7 +24,7 @@ impl Spelling {
         let known = Names::new(old.iter().copied());
         let own: Vec<&str> = names.collect();
         let mut spelling = HashMap::new();
-        // (Where two could be meant, names stay, and are refused as others are.)
+        // (Ambiguous names stay as they are, and are refused where other names are.)
         for (name, place) in own.iter().zip(known.find_all(own.iter().copied()).unwrap_or_default())
         {
             if let Some(place) = place
@@ -36,7 +36,7 @@ impl Spelling {
         Self(spelling)
     }
 
-    /// That of a column.
+    /// The spelling of a column.
     pub fn of<'a>(&'a self, name: &'a str) -> &'a str {
         self.0.get(name).map_or(name, String::as_str)
     }

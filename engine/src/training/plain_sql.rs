@@ -81,7 +81,7 @@ async fn encoded(engine: &Engine, request: &TrainRequest, model: &Model) -> Arc<
     Arc::new(table.unwrap())
 }
 
-/// The descent of the options, written out by hand.
+/// The [`Descent`] for the options, built by hand.
 fn descent(engine: &Engine, request: &TrainRequest, model: &Model) -> Descent {
     let trained = model.members[0].outcome.as_ref().unwrap();
     let learner: Arc<dyn Learner> = Arc::new(trained.network.network(trained.encoder.width()));
@@ -151,8 +151,8 @@ async fn the_aggregate_in_plain_sql_is_a_round_of_train() {
         assert_eq!(state.steps, trained.steps, "{how}");
         assert_eq!(state.rows, 1500, "{how}");
 
-        // Rows in the order of another epoch are the values of dictionaries: their rounds, too, are
-        // what the replicas give without a plan.
+        // Rows in the order of another epoch are the values of dictionaries: their rounds, too,
+        // give what the replicas give without a plan.
         let order = table.epoch_order(1, request.options.seed, true);
         let rows = table.slice(&order, 100, 1400, replicas);
         let context = engine.context();
@@ -164,14 +164,15 @@ async fn the_aggregate_in_plain_sql_is_a_round_of_train() {
         let bytes = batches[0].column(0).as_binary::<i64>().value(0);
         assert!(bytes == rows.run(round.as_ref()).unwrap(), "{how}");
 
-        // So is the plan that rounds have, which is the one that DataFusion makes of the statement.
+        // The same holds for the plan of rounds, which is the plan that DataFusion makes of the
+        // statement.
         let runner = RoundRunner::new(&context.state(), Arc::clone(&engine.registry));
         let own = runner.plan("m/1/0", &rows).unwrap();
         assert_eq!(text(&own), text(&planned), "{how}");
         let batches = collect(own, context.task_ctx()).await.unwrap();
         assert!(bytes == batches[0].column(0).as_binary::<i64>().value(0), "{how}");
 
-        // A round that nobody registered is no round: nothing starts cold.
+        // A round that is not registered is an error: nothing starts cold.
         let unknown = sql.replace("m/1/0", "m/1/1");
         let error = context.sql(&unknown).await.unwrap().collect().await.unwrap_err();
         assert!(error.to_string().contains("round 'm/1/1' is not known here"), "{error}");

@@ -1,4 +1,4 @@
-//! From the rows of a member to what its learner takes: split, encoder, labels, network.
+//! Prepares the rows of a member for training: split, encoder, labels, network.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use gradlake_udfs::{
 use super::member::{Failure, MemberTraining, Shared};
 use crate::table::{EncodedTable, Encoding, Fitted, Mask, RawTable, Side, SinglePassLoad, Subset};
 
-/// The rows of a member as its learner takes them.
+/// The rows of a member, ready for training.
 pub struct Prepared {
     pub encoder: Encoder,
     pub labels: Labels,
@@ -45,8 +45,9 @@ impl MemberTraining<'_> {
         if subset.rows() == 0 {
             return Err(Failure::Untrainable(super::no_rows(subset.skipped())));
         }
-        // The plan decides on the split, and the width, which the split may narrow, on the plan:
-        // the width of all rows is taken, and the encoder fitted again where it matters.
+        // The plan decides on the split, but depends on the encoded width, which the split may
+        // narrow. So the plan uses the width of all rows, and the encoder is fitted again if there
+        // is a split.
         let mut mask = raw.split(subset, &SplitRule::None).await?;
         let standardize_target = self.standardize_target();
         let mut fitted = raw.fit(subset, &mask, options.standardize, standardize_target).await?;
@@ -64,8 +65,8 @@ impl MemberTraining<'_> {
         Ok(Decided { plan, mask, fitted, parent })
     }
 
-    /// Splits, fits and encodes the rows; if they are all that the table has (`is_only`), it lets
-    /// go of them as they are encoded.
+    /// Splits, fits and encodes the rows; if they are all rows of the table (`is_only`), it
+    /// releases them as they are encoded.
     pub async fn prepare(
         &self,
         raw: &RawTable,
@@ -104,7 +105,7 @@ impl MemberTraining<'_> {
         Ok(Prepared { encoder, labels, network, plan, train, eval, skipped, parent })
     }
 
-    /// Fits and encodes rows that are dealt; all of them train.
+    /// Fits and encodes rows of a single-pass load; all of them train.
     pub async fn prepare_single_pass(&self, dealt: SinglePassLoad) -> Result<Prepared, Failure> {
         let options = &self.shared.request.options;
         let fitted = dealt.fit(self.standardize_target())?;
@@ -126,7 +127,7 @@ impl MemberTraining<'_> {
         request.options.standardize && !request.algorithm.is_classifier()
     }
 
-    /// What is decided about the training of so many rows.
+    /// The plan of a training on `rows` rows.
     pub fn plan(
         &self,
         fitted: &Fitted,
@@ -152,7 +153,7 @@ impl MemberTraining<'_> {
             None => (fitted.encoder.clone(), fitted.labels.clone()),
         };
         let network = self.network_spec(&labels, parent)?;
-        // Only the loss's own scale needs a raw target; see `NetworkSpec`.
+        // Only a loss with a scale of its own needs a raw target; see `NetworkSpec`.
         let labels = match labels {
             Labels::Numbers { .. } if network.loss == Loss::Poisson => {
                 Labels::Numbers { mean: 0.0, stddev: 1.0 }
@@ -185,7 +186,7 @@ impl MemberTraining<'_> {
         }
     }
 
-    /// Refuses labels that nothing can be learned from.
+    /// Refuses labels that cannot be learned.
     fn check_labels(&self, labels: &Labels) -> Result<(), Failure> {
         let target = &self.shared.columns.target.0;
         match labels {
@@ -212,7 +213,7 @@ impl MemberTraining<'_> {
     }
 }
 
-/// The number of classes; None of numbers.
+/// The number of classes; None for numbers.
 fn classes(labels: &Labels) -> Option<usize> {
     match labels {
         Labels::Classes(classes) => Some(classes.len()),
@@ -220,7 +221,7 @@ fn classes(labels: &Labels) -> Option<usize> {
     }
 }
 
-/// Rows whose classes do not fit the options.
+/// The failure of rows whose classes do not fit the options.
 fn untrainable(error: DataFusionError) -> Failure {
     match error {
         DataFusionError::Plan(reason) => Failure::Untrainable(reason),

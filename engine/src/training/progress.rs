@@ -1,4 +1,4 @@
-//! How far an epoch is, told while its rounds run.
+//! Reports the progress of an epoch while its rounds run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,15 +7,15 @@ use gradlake_udfs::Progress;
 
 use crate::event::{Event, EventSink};
 
-/// How often a running round says how far it is.
+/// Interval between the progress events of a running round.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// Tells the progress of a round until dropped.
+/// Reports the progress of a round until dropped.
 #[derive(Debug)]
 pub struct Ticker(tokio::task::JoinHandle<()>);
 
 impl Ticker {
-    /// Begins to tell: `template` is an [`Event::Progress`] whose rows are filled in.
+    /// Starts the reports: `template` is an [`Event::Progress`] whose rows are filled in.
     pub fn start(progress: Arc<Progress>, events: EventSink, template: Event) -> Self {
         Self(tokio::spawn(async move {
             let mut interval = tokio::time::interval(INTERVAL);

@@ -1,4 +1,5 @@
-//! Reads the rows of a training: dealt as they come, or kept until all of them are known.
+//! Reads the rows of a training: either in a single pass, which scatters rows to chunks as they are
+//! read, or into a raw table, which keeps rows until all of them are known.
 
 use std::sync::Arc;
 
@@ -15,13 +16,14 @@ use crate::table::{Arrangement, BLOCK_ROWS, RawTable, Resources, SinglePassLoad}
 
 /// What a training reads.
 pub enum TrainingRows {
-    /// Rows as the query gives them, in groups.
+    /// Rows as the query returns them, in groups.
     Raw(RawTable),
-    /// Rows of one member, which all train.
+    /// Rows of one member, scattered to chunks; all of them train.
     SinglePassLoad(Box<SinglePassLoad>),
 }
 
-/// Reads the rows of a query: dealt at once where all of them train one member, and can be.
+/// Reads the rows of a query: in a single pass if all of them train one member, and their columns
+/// and values allow it.
 pub async fn read_rows(
     physical: Arc<dyn ExecutionPlan>,
     state: &SessionState,
@@ -54,8 +56,8 @@ pub async fn read_rows(
     Ok(TrainingRows::Raw(raw))
 }
 
-/// How rows of `d` numbers are dealt, with two classes if the target has such; None where some do
-/// not train or belong to another model.
+/// The arrangement of rows of `d` numbers, for two classes if the target has classes; None if some
+/// rows do not train, there are several members, or a model is continued.
 fn arrangement(request: &TrainRequest, d: usize, rows: u64) -> Option<Arrangement> {
     if request.continue_from.is_some() || !request.partition_by.is_empty() {
         return None;
@@ -143,11 +145,11 @@ mod tests {
         matches!(rows, TrainingRows::SinglePassLoad(_))
     }
 
-    /// Whether rows are dealt, which columns there are, what is trained, the target and whether
+    /// Whether rows are loaded in a single pass, the columns, the algorithm, the target and whether
     /// there are weights, the options.
     type Case<'a> = (bool, &'a str, Algorithm, (&'a str, bool), &'a [(&'a str, &'a str)]);
 
-    /// What a training finds: all parameters by their bits, the encoder, the losses.
+    /// The result of a training: all parameters by their bits, the encoder, the losses.
     async fn trained(engine: &Engine, request: &TrainRequest) -> (Vec<u32>, String) {
         let events: EventSink = Arc::new(|_| {});
         engine.train(request, &events).await.unwrap();
@@ -195,10 +197,10 @@ mod tests {
             (true, "a, b, n, z", Algorithm::MLP_REGRESSOR, ("z", false), &net),
             (true, "b, s, a, k", Algorithm::LOGISTIC_REGRESSION, ("k", false), &sgd),
             (true, "a, a AS again, n, y", Algorithm::LINEAR_SVM, ("y", false), &all),
-            // Some rows are to evaluate on.
+            // Some rows are evaluation rows.
             (false, "a, b, n, y", Algorithm::LINEAR_SVM, ("y", false), &[("epochs", "1")]),
             (false, "a, b, n, k", Algorithm::MLP_CLASSIFIER, ("k", false), &[("epochs", "1")]),
-            // Numbers that float32 lacks, texts, something computed.
+            // Numbers that float32 cannot represent, texts, a computed column.
             (false, "a, d, y", Algorithm::LINEAR_SVM, ("y", false), &all),
             (false, "a, b, d", Algorithm::LINEAR_REGRESSION, ("d", false), &[]),
             (false, "a, CAST(n AS VARCHAR) AS n, y", Algorithm::LINEAR_SVM, ("y", false), &all),
@@ -213,7 +215,7 @@ mod tests {
             assert!(found.0.iter().any(|bits| *bits != 0), "{what}");
             let own = request(&one, algorithm, target, options, &plain).await;
             assert_eq!(found, trained(&one, &own).await, "one thread and two differ: {what}");
-            // A filter, which lets all rows pass, is no plain scan.
+            // A filter makes the query no plain scan, even if all rows pass.
             let filtered = format!("{plain} WHERE w < 100");
             let own = request(&two, algorithm, target, options, &filtered).await;
             assert!(!is_single_pass(&two, &own).await, "{what}");
@@ -221,7 +223,8 @@ mod tests {
         }
     }
 
-    /// Many classes of many numbers are too much for Newton's method: what a struct has counts.
+    /// Many classes and many numbers are too expensive for Newton's method: fields of structs
+    /// count.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn numbers_of_a_struct_decide_on_the_method() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Runs a round: the training aggregate over a table of encoded rows, as a plan of DataFusion.
+//! Runs a round: the training aggregate over a table of encoded rows, as a DataFusion plan.
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ use gradlake_udfs::{Round, StateResolver, TRAIN, train_udaf};
 use crate::registry::Registry;
 use crate::table::Slice;
 
-/// A text as a run. A literal becomes an array of as many values as a batch has rows; of plain text
-/// each would be a copy, which took a tenth of an epoch.
+/// A text as a run-end encoded scalar. A literal becomes an array with a value for each row of a
+/// batch; as plain text, each value would be a copy, which took a tenth of an epoch.
 fn one_run(text: &str) -> ScalarValue {
     let ends = Field::new("run_ends", DataType::Int32, false);
     let values = Field::new("values", DataType::Utf8, true);
@@ -36,18 +36,20 @@ pub struct RoundRunner {
 }
 
 impl RoundRunner {
-    /// A runner of the session of `state`, whose rounds `registry` knows by reference.
+    /// A runner for the session of `state`; `registry` finds its rounds by reference.
     pub fn new(state: &SessionState, registry: Arc<Registry>) -> Self {
         let resolver: Arc<dyn StateResolver> = Arc::<Registry>::clone(&registry);
         Self { context: state.task_ctx(), registry, train: Arc::new(train_udaf(resolver)) }
     }
 
-    /// The plan of a round: the one that DataFusion makes of `SELECT train('reference', ...) FROM
-    /// encoded`, put together here because its planner and optimizers take 0.35 ms, as two replicas
-    /// do for 20,000 rows of 28 numbers.
+    /// The plan of a round.
+    ///
+    /// It is the plan that DataFusion makes of `SELECT train('reference', ...) FROM encoded`, but
+    /// it is built here, because the planner and the optimizers of DataFusion take 0.35 ms, as long
+    /// as two replicas take for 20,000 rows of 28 numbers.
     ///
     /// # Errors
-    /// Never in practice: the columns are those that the aggregate wants.
+    /// Never in practice: the columns are those that the aggregate expects.
     pub fn plan(&self, reference: &str, slice: &Slice) -> Result<Arc<dyn ExecutionPlan>> {
         let rows = slice.scan()?;
         let schema = rows.schema();
@@ -89,7 +91,7 @@ impl RoundRunner {
         slice: &Slice,
     ) -> Result<Vec<u8>> {
         if slice.is_direct() {
-            // Whoever shares the worker, and may ask for the end, must have its turn.
+            // Other tasks of this worker, which may request an interrupt, must have their turn.
             tokio::task::yield_now().await;
             return slice.run(round.as_ref());
         }

@@ -1,4 +1,4 @@
-//! Checkpoints in time: when one is due, what it holds, and when the time is up.
+//! Saves checkpoints: when one is due, what it holds, and when the time of the training is over.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::store::ModelStore;
 
 /// Saves the progress of a training when a checkpoint is due.
 pub struct Saver {
-    /// Where to; nowhere when nothing is to be kept (EXPLAIN ANALYZE).
+    /// The store; None if nothing is to be saved (EXPLAIN ANALYZE).
     store: Option<ModelStore>,
     name: String,
     fingerprint: String,
@@ -39,7 +39,7 @@ pub struct MemberSaver<'a> {
 }
 
 impl Saver {
-    /// A saver that goes on from `progress`.
+    /// A saver that continues from `progress`.
     pub fn new(
         store: Option<ModelStore>,
         request: &TrainRequest,
@@ -83,7 +83,7 @@ impl Saver {
 }
 
 impl MemberSaver<'_> {
-    /// Lets an estimator go on from where the member's training stood, if it began.
+    /// Restores an estimator from the saved progress of the member, if there is any.
     ///
     /// # Errors
     /// When the data has changed since.
@@ -101,7 +101,7 @@ impl MemberSaver<'_> {
         estimator.restore(&progress.estimator)
     }
 
-    /// Whether the member's training goes on from a checkpoint.
+    /// Whether the member's training resumes from a checkpoint.
     pub async fn is_resumed(self) -> bool {
         self.saver.saved.lock().await.progress.members.contains_key(self.member)
     }
@@ -119,7 +119,7 @@ impl MemberSaver<'_> {
         Ok(())
     }
 
-    /// Notes an estimator that is done, for the checkpoints of other members.
+    /// Records the state of an estimator that is done, for the checkpoints of other members.
     pub async fn at_end(self, estimator: &dyn Estimator) -> Result<()> {
         if self.saver.store.is_some() {
             let mut saved = self.saver.saved.lock().await;

@@ -1,4 +1,4 @@
-//! The type of a column by the cells that are seen of it.
+//! Infers the type of a column from the cells that were seen.
 
 use datafusion::arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, TimeUnit};
 
@@ -18,18 +18,18 @@ const LARGE: u16 = 1 << 9;
 /// A fraction with a comma.
 const COMMA: u16 = 1 << 10;
 
-/// What the cells of a column are, as far as they were seen.
+/// The kinds of cells that were seen in a column.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Cells {
     kinds: u16,
     /// Whether something stands for a missing number, such as `NA`.
     has_missing: bool,
-    /// Whether arrow's reader of numbers does not take one of them as it is written.
+    /// Whether Arrow's reader of numbers does not accept one of them as it is written.
     is_loose: bool,
 }
 
 impl Cells {
-    /// Takes a cell in.
+    /// Adds a cell.
     pub(super) fn add(&mut self, cell: &str) {
         if cell.is_empty() {
             return;
@@ -75,7 +75,7 @@ impl Cells {
         self.kinds & COMMA != 0
     }
 
-    /// Whether arrow's reader takes all cells that were seen as they are written.
+    /// Whether Arrow's reader accepts all cells that were seen as they are written.
     pub(super) fn is_strict(self) -> bool {
         !self.is_loose && self.kinds & (COMMA | LARGE) == 0
     }

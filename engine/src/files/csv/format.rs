@@ -1,4 +1,4 @@
-//! The format of CSV files: types of columns by all rows, columns by name.
+//! The format of CSV files: types of columns are inferred from all rows, columns are found by name.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ impl FileFormatFactory for CsvFilesFactory {
         let mut own = format.options().clone();
         let line_breaks = own.newlines_in_values.unwrap_or(session.newlines_in_values);
         own.newlines_in_values = Some(line_breaks);
-        // A session's setting that there are no headers is meant for every file.
+        // If a session is set to files without headers, this applies to every file.
         let has_header = own.has_header.or((!session.has_header).then_some(false));
         let is_delimiter_given = options.keys().any(|key| {
             key.strip_prefix("format.").unwrap_or(key).eq_ignore_ascii_case("delimiter")
@@ -85,7 +85,7 @@ impl TextFormat for Csv {
         Ok((layout.schema(), layout))
     }
 
-    /// Values with line breaks may lie across the end of a range.
+    /// Values with line breaks may cross the end of a range.
     fn has_ranges(&self, layout: Option<&Layout>) -> bool {
         !self.dialect.options.newlines_in_values.unwrap_or(false)
             && !layout.is_some_and(|layout| layout.has_line_breaks)

@@ -6,10 +6,10 @@ use datafusion::common::{Result, plan_err};
 
 use super::cells::{Cells, is_number};
 
-/// What a file is looked at for delimiters.
+/// Number of rows that are inspected to find the delimiter.
 const SNIFF_ROWS: usize = 20;
 const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
-/// What Excel and other programs of Windows begin a text with.
+/// The byte order mark that Excel and other Windows programs begin a text with.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// How a file is written.
@@ -34,13 +34,13 @@ pub(super) struct CsvColumn {
     pub(super) has_decimal_comma: bool,
 }
 
-/// What a statement says of how files are written.
+/// The options of a statement that describe how files are written.
 #[derive(Clone, Debug)]
 pub(super) struct Dialect {
     pub(super) options: CsvOptions,
     /// Whether the delimiter is given, or found in each file.
     pub(super) is_delimiter_given: bool,
-    /// Whether it is said that there is a header or not; else there is one.
+    /// Whether there is a header, if the statement says so; else there is one.
     pub(super) has_header: Option<bool>,
 }
 
@@ -54,7 +54,7 @@ impl Layout {
         if bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF") {
             return plan_err!("{file} is written in UTF-16; convert it to UTF-8");
         }
-        // The last line may go on.
+        // The last line may be incomplete.
         let last = bytes.iter().rposition(|b| *b == b'\n').map_or(bytes.len(), |at| at + 1);
         let bytes = if is_whole { bytes } else { &bytes[..last] };
         let comment = dialect.options.comment.or_else(|| comment(bytes));
@@ -133,8 +133,8 @@ impl Layout {
         if dialect.has_header == Some(false) {
             return Ok((1..=first.len()).map(|i| format!("column_{i}")).collect());
         }
-        // Where nobody said that there is a header, a line of numbers is a row: but tools number
-        // columns from 0 or 1.
+        // Unless the statement says that there is a header, a first line of numbers is a row. The
+        // exception is a header of column numbers from 0 or 1, which some tools write.
         let is_numbering = |from: usize| first.iter().zip(from..).all(|(n, i)| *n == i.to_string());
         let is_row = dialect.has_header.is_none()
             && !first.is_empty()

@@ -27,13 +27,13 @@ pub(super) struct Reading {
 
 struct Column {
     index: usize,
-    /// Whether it is read as texts, which are parsed then.
+    /// Whether it is read as texts, which are parsed afterwards.
     is_text: bool,
     has_decimal_comma: bool,
 }
 
 impl Reading {
-    /// Columns are found by the header, as names are everywhere.
+    /// Finds columns by the header, with the same rules for names as everywhere.
     ///
     /// # Errors
     /// When the file lacks a column that must not be NULL, or shares none with the table.
@@ -56,7 +56,7 @@ impl Reading {
             }
             found
         } else {
-            // Without a header, columns are found by their place in the table.
+            // Without a header, columns are found by their position in the table.
             let is_there = |place: &usize| *place < layout.columns.len();
             wanted.places.iter().map(|place| Some(*place).filter(is_there)).collect()
         };
@@ -167,7 +167,7 @@ fn refuse_other_table(file: &str, names: &Names<'_>, table: &Schema) -> Result<(
     )
 }
 
-/// Whether arrow's reader of a type takes all cells of another as they are written.
+/// Whether Arrow's reader of a type accepts all cells of another as they are written.
 fn holds(data_type: &DataType, cells: &DataType) -> bool {
     data_type == cells
         || cells == &DataType::Null

@@ -1,4 +1,4 @@
-//! One array of objects as objects line by line.
+//! Turns one array of objects into objects line by line.
 
 use bytes::Bytes;
 use datafusion::common::{Result, exec_err};
@@ -17,7 +17,7 @@ impl ArrayLines {
     /// The objects of the next bytes.
     ///
     /// # Errors
-    /// When something stands before or behind the array.
+    /// When there is text before or after the array.
     pub(super) fn lines(&mut self, bytes: &[u8]) -> Result<Bytes> {
         let mut lines = Vec::with_capacity(bytes.len());
         for byte in bytes.iter().copied() {

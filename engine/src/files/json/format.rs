@@ -1,4 +1,4 @@
-//! The format of JSON files: types of keys by all objects.
+//! The format of JSON files: types of keys are inferred from all objects.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use super::array::ArrayLines;
 use super::reading;
 use super::seen::{Keys, Seen};
 
-/// What a text may begin with on Windows.
+/// The byte order mark that a text may begin with on Windows.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Makes the format of JSON files, for COPY and for tables.
@@ -149,7 +149,7 @@ fn inspect(file: &str, bytes: &[u8], is_whole: bool) -> Result<(Keys, Layout)> {
                 }
             }
             Ok(_) => return cannot("one of its values is no object, and each row should be one"),
-            // What was cut off.
+            // The last object is cut off.
             Err(error) if error.is_eof() && !is_whole => break,
             Err(error) => return cannot(&error.to_string()),
         }

@@ -1,4 +1,4 @@
-//! The types of keys by the values that are seen of them.
+//! Infers the types of keys from the values that were seen.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -37,7 +37,7 @@ pub(super) struct Conflict {
 }
 
 impl Keys {
-    /// Takes the values of an object in.
+    /// Adds the values of an object.
     pub(super) fn add(&mut self, other: Self) -> Result<(), Conflict> {
         for (name, seen) in other.names {
             match self.places.get(&name) {
@@ -72,7 +72,7 @@ impl Keys {
 }
 
 impl Seen {
-    /// What holds both.
+    /// The kind that holds both.
     fn and(self, other: Self) -> Result<Self, Conflict> {
         use Seen::*;
         Ok(match (self, other) {

@@ -1,5 +1,4 @@
-//! Publications of an online training: the model as it is, as a version and as a row that tells of
-//! it.
+//! Publications of an online training: the current model as a version, and a row that reports it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,13 +28,14 @@ pub struct Publisher {
 }
 
 impl OnlineTraining<'_> {
-    /// Publishes the model as it is, and tells of it in a row.
+    /// Publishes the current model and sends a row that reports it.
     ///
     /// # Errors
     /// When the store cannot be written or the lease is lost.
     pub async fn publish(&mut self) -> Result<()> {
         self.check_finite()?;
-        // After a damaged checkpoint, the one before it leads to rows that have a version already.
+        // After a damaged checkpoint, training resumes from an older one and comes to rows that
+        // already have a version.
         if self.is_resumed && self.is_published().await? {
             (self.published, self.published_rows) = (Instant::now(), self.learner.counts().0);
             return Ok(());
@@ -72,12 +72,12 @@ impl OnlineTraining<'_> {
             rows_per_second: self.rate.take(rows),
             waiting,
         };
-        // Nobody may be reading any more; the training goes on.
+        // The receiver may be gone; the training goes on.
         let _ = publisher.rows.send(row.batch()).await;
         Ok(())
     }
 
-    /// A version that the checkpoint says is due, and that a crash kept from being published.
+    /// Publishes a version that the checkpoint marks as due if a crash prevented that.
     pub(super) async fn publish_what_was_due(&mut self) -> Result<()> {
         if !self.publish_on_start || self.publisher.is_none() {
             return Ok(());
@@ -109,7 +109,7 @@ impl OnlineTraining<'_> {
         Ok(versions.iter().any(|entry| entry.version >= self.first_version && entry.rows == rows))
     }
 
-    /// The model as it is.
+    /// The current model.
     ///
     /// # Errors
     /// When a scale is not finite.

@@ -1,5 +1,5 @@
-//! Revisions: the model as it is, given to the scorers of this process that follow it, between one
-//! version and the next.
+//! Revisions: between two versions, the current model is passed to the scorers in this process that
+//! use the latest version.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,14 +11,14 @@ use super::{OnlineTraining, TICK};
 
 /// The shortest time between two revisions.
 const EVERY: Duration = Duration::from_millis(5);
-/// Making revisions takes at most one part of so many of the time.
+/// Making revisions takes at most `1 / SHARE` of the time.
 const SHARE: u32 = 20;
 
-/// When the last revision was made, and of what.
+/// The rows of the last revision, and when the next one may be made.
 #[derive(Debug, Default)]
 pub struct Revisions {
     rows: u64,
-    /// When the next one may be made; None: at once.
+    /// When the next one may be made; None means now.
     next: Option<Instant>,
 }
 
@@ -30,7 +30,7 @@ impl OnlineTraining<'_> {
             && self.engine.latest.is_used(&self.request.name)
     }
 
-    /// Gives followers a revision, if there is news and the last one is a while ago.
+    /// Passes a revision to the scorers if there is news and the last one is long enough ago.
     ///
     /// # Errors
     /// As [`OnlineTraining::model`].
@@ -48,7 +48,7 @@ impl OnlineTraining<'_> {
         Ok(())
     }
 
-    /// How long to wait for rows before the clock is looked at again.
+    /// How long to wait for rows before timers are checked again.
     pub(super) fn next_look(&self) -> Duration {
         match self.revisions.next {
             Some(next) if self.has_news() => {

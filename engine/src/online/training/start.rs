@@ -38,7 +38,7 @@ pub(super) fn learner(
     let classes = is_classifier.then_some(2);
     let spec = network_spec(options, &columns.target.0, classes, parent)?;
     let make_descent = descents(engine, options, parent.map_or(0, |parent| parent.steps))?;
-    // What steps by rows takes the target as it comes, as it does the features.
+    // An optimizer that takes rows one by one uses the raw target, as it uses the raw features.
     let standardizes = parent.is_none()
         && options.standardize
         && matches!(spec.loss, Loss::Squared | Loss::Absolute | Loss::Huber)
@@ -69,13 +69,13 @@ pub(super) fn learner(
     ))
 }
 
-/// What makes the descent of a network of any size.
+/// Returns a function that makes the [`Descent`] of a network of any size.
 fn descents(engine: &Engine, options: &TrainOptions, first_step: u64) -> Result<MakeDescent> {
     let (options, runner) = (options.clone(), engine.thread_pool()?);
     Ok(Box::new(move |network: Arc<Network>| {
         let slices = RoundLayout::decide(&options, network.flops_per_row(), 0).slices;
-        // Without a number of rows there is no L2 by default; the loop looks for interruptions
-        // between batches, so that every step is whole.
+        // The default L2 depends on the number of rows, which is not known, so it is 0. The loop
+        // checks for interrupts between batches, so every step completes.
         let l2 = options.l2.unwrap_or(0.0);
         let descent = Descent::of_options(&options, network, l2, slices, Arc::clone(&runner));
         Descent { first_step, ..descent }

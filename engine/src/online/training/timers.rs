@@ -1,5 +1,4 @@
-//! What an online training does beside learning: it saves, publishes when the clock says so, and
-//! tells how it goes.
+//! Timers of an online training: they save checkpoints, publish versions and report progress.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use crate::source::{Lag, Report};
 const PUBLISH_EVERY: PublishEvery = PublishEvery::Time(Duration::from_secs(60));
 
 impl OnlineTraining<'_> {
-    /// What is due by the clock.
+    /// Runs what is due: warnings, a publication or a checkpoint.
     pub(super) async fn run_timers(&mut self) -> Result<()> {
         self.tell_warnings(Report::take_warnings);
         if let PublishEvery::Time(every) = self.options.publish_every.unwrap_or(PUBLISH_EVERY)
@@ -80,7 +79,7 @@ impl OnlineTraining<'_> {
         Ok(())
     }
 
-    /// Tells how the training goes.
+    /// Reports the progress of the training.
     pub(super) fn tell(&mut self) {
         let rows = self.learner.counts().0;
         let progressive = self.learner.progressive();
@@ -98,12 +97,12 @@ impl OnlineTraining<'_> {
         (self.events)(event);
     }
 
-    /// Whether rows that are not in a checkpoint come again.
+    /// Whether the source can replay rows that are not in a checkpoint.
     pub(super) fn is_replayable(&self) -> bool {
         self.query.as_ref().is_none_or(|query| query.table().source().is_replayable())
     }
 
-    /// Tells what the source warns of.
+    /// Reports the warnings of the source.
     pub(super) fn tell_warnings(&self, take: fn(&Report) -> Vec<String>) {
         if let Some(query) = &self.query {
             for warning in take(&query.table().source().report()) {
@@ -112,7 +111,7 @@ impl OnlineTraining<'_> {
         }
     }
 
-    /// What waits in the source, where it can tell.
+    /// What waits in the source, if it can report that.
     pub(super) fn lag(&self) -> Option<Lag> {
         self.query.as_ref().and_then(|query| query.table().source().report().lag())
     }

@@ -13,7 +13,7 @@ use super::numbers::Check;
 /// Whether the first line of a producer names the columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Header {
-    /// Its names decide: a line that names the columns is a header, another one a row.
+    /// Its names decide: a line that names the columns is a header, any other line is a row.
     IfNamed,
     /// It does.
     Always,
@@ -21,7 +21,7 @@ pub(in super::super) enum Header {
     Never,
 }
 
-/// How CSV is written.
+/// The dialect of CSV.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) struct CsvOptions {
     /// Whether the first line of a producer names the columns.
@@ -30,7 +30,7 @@ pub(in super::super) struct CsvOptions {
     pub(in super::super) delimiter: u8,
     /// Around values.
     pub(in super::super) quote: u8,
-    /// Whether lines go on within quotes. If not, a quote that nobody closed costs one line.
+    /// Whether quoted values may contain line breaks. If not, an unclosed quote costs one line.
     pub(in super::super) newlines_in_values: bool,
 }
 
@@ -39,22 +39,24 @@ pub(super) struct Csv {
     schema: SchemaRef,
     options: CsvOptions,
     quotes: Quotes,
-    /// The columns of a line, and where those of the schema stand among them.
+    /// The columns of a line, and the indices of the schema's columns among them.
     columns: (SchemaRef, Vec<usize>),
     /// Decimals among the columns of a line, whose digits arrow would cut off.
     decimals: Vec<(usize, Check)>,
-    /// Without any row; made anew after an error, which leaves it in the middle of one, and for
-    /// more lines than ever: it takes up memory for as many as it may be given.
+    /// Holds no row between calls. It is created anew after an error, which leaves it in the middle
+    /// of a row, and for more lines than ever before: it allocates memory for its maximum number of
+    /// lines.
     decoder: Option<Decoder>,
 }
 
-/// Where in a record the next byte stands (RFC 4180: quotes open at the start of a value).
+/// The position of the next byte in a record (RFC 4180: quotes open at the start of a value).
 #[derive(Clone, Copy, Debug)]
 enum Quotes {
     Start,
     Outside,
     Within,
-    /// After a quote within quotes: the end of them, or with a second one the character itself.
+    /// After a quote within quotes: it ends them or, if a second one follows, is the character
+    /// itself.
     After,
 }
 
@@ -82,7 +84,7 @@ impl Csv {
             .with_quote(self.options.quote)
             // A carriage return within a line is a character; at its end it is cut off.
             .with_terminator(b'\n')
-            // One more than are given, so that it never stops in the middle of a line.
+            // One more than the lines of the call, so that it never stops in the middle of a line.
             .with_batch_size(lines + 1)
             .build_decoder()
     }
@@ -150,7 +152,8 @@ impl LineFormat for Csv {
             self.take_columns(&names, places);
             return Ok(First::Header(None));
         }
-        // What reads as numbers, times and the like is a row, whatever the options say.
+        // A line whose values parse as numbers, times and the like is a row, whatever the options
+        // say.
         let is_row = self.rows(&[line]).is_ok_and(|row| {
             let typed = |i: &usize| !schema.field(*i).data_type().is_string();
             let has_value = |i: &usize| row.column(*i).null_count() == 0;
@@ -176,7 +179,7 @@ impl LineFormat for Csv {
         }
         let columns = missing.join(", ");
         if !is_declared {
-            // One that is no row is rejected, and so told.
+            // A line that is not a row is rejected, and reported that way.
             let told = schema.fields().iter().all(|field| field.data_type().is_string());
             return Ok(First::Row(told.then(|| {
                 format!(
@@ -233,7 +236,8 @@ impl Csv {
         values.iter().map(|value| String::from_utf8_lossy(value).trim().to_owned()).collect()
     }
 
-    /// Lines have these columns from now on, and those of the table at these places.
+    /// Sets the columns of the lines that follow, and the indices of the table's columns among
+    /// them.
     fn take_columns(&mut self, names: &[String], places: Vec<usize>) {
         let mut fields: Vec<Field> =
             names.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect();
@@ -297,7 +301,7 @@ mod tests {
 
     #[test]
     fn many_lines_that_are_no_rows() {
-        // Of one kind by their form, of the other by their values, in runs of growing length.
+        // Lines of a wrong form and lines of wrong values, in runs of growing length.
         let mut lines = String::new();
         let (mut good, mut run) = (0, 1);
         while lines.len() < 100_000 {
@@ -354,7 +358,7 @@ mod tests {
             ["p: the header names a, b and the table has x, s; columns are taken in their order"]
         );
         assert_eq!(report.rejected(), 0);
-        // The word of the options against a line that is a row.
+        // The options say that there is a header, but the line is a row.
         let (text, report) = rows(options, "7;b\n1;a\n", 1000);
         assert_eq!(text, "| 7 | b |\n| 1 | a |");
         assert_eq!(
@@ -384,9 +388,9 @@ mod tests {
         let (text, report) = rows(options, "1,a\n2,s\n", 1000);
         assert_eq!(text, "| 1 | a |\n| 2 | s |");
         assert!(report.take_last_warnings().is_empty());
-        // (A value that is called as a column is.)
+        // (A value that equals the name of a column.)
         assert_eq!(rows(options, "1,s\n", 1000).0, "| 1 | s |");
-        // One that is no row is told.
+        // A line that is not a row is reported.
         let (text, report) = rows(options, "a,b\n1,a\n", 1000);
         assert_eq!((text.as_str(), report.rejected()), ("| 1 | a |", 1));
         assert!(report.take_last_warnings()[0].starts_with("a line is no row of the table"));

@@ -1,7 +1,7 @@
 //! The stream format of Arrow IPC.
 //!
-//! Messages are put together here and checked before Arrow's decoder sees them: it trusts the
-//! lengths that it reads, and anybody may send anything to a socket.
+//! Messages are assembled and checked here before Arrow's decoder sees them: it trusts the lengths
+//! that it reads, and any program may send anything to a socket.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,16 +20,16 @@ use super::super::BATCH_ROWS;
 use super::super::adapt::{Adapter, Columns};
 use super::Decode;
 
-/// What each message begins with; then follow the length of its head in four bytes, little
-/// endian, the head, and the body.
+/// The first bytes of each message. The length of its head (four bytes, little endian), the head
+/// and the body follow.
 const CONTINUATION: &[u8] = &[0xff; 4];
 /// Bytes before the head.
 const PREFIX: usize = 8;
-/// What the file format begins with; zeros may follow, then come a stream and a footer.
+/// The first bytes of the file format. Zeros may follow, then a stream and a footer.
 const FILE_MAGIC: &[u8] = b"ARROW1\0\0";
-/// Bytes of a head at most; that of a thousand columns has some hundred thousand.
+/// Maximum bytes of a head; that of a thousand columns has some hundred thousand.
 const HEAD_BYTES: usize = 16 << 20;
-/// Bytes of a body at most, as it is sent and as it is unpacked: a message is held as a whole.
+/// Maximum bytes of a body, as it is sent and decompressed: a message is held in memory as a whole.
 const BODY_BYTES: u64 = 256 << 20;
 
 /// Decodes what one producer sends: a stream, or several one after another.
@@ -38,20 +38,20 @@ pub(super) struct Ipc {
     producer: String,
     decoder: StreamDecoder,
     adapter: Option<Adapter>,
-    /// Bytes of a message that is not there as a whole.
+    /// Bytes of a message that has not arrived completely.
     bytes: Vec<u8>,
-    /// Bytes that the message has, as far as is known: at first those of its prefix.
+    /// Bytes of the message that are known to be needed: at first those of its prefix.
     wanted: usize,
     part: Part,
     /// Whether it sends the file format.
     is_file: bool,
     batches: VecDeque<RecordBatch>,
     rows: usize,
-    /// Rows that came so far.
+    /// Rows decoded so far.
     came: u64,
 }
 
-/// What of a message `wanted` reaches over.
+/// The part of a message that ends at `wanted`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     /// The first eight bytes that a producer sends.
@@ -59,7 +59,7 @@ enum Part {
     Prefix,
     Head,
     Body,
-    /// The footer of a file, of which nothing is needed.
+    /// The footer of a file, which is not needed.
     Footer,
 }
 
@@ -80,14 +80,14 @@ impl Ipc {
         }
     }
 
-    /// Looks at the bytes of a part that is there as a whole.
+    /// Handles a part that has arrived completely.
     fn advance(&mut self) -> Result<()> {
         match self.part {
             Part::First if self.bytes == FILE_MAGIC => {
                 self.is_file = true;
                 self.await_prefix();
             }
-            // Writers fill the place up to the first message of a file with zeros.
+            // Writers pad the file with zeros up to the first message.
             Part::Prefix if self.is_file && self.adapter.is_none() && self.bytes == [0; PREFIX] => {
                 self.await_prefix();
             }
@@ -166,7 +166,7 @@ impl Ipc {
         }
     }
 
-    /// Whether all buffers lie within the body and unpack to a size that fits into memory.
+    /// Checks that all buffers are within the body and decompress to a size that fits into memory.
     fn check_layout(&self, layout: Layout<'_>, body: &[u8]) -> Result<()> {
         if i32::try_from(layout.length()).is_err() || layout.length() < 0 {
             return Err(self.malformed(format!("a batch of {} rows", layout.length())));
@@ -185,7 +185,8 @@ impl Ipc {
             let Some(bytes) = bytes else {
                 return Err(self.malformed("a buffer that does not lie within it"));
             };
-            // A packed buffer begins with its unpacked length; -1 says that it is not packed.
+            // A compressed buffer begins with its decompressed length; -1 means that it is not
+            // compressed.
             if layout.compression().is_some()
                 && let Some(length) = bytes.first_chunk()
             {
@@ -209,7 +210,7 @@ impl Ipc {
         for layout in message.header_as_record_batch().into_iter().chain(dictionary.flatten()) {
             self.check_layout(layout, body)?;
         }
-        // What passes the checks and still makes Arrow panic costs this producer alone.
+        // If Arrow panics on a message that passes the checks, only this producer is dropped.
         if let Some(schema) = message.header_as_schema() {
             let schema = catch_unwind(AssertUnwindSafe(|| fb_to_schema(schema)))
                 .map_err(|_| self.malformed("a schema that cannot be decoded"))?;
@@ -403,7 +404,7 @@ mod tests {
     fn whole_batches_count_and_the_rest_is_an_error() {
         let bytes = stream(&[batch(0, 2), batch(2, 2)], IpcWriteOptions::default());
         let one = stream(&[batch(0, 2)], IpcWriteOptions::default()).len();
-        // Without the end of the stream it is as good as with it.
+        // The marker at the end of the stream is optional.
         let (batches, end) = decode(&Format::Arrow, &bytes[..bytes.len() - 8], 64, &Arc::default());
         end.unwrap();
         assert_eq!(rows(&batches), [4]);
@@ -423,8 +424,8 @@ mod tests {
             assert!(batches.is_empty());
             end.unwrap_err();
         }
-        // Every byte of a stream turned round, one at a time: rows or an error, never a panic
-        // that gets out, nor a row too many.
+        // Every byte of a stream is inverted, one at a time: the result is rows or an error, never
+        // an uncaught panic or a row too many.
         let bytes = stream(&[batch(0, 3), batch(3, 3)], IpcWriteOptions::default());
         for index in 0..bytes.len() {
             let mut bytes = bytes.clone();

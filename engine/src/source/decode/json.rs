@@ -13,8 +13,8 @@ use super::numbers::Checks;
 pub(super) struct Json {
     schema: SchemaRef,
     numbers: Checks,
-    /// The lines that it takes, and the decoder without any row. Made anew after an error, which
-    /// leaves it in the middle of one, and for more lines than ever.
+    /// The maximum number of lines, and a decoder that holds no row. It is created anew after an
+    /// error, which leaves it in the middle of a row, and for more lines than ever before.
     decoder: Option<(usize, Decoder)>,
 }
 
@@ -27,7 +27,7 @@ impl Json {
 }
 
 fn decoder(schema: &SchemaRef, lines: usize) -> Result<Decoder, ArrowError> {
-    // One more than are given, so that it never stops in the middle of a line.
+    // One more than the lines of the call, so that it never stops in the middle of a line.
     ReaderBuilder::new(SchemaRef::clone(schema)).with_batch_size(lines + 1).build_decoder()
 }
 

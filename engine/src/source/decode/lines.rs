@@ -1,4 +1,4 @@
-//! Formats of lines: a line that is no row is skipped and told, the others are rows.
+//! Line formats: each line is a row; a line that is not a row is skipped and reported.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,39 +11,39 @@ use datafusion::common::{Result, exec_datafusion_err};
 use super::super::{BATCH_ROWS, Report};
 use super::Decode;
 
-/// Bytes of a line at most: a producer that never ends its line must not fill the memory.
+/// Maximum bytes of a line: a producer that never ends its line must not fill the memory.
 const LINE_BYTES: usize = 16 << 20;
-/// Bytes of lines that wait at most before they become a batch of fewer rows.
+/// Maximum bytes of waiting lines, beyond which they become a batch of fewer rows.
 const WAITING_BYTES: usize = 8 << 20;
 
-/// A line that is no row, and why. The place is that of the line among those that were given;
-/// it is not known where only the whole was found wrong.
+/// A line that is not a row, and why. `line` is its index among the lines of the call; it is None
+/// if only the lines as a whole were found wrong.
 #[derive(Debug)]
 pub(super) struct NoRow {
     pub(super) line: Option<usize>,
     pub(super) reason: String,
 }
 
-/// What lines mean.
+/// How lines become rows.
 pub(super) trait LineFormat: Send {
-    /// A row per line, at most [`BATCH_ROWS`] of them, none of which is blank.
+    /// Decodes one row per line. There are at most [`BATCH_ROWS`] lines, and none is blank.
     fn rows(&mut self, lines: &[&[u8]]) -> Result<RecordBatch, NoRow>;
 
-    /// Looks at the bytes that come next: where the one is that ends the line, if it is there.
+    /// Scans the next bytes; returns the index of the byte that ends the line, if it is among them.
     fn line_end(&mut self, bytes: &[u8]) -> Option<usize> {
         bytes.iter().position(|byte| *byte == b'\n')
     }
 
-    /// Looks at the first line.
+    /// Inspects the first line.
     ///
     /// # Errors
-    /// When no line of the producer can be read after it, in words that follow its name.
+    /// When no line of the producer can be read after it. The message follows the producer's name.
     fn first(&mut self, _: &[u8]) -> Result<First, String> {
         Ok(First::Row(None))
     }
 }
 
-/// What the first line is, and what to warn of.
+/// What the first line is, with a warning if there is one.
 #[derive(Debug)]
 pub(super) enum First {
     Header(Option<String>),
@@ -84,7 +84,7 @@ impl Lines {
         }
     }
 
-    /// Takes notice of the line from `start` to the end of the buffer.
+    /// Handles the line from `start` to the end of the buffer.
     fn line(&mut self) -> Result<()> {
         let mut line = self.start..self.buffer.len();
         self.start = line.end;
@@ -112,7 +112,7 @@ impl Lines {
         Ok(())
     }
 
-    /// The number of a line that ends here. Quoted values may hold ends of lines, which count too.
+    /// The number of a line that ends here. Quoted values may contain line breaks, which count too.
     fn next_number(&mut self, line: Range<usize>) -> u64 {
         let within = self.buffer[line].iter().filter(|byte| **byte == b'\n').count();
         let number = self.number;
@@ -126,11 +126,11 @@ impl Lines {
     }
 }
 
-/// Decodes lines, and tells those that are no rows, by their place from `first` on.
+/// Decodes lines and rejects those that are not rows; `first` is the index of the first line.
 ///
-/// Lines are taken together as many as went well before: the decoder of a format begins anew after
-/// an error, and has to do with them again. Where the line at fault is not known, it is found by
-/// halving.
+/// Lines are decoded in groups as large as those that succeeded before: after an error the decoder
+/// starts over and has to decode the lines of the group again. If the line at fault is not known,
+/// it is found by bisection.
 fn decode(
     format: &mut dyn LineFormat,
     lines: &[&[u8]],
@@ -221,12 +221,13 @@ impl Decode for Lines {
     }
 
     fn finish(&mut self) -> Result<()> {
-        // The last line of a file often has no end; of one that was cut short, most formats notice.
+        // The last line of a file often has no line break; most formats notice one that was cut
+        // short.
         self.line()
     }
 }
 
-/// What went wrong, without the numbers of lines that a decoder counted for itself.
+/// The message of an error, without the line numbers that the decoder counted by itself.
 pub(super) fn reason(error: ArrowError) -> String {
     let (ArrowError::JsonError(text) | ArrowError::CsvError(text) | ArrowError::ParseError(text)) =
         error

@@ -1,4 +1,4 @@
-//! Bytes become batches of the table's schema, as they arrive.
+//! Decodes bytes into batches of the table's schema, as they arrive.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ mod numbers;
 
 pub(super) use csv::{CsvOptions, Header};
 
-/// How bytes are written.
+/// The format of the bytes.
 #[derive(Clone, Debug)]
 pub(super) enum Format {
     /// The stream format of Arrow IPC (its file format is understood too).
@@ -54,16 +54,17 @@ pub(super) trait Decode: Send {
     /// Takes the bytes that come next.
     ///
     /// # Errors
-    /// When they make no sense, nor can any that follow; `take` still gives what came before.
+    /// When they are malformed, so that no bytes after them can be decoded either; `take` still
+    /// returns what came before.
     fn push(&mut self, bytes: Bytes) -> Result<()>;
 
     /// A batch of 8192 rows, or with `flush` of fewer; None where there is none yet.
     fn take(&mut self, flush: bool) -> Result<Option<RecordBatch>>;
 
-    /// Takes notice that no more bytes come.
+    /// Is called when no more bytes come.
     ///
     /// # Errors
-    /// When the last ones were the beginning of something.
+    /// When the last bytes are an incomplete row or message.
     fn finish(&mut self) -> Result<()>;
 }
 
@@ -85,8 +86,8 @@ impl Decoding {
         self.bytes
     }
 
-    /// The next batch: full, or what there is when no more bytes are there right now. None at
-    /// the end. Whole batches come before the error that follows them.
+    /// The next batch: a full one, or what has been decoded if no more bytes are available right
+    /// now. None at the end. Whole batches come before the error that follows them.
     ///
     /// Cancel safe: bytes are taken and decoded between two awaits.
     pub(super) async fn next(&mut self) -> Result<Option<RecordBatch>> {
@@ -95,7 +96,7 @@ impl Decoding {
                 return Ok(Some(batch));
             }
             if let Some(end) = self.end.take() {
-                // Asked again, it is at its end.
+                // The next call returns the end.
                 self.end = Some(Ok(()));
                 return end.map(|()| None);
             }
@@ -114,8 +115,7 @@ impl Decoding {
                 }
                 Err(error) => self.fail(error),
             }
-            // Bytes without a row in them, of which there may be many, are no reason to keep
-            // others from the processor.
+            // There may be many bytes without a row in them; other tasks must still get to run.
             tokio::task::consume_budget().await;
         }
     }
@@ -181,7 +181,7 @@ pub(super) mod tests {
         (batches, end)
     }
 
-    /// An input that the test writes to, and that says `WouldBlock` in between.
+    /// An input that the test writes to, and that returns `WouldBlock` in between.
     struct Channel(Receiver<Vec<u8>>);
 
     impl Read for Channel {

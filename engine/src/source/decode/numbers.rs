@@ -1,12 +1,12 @@
-//! Numbers that a declared type does not hold: arrow's reader of JSON cuts fractions off, of whole
-//! numbers, decimals and times alike, and that of CSV those of decimals.
+//! Finds numbers that a declared type does not hold. Arrow's JSON reader cuts off the fractions of
+//! whole numbers, decimals and times; its CSV reader cuts off those of decimals.
 //!
-//! Lines of JSON are looked at once more for their numbers, after arrow has found that they are
-//! JSON: what is none need not be told here.
+//! Lines of JSON are scanned once more for their numbers after arrow has accepted them as JSON, so
+//! malformed JSON need not be reported here.
 
 use datafusion::arrow::datatypes::{DataType, Field};
 
-/// Digits of an `i128`, beyond which a number is no whole number that matters.
+/// Decimal digits of an `i128`. A whole number with more digits fits no integer type.
 const MOST_DIGITS: usize = 38;
 
 /// What the numbers of a value must be.
@@ -16,11 +16,11 @@ pub(super) enum Check {
     Whole(DataType),
     /// Whole numbers of 64 bits: units of a time.
     Units(DataType),
-    /// With at most so many digits behind the point.
+    /// Decimals with at most so many digits after the point.
     Decimal(DataType, i64),
-    /// Of its keys.
+    /// The checks of the keys of a struct.
     Struct(Checks),
-    /// Of each value.
+    /// The check of each value of a list or map.
     Each(Box<Check>),
 }
 
@@ -31,16 +31,16 @@ pub(super) struct Checks {
 }
 
 impl Checks {
-    /// The checks of columns; none where all numbers can be what they are.
+    /// The checks of columns; empty if every number fits every column.
     pub(super) fn of<'a>(fields: impl IntoIterator<Item = &'a Field>) -> Self {
         let check = |field: &'a Field| Some((field.name().clone(), Check::of(field.data_type())?));
         Self { keys: fields.into_iter().filter_map(check).collect() }
     }
 
-    /// Looks at a line that is a JSON object.
+    /// Checks the numbers of a line that is a JSON object.
     ///
     /// # Errors
-    /// When a number is none of its column's type, with the column, the number and the type.
+    /// When a number does not fit its column's type; names the column, the number and the type.
     pub(super) fn look(&self, line: &[u8]) -> Result<(), String> {
         if self.keys.is_empty() {
             return Ok(());
@@ -126,7 +126,7 @@ impl<'a> Number<'a> {
         }
         let power: i64 = match power.parse() {
             Ok(power) => power,
-            // So far away that the sign is all that counts.
+            // The exponent is so large that only its sign counts.
             Err(_) if power.starts_with('-') => i64::MIN / 4,
             Err(_) => i64::MAX / 4,
         };
@@ -139,7 +139,7 @@ impl<'a> Number<'a> {
         Some(Self { text, digits, exponent })
     }
 
-    /// Digits behind the point.
+    /// Digits after the point.
     fn places(&self) -> i64 {
         self.exponent.saturating_neg().max(0)
     }
@@ -158,7 +158,7 @@ impl<'a> Number<'a> {
         Some(if self.text.starts_with('-') { -value } else { value })
     }
 
-    /// Whether a whole number stays what it is: arrow reads one with a point or an exponent as
+    /// Whether a whole number keeps its value: arrow reads one with a point or an exponent as
     /// float64. (Those without are read as they are, or refused.)
     fn is_kept(&self) -> bool {
         let is_plain = !self.text.contains(['.', 'e', 'E']);
@@ -195,7 +195,7 @@ impl<'a> Text<'a> {
         is_next
     }
 
-    /// Passes over a string, and returns what stands between its quotes.
+    /// Passes over a string, and returns the text between its quotes.
     fn string(&mut self) -> &'a [u8] {
         self.take(b'"');
         let begin = self.at;
@@ -220,7 +220,7 @@ impl<'a> Text<'a> {
         &self.bytes[begin..self.at]
     }
 
-    /// Passes over a value, however deep it is.
+    /// Passes over a value, however deeply it is nested.
     fn skip(&mut self) {
         let mut depth = 0usize;
         while let Some(byte) = self.peek() {
@@ -291,7 +291,7 @@ impl<'a> Text<'a> {
                 self.take(b']');
                 Ok(())
             }
-            // Of texts, arrow cuts decimals alone.
+            // Of numbers in strings, arrow cuts off decimals only.
             (Some(b'"'), Check::Decimal(..)) => fault(check, self.string()),
             (Some(b'-' | b'0'..=b'9'), Check::Whole(_) | Check::Units(_) | Check::Decimal(..)) => {
                 fault(check, self.word())
@@ -311,7 +311,7 @@ fn fault(check: &Check, number: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Whether a key, as it stands in the text, is a name.
+/// Whether a key, as it is written in the text, equals a name.
 fn is_name(key: &[u8], name: &str) -> bool {
     if !key.contains(&b'\\') {
         return key == name.as_bytes();
@@ -372,7 +372,8 @@ mod tests {
             let why = look(data_type.clone(), "9007199254740993.0").unwrap_err();
             assert!(why.contains("9007199254740993.0 is no "), "{why}");
         }
-        // Arrow refuses what does not fit an integer, but makes the last time of what fits none.
+        // Arrow refuses a number that fits no integer type, but turns one that fits no time into
+        // the last time.
         assert_eq!(look(DataType::Int64, "9223372036854775808"), Ok(()));
         let time = DataType::Timestamp(TimeUnit::Second, None);
         assert!(look(time.clone(), "9223372036854775807").is_ok());

@@ -26,7 +26,7 @@ use super::manifest::{FolderCursor, Manifest};
 use super::watch::Candidate;
 use crate::files::{caught, readable};
 
-/// What a Parquet file begins and ends with.
+/// The first and last bytes of a Parquet file.
 const MAGIC: &[u8] = b"PAR1";
 /// Bytes of the shortest file: the magic twice and the length of the footer.
 const SHORTEST: u64 = 12;
@@ -39,22 +39,22 @@ pub(super) struct OpenFile {
     adapter: Adapter,
     /// The row that comes next.
     pub(super) row: u64,
-    /// Its place without a row, for cursors.
+    /// The cursor of its row 0, from which the cursors of its rows are made.
     place: Cursor,
 }
 
-/// What came of opening a file.
+/// The result of opening a file.
 pub(super) enum Opening {
     Open(Box<OpenFile>),
-    /// It cannot be read yet, and why; whether that is because it is not whole.
+    /// It cannot be read yet: why, and whether that is because it is incomplete.
     Unfinished {
         reason: String,
         is_torn: bool,
     },
-    /// It is none of the table, and why.
+    /// It does not fit the table, and why.
     Rejected(String),
     Vanished,
-    /// The store does not answer: that says nothing of the file.
+    /// The store does not answer, which says nothing about the file.
     Failed(DataFusionError),
 }
 
@@ -62,15 +62,15 @@ pub(super) enum Opening {
 pub(super) enum Next {
     Rows(Rows),
     End,
-    /// It cannot be read on, and why.
+    /// It cannot be read any further, and why.
     Broken(String),
     /// The store does not answer.
     Failed(DataFusionError),
 }
 
-/// Why a file cannot be read on.
+/// Why a file cannot be read any further.
 enum Trouble {
-    /// It is broken, or not what it was.
+    /// It is broken, or it has changed.
     File(String),
     /// Its store does not answer.
     Store(Error),
@@ -78,7 +78,7 @@ enum Trouble {
 
 type Builder = ParquetRecordBatchStreamBuilder<Object>;
 
-/// Opens a file, whose name and size the cursors of its rows will have.
+/// Opens a file. The cursors of its rows have its name and size.
 pub(super) async fn open(folder: &Folder, file: &Candidate, table: &SchemaRef) -> Opening {
     let (meta, name) = (&file.meta, &file.name);
     let object = Object { store: Arc::clone(&folder.store), meta: meta.clone() };
@@ -104,8 +104,8 @@ pub(super) async fn open(folder: &Folder, file: &Candidate, table: &SchemaRef) -
     if file.skip > rows {
         return Opening::Rejected(format!("it has {rows} rows, and {} were read", file.skip));
     }
-    // Whether all values fit is known before a row is handed on: a file is taken as a whole.
-    // (Of one that was begun, it is.)
+    // All values are checked before a row is handed on: a file is taken as a whole or not at all.
+    // (A file that was begun before has been checked.)
     if let Some(checks) = adapter.checks().filter(|_| file.skip == 0 && file.again == 0) {
         match check(&object, &footer, checks, &whose).await {
             Ok(()) => {}
@@ -128,7 +128,7 @@ pub(super) async fn open(folder: &Folder, file: &Candidate, table: &SchemaRef) -
     }))
 }
 
-/// Looks at all values that may not fit; what is wrong with the first that does not.
+/// Checks all values that may not fit; the error describes the first that does not.
 async fn check(
     object: &Object,
     footer: &ArrowReaderMetadata,
@@ -163,7 +163,7 @@ fn failed(name: &str, error: &Error) -> DataFusionError {
 }
 
 impl OpenFile {
-    /// Takes what is done before it into its cursors.
+    /// Adds the files that were done before it to its cursors.
     pub(super) fn follows(&mut self, done: Manifest) {
         if let Some(folder) = &mut self.place.folder {
             folder.done = done;
@@ -210,7 +210,7 @@ pub(super) async fn schema(
     }
 }
 
-/// The row groups after `skip` rows, and the rows to leave out of the first of them.
+/// The row groups after `skip` rows, and the rows to skip in the first of them.
 fn groups(builder: &Builder, mut skip: u64) -> (Vec<usize>, usize) {
     let groups = builder.metadata().row_groups();
     let mut first = 0;
@@ -261,7 +261,7 @@ impl Object {
         }
     }
 
-    /// The columns of an adapter from a row on.
+    /// Reads the columns of an adapter, starting at a row.
     fn batches(
         &self,
         footer: &ArrowReaderMetadata,
@@ -279,7 +279,7 @@ impl Object {
             .build()
     }
 
-    /// The next batch. A decoder that panics costs this file alone.
+    /// The next batch. If the decoder panics, only this file fails.
     async fn next(
         &self,
         batches: &mut ParquetRecordBatchStream<Object>,
@@ -291,7 +291,8 @@ impl Object {
         }
     }
 
-    /// A footer may name bytes that are not there, which is not for the store to say.
+    /// Checks a range: a footer may name bytes beyond the end of the file, which is not an error of
+    /// the store.
     fn within(&self, range: &Range<u64>) -> Result<(), ParquetError> {
         if range.end > self.meta.size {
             return Err(ParquetError::EOF(format!("it names bytes up to {}", range.end)));

@@ -1,4 +1,4 @@
-//! Which files of a folder are done: what a cursor of a folder remembers beside a file and a row.
+//! Which files of a folder are done: what a cursor of a folder holds besides a file and a row.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -9,21 +9,21 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Bytes of an entry as it is kept.
+/// Bytes of a serialized entry.
 const ENTRY: usize = 12;
 
-/// Where a reading of a folder stands, beside the name of the file in hand and the row in it.
+/// The position of a reader of a folder, besides the name of the current file and the row in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FolderCursor {
-    /// Bytes of the file in hand.
+    /// Bytes of the current file.
     pub size: u64,
     /// Its rows.
     pub rows: u64,
     /// The files that were done before it.
     #[serde(default, skip_serializing_if = "Manifest::is_empty")]
     pub done: Manifest,
-    /// Files whose rows were consumed beyond the cursor, in the order in which they were read: a
-    /// reading that goes on at the cursor takes them first.
+    /// Files with rows after the cursor that were consumed, in the order in which they were read. A
+    /// reader that resumes at the cursor reads them first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub again: Vec<FileRows>,
 }
@@ -35,14 +35,15 @@ pub struct FileRows {
     pub name: String,
     /// Its bytes.
     pub size: u64,
-    /// How many rows, from where the reading goes on in it.
+    /// How many rows, counted from where reading resumes in it.
     pub rows: u64,
 }
 
-/// The files that are done, in the order in which they were: 12 bytes each.
+/// The files that are done, in the order in which they were done: 12 bytes each.
 ///
-/// Cursors of one reading share a list that only grows, of which each has the beginning. A file is
-/// known by a hash of its name; another one of its size and time says whether it is what it was.
+/// The cursors of one reader share a list that only grows; each cursor has a prefix of it. A file
+/// is identified by a hash of its name. A second hash, of its size and time, shows whether it
+/// changed.
 #[derive(Clone, Debug, Default)]
 pub struct Manifest {
     list: Arc<RwLock<Vec<Entry>>>,
@@ -52,20 +53,20 @@ pub struct Manifest {
 /// A file that is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// Of its name: [`key`].
+    /// The hash of its name: [`key`].
     pub(super) key: u64,
-    /// Of its size and time: [`stamp`].
+    /// The hash of its size and time: [`stamp`].
     pub(super) stamp: u32,
     /// Whether rows of it were passed on; if not, it was given up.
     pub(super) is_read: bool,
 }
 
-/// By what a file is known: a hash of its name, the same on every machine.
+/// Identifies a file: a hash of its name, the same on every machine.
 pub(super) fn key(name: &str) -> u64 {
     xxh3_64(name.as_bytes())
 }
 
-/// What changes when a file is replaced or grows: 31 bits of its size and time.
+/// Changes when a file is replaced or grows: 31 bits of a hash of its size and time.
 pub(super) fn stamp(meta: &ObjectMeta) -> u32 {
     let time = meta.last_modified.timestamp_micros();
     let bytes = [meta.size.to_le_bytes(), time.to_le_bytes()].concat();
@@ -88,12 +89,12 @@ impl Manifest {
         list[..self.len].to_vec()
     }
 
-    /// The same files as a list of its own, which may grow.
+    /// A copy of the list, which may grow by itself.
     pub(super) fn branch(&self) -> Self {
         self.entries().into()
     }
 
-    /// Appends a file. Only the reading that the list belongs to does so.
+    /// Appends a file. Only the reader that owns the list does so.
     pub(super) fn push(&mut self, entry: Entry) {
         let mut list = self.list.write().unwrap_or_else(PoisonError::into_inner);
         list.truncate(self.len);

@@ -1,5 +1,5 @@
-//! A folder of Parquet files that is watched: each file is read once, whenever it comes; of those
-//! that are new, in the order of their names.
+//! A watched folder of Parquet files: each file is read once, whenever it appears. New files are
+//! read in the order of their names.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use watch::Watch;
 /// How to watch a folder.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FolderOptions {
-    /// How long a file that is not whole may stay as it is before it is given up.
+    /// How long an incomplete file may stay unchanged before it is given up.
     pub(super) settle: Duration,
     /// How often to look for new files.
     pub(super) poll: Duration,
@@ -31,7 +31,7 @@ pub(super) struct FolderOptions {
     pub(super) ends_when_empty: bool,
 }
 
-/// A folder or a prefix of an object store, and who reads it.
+/// A folder or a prefix of an object store, with the options and the report of its readers.
 #[derive(Debug)]
 pub(super) struct Folder {
     pub(super) store: Arc<dyn ObjectStore>,
@@ -40,13 +40,13 @@ pub(super) struct Folder {
     pub(super) report: Arc<Report>,
 }
 
-/// The Parquet files of a folder, `*.parquet`, one after another; of those that are there and not
-/// read, the one whose name sorts first.
+/// The Parquet files of a folder, `*.parquet`, one after another: of the unread files that exist,
+/// the one whose name sorts first.
 ///
 /// A cursor is the name of a file, a row in it, and the files that were done before. A file that is
-/// replaced or grows after it was read is told and not read again; one that cannot be read is told,
-/// and read when it is replaced. Sub-folders are not looked into, nor are files whose names begin
-/// with a dot or an underscore.
+/// replaced or grows after it was read is reported and not read again; one that cannot be read is
+/// reported, and read when it is replaced. Sub-folders are ignored, and so are files whose names
+/// begin with a dot or an underscore.
 #[derive(Debug)]
 pub struct FolderSource {
     folder: Arc<Folder>,
@@ -62,7 +62,7 @@ impl FolderSource {
 }
 
 impl Folder {
-    /// The schema of the first file that is whole; None where there is none.
+    /// The schema of the first complete file; None if there is none.
     ///
     /// # Errors
     /// When the folder cannot be listed.
@@ -118,7 +118,7 @@ struct FolderReader {
     schema: SchemaRef,
     watch: Watch,
     file: Option<OpenFile>,
-    /// The row of the file up to which a run before had consumed it.
+    /// The row of the file up to which an earlier run had consumed it.
     again_until: u64,
 }
 
@@ -133,7 +133,7 @@ impl Reader for FolderReader {
                         return Ok(Some(Rows { lost, ..rows }));
                     }
                     Next::End => {}
-                    // What is to be read stays so, for who begins again.
+                    // Unread files stay unread, for a reader that starts again.
                     Next::Failed(error) => return Err(error),
                     Next::Broken(why) => {
                         let why =
@@ -170,7 +170,7 @@ impl Reader for FolderReader {
 }
 
 impl FolderReader {
-    /// A file has no more rows; if a run before had more of it, these are lost.
+    /// Handles the end of a file. If an earlier run had read more of its rows, these are lost.
     fn end_file(&mut self) {
         if let Some(file) = self.file.take()
             && file.row < self.again_until

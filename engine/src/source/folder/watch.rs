@@ -39,24 +39,25 @@ pub(super) async fn list(folder: &Folder) -> Result<Listing> {
 pub(super) struct Candidate {
     pub(super) name: String,
     pub(super) meta: ObjectMeta,
-    /// The row with which its reading begins.
+    /// The row at which reading begins.
     pub(super) skip: u64,
-    /// Rows that were consumed from there on by a run before.
+    /// Rows from there on that were consumed by an earlier run.
     pub(super) again: u64,
 }
 
 /// What is known of a file that is not to be read.
 struct Known {
     stamp: u32,
-    /// Whether rows of it were handed on: it is never read again. If not, it was rejected, and is
-    /// read when it has changed.
+    /// Whether rows of it were handed on. If so, it is never read again; if not, it was rejected,
+    /// and is read when it has changed.
     is_read: bool,
 }
 
-/// A file in which a run before stopped, or that lies between there and what it consumed.
+/// The file in which reading resumes, or one between there and the last row that the earlier run
+/// consumed.
 struct Resume {
     name: String,
-    /// Its bytes, where the cursor says them.
+    /// Its bytes, if the cursor has them.
     size: Option<u64>,
     skip: u64,
     again: u64,
@@ -69,26 +70,27 @@ pub(super) struct Watch {
     folder: Arc<Folder>,
     /// Files that are not begun.
     unread: Listing,
-    /// When the folder was listed. Only ever compared with the same clock, which never runs back.
+    /// When the folder was listed. Only compared with the same clock, which is monotonic.
     listed: Option<Instant>,
     /// Files that are done, for cursors.
     done: Manifest,
-    /// The same and those that were rejected in this run, by the key of the name.
+    /// The files of `done` and those that were rejected in this run, by the key of the name.
     known: HashMap<u64, Known>,
     /// The file that is being read.
     open: Option<Entry>,
     /// Files to begin with, in this order.
     resume: VecDeque<Resume>,
-    /// The name up to which all are done, in the cursor of a version that went by names alone.
+    /// The name up to which all files are done, from the cursor of a program version that tracked
+    /// names alone.
     high_water: Option<String>,
-    /// Rows to be read again that cannot be, which the reader tells with the next rows.
+    /// Rows that should be read again but cannot be. The reader reports them with the next rows.
     pub(super) lost: Vec<(Cursor, u64)>,
-    /// A file that is not whole, and since when it is as it is.
+    /// An incomplete file, and since when it has not changed.
     waiting: Option<(ObjectMeta, Instant)>,
 }
 
 impl Watch {
-    /// All files, or those that a cursor leaves.
+    /// Watches all files, or those that a cursor leaves.
     pub(super) fn new(folder: Arc<Folder>, from: Option<&Cursor>) -> Self {
         let mut watch = Self {
             folder,
@@ -138,8 +140,8 @@ impl Watch {
         }
     }
 
-    /// The file to read next. A listing is used for as long as `poll`, so that a long row of files
-    /// does not cost a listing each.
+    /// The file to read next. A listing is reused for as long as `poll`, so that many files do not
+    /// cost a listing each.
     pub(super) async fn candidate(&mut self) -> Result<Option<Candidate>> {
         let poll = self.folder.options.poll;
         let is_fresh = self.listed.is_some_and(|listed| listed.elapsed() < poll);
@@ -203,7 +205,8 @@ impl Watch {
         Ok(())
     }
 
-    /// Goes on from a version that knew names alone: those before the last one count as read.
+    /// Resumes from a program version that tracked names alone: files before the last one count as
+    /// read.
     fn take_for_read(&mut self, listing: &Listing, last: &str) {
         let before = listing.range::<str, _>((Bound::Unbounded, Bound::Excluded(last)));
         let mut count = 0;
@@ -220,20 +223,20 @@ impl Watch {
         }
     }
 
-    /// A file is done.
+    /// Marks a file as done.
     fn mark(&mut self, entry: Entry) {
         self.known.insert(entry.key, Known { stamp: entry.stamp, is_read: entry.is_read });
         self.done.push(entry);
     }
 
-    /// The file that was read is done.
+    /// Marks the open file as done.
     fn close(&mut self) {
         if let Some(entry) = self.open.take() {
             self.mark(entry);
         }
     }
 
-    /// A file is open: what is done before it, for its cursors.
+    /// Marks a file as open; returns the files that were done before it, for its cursors.
     pub(super) fn begun(&mut self, file: &Candidate) -> Manifest {
         self.close();
         let entry = Entry { key: key(&file.name), stamp: stamp(&file.meta), is_read: true };
@@ -243,7 +246,7 @@ impl Watch {
         self.done.clone()
     }
 
-    /// Nothing is to be done about a file any more.
+    /// Removes a file from the files to read.
     fn settle(&mut self, name: &str) {
         self.resume.pop_front_if(|next| next.name == name);
         self.unread.remove(name);
@@ -251,7 +254,7 @@ impl Watch {
         self.folder.report.set_lag(Lag::Files(self.unread.len() as u64));
     }
 
-    /// A file is gone before it was read.
+    /// Handles a file that vanished before it was read.
     pub(super) fn vanished(&mut self, name: &str) {
         if self.is_resumed(name) {
             return self.lose(None);
@@ -260,7 +263,7 @@ impl Watch {
         self.folder.report.file_skipped(name, VANISHED);
     }
 
-    /// A file cannot be read, and why: it is left out until it changes.
+    /// Rejects a file that cannot be read, and says why: it is skipped until it changes.
     pub(super) fn reject(&mut self, file: &Candidate, why: &str) {
         if self.is_resumed(&file.name) {
             return self.lose(Some(&file.meta));
@@ -275,7 +278,7 @@ impl Watch {
         self.resume.front().is_some_and(|next| next.name == name)
     }
 
-    /// The file to go on with is gone, or another one lies in its place.
+    /// Handles a file to resume that is gone, or that another file has replaced.
     fn lose(&mut self, found: Option<&ObjectMeta>) {
         let Some(Resume { name, size, skip, again, is_whole }) = self.resume.pop_front() else {
             return;
@@ -307,14 +310,14 @@ impl Watch {
             };
             self.lost.push((Cursor { folder: Some(folder), ..Cursor::new(&name, skip) }, again));
         }
-        // Its rows were learned from: a file of that name that comes later is not read again.
+        // Its rows were consumed, so a file of that name that appears later is not read again.
         self.close();
         self.mark(Entry { key: key(&name), stamp: found.map_or(0, stamp), is_read: true });
         self.settle(&name);
     }
 
-    /// A file is not whole: whether it has been as it is for so long that it is given up. Only
-    /// whether it changes counts, not what its times say.
+    /// Whether an incomplete file has been unchanged for so long that it is given up. Only changes
+    /// count, not what its timestamps say.
     pub(super) fn give_up(&mut self, file: &Candidate, reason: &str, is_torn: bool) -> bool {
         let since = match &self.waiting {
             Some((known, since)) if *known == file.meta => *since,
@@ -337,7 +340,7 @@ impl Watch {
         };
         self.reject(file, &why);
         if is_torn && !is_resumed {
-            // A run after this one need not wait for it again.
+            // A later run need not wait for it again.
             self.close();
             self.mark(Entry { key: key(&file.name), stamp: stamp(&file.meta), is_read: false });
         }

@@ -27,15 +27,15 @@ use crate::table::storage::buffer_pool::PageSize;
 use crate::table::storage::metrics_reservation::MetricsReservation;
 use crate::table::{BLOCK_ROWS, Fitted, run_blocking};
 
-/// What the keys of the shuffle are for.
+/// Domain separator for the keys of the shuffle.
 const SHUFFLE: u64 = 0x73_6875_6666;
 
 /// Which rows of a split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// Those to learn from.
+    /// The training rows.
     Training,
-    /// Those to evaluate on.
+    /// The evaluation rows.
     Evaluation,
 }
 
@@ -52,7 +52,7 @@ pub struct Encoding<'a> {
     pub fitted: &'a Fitted,
     /// Seed of a full shuffle; None: in the order of the query.
     pub shuffle: Option<u64>,
-    /// Whether the raw rows are let go of as they are encoded, since nothing else is asked of them.
+    /// Whether the raw rows are released as they are encoded, since nothing else needs them.
     pub is_last: bool,
 }
 
@@ -88,7 +88,7 @@ impl EncodedTable {
     }
 }
 
-/// How rows of some width are dealt to chunks, with the seed of a full shuffle.
+/// The plan that scatters rows of some width to chunks; `shuffle` is the seed of a full shuffle.
 pub(in crate::table) fn plan(rows: u64, width: Width, shuffle: Option<u64>) -> ShufflePlan {
     ShufflePlan::new(rows, chunk_rows(width), shuffle.map(|seed| mix(seed, SHUFFLE, 0)))
 }
@@ -129,7 +129,7 @@ impl Job {
         Ok(builder.finish(skipped, self.factors.class_weights))
     }
 
-    /// Every row is written once, into the place that it is to have.
+    /// Writes every row once, directly into its slot.
     fn encode_in_memory(
         &self,
         selection: &Selection,
@@ -138,7 +138,7 @@ impl Job {
         builder: &mut Builder,
     ) -> Result<()> {
         let width = self.encoder.width();
-        // Every block of rows goes to every chunk where they are dealt at random.
+        // In a shuffle, every block of rows goes to every chunk.
         let pages = if plan.is_random() { PageSize::Small } else { PageSize::Huge };
         let mut placement = ScatterBuffer::new(width, plan, pages)?;
         let writer = placement.writer();
@@ -155,7 +155,7 @@ impl Job {
         builder.take(placement, reservation, &self.data.resources, |_| Ok(()))
     }
 
-    /// The same chunks, of which no more than the memory limit allows are held at a time.
+    /// Makes the same chunks, but holds only as many of them in memory as the limit allows.
     fn encode_with_spilling(
         &self,
         selection: &Selection,
@@ -163,17 +163,17 @@ impl Job {
         builder: &mut Builder,
     ) -> Result<()> {
         let width = self.encoder.width();
-        // Where rows are left to evaluate on, metrics are of those.
+        // If there are evaluation rows, the metrics are computed on those.
         let measured = if self.mask.evaluation_rows() == 0 { selection.rows() } else { 0 };
         let room = MetricsReservation::new(&self.data.resources, measured);
         if self.shuffle.is_some() {
             let buckets = Buckets::new(width, plan, &self.data.resources)?;
-            // Places say where rows go, whoever comes first.
+            // Slots say where rows go, whichever thread comes first.
             let put = |rows: &Rows, slots: &[Slot], sorter: &mut RowSorter| {
                 buckets.push(rows, slots, sorter)
             };
             self.for_each_block(selection, plan, put, Ok)?;
-            // (Not before: buckets may have what is left to it.)
+            // (Not before: buckets may use the memory that is reserved for the metrics.)
             return builder.take_buckets(buckets, |_| {
                 room.take();
                 Ok(())
@@ -203,8 +203,8 @@ impl Job {
         Ok(())
     }
 
-    /// Calls `f` with the selected rows of each block and the slots that they are to have, on all
-    /// cores, and `take` with what it gives, in the order of the blocks.
+    /// Calls `f` with the selected rows of each block and their slots, on all cores, and `take`
+    /// with the results, in the order of the blocks.
     fn for_each_block<T: Send>(
         &self,
         selection: &Selection,
@@ -253,7 +253,7 @@ impl Job {
     fn encode(&self, block: &RecordBatch, maps: &[Option<CodeMap>], rows: &mut Rows) -> Result<()> {
         let width = self.encoder.width();
         let n = block.num_rows();
-        // What is there is written over.
+        // The old content is overwritten.
         rows.dense.resize(n * width.dense, 0.0);
         rows.codes.resize(n * width.columns, 0);
         let values = self.data.columns.values(block);
@@ -298,8 +298,8 @@ impl Job {
     }
 }
 
-/// What a category column without codes is encoded as: an array of the wrong type, which the
-/// encoder refuses by name.
+/// Stands for a category column without codes: an array of the wrong type, which the encoder
+/// refuses by name.
 fn unreachable_column(block: &RecordBatch) -> Column<'_> {
     Column::Array(block.column(0))
 }

@@ -25,15 +25,15 @@ use crate::table::{EpochOrder, Resources, SMALL_ROWS};
 /// Share of the memory limit up to which encoded rows stay in memory; the rest is for replicas and
 /// what runs beside them.
 pub(in crate::table) const ENCODED_SHARE: f64 = 0.875;
-/// Bytes of a chunk's features, or its categories: many mini-batches that stay in the second cache,
-/// and the next chunk with them, while they are put in the order of an epoch and learned from. The
-/// allocator has pieces of this size, less what it may need to align them.
+/// Bytes of a chunk's features, or of its categories. A chunk has many mini-batches, and it stays
+/// in the L2 cache together with the next chunk while its rows are put in the order of an epoch and
+/// learned from. The size is a size class of the allocator, less what it may need for alignment.
 const CHUNK_BYTES: usize = (1 << 18) - 128;
 /// Rows of a chunk at least and at most.
 const CHUNK_ROWS: (usize, usize) = (1024, 65_536);
-/// What the hash of rows begins with. It is of rows in their chunks: whoever changes how they are
-/// ordered in an epoch, or dealt to replicas, raises it, so that no checkpoint goes on in another
-/// order.
+/// Start value of the hash of rows. The hash covers rows in their chunks. Raise this version with
+/// every change to the order of rows in an epoch or to their split among replicas, so that no
+/// checkpoint resumes in another order.
 const ORDER_VERSION: u64 = 4;
 
 /// Rows as kernels take them: `features` (`FixedSizeList<Float32>[d]`), `categories`
@@ -64,7 +64,7 @@ impl EncodedTable {
         self.chunks.rows()
     }
 
-    /// Whether what is done with all rows is done quickly.
+    /// Whether work on all rows is quick.
     pub fn is_small(&self) -> bool {
         self.rows() <= SMALL_ROWS && self.chunks.spilled_bytes() == 0
     }
@@ -74,8 +74,8 @@ impl EncodedTable {
         &self.skipped
     }
 
-    /// A hash of all rows in the order of their chunks: a checkpoint belongs to the rows that it
-    /// saw.
+    /// A hash of all rows in the order of their chunks: a checkpoint is valid only for the rows
+    /// that it was trained on.
     pub fn data_hash(&self) -> u64 {
         self.hash
     }
@@ -101,12 +101,12 @@ impl EncodedTable {
         EpochOrder::new(rows, epoch, seed, shuffle)
     }
 
-    /// The order of every `step`th chunk, as its rows lie.
+    /// The order of every `step`th chunk, with its rows in storage order.
     pub fn part_order(&self, step: usize) -> EpochOrder {
         EpochOrder::part((0..self.chunks.len()).map(|chunk| self.chunks.chunk_rows(chunk)), step)
     }
 
-    /// Where what takes long runs.
+    /// The pool that runs long work.
     pub fn pool(&self) -> &dyn ParallelFor {
         self.chunks.resources().map_or(&Sequential, Resources::pool)
     }
@@ -116,8 +116,8 @@ impl EncodedTable {
         self.chunks.len()
     }
 
-    /// Calls `f` with every chunk and a state of the thread, on all cores, and `take` with what it
-    /// gives, in the order of the chunks.
+    /// Calls `f` with every chunk and a state of the thread, on all cores, and `take` with the
+    /// results, in the order of the chunks.
     ///
     /// # Errors
     /// Those of the two, or when a spilled chunk cannot be read.
@@ -144,7 +144,7 @@ pub(in crate::table) struct Builder {
     width: Width,
     schema: SchemaRef,
     chunks: Chunks,
-    /// Of the rows in the order of their chunks.
+    /// Hash of the rows in the order of their chunks.
     hash: u64,
 }
 
@@ -158,8 +158,8 @@ impl Builder {
         }
     }
 
-    /// Takes the chunks that lie in memory which is reserved, once `finish` has made encoded rows
-    /// of each, on all cores.
+    /// Takes the chunks of a buffer in reserved memory, once `finish` has encoded the rows of each,
+    /// on all cores.
     pub(in crate::table) fn take(
         &mut self,
         mut placement: ScatterBuffer,
@@ -180,7 +180,7 @@ impl Builder {
         in_order(resources, chunks.len(), || (), work, take)?;
         drop(chunks);
         for chunk in placement.placed().into_chunks() {
-            // The memory changes hands.
+            // The reservation passes to the list of chunks.
             let bytes = chunk.label.len() * row_bytes(self.width);
             reservation.shrink(bytes.min(reservation.size()));
             let batch = RecordBatch::try_new(Arc::clone(&self.schema), chunk.columns(self.width)?)?;
@@ -189,8 +189,8 @@ impl Builder {
         Ok(())
     }
 
-    /// Takes the chunks of buckets, once `finish` has made encoded rows of each, on all cores, of
-    /// which no more than the memory limit allows stay in memory.
+    /// Takes the chunks of buckets, once `finish` has encoded the rows of each, on all cores. Only
+    /// as many chunks as the memory limit allows stay in memory.
     pub(in crate::table) fn take_buckets(
         &mut self,
         buckets: Buckets,
@@ -215,7 +215,7 @@ impl Builder {
         Ok(())
     }
 
-    /// Takes the rows of a chunk; if it is spilled, they are given back to be written over.
+    /// Takes the rows of a chunk; if the chunk is spilled, they are returned for reuse.
     pub(in crate::table) fn take_rows(&mut self, rows: Rows) -> Result<Option<Rows>> {
         let (hash, (kept, spare)) = keep(rows, self.width, &self.schema, &self.chunks)?;
         self.note(hash);
@@ -223,7 +223,7 @@ impl Builder {
         Ok(spare)
     }
 
-    /// Takes note of the rows of a chunk, chunk after chunk.
+    /// Adds the hash of the next chunk to the hash of all rows.
     fn note(&mut self, hash: u64) {
         self.hash = chained(self.hash, hash);
     }
@@ -244,8 +244,8 @@ fn chained(sum: u64, next: u64) -> u64 {
     mix(sum, 0, next)
 }
 
-/// Keeps the rows of a chunk, and gives their hash; if they are spilled, they are given back to be
-/// written over.
+/// Stores the rows of a chunk, and returns their hash; if they are spilled, they are returned for
+/// reuse.
 fn keep(
     rows: Rows,
     width: Width,
@@ -268,7 +268,7 @@ fn hash(dense: &[f32], codes: &[u32], label: &[f32], weight: &[f32]) -> u64 {
     hash(columns.into_iter().fold(0, hash), weight.to_byte_slice())
 }
 
-/// Rows of a chunk, about.
+/// Approximate number of rows of a chunk.
 pub(in crate::table) fn chunk_rows(width: Width) -> usize {
     let widest = 4 * width.dense.max(width.columns).max(1);
     (CHUNK_BYTES / widest).clamp(CHUNK_ROWS.0, CHUNK_ROWS.1)

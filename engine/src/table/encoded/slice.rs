@@ -16,14 +16,14 @@ use gradlake_udfs::{Partial, Round};
 use crate::table::encoded::chunk::fields;
 use crate::table::{EncodedTable, EpochOrder};
 
-/// Spilled chunks that are read while one is learned from.
+/// Spilled chunks that are prefetched while one is trained on.
 const AHEAD: usize = 2;
 
-/// The rows `start..end` of an epoch, dealt to `replicas` replicas in runs of nearly equal length:
-/// replica `i` of `n` rows takes `[i n / replicas, (i + 1) n / replicas)`.
+/// The rows `start..end` of an epoch, split among `replicas` replicas in contiguous runs of nearly
+/// equal length: of `n` rows, replica `i` takes `[i n / replicas, (i + 1) n / replicas)`.
 ///
-/// Chunks are handed on as they lie. Where their rows are learned in another order, the columns are
-/// dictionaries: the chunk is the values, the order is the keys.
+/// Chunks are passed on without a copy. If their rows are trained on in another order, the columns
+/// are dictionaries: the values are the chunk, the keys are the order.
 #[derive(Clone, Debug)]
 pub struct Slice {
     shares: Vec<Arc<Share>>,
@@ -124,7 +124,8 @@ struct Share {
     start: u64,
     end: u64,
     replica: u32,
-    /// Its number, as often as it has rows of a chunk: the last column of each.
+    /// The replica's number, repeated for each row of its longest chunk: the last column of
+    /// batches.
     replicas: UInt32Array,
 }
 
@@ -167,8 +168,8 @@ impl Share {
 /// The columns as dictionaries with the same keys.
 fn keyed(keys: &UInt32Array, columns: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
     let Some(first) = columns.first() else { return Ok(vec![]) };
-    // Once, since all columns have as many values, and many keys at a time: one after another, as
-    // arrow checks them, takes a fortieth of the epoch of a linear model.
+    // The keys are checked once, since all columns have equally many values, and many at a time:
+    // Arrow checks them one after another, which takes a fortieth of the epoch of a linear model.
     let largest = keys.values().iter().fold(0, |most: u32, key| most.max(*key));
     if !keys.is_empty() && largest as usize >= first.len() {
         return internal_err!("row {largest} of a chunk of {} rows is asked for", first.len());

@@ -1,4 +1,4 @@
-//! The rows of a subset in blocks of [`BLOCK_ROWS`], any of which can be had alone.
+//! The rows of a subset in blocks of [`BLOCK_ROWS`], with random access to each block.
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::{concat_batches, take_record_batch};
@@ -8,7 +8,8 @@ use crate::table::BLOCK_ROWS;
 use crate::table::load::raw::{RawData, RowRanges, Subset, running_sums};
 use crate::table::parallel::in_order;
 
-/// Blocks that a thread takes at a time: a chunk that lies on disk is read again for the next ones.
+/// Blocks that a thread takes at a time. The thread that takes the next ones reads a spilled chunk
+/// again.
 const UNIT: usize = 4;
 
 /// The rows of a subset in blocks: they begin at multiples of [`BLOCK_ROWS`], whatever the chunks
@@ -16,11 +17,11 @@ const UNIT: usize = 4;
 pub(in crate::table) struct Blocks<'a> {
     data: &'a RawData,
     subset: &'a Subset,
-    /// Of rows that lie here and there: how many there are up to the end of each part.
+    /// For scattered rows: the number of rows up to the end of each part.
     ends: Vec<u64>,
 }
 
-/// The chunk that was last read, of which the next block often begins.
+/// The chunk that was last read; the next block often begins in it.
 #[derive(Default)]
 pub(in crate::table) struct LastChunk(Option<(usize, RecordBatch)>);
 
@@ -40,7 +41,7 @@ impl<'a> Blocks<'a> {
 
     /// A block; all have [`BLOCK_ROWS`] rows but the last.
     fn get(&self, index: usize, last: &mut LastChunk) -> Result<RecordBatch> {
-        // Positions among the rows whose pieces are counted: those of the table, or of the subset.
+        // Positions count the rows of the table, or those of the subset if its rows are scattered.
         let (base, ends) = match &self.subset.ranges {
             RowRanges::Range(first) => (*first, self.data.chunk_ends.as_slice()),
             RowRanges::Parts(_) => (0, self.ends.as_slice()),
@@ -105,8 +106,8 @@ impl<'a> Blocks<'a> {
     }
 
     /// Calls `f` with each block and the position of its first row in the subset, on all cores, and
-    /// `take` with what it gives, in the order of the blocks. Each thread has a state of its own;
-    /// they are returned.
+    /// `take` with the results, in the order of the blocks. Each thread has a state of its own; the
+    /// states are returned.
     pub(in crate::table) fn in_order<S: Send, T: Send>(
         &self,
         state: impl Fn() -> S + Sync,

@@ -19,14 +19,14 @@ use crate::table::storage::arena::Arena;
 use crate::table::storage::chunks::Chunks;
 use crate::table::{Resources, Roles};
 
-/// Share of the memory limit up to which raw rows stay in memory. A reader of Parquet holds the
-/// compressed columns of a row group for each partition beside them, which no pool counts: 300 MB
-/// of two groups of a million rows of 62 numbers.
+/// Share of the memory limit up to which raw rows stay in memory. Beside them, a Parquet reader
+/// holds the compressed columns of a row group for each partition, which no memory pool accounts
+/// for: 300 MB for two row groups of a million rows of 62 numbers.
 const RAW_SHARE: f64 = 0.25;
-/// Batches of a partition that wait to be taken in.
+/// Batches of a partition that are prefetched.
 const AHEAD: usize = 2;
 
-/// What one partition of the query gave.
+/// The rows of one partition of the query.
 struct PartitionRows {
     chunks: Chunks,
     pieces: Arena,
@@ -37,7 +37,7 @@ struct PartitionRows {
 }
 
 impl RawTable {
-    /// Reads the partitions of a query, and tells `progress` how many rows there are so far.
+    /// Reads the partitions of a query, and reports the number of rows so far to `progress`.
     ///
     /// # Errors
     /// When the query fails, a column has a type that cannot be used, or the training is
@@ -75,7 +75,7 @@ impl RawTable {
     }
 }
 
-/// A task that ends with whoever waits for it.
+/// A task that is aborted when this handle is dropped.
 struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
 
 impl<T> Drop for AbortOnDrop<T> {
@@ -94,12 +94,12 @@ async fn read(
         groups: vec![],
         skipped: BTreeMap::new(),
     };
-    // The stream is read on while a few batches wait: one partition alone keeps two cores busy, one
-    // that decodes and one that takes in.
+    // A few batches are prefetched: a single partition keeps two cores busy, one that decodes
+    // batches and one that processes them.
     let (send, mut batches) = mpsc::channel(AHEAD);
     let mut reader = AbortOnDrop(tokio::spawn(async move {
         while let Some(batch) = stream.next().await {
-            // Nobody waits for the rest if the other end is gone.
+            // If the receiver is gone, the rest is not needed.
             if send.send(batch).await.is_err() {
                 break;
             }
@@ -113,7 +113,7 @@ async fn read(
             filter.seen.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
         }
     }
-    // No more batches come, perhaps because the reader broke.
+    // No more batches arrive, perhaps because the reader panicked.
     (&mut reader.0).await.map_err(|e| exec_datafusion_err!("reading failed: {e}"))?;
     for rows in part.pieces.finish()? {
         part.chunks.push(rows)?;
@@ -125,7 +125,7 @@ async fn read(
 fn take(filter: &RowFilter, batch: &RecordBatch, part: &mut PartitionRows) -> Result<()> {
     let (rows, groups) = filter.usable(filter.rows(batch)?, &mut part.skipped)?;
     if rows.num_rows() > 0 {
-        // Rows of groups are brought together first.
+        // Rows of groups skip the arena: they are gathered by group first.
         let rows = if groups.is_some() { vec![rows] } else { part.pieces.push(rows)? };
         for rows in rows {
             part.chunks.push(compact(rows)?)?;
@@ -135,7 +135,7 @@ fn take(filter: &RowFilter, batch: &RecordBatch, part: &mut PartitionRows) -> Re
     Ok(())
 }
 
-/// The table of what the partitions gave.
+/// Builds the table from the rows of the partitions.
 fn finish(filter: RowFilter, parts: Vec<PartitionRows>) -> Result<RawTable> {
     let codes = match &filter.groups {
         Some(groups) => lock(groups).sorted(),

@@ -1,4 +1,4 @@
-//! What the columns of raw rows are.
+//! The columns of raw rows.
 
 use datafusion::arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch};
 use datafusion::arrow::datatypes::{Float64Type, SchemaRef};

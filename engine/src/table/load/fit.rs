@@ -1,4 +1,4 @@
-//! What the training rows say: the encoder, the labels, the weights.
+//! Fits the encoder, the labels and the weights on the training rows.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ pub struct Fitted {
     pub encoder: Encoder,
     /// How labels become numbers.
     pub labels: Labels,
-    /// Smallest target that is a number (infinite without).
+    /// Smallest numeric target (infinite without).
     pub smallest_target: f64,
     pub(in crate::table) sums: WeightSums,
 }
@@ -59,8 +59,8 @@ fn fit(
 ) -> Result<Fitted> {
     let empty = FitStatistics::new(&data.columns, standardize)?;
     let mut sums = empty.clone();
-    // Counts of categories add up in any order, so each thread has its own, as long as there are
-    // categories; all else is merged block by block.
+    // Counts of categories can be added in any order, so each thread keeps its own, with an entry
+    // per category; all else is merged block by block.
     let categories = Blocks::new(data, subset).in_order(
         || empty.features.clone(),
         |categories, first, block| {
@@ -72,13 +72,13 @@ fn fit(
     )?;
     categories.iter().try_for_each(|own| sums.features.merge(own))?;
     let interners: Vec<_> = data.interners.iter().map(Option::as_ref).collect();
-    // (Small groups are on cores of their own already.)
+    // (Small groups already run in parallel with one another.)
     let pool = if subset.is_small() { &Sequential } else { data.resources.pool() };
     sums.finish(&interners, data.classes.as_ref(), standardize_target, pool)
 }
 
-/// FitStatistics over training rows from which everything is fitted. They depend on the order of the rows,
-/// so they are taken block by block and merged in the order of the blocks.
+/// Statistics of training rows from which everything is fitted. They depend on the order of the
+/// rows, so they are computed block by block and merged in the order of the blocks.
 #[derive(Clone, Debug)]
 pub(in crate::table) struct FitStatistics {
     features: Statistics,
@@ -88,7 +88,7 @@ pub(in crate::table) struct FitStatistics {
 }
 
 impl FitStatistics {
-    /// Of no rows.
+    /// The statistics of no rows.
     pub(in crate::table) fn new(columns: &RawColumns, standardize: bool) -> Result<Self> {
         let inputs: Vec<_> =
             columns.inputs.iter().map(|i| (i.name.clone(), i.data_type.clone())).collect();
@@ -100,7 +100,7 @@ impl FitStatistics {
         })
     }
 
-    /// Those of a block, but for its categories; `self` is of no rows.
+    /// The statistics of a block except those of its categories; `self` must be of no rows.
     pub(in crate::table) fn of(
         &self,
         columns: &RawColumns,
@@ -116,7 +116,7 @@ impl FitStatistics {
         Ok(own)
     }
 
-    /// Takes in the sums of rows that come after these.
+    /// Merges the statistics of rows that come after these.
     pub(in crate::table) fn merge(&mut self, other: &Self) -> Result<()> {
         self.features.merge(&other.features)?;
         self.target.merge(&other.target)?;
@@ -124,7 +124,8 @@ impl FitStatistics {
         Ok(())
     }
 
-    /// What they say; `interners` are those of the category columns, `classes` those of the target.
+    /// Fits the encoder and the labels; `interners` are those of the category columns, `classes`
+    /// those of the target.
     pub(in crate::table) fn finish(
         self,
         interners: &[Option<&Interner>],
@@ -181,7 +182,7 @@ fn weights(columns: &RawColumns, block: &RecordBatch, train: Option<&BooleanBuff
     sums
 }
 
-/// The class among `labels` of each provisional one, if it is there; nothing without classes.
+/// The index in `labels` of each provisional class, if it is there; empty without classes.
 pub(in crate::table) fn class_of(
     classes: Option<&LabelEncoder>,
     labels: &Labels,

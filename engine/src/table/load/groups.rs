@@ -1,5 +1,5 @@
-//! Rows by group: brought together in memory, or found here and there where that would take too
-//! much.
+//! Rows by group: gathered into contiguous ranges in memory, or listed by position where gathering
+//! would take too much memory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::table::storage::buffer_pool::{Allocation, PageSize, SharedBuffer, Spa
 use crate::table::storage::chunks::Chunks;
 use crate::table::{BLOCK_ROWS, Resources};
 
-/// Share of the memory limit up to which the rows of groups are brought together.
+/// Share of the memory limit up to which the rows of groups are gathered.
 const TOGETHER_SHARE: f64 = 0.5;
 
 /// Rows up to the end of each chunk.
@@ -27,8 +27,8 @@ pub(in crate::table) fn chunk_ends(partitions: &[(Chunks, usize)]) -> Vec<u64> {
     running_sums(chunks.flat_map(|chunks| (0..chunks.len()).map(|index| chunks.chunk_rows(index))))
 }
 
-/// Where the rows of each group lie, and their number; `group_of` gives the group of each row, by
-/// chunk, `codes` the groups in the order in which they are wanted. Rows keep their order within a
+/// The positions of the rows of each group, and their number. `group_of` has the group of each row,
+/// by chunk; `codes` lists the groups in the order of the result. Rows keep their order within a
 /// group.
 pub(in crate::table) fn part_groups(
     data: &mut RawData,
@@ -47,7 +47,7 @@ pub(in crate::table) fn part_groups(
     Ok(find(group_of, codes))
 }
 
-/// Sorts the rows by group, so that a group is a range of them.
+/// Sorts the rows by group, so that each group is a contiguous range.
 fn bring_together(
     data: &mut RawData,
     group_of: &[UInt32Array],
@@ -107,8 +107,8 @@ struct InterleavedColumns {
     nulls: Option<BooleanBuffer>,
 }
 
-/// The columns with each row where `to` says; None if the values of one are not 1, 2, 4 or 8 bytes
-/// each.
+/// The columns with each row moved to its position in `to`; None if the values of a column are not
+/// 1, 2, 4 or 8 bytes wide.
 fn scattered(
     schema: &Schema,
     resources: &Resources,
@@ -163,7 +163,7 @@ fn scattered(
     Ok(Some(columns))
 }
 
-/// Writes the values of all parts, one after another, where `to` says.
+/// Scatters the values of all parts, one part after another, to the positions in `to`.
 fn scatter<T: ArrowNativeType + bytemuck::Pod>(
     parts: &[ArrayData],
     mut to: &[u32],
@@ -258,7 +258,7 @@ mod tests {
             .enumerate()
             .flat_map(|(i, batch)| (0..batch.num_rows()).map(move |row| (i, row)))
             .collect();
-        // 7919 is prime, so that each place is had once.
+        // 7919 is prime, so that each position occurs once.
         let to: Vec<u32> = (0..rows).map(|row| ((row * 7919 + 11) % rows) as u32).collect();
         let mut order = vec![(0, 0); rows];
         from.iter().zip(&to).for_each(|(from, to)| order[*to as usize] = *from);

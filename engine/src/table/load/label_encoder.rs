@@ -1,5 +1,5 @@
-//! LabelEncoder values of one or more columns, of any type: the classes of a target, the keys of
-//! groups.
+//! Numbers the distinct values of one or more columns of any type: the classes of a target, the
+//! keys of groups.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -20,14 +20,14 @@ pub struct LabelEncoder {
     converter: RowConverter,
     codes: HashMap<Box<[u8]>, u32, BuildHasherDefault<OneShot>>,
     keys: Vec<Box<[u8]>>,
-    /// What the numbers stand for, once that is asked: a value per column.
+    /// The values that the numbers stand for, one per column; decoded when first needed.
     values: OnceLock<Vec<Vec<ScalarValue>>>,
-    /// The numbers of small integers, where a column of integers is all: [`UNKNOWN`] until one
-    /// comes.
+    /// The numbers of small integers if the only column is one of integers: [`UNKNOWN`] until one
+    /// occurs.
     small: Vec<u32>,
 }
 
-/// Integers up to which a number is found without looking a row up.
+/// Integers below this are numbered by a table, without a lookup of the row.
 const SMALL: usize = 1 << 16;
 /// Keys that are decoded at a time.
 const DECODED: usize = 1 << 12;
@@ -35,7 +35,7 @@ const DECODED: usize = 1 << 12;
 const UNKNOWN: u32 = u32::MAX;
 
 impl LabelEncoder {
-    /// Of no rows yet; more than `limit` distinct ones are an error that names `what`.
+    /// An encoder of no rows yet; more than `limit` distinct rows are an error that names `what`.
     pub fn new(types: &[DataType], what: String, limit: usize) -> Result<Self> {
         let fields = types.iter().map(|t| SortField::new(plain(t).clone())).collect();
         Ok(Self {
@@ -62,7 +62,7 @@ impl LabelEncoder {
 
     /// The number of every integer: classes and keys of groups are often small ones.
     fn intern_integers(&mut self, column: &ArrayRef) -> Result<UInt32Array> {
-        // (What no Int64 holds is NULL, which is no small one either.)
+        // (A value that Int64 cannot hold becomes NULL, which is not small either.)
         let values = cast(column, &DataType::Int64)?;
         let values = values.as_primitive::<Int64Type>();
         self.small.resize(SMALL, UNKNOWN);
@@ -88,7 +88,7 @@ impl LabelEncoder {
             && dictionary.null_count() == 0
             && !dictionary.values().is_empty()
         {
-            // Values that no row uses get a number too, which does no harm: rows decide.
+            // Values that no row uses get a number too, which is harmless: only rows count.
             let known = self.intern(&[Arc::clone(dictionary.values())])?;
             let keys = dictionary.normalized_keys();
             return Ok(keys.into_iter().map(|key| known.value(key)).collect());
@@ -136,7 +136,7 @@ impl LabelEncoder {
         Ok(codes.into())
     }
 
-    /// How many there are.
+    /// The number of distinct rows.
     pub fn count(&self) -> usize {
         self.keys.len()
     }
@@ -153,7 +153,7 @@ impl LabelEncoder {
         self.keys.iter().map(|key| xxhash_rust::xxh3::xxh3_64(key)).collect()
     }
 
-    /// What a number stands for, a value per column; nothing if there is no such number.
+    /// The values that a number stands for, one per column; None if there is no such number.
     ///
     /// # Errors
     /// Never in practice: the keys are rows of the columns.
@@ -162,10 +162,11 @@ impl LabelEncoder {
         Ok(self.decoded(key.unwrap_or_default())?.pop())
     }
 
-    /// What each number stands for; found once, for whoever asks of all of them again and again.
+    /// The values that each number stands for; decoded once and cached, for callers that ask for
+    /// all of them repeatedly.
     ///
     /// # Errors
-    /// As of [`LabelEncoder::value`].
+    /// As for [`LabelEncoder::value`].
     pub fn values(&self) -> Result<&[Vec<ScalarValue>]> {
         if let Some(values) = self.values.get() {
             return Ok(values);
@@ -174,10 +175,10 @@ impl LabelEncoder {
         Ok(self.values.get_or_init(|| values))
     }
 
-    /// The same, of numbers that nobody else asks for.
+    /// The same, but consumes the encoder.
     ///
     /// # Errors
-    /// As of [`LabelEncoder::value`].
+    /// As for [`LabelEncoder::value`].
     pub fn into_values(self) -> Result<Vec<Vec<ScalarValue>>> {
         self.decoded(&self.keys)
     }
@@ -224,7 +225,7 @@ mod tests {
         let of = |text: &str, number: i64| vec![text.into(), number.into()];
         let null = vec![ScalarValue::Utf8(None), 1i64.into()];
         assert_eq!(distinct.values().unwrap(), [of("b", 2), null.clone(), of("a", -1)]);
-        // One more comes after what there was has been asked for.
+        // A row is added after the values were decoded.
         let columns: Vec<ArrayRef> =
             vec![Arc::new(StringArray::from(vec!["c"])), Arc::new(Int64Array::from(vec![3]))];
         assert_eq!(distinct.intern(&columns).unwrap().values().to_vec(), [3]);

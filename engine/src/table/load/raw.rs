@@ -1,4 +1,4 @@
-//! The rows of a training query, in order, before anything is known of their statistics.
+//! The rows of a training query, in order, before their statistics are known.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,16 +39,16 @@ pub struct Subset {
     pub(in crate::table) skipped: Skipped,
 }
 
-/// Where the rows of a subset lie.
+/// The positions of the rows of a subset.
 #[derive(Clone, Debug)]
 pub(in crate::table) enum RowRanges {
-    /// One after another from this row of the table on.
+    /// Contiguous, from this row of the table on.
     Range(u64),
-    /// Here and there: (chunk, rows in it).
+    /// Scattered: (chunk, rows in it).
     Parts(Arc<Vec<(usize, UInt32Array)>>),
 }
 
-/// How much there is up to the end of each.
+/// Cumulative sums of the counts.
 pub(in crate::table) fn running_sums(counts: impl Iterator<Item = usize>) -> Vec<u64> {
     let mut sum = 0;
     let sums = counts.map(|n| {
@@ -64,7 +64,7 @@ impl Subset {
         self.rows
     }
 
-    /// Whether what is done with all rows is done quickly.
+    /// Whether work on all rows is quick.
     pub fn is_small(&self) -> bool {
         self.rows <= SMALL_ROWS
     }
@@ -79,9 +79,9 @@ impl Subset {
 #[derive(Debug)]
 pub(in crate::table) struct RawData {
     pub columns: RawColumns,
-    /// Of category columns.
+    /// The interners of category columns.
     pub interners: Vec<Option<Interner>>,
-    /// Of a target that is a class.
+    /// The encoder of a target that is a class.
     pub classes: Option<LabelEncoder>,
     /// (chunks of a partition, number of its first chunk).
     pub partitions: Vec<(Chunks, usize)>,
@@ -115,11 +115,11 @@ impl RawTable {
         self.groups.iter().map(|g| (g.key.clone(), g.subset.clone())).collect()
     }
 
-    /// Calls `work` with every number below `units` on all cores, and `take` with what it gives, in
+    /// Calls `work` with every number below `units` on all cores, and `take` with the results, in
     /// the order of the numbers.
     ///
     /// # Errors
-    /// The first of the two, or that the training was interrupted.
+    /// The first error of the two, or one that says that the training was interrupted.
     pub fn in_order<T: Send>(
         &self,
         units: usize,
@@ -130,8 +130,8 @@ impl RawTable {
         Ok(())
     }
 
-    /// Lets go of the rows, when nothing will be asked of them any more; of many on a thread of its
-    /// own, as it takes long to give back what they are made of.
+    /// Releases the rows when they are no longer needed. Many rows are dropped on a thread of their
+    /// own, as freeing their memory takes long.
     pub fn release(&mut self) {
         let data = self.data.take();
         if self.rows > SMALL_ROWS {
@@ -157,8 +157,8 @@ impl RawData {
         interners.filter_map(|(column, own)| Some((column, own.as_ref()?))).collect()
     }
 
-    /// Lets go of the chunks from number `from` on of which all rows are among the first `rows`,
-    /// and gives the number of the first that is kept.
+    /// Releases the chunks from number `from` on whose rows are all among the first `rows`, and
+    /// returns the number of the first chunk that is kept.
     pub fn release(&self, from: usize, rows: u64) -> usize {
         let end = self.chunk_ends.partition_point(|end| *end <= rows);
         for index in from..end {
@@ -168,7 +168,7 @@ impl RawData {
         end.max(from)
     }
 
-    /// The partition of a chunk, and the number of its first.
+    /// The partition of a chunk, and the number of the partition's first chunk.
     fn part(&self, index: usize) -> (&Chunks, usize) {
         let after = self.partitions.partition_point(|(_, first)| *first <= index);
         let (chunks, first) = &self.partitions[after - 1];

@@ -1,5 +1,5 @@
 //! From batches of the query to raw rows: categories, classes and groups become numbers, and rows
-//! that nothing can be learned from are left out.
+//! that cannot be learned from are left out.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -30,7 +30,7 @@ const MAX_GROUPS: usize = 1_000_000;
 pub(in crate::table) struct RowFilter {
     places: RolePlaces,
     pub(in crate::table) columns: RawColumns,
-    /// Of inputs that are categories.
+    /// The interners of inputs that are categories.
     pub(in crate::table) categories: Vec<Option<Mutex<Interner>>>,
     pub(in crate::table) classes: Option<Mutex<LabelEncoder>>,
     pub(in crate::table) groups: Option<Mutex<LabelEncoder>>,
@@ -40,7 +40,7 @@ pub(in crate::table) struct RowFilter {
     pub(in crate::table) resources: Resources,
 }
 
-/// Rows as they are taken.
+/// The rows of a batch, before those that cannot be learned from are left out.
 pub(in crate::table) struct FilteredRows {
     /// By [`RawColumns`].
     pub rows: RecordBatch,
@@ -64,7 +64,7 @@ impl RowFilter {
         let mut columns = vec![];
         for (place, (_, data_type)) in places.inputs.iter().zip(&roles.inputs) {
             let mut field = schema.field(*place).clone();
-            // Texts may come as dictionaries, but a model takes them as the query has them.
+            // Texts may arrive as dictionaries, but the model records the type that the query has.
             if matches!(field.data_type(), DataType::Dictionary(_, _)) {
                 field = field.with_data_type(data_type.clone());
             }
@@ -95,7 +95,7 @@ impl RowFilter {
             }
         };
         if roles.weight.is_some() {
-            // (Their scale does not matter, and may be none that float32 has.)
+            // (Their scale does not matter, and may be beyond the range of float32.)
             fields.push(Field::new("weight", DataType::Float64, true));
         }
         if roles.split.is_some() {
@@ -160,9 +160,9 @@ impl RowFilter {
         Ok(FilteredRows { rows, groups, target })
     }
 
-    /// Makes codes of the columns that are categories.
+    /// Replaces the values of category columns by codes.
     fn intern(&self, columns: &mut [ArrayRef]) -> Result<()> {
-        // Columns that another thread is at come last: new dictionaries take long.
+        // Columns that another thread has locked come last: new dictionaries take long.
         let (mut later, mut codes) = (vec![], vec![]);
         for (column, interner) in self.categories.iter().enumerate() {
             let Some(interner) = interner else { continue };
@@ -186,7 +186,7 @@ impl RowFilter {
         Ok(())
     }
 
-    /// Those of the rows that can be learned from; the others are counted by group and cause.
+    /// The rows that can be learned from; the others are counted by group and cause.
     pub(in crate::table) fn usable(
         &self,
         taken: FilteredRows,
@@ -269,7 +269,7 @@ impl RowFilter {
     }
 }
 
-/// The codes of the rows, or of the dictionary that they are keys of.
+/// The codes of the rows, or those of the dictionary's values if the rows are keys.
 fn own_codes(interner: &mut Interner, values: &ArrayRef) -> Result<UInt32Array> {
     match values.as_any_dictionary_opt() {
         Some(dictionary) => interner.dictionary_codes(dictionary.values()),

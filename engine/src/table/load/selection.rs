@@ -23,7 +23,7 @@ pub(in crate::table) struct Selection {
 }
 
 impl Selection {
-    /// `class_of` gives the class of each provisional one, if it has any (empty without classes).
+    /// `class_of` maps each provisional class to its class, if it has one (empty without classes).
     pub(in crate::table) fn new(
         data: &RawData,
         subset: &Subset,

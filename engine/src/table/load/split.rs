@@ -11,7 +11,7 @@ use crate::table::load::blocks::Blocks;
 use crate::table::load::raw::{RawData, RawTable, Subset};
 use crate::table::run_blocking;
 
-/// What the draws of a random split are for.
+/// Domain separator for the draws of a random split.
 const SPLIT_STREAM: u64 = 0x73_706c_6974;
 
 /// The side of every row of a subset.
@@ -45,7 +45,7 @@ impl Mask {
     }
 }
 
-/// The sides of a block's rows, which its content says.
+/// The sides of a block's rows, which follow from their content.
 fn sides(data: &RawData, block: &RecordBatch, rule: SplitRule) -> Result<BooleanBuffer> {
     match (rule, data.columns.split_column(block)) {
         (SplitRule::Random { fraction, seed }, _) => {

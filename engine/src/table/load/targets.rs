@@ -1,11 +1,11 @@
-//! Types of targets, and what makes a target of a column that is none.
+//! Types of targets, and hints on how to convert columns of other types.
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Result, plan_err};
 
 use crate::table::Roles;
 
-/// Refuses targets that are no numbers.
+/// Refuses targets that are not numbers.
 pub fn check_number_type(roles: &Roles, data_type: &DataType) -> Result<()> {
     let plain = match data_type {
         DataType::Dictionary(_, value) => value,
@@ -25,7 +25,7 @@ pub fn check_number_type(roles: &Roles, data_type: &DataType) -> Result<()> {
     plan_err!("the target {target} of {algorithm} must be a number, but is {data_type}; {hint}")
 }
 
-/// Refuses targets that are no classes.
+/// Refuses targets that are not classes.
 pub fn check_class_type(roles: &Roles, data_type: &DataType) -> Result<()> {
     let plain = match data_type {
         DataType::Dictionary(_, value) => value,
@@ -57,7 +57,7 @@ fn is_class_type(plain: &DataType) -> bool {
         )
 }
 
-/// What makes a number of a target of some other type.
+/// How to convert a target of another type to a number.
 fn as_number(target: &str, plain: &DataType) -> String {
     match plain {
         DataType::Timestamp(_, _) => {
@@ -73,7 +73,7 @@ fn as_number(target: &str, plain: &DataType) -> String {
     }
 }
 
-/// What makes a class of a target of some other type.
+/// How to convert a target of another type to a class.
 fn as_class(target: &str, plain: &DataType) -> String {
     match plain {
         DataType::Timestamp(_, _) => format!(
@@ -90,7 +90,7 @@ fn as_class(target: &str, plain: &DataType) -> String {
     }
 }
 
-/// What takes one value out of a target that has several.
+/// How to extract one value from a target that has several.
 fn one_value(target: &str, plain: &DataType) -> String {
     match plain {
         DataType::Struct(fields) => {

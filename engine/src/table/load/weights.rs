@@ -1,8 +1,9 @@
 //! Row weights times class weights, with mean 1 over the training rows.
 //!
-//! Weights count relative to one another, so their scale may be any that float64 has. Those that
-//! float32 has are rounded to it first, and the others when they are divided by their mean. What is
-//! less than float32 has then, is 0.
+//! Only ratios of weights matter, so weights may have any scale that float64 can represent. If
+//! float32 can represent the scale, weights are rounded to float32 first; otherwise they are
+//! rounded after they are divided by their mean. A weight that is then below the range of float32
+//! is 0.
 
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use gradlake_udfs::Labels;
@@ -15,16 +16,16 @@ use crate::options::{ClassWeights, nearest};
 pub struct WeightSums {
     /// Rows.
     pub rows: Vec<u64>,
-    /// FitStatistics of row weights, each rounded to float32.
+    /// Sums of row weights, each rounded to float32.
     pub weights: Vec<f64>,
-    /// FitStatistics of row weights as they are.
+    /// Sums of row weights without rounding.
     pub exact: Vec<f64>,
     /// The largest row weight.
     pub largest: f64,
 }
 
 impl WeightSums {
-    /// Takes in a row.
+    /// Adds a row.
     pub fn add(&mut self, class: usize, weight: f64) {
         self.grow(class + 1);
         self.rows[class] += 1;
@@ -33,7 +34,7 @@ impl WeightSums {
         self.largest = self.largest.max(weight);
     }
 
-    /// Takes in other rows, which come after these.
+    /// Merges other rows, which come after these.
     pub fn merge(&mut self, other: &Self) {
         self.grow(other.rows.len());
         self.rows.iter_mut().zip(&other.rows).for_each(|(own, n)| *own += n);
@@ -50,7 +51,7 @@ impl WeightSums {
         }
     }
 
-    /// Whether float32 has weights of this scale.
+    /// Whether float32 can represent weights of this scale.
     fn fit_float32(&self) -> bool {
         let (rows, weight) = (self.rows.iter().sum::<u64>(), self.exact.iter().sum::<f64>());
         let mean = weight / rows.max(1) as f64;
@@ -58,29 +59,30 @@ impl WeightSums {
     }
 }
 
-/// The smallest mean of weights whose inverse float32 has, with class weights to spare.
+/// The smallest mean of weights whose inverse is in the range of float32, with a margin for class
+/// weights.
 const SMALLEST_MEAN: f64 = 1e-30;
 
-/// Whether float32 has a weight with all its digits.
+/// Whether float32 represents a weight with full precision, as 0 or a normal number.
 pub fn is_normal(weight: f64) -> bool {
     let (smallest, largest) = (f64::from(f32::MIN_POSITIVE), f64::from(f32::MAX));
     weight == 0.0 || (smallest..=largest).contains(&weight)
 }
 
-/// What row weights are multiplied with.
+/// The factors that row weights are multiplied by.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Factors {
     /// By class (one entry where there are no classes): its weight over the mean weight.
     pub by_class: Vec<f32>,
-    /// Class weights alone, for metrics, which row weights alone count for.
+    /// Class weights alone, for metrics: those are weighted by row weights alone.
     pub class_weights: Vec<f64>,
-    /// The mean weight, where float32 has none of this scale.
+    /// The mean weight, if float32 cannot represent weights of this scale.
     wide_mean: Option<f64>,
 }
 
 impl Factors {
-    /// The weight of a row of a class (0 where there are none), whose factor is known: an infinite
-    /// one is as large as float32 has.
+    /// The weight of a row of a class (0 without classes) whose factor is `factor`; a weight that
+    /// would be infinite is the largest of float32.
     #[inline]
     pub fn weight(&self, factor: f32, class: f32, weight: f64) -> f32 {
         match self.wide_mean {
@@ -93,10 +95,11 @@ impl Factors {
     }
 }
 
-/// The factors for training rows with these sums; `class_of` is the class of each provisional one.
+/// The factors for training rows with these sums; `class_of` maps each provisional class to its
+/// class.
 ///
 /// # Errors
-/// When class weights name a class that there is not, or the weights sum to zero.
+/// When class weights name a class that does not exist, or the weights sum to zero.
 pub fn factors(
     weights: &ClassWeights,
     labels: &Labels,
@@ -221,7 +224,7 @@ mod tests {
         (0..20).for_each(|_| sums.add(0, f64::MAX));
         let error = factors(&ClassWeights::None, &labels(), &sums, &[Some(0)]).unwrap_err();
         assert!(error.to_string().contains("more than float64 holds"), "{error}");
-        // What is nothing beside the others is nothing.
+        // A weight that is negligible beside the others becomes 0.
         let mut sums = WeightSums::default();
         [1e200, 1e-200].iter().for_each(|w| sums.add(0, *w));
         let f = factors(&ClassWeights::None, &labels(), &sums, &[Some(0)]).unwrap();

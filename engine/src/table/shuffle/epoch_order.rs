@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gradlake_udfs::kernels::math::vectorized;
 use gradlake_udfs::kernels::rng::mix;
 
-/// What the draws are for.
+/// Domain separators of the draws.
 const CHUNKS: u64 = 0x63_6875_6e6b;
 const ROWS: u64 = 0x72_6f77;
 
@@ -15,7 +15,7 @@ pub struct EpochOrder {
     /// (chunk, position of its first row), in order.
     pub(in crate::table) chunks: Arc<Vec<(u32, u64)>>,
     rows: u64,
-    /// (seed, epoch) of the order within chunks; None: as they lie.
+    /// (seed, epoch) of the order within chunks; None: storage order.
     pub(in crate::table) within: Option<(u64, u64)>,
 }
 
@@ -45,7 +45,7 @@ impl EpochOrder {
         Self { chunks: Arc::new(chunks), rows: first, within }
     }
 
-    /// Of every `step`th of chunks with these numbers of rows, as they lie.
+    /// The order of every `step`th of chunks with these numbers of rows, each in storage order.
     pub fn part(chunk_rows: impl Iterator<Item = usize>, step: usize) -> Self {
         let mut first = 0;
         let chunks = chunk_rows.enumerate().skip(step / 2).step_by(step).map(|(chunk, rows)| {
@@ -62,7 +62,7 @@ impl EpochOrder {
         self.rows
     }
 
-    /// The rows of a chunk in order; None: as they lie.
+    /// The rows of a chunk in order; None: storage order.
     pub fn of_chunk(&self, chunk: u32, rows: usize) -> Option<Vec<u32>> {
         let (seed, epoch) = self.within?;
         let mut order: Vec<u32> = (0..rows as u32).collect();
@@ -73,7 +73,7 @@ impl EpochOrder {
 
 /// Fisher and Yates's shuffle with draws from `key`.
 pub(in crate::table) fn permute(order: &mut [u32], key: u64) {
-    /// Draws that are made together, which takes a fraction of the time of one after another.
+    /// Draws that are computed in one batch, which takes a fraction of the time of single draws.
     const DRAWS: usize = 64;
     let mut draws = [0u32; DRAWS];
     let mut end = order.len();
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(within, (0..1000).collect::<Vec<u32>>());
     }
 
-    /// Every row is equally likely at every place: chi-square of 6 rows over 6000 shuffles, 25
+    /// Every row is equally likely at every position: chi-square of 6 rows over 6000 shuffles, 25
     /// degrees of freedom, below its 99.99 % quantile of 57.9.
     #[test]
     fn shuffles_are_uniform() {

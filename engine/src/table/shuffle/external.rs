@@ -1,6 +1,6 @@
-//! Rows dealt beyond the memory limit: they come into buckets of neighbouring chunks, which are
-//! written out as they fill, and in the end each bucket is put in order alone. All of it is done by
-//! many threads at once.
+//! External shuffle, for rows beyond the memory limit: rows go to buckets of neighbouring chunks,
+//! full buckets are spilled, and in the end each bucket is put in order on its own. All of it runs
+//! on many threads at once.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -21,17 +21,17 @@ use crate::table::storage::spill::{self, SpillLog};
 
 /// Share of the memory limit up to which rows wait in buckets.
 const SHARE: f64 = 0.5;
-/// Bytes of a bucket, about, at least and at most, unless its chunks are larger: each thread puts
-/// one in order at a time, in memory, where there is room for it.
+/// Approximate minimum and maximum of the bytes of a bucket, unless its chunks are larger. Each
+/// thread puts one bucket at a time in order, in memory, as far as memory suffices.
 const BUCKET_BYTES: (usize, usize) = (1 << 20, 16 << 20);
-/// Part of the room for buckets that those are to have which are put in order.
+/// Buckets that are put in order get one part in this many of the memory for buckets.
 const ORDERED_PART: usize = 8;
 /// Buckets at most.
 const MAX_BUCKETS: usize = 4096;
-/// Bytes of a bucket that are written out together at least, about.
+/// Approximate minimum of the bytes of a bucket that are spilled in one write.
 const MIN_BYTES: usize = 16 << 10;
 
-/// Rows by neighbouring chunks.
+/// Rows in buckets of neighbouring chunks.
 pub(in crate::table) struct Buckets {
     width: Width,
     schema: SchemaRef,
@@ -43,21 +43,20 @@ pub(in crate::table) struct Buckets {
     largest: usize,
     /// Rows of a bucket that wait in memory at most.
     most: usize,
-    /// For those that are written out.
+    /// Empty buffers to replace those that are being spilled.
     spare: Mutex<Vec<Waiting>>,
     log: SpillLog,
     resources: Resources,
     reservation: MemoryReservation,
 }
 
-/// What has come to a bucket so far.
+/// The rows of a bucket so far.
 struct Bucket {
     waiting: Waiting,
     spilled: Vec<spill::SpillLocation>,
 }
 
-/// Rows of a bucket, in any order, and their slots: the first `len` of those that there is room
-/// for.
+/// Rows of a bucket, in any order, and their slots; the first `len` entries are in use.
 struct Waiting {
     rows: Rows,
     slots: Vec<Slot>,
@@ -68,7 +67,7 @@ impl Buckets {
     /// For the rows of a plan.
     ///
     /// # Errors
-    /// When there is no memory for a few rows of one.
+    /// When memory does not suffice for a few rows of each bucket.
     pub(in crate::table) fn new(
         width: Width,
         plan: &ShufflePlan,
@@ -77,12 +76,12 @@ impl Buckets {
         let row_bytes = waiting_row_bytes(width);
         let chunks = plan.chunks();
         let rows = (0..chunks).map(|chunk| plan.rows_of(chunk)).sum::<usize>();
-        // (Others may have more than their share: then half of what they left.)
+        // (If others use more than their share, buckets get half of the memory that is left.)
         let room = resources.available(SHARE).max(resources.available(1.0) / 2);
         let threads = resources.pool().threads();
         let bytes = (room / ORDERED_PART / threads).clamp(BUCKET_BYTES.0, BUCKET_BYTES.1);
         let fewest = (MIN_BYTES / row_bytes).max(1);
-        // As many as there is room for a few rows of each.
+        // As many buckets as memory can hold a few rows of each.
         let many = (room / (fewest * row_bytes)).saturating_sub(threads).clamp(1, MAX_BUCKETS);
         let wanted = (rows.saturating_mul(row_bytes) / bytes).clamp(1, many);
         let per_bucket = chunks.div_ceil(wanted).max(1);
@@ -90,7 +89,7 @@ impl Buckets {
         let of_bucket = |i: usize| i * per_bucket..chunks.min((i + 1) * per_bucket);
         let rows_of = |i: usize| of_bucket(i).map(|chunk| plan.rows_of(chunk)).sum::<usize>();
         let largest = (0..count).map(rows_of).max().unwrap_or(0);
-        // Each thread may hold one that is being written out.
+        // Each thread may hold a buffer that is being spilled.
         let held = count + threads;
         let most = (room / row_bytes / held).clamp(fewest.min(largest), largest);
         let reservation = resources.reservation("shuffle of training rows");
@@ -113,10 +112,10 @@ impl Buckets {
         })
     }
 
-    /// Takes rows and their slots.
+    /// Adds rows with their slots.
     ///
     /// # Errors
-    /// When rows have to be written out and cannot.
+    /// When rows have to be spilled and cannot.
     pub(in crate::table) fn push(
         &self,
         rows: &Rows,
@@ -125,7 +124,8 @@ impl Buckets {
     ) -> Result<()> {
         let Some(first) = slots.first() else { return Ok(()) };
         sorter.sort(slots, self.plan.chunks());
-        // Threads begin at different buckets, go round, and come back to those that another was at.
+        // Threads start at different buckets, visit all of them, and come back to those that were
+        // locked.
         let begin = first.chunk as usize / self.chunks;
         let mut later = vec![];
         for index in (begin..self.buckets.len()).chain(0..begin) {
@@ -156,8 +156,8 @@ impl Buckets {
         first..(first + self.chunks).min(self.plan.chunks())
     }
 
-    /// Adds the rows that `order` counts up to a bucket; what does not fit is written out, while
-    /// others may go on with the bucket.
+    /// Adds the rows that `order` lists to a bucket. A full buffer is spilled without the lock, so
+    /// that other threads may go on with the bucket.
     fn add<'a>(
         &'a self,
         index: usize,
@@ -185,7 +185,7 @@ impl Buckets {
         }
     }
 
-    /// Writes rows out, and gives their room back.
+    /// Spills rows, and returns their buffer.
     fn write(&self, full: Waiting) -> Result<(spill::SpillLocation, Waiting)> {
         let Waiting { rows, slots, len } = full;
         let chunk = EncodedChunk::from(rows);
@@ -198,23 +198,23 @@ impl Buckets {
         Ok((place, Waiting { rows: chunk.into_rows(), slots, len: 0 }))
     }
 
-    /// Calls `work` with every chunk, on all cores, and `take` with what it makes of it, in order.
-    /// What `work` gives back is used for another chunk.
+    /// Calls `work` with every chunk, on all cores, and `take` with the results, in order. Rows
+    /// that `work` returns are reused for another chunk.
     ///
     /// # Errors
-    /// Those of the two, or when what was written out cannot be read.
+    /// Those of the two, or when spilled rows cannot be read.
     pub(in crate::table) fn for_each_chunk<T: Send>(
         self,
         work: impl Fn(Rows) -> Result<(T, Option<Rows>)> + Sync,
         mut take: impl FnMut(T) -> Result<()> + Send,
     ) -> Result<()> {
-        // Nothing is written out any more.
+        // Nothing is spilled any more.
         lock(&self.spare).clear();
         let (buckets, threads) = (self.buckets.len(), self.resources.pool().threads());
         let waiting = buckets * self.waiting_bytes();
         self.reservation.resize(waiting);
-        // A thread has the chunks of a bucket and what is read back of it. As many do so as there
-        // is room for, one of them whatever it takes.
+        // A thread holds the chunks of a bucket and the spilled rows that it reads back. As many
+        // threads run as memory suffices for, and at least one.
         let ordered = self.largest * row_bytes(self.width) + self.waiting_bytes();
         let at_once = (self.resources.available(1.0) / 2 / ordered.max(1)).clamp(1, threads);
         self.reservation.resize(waiting + at_once * ordered);
@@ -232,13 +232,13 @@ impl Buckets {
         Ok(())
     }
 
-    /// The chunks of a bucket, whose memory is given back.
+    /// The chunks of a bucket; its waiting rows are released.
     fn chunks_in_order(&self, index: usize, spare: &mut Vec<Rows>) -> Result<Vec<Rows>> {
         let range = self.chunks_of(index);
         let first = range.start;
         let mut chunks: Vec<Rows> = range
             .map(|chunk| {
-                // Every row is written, so what was there does not matter.
+                // Every row is written, so the old content does not matter.
                 let mut rows: Rows = spare.pop().unwrap_or_default();
                 rows.resize(self.plan.rows_of(chunk), self.width);
                 rows
@@ -280,18 +280,18 @@ impl Buckets {
     }
 }
 
-/// Bytes of a row that waits, and of its place.
+/// Bytes of a row that waits, and of its slot.
 fn waiting_row_bytes(width: Width) -> usize {
     row_bytes(width) + size_of::<Slot>()
 }
 
 impl Waiting {
-    /// No rows, and room for some, of which only what is written takes memory.
+    /// No rows, and capacity for `rows`; only what is written takes physical memory.
     fn new(width: Width, rows: usize) -> Self {
         Self { rows: Rows::zeros(width, rows), slots: vec![Slot::default(); rows], len: 0 }
     }
 
-    /// Takes copies of the rows that `order` counts up.
+    /// Copies the rows that `order` lists.
     fn add(&mut self, from: &Rows, slots: &[Slot], order: &[u32], width: Width) {
         self.rows.as_mut().copy(self.len, &from.batch(), order, width);
         let own = &mut self.slots[self.len..self.len + order.len()];
@@ -317,7 +317,7 @@ mod tests {
         Resources::new(&state, Arc::default(), ThreadPool::new(threads).unwrap())
     }
 
-    /// Rows that know their number come back in their slots, whatever the threads and the limit.
+    /// Rows that contain their number are found in their slots, whatever the threads and the limit.
     #[test]
     fn rows_of_many_threads_come_to_stand_in_their_places() {
         const BLOCK: usize = 5000;
@@ -325,7 +325,7 @@ mod tests {
             (400_000usize, 4, 2 << 20, Some(3)),
             (400_000, 1, 2 << 20, Some(3)),
             (400_000, 2, 2 << 20, None),
-            // Room for few rows of few buckets; for all of them.
+            // Memory for few rows of few buckets; for all rows.
             (100_000, 2, 100_000, Some(5)),
             (100_000, 2, 1 << 30, Some(5)),
             (3, 2, 1 << 20, Some(5)),

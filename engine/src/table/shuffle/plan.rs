@@ -1,25 +1,27 @@
-//! Deals rows to chunks at random. Where a row goes is a function of its number and the seed:
-//! neither threads nor what is spilled change it, and no table of all rows is needed.
+//! The plan of the full shuffle, which scatters rows to random chunks. The slot of a row is a
+//! function of its number and the seed: it does not depend on threads or on what is spilled, and no
+//! table of all rows is needed.
 //!
-//! Rows are dealt as cards are, some thousands at a time (a stratum): of every stratum each chunk
-//! gets the same share, drawn without replacement, and lays it down in the order in which the rows
-//! come. So each chunk is a stratified sample of all rows, which the order of an epoch
-//! ([`super::EpochOrder`]) shuffles, and a block of rows writes to every chunk in one run.
+//! Slots are drawn for some thousands of rows at a time (a stratum). Each chunk gets the same share
+//! of every stratum, drawn without replacement, and stores it in the order of the rows. So each
+//! chunk is a stratified sample of all rows, which the order of an epoch
+//! ([`crate::table::EpochOrder`]) shuffles, and a block of rows writes to every chunk in one
+//! contiguous run.
 
 use gradlake_udfs::kernels::rng::mix;
 
 use crate::table::BLOCK_ROWS;
 use crate::table::shuffle::epoch_order::permute;
 
-/// Rows of a stratum that each chunk gets, if the stratum is not the largest: runs of fewer would
-/// write more lines of the cache than they fill.
+/// Rows of a stratum that each chunk gets, unless the stratum has the maximum size: shorter runs
+/// would write more cache lines than they fill.
 const SHARE: usize = 16;
 /// Rows of a stratum at most.
 const MAX_STRATUM: usize = 1 << 16;
 /// Chunks at most, so that each gets rows of every stratum.
 const MAX_CHUNKS: usize = 1 << 15;
 
-/// Where a row goes.
+/// The position of a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::table) struct Slot {
     /// The chunk.
@@ -41,18 +43,18 @@ impl Slot {
     }
 }
 
-/// How the rows of a table are dealt to chunks.
+/// How the rows of a table are scattered to chunks.
 #[derive(Clone, Debug)]
 pub(in crate::table) struct ShufflePlan {
     rows: usize,
     chunk_rows: usize,
     chunks: usize,
     stratum: usize,
-    /// None: row after row as they lie.
+    /// None: row after row, in the order of the table.
     seed: Option<u64>,
 }
 
-/// The slots of the stratum that a thread was last at.
+/// The slots of the stratum that a thread used last.
 #[derive(Debug, Default)]
 pub(in crate::table) struct StratumSlots {
     stratum: Option<usize>,
@@ -62,7 +64,7 @@ pub(in crate::table) struct StratumSlots {
 }
 
 impl ShufflePlan {
-    /// Of so many rows to chunks of about `chunk_rows`.
+    /// A plan for `rows` rows and chunks of about `chunk_rows` rows.
     pub(in crate::table) fn new(rows: u64, chunk_rows: usize, seed: Option<u64>) -> Self {
         let rows = rows as usize;
         let chunk_rows = chunk_rows.max(rows.div_ceil(MAX_CHUNKS));
@@ -92,7 +94,7 @@ impl ShufflePlan {
         }
     }
 
-    /// Rows that a chunk gets of a stratum of so many: `ceil((c + 1) n / chunks) - ceil(c n /
+    /// Rows that a chunk gets of a stratum of `n` rows: `ceil((c + 1) n / chunks) - ceil(c n /
     /// chunks)`.
     fn share(&self, chunk: usize, rows: usize) -> usize {
         let before = |chunk: usize| (chunk * rows).div_ceil(self.chunks);
@@ -192,7 +194,7 @@ mod tests {
         }
     }
 
-    /// Chunks differ by what rounding a share up does, and lay rows down as they come.
+    /// Chunks differ in size only by rounding shares up, and store rows in order.
     #[test]
     fn chunks_are_alike_and_in_order() {
         let plan = ShufflePlan::new(2_000_000, 2048, Some(1));
@@ -227,7 +229,7 @@ mod tests {
         let cells = counts.iter().enumerate();
         let chi: f64 = cells.map(|(i, c)| (c - mean(i % 64)).powi(2) / mean(i % 64)).sum();
         assert!((chi - 3969.0).abs() < 5.0 * 89.0, "{chi}");
-        // Neighbours are dealt to chunks that have nothing to do with one another.
+        // Neighbouring rows go to independent chunks.
         let slot = |slot: &Slot| f64::from(slot.chunk) / chunks as f64;
         let chunks: Vec<f64> = all(&plan).iter().map(slot).collect();
         for step in [1, 2, 3, 256, 1000] {

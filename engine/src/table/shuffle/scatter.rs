@@ -1,5 +1,4 @@
-//! Encoded rows in memory: chunks that many threads fill at once, each row in the place it is to
-//! have.
+//! Encoded rows in memory: many threads fill the chunks at once, and write each row to its slot.
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -16,7 +15,7 @@ use crate::table::parallel::{lock, unlock};
 use crate::table::shuffle::plan::{ShufflePlan, Slot};
 use crate::table::storage::buffer_pool::{Allocation, PageSize, SharedBuffer, Span};
 
-/// Where the columns of a chunk lie in the memory of all chunks.
+/// The positions of a chunk's columns in the memory of all chunks.
 #[derive(Clone, Copy)]
 struct ChunkSpans {
     dense: Span,
@@ -32,18 +31,18 @@ pub(in crate::table) struct ScatterBuffer {
     chunks: Vec<ChunkSpans>,
 }
 
-/// Chunks whose rows are put where they belong.
+/// Writes rows to their slots in chunks.
 pub(in crate::table) struct ScatterWriter<'a> {
     width: Width,
     chunks: usize,
-    /// Neighbouring chunks.
+    /// Runs of neighbouring chunks.
     runs: Vec<Mutex<Vec<RowsMut<'a>>>>,
     /// Chunks of a run.
     run: usize,
 }
 
-/// Runs at most that chunks are locked in while many threads fill them. A thread that hands on a
-/// lock waits until all that it wrote is out of its way, so it must not do so for a few rows.
+/// Maximum number of runs; a run is locked as a whole while many threads fill chunks. A thread that
+/// releases a lock waits until all its writes are done, so it must not do so for a few rows.
 const RUNS: usize = 64;
 
 /// Chunks that are full.
@@ -55,7 +54,7 @@ pub(in crate::table) struct FilledChunks {
 /// Rows by the chunk that they go to; kept from block to block.
 #[derive(Default)]
 pub(in crate::table) struct RowSorter {
-    /// Where the rows of each chunk begin among `order`.
+    /// Where the rows of each chunk begin in `order`.
     starts: Vec<u32>,
     order: Vec<u32>,
 }
@@ -99,13 +98,13 @@ impl ScatterBuffer {
         Ok(Self { width, memory: Allocation::zeroed(end, pages)?, chunks })
     }
 
-    /// The chunks as many threads fill them.
+    /// A writer for many threads that fill the chunks.
     pub(in crate::table) fn writer(&mut self) -> ScatterWriter<'_> {
         let run = self.chunks.len().div_ceil(RUNS).max(1);
         self.in_runs(run)
     }
 
-    /// The chunks, each for one thread at a time.
+    /// The chunks, each with a lock of its own.
     pub(in crate::table) fn each(&mut self) -> Vec<Mutex<RowsMut<'_>>> {
         let chunks = self.in_runs(1).runs.into_iter().flat_map(unlock);
         chunks.map(Mutex::new).collect()
@@ -126,18 +125,19 @@ impl ScatterBuffer {
         ScatterWriter { width: self.width, chunks: self.chunks.len(), runs, run }
     }
 
-    /// The chunks when they are full.
+    /// The chunks, once they are full.
     pub(in crate::table) fn placed(self) -> FilledChunks {
         FilledChunks { memory: self.memory.freeze(), chunks: self.chunks }
     }
 }
 
 impl ScatterWriter<'_> {
-    /// Puts each row into its place. Those that go to the same chunk follow one another there.
+    /// Writes each row to its slot. Rows that go to the same chunk must be contiguous there.
     pub(in crate::table) fn put(&self, rows: &Rows, slots: &[Slot], sorter: &mut RowSorter) {
         let Some(first) = slots.first() else { return };
         sorter.sort(slots, self.chunks);
-        // Threads begin at different runs, go round, and come back to those that another was at.
+        // Threads start at different runs, visit all of them, and come back to those that were
+        // locked.
         let begin = first.chunk as usize / self.run;
         let mut later = vec![];
         for run in (begin..self.runs.len()).chain(0..begin) {
@@ -161,7 +161,7 @@ impl ScatterWriter<'_> {
     ) {
         for (i, chunk) in (run * self.run..).zip(0..own.len()) {
             let first = |order: &[u32]| slots[order[0] as usize].row as usize;
-            // Where the next rows go is asked for meanwhile.
+            // Prefetches the slots of the next chunk's rows.
             let end = self.chunks.min(i + 2);
             let next = sorter.rows_of(i + 1..end);
             if let Some(after) = own.get(chunk + 1).filter(|_| !next.is_empty()) {
@@ -194,7 +194,7 @@ fn values<T: ArrowNativeType>(memory: &SharedBuffer, span: Span) -> ScalarBuffer
 }
 
 impl RowSorter {
-    /// The rows that go to some chunks that follow one another, chunk by chunk.
+    /// The rows that go to a range of chunks, chunk by chunk.
     pub(in crate::table) fn rows_of(&self, chunks: Range<usize>) -> &[u32] {
         &self.order[self.starts[chunks.start] as usize..self.starts[chunks.end] as usize]
     }

@@ -1,11 +1,12 @@
-//! Rows of numbers that are dealt to their chunks as they are read, before anything is known of
-//! their scale, and encoded where they lie: what most trainings over Parquet files read. Nothing is
-//! kept of the columns, so memory is filled once and not given back. Beyond the memory limit they
-//! are dealt into buckets, and encoded when those are put in order.
+//! Single-pass load: numeric rows are scattered to their chunks as they are read, before their
+//! scale is known, and later encoded in place. Most trainings over Parquet files load their rows
+//! this way. The columns are not kept, so memory is filled once and not released. Beyond the memory
+//! limit, rows are scattered to buckets, and encoded when the buckets are put in order.
 //!
-//! The bits are those of rows that are kept, fitted and encoded: statistics are of the same blocks,
-//! rows go to the same places. Where that cannot be had, for a number that float32 does not hold or
-//! a row that is to be left out, reading ends and the query is read anew as others are.
+//! The result has the same bits as that of rows that are collected, fitted and encoded: statistics
+//! are computed over the same blocks, and rows go to the same slots. Where this is impossible,
+//! because float32 cannot represent a number or a row has to be left out, reading ends and the
+//! query is read again the usual way ([`crate::table::RawTable`]).
 
 mod reading;
 
@@ -32,18 +33,18 @@ use crate::table::shuffle::scatter::ScatterBuffer;
 use crate::table::storage::metrics_reservation::MetricsReservation;
 use crate::table::{Fitted, Resources, Roles};
 
-/// What must be known of a training before its rows can be dealt.
+/// What must be known about a training before its rows can be scattered.
 #[derive(Clone)]
 pub struct Arrangement {
     /// Seed of a full shuffle; None: in the order of the query.
     pub shuffle: Option<u64>,
     /// Whether features are standardised.
     pub standardize: bool,
-    /// Whether that stays so if the target has so many classes, 2 and more.
+    /// Whether the arrangement stays the same if the target has this many classes (2 or more).
     pub holds: Arc<dyn Fn(usize) -> bool + Send + Sync>,
 }
 
-/// All rows of a query, dealt to chunks and not encoded.
+/// All rows of a query, scattered to chunks but not encoded yet.
 pub struct SinglePassLoad {
     width: Width,
     rows: u64,
@@ -56,18 +57,19 @@ pub struct SinglePassLoad {
     resources: Resources,
 }
 
-/// Where rows that are dealt lie.
+/// Where scattered rows are stored.
 enum Held {
-    /// Each in its place.
+    /// Each row in its slot.
     FilledChunks(ScatterBuffer),
-    /// With those of neighbouring chunks, most of them on disk; and what is left to the metrics.
+    /// In buckets of neighbouring chunks, most of them on disk; and the memory that is reserved for
+    /// the metrics.
     Spilled(Box<(Buckets, MetricsReservation)>),
 }
 
 impl SinglePassLoad {
-    /// Deals rows as they are read, and tells `progress` how many there are so far; None where they
-    /// must be read as others are. `arrange` says how so many rows of so many numbers are dealt, if
-    /// they can be.
+    /// Scatters rows as they are read, and reports their number so far to `progress`; None if they
+    /// must be read the usual way. `arrange` returns the arrangement for a number of features and a
+    /// number of rows, if they can be loaded in a single pass.
     ///
     /// # Errors
     /// When the rows cannot be read, a column has a type that cannot be used, or the training is
@@ -83,7 +85,7 @@ impl SinglePassLoad {
             return Ok(None);
         };
         let reading = Arc::new(reading);
-        // Whoever does not wait any more does not want the rows either.
+        // If the caller drops this future, reading stops.
         let _stop = StopOnDrop(Arc::clone(&reading.is_over));
         let own = Arc::clone(&reading);
         let mut task = tokio::task::spawn_blocking(move || own.run());
@@ -123,8 +125,7 @@ impl SinglePassLoad {
         self.rows
     }
 
-    /// The seed of the full shuffle that they are dealt by; None: they are in the order of the
-    /// query.
+    /// The seed of the full shuffle of the rows; None: they are in the order of the query.
     pub fn shuffle(&self) -> Option<u64> {
         self.shuffle
     }
@@ -139,7 +140,7 @@ impl SinglePassLoad {
         self.sums.clone().finish(&interners, classes, standardize_target, pool)
     }
 
-    /// Encodes the rows where they lie, or as they are put in order.
+    /// Encodes the rows in place, or as their buckets are put in order.
     ///
     /// # Errors
     /// When memory and disk do not suffice, class weights do not fit the classes, or the training
@@ -184,11 +185,11 @@ impl SinglePassLoad {
     }
 }
 
-/// What makes encoded rows of those that are dealt.
+/// Encodes scattered rows.
 struct Encoding {
     encoder: Encoder,
     labels: Labels,
-    /// The class of each provisional one.
+    /// The class of each provisional class.
     classes: Vec<u32>,
     factors: Factors,
 }

@@ -1,4 +1,4 @@
-//! Rows that are read by all cores, part by part, and dealt block by block.
+//! Reads rows on all cores, part by part, and scatters them block by block.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ const MAX_CLASSES: usize = 256;
 /// Bytes of the sums of a block for a column and for a class.
 const SUMS_BYTES: (usize, usize) = (64, 16);
 
-/// Ends a reading with whoever waits for it.
+/// Stops a reading when it is dropped.
 pub(in crate::table) struct StopOnDrop(pub(in crate::table) Arc<AtomicBool>);
 
 impl Drop for StopOnDrop {
@@ -48,20 +48,21 @@ pub(in crate::table) struct Reading {
     pub(in crate::table) width: Width,
     pub(in crate::table) filter: RowFilter,
     pub(in crate::table) arrangement: Arrangement,
-    /// Of the sums of blocks, which wait for those of the blocks before, and of rows that are not
-    /// spilled.
+    /// Memory of the statistics of blocks, which wait for those of earlier blocks, and of rows that
+    /// are not spilled.
     pub(in crate::table) reservation: MemoryReservation,
-    /// Whether the rows are more than there is memory for.
+    /// Whether the rows do not fit in memory.
     is_spilled: bool,
-    /// Whether no more rows are to be read: something has come that cannot be dealt, or has failed.
+    /// Whether no more rows are to be read: some rows cannot be loaded in a single pass, or reading
+    /// failed.
     pub(in crate::table) is_over: Arc<AtomicBool>,
 }
 
 /// Rows that a thread has read.
 enum Piece {
-    /// FitStatistics of a block that is dealt.
+    /// Statistics of a block whose rows are scattered.
     SinglePassLoad(FitStatistics),
-    /// A part of a block, other threads have the rest; the number of its first row.
+    /// A part of a block whose rest other threads read, with the number of its first row.
     Part(u64, RecordBatch),
 }
 
@@ -74,16 +75,16 @@ struct Scratch {
     sorter: RowSorter,
 }
 
-/// Deals the rows of blocks to chunks.
+/// Scatters the rows of blocks to chunks.
 struct Dealer<'a> {
     reading: &'a Reading,
     plan: &'a ShufflePlan,
     to: To<'a>,
-    /// FitStatistics of no rows.
+    /// Statistics of no rows.
     empty: FitStatistics,
 }
 
-/// Where rows are dealt to.
+/// Where rows are scattered to.
 enum To<'a> {
     Chunks(ScatterWriter<'a>),
     Buckets(&'a Buckets),
@@ -102,7 +103,7 @@ impl To<'_> {
 }
 
 impl Reading {
-    /// None where the columns are not of numbers alone, or memory does not suffice for their sums.
+    /// None if some column is not numeric, or memory does not suffice for the statistics.
     pub(in crate::table) fn new(
         pages: PageRows,
         roles: &Roles,
@@ -113,7 +114,7 @@ impl Reading {
         if rows == 0 || !roles.partition_by.is_empty() || roles.split.is_some() {
             return Ok(None);
         }
-        // (A dictionary may have classes that no row is of.)
+        // (A dictionary may have classes without rows.)
         let target = pages.schema().field_with_name(&roles.target)?.data_type();
         if matches!(target, DataType::Dictionary(_, _)) {
             return Ok(None);
@@ -140,12 +141,12 @@ impl Reading {
         Ok(Some(Self { pages, rows, width, filter, arrangement, reservation, is_spilled, is_over }))
     }
 
-    /// Deals all rows; None if that turns out to be impossible.
+    /// Scatters all rows; None if that turns out to be impossible.
     pub(in crate::table) fn run(&self) -> Result<Option<(Held, FitStatistics)>> {
         let resources = &self.filter.resources;
         let plan = plan(self.rows, self.width, self.arrangement.shuffle);
         let mut held = if self.is_spilled {
-            // All rows train, so metrics are of them.
+            // All rows train, so the metrics are computed on them.
             let room = MetricsReservation::new(resources, self.rows);
             let buckets = Buckets::new(self.width, &plan, resources)?;
             Held::Spilled(Box::new((buckets, room)))
@@ -159,8 +160,7 @@ impl Reading {
         let empty = FitStatistics::new(&self.filter.columns, self.arrangement.standardize)?;
         let mut sums = empty.clone();
         let dealer = Dealer { reading: self, plan: &plan, to, empty };
-        // Each thread reads rows that follow one another; blocks that are cut are put together in
-        // the end.
+        // Each thread reads contiguous rows; blocks that are cut are joined in the end.
         let cuts = self.pages.cuts(resources.pool().threads(), BLOCK_ROWS as u64);
         let (mut scratch, mut parts) = (Scratch::default(), vec![]);
         in_order(
@@ -169,7 +169,7 @@ impl Reading {
             Scratch::default,
             |scratch, part| {
                 let pieces = dealer.read(cuts[part]..cuts[part + 1], scratch);
-                // Who has still much to read need not.
+                // Other threads need not read their remaining rows.
                 pieces.inspect_err(|_| self.stop())
             },
             |pieces| {
@@ -197,7 +197,7 @@ impl Reading {
         Ok((!self.is_over.load(Ordering::Relaxed)).then_some((held, sums)))
     }
 
-    /// Has no more rows read.
+    /// Stops the reading on all threads.
     fn stop(&self) {
         self.is_over.store(true, Ordering::Relaxed);
     }
@@ -208,14 +208,14 @@ impl Reading {
         ((row / ROWS + 1) * ROWS).min(self.rows)
     }
 
-    /// Whether rows are dealt as they are to be with as many classes as there are so far.
+    /// Whether the arrangement is still right for the number of classes so far.
     fn holds(&self) -> bool {
         let classes = self.filter.classes.as_ref().map_or(0, |classes| lock(classes).count());
         classes < 2 || (classes <= MAX_CLASSES && (self.arrangement.holds)(classes))
     }
 
-    /// Puts the numbers of a block together row by row; labels are provisional classes or raw
-    /// numbers. Says whether float32 holds all of them.
+    /// Writes the numbers of a block row by row; labels are provisional classes or raw numbers.
+    /// Returns whether float32 can represent all of them.
     fn plain(&self, block: &RecordBatch, rows: &mut Rows) -> Result<bool> {
         let (columns, n) = (&self.filter.columns, block.num_rows());
         rows.dense.resize(n * self.width.dense, 0.0);
@@ -251,7 +251,7 @@ impl Reading {
 }
 
 impl Dealer<'_> {
-    /// Reads some rows and deals the blocks that are whole.
+    /// Reads some rows and scatters the blocks that are whole.
     fn read(&self, rows: Range<u64>, scratch: &mut Scratch) -> Result<Vec<Piece>> {
         let (pages, mut pieces) = (&self.reading.pages, vec![]);
         let batches = pages.batches(rows.clone(), BLOCK_ROWS);
@@ -276,8 +276,8 @@ impl Dealer<'_> {
         Ok(pieces)
     }
 
-    /// Deals the rows of a block, the first of which has this number, and gives their sums; None if
-    /// they cannot be dealt, or others could not.
+    /// Scatters the rows of a block, whose first row has the number `first`, and returns their
+    /// statistics; None if these rows or others cannot be loaded in a single pass.
     fn deal(
         &self,
         first: u64,
@@ -301,7 +301,7 @@ impl Dealer<'_> {
     }
 }
 
-/// As many rows as one asks for out of batches of at most [`BLOCK_ROWS`].
+/// Regroups batches of at most [`BLOCK_ROWS`] rows into batches of requested numbers of rows.
 struct Batches<'a, I> {
     batches: I,
     schema: &'a SchemaRef,

@@ -1,4 +1,4 @@
-//! Rows that are dealt beside the same rows kept, fitted and encoded.
+//! Compares the single-pass load with collecting, fitting and encoding the same rows.
 
 use std::fs::File;
 use std::path::Path;
@@ -20,7 +20,7 @@ use super::*;
 use crate::session::{Engine, EngineOptions};
 use crate::table::{Encoding, RawTable, Side, TargetKind};
 
-/// Rows of all types that are dealt, from number `first` on.
+/// Rows of all types that the single-pass load takes, from number `first` on.
 fn rows(first: usize, n: usize) -> Vec<(&'static str, ArrayRef)> {
     let draw = |what: u64, i: usize| unit(mix(7, what, i as u64)) * 9.0 - 4.0;
     let all = first..first + n;
@@ -120,7 +120,7 @@ fn content(table: &EncodedTable) -> (u64, Vec<Vec<f32>>) {
 #[tokio::test]
 async fn dealt_rows_have_the_bits_of_those_that_are_kept_and_encoded() {
     let folder = tempfile::tempdir().unwrap();
-    // Blocks that files, row groups and threads cut; a file within a block.
+    // Files, row groups and threads cut blocks; one file is within a block.
     let all = rows(0, 60_000);
     let mut first = 0;
     for (i, (n, group)) in [(30_001, 12_000), (999, 500), (29_000, 40_000)].into_iter().enumerate()

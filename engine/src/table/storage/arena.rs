@@ -1,4 +1,4 @@
-//! Raw rows in pieces of memory of their own ([`Allocation`]), each of which is let go of with its last
+//! Raw rows in pieces of memory of their own ([`Allocation`]); each piece is released with its last
 //! row.
 
 use datafusion::arrow::array::{Array, ArrayData, ArrayRef, RecordBatch, make_array};
@@ -8,10 +8,11 @@ use datafusion::common::Result;
 
 use crate::table::storage::buffer_pool::{Allocation, PageSize, SharedBuffer, Span};
 
-/// Bytes of a piece: many pages of any size, a small part of a table that is worth it.
+/// Bytes of a piece: many pages of any size, but a small part of a table for which an arena is
+/// worth it.
 const PIECE_BYTES: usize = 8 << 20;
 
-/// Takes batches, and gives them back in pieces of memory.
+/// Copies batches into pieces of memory, and returns them.
 #[derive(Default)]
 pub(in crate::table) struct Arena {
     piece: Option<Allocation>,
@@ -19,14 +20,14 @@ pub(in crate::table) struct Arena {
     waiting: Vec<Waiting>,
 }
 
-/// A batch whose buffers lie in the piece that is being filled.
+/// A batch whose buffers are in the piece that is being filled.
 struct Waiting {
     schema: SchemaRef,
     rows: usize,
     columns: Vec<Column>,
 }
 
-/// Where a column lies in the piece.
+/// The position of a column in the piece.
 struct Column {
     data_type: DataType,
     values: Span,
@@ -34,8 +35,9 @@ struct Column {
 }
 
 impl Arena {
-    /// Takes a batch, and gives those of a piece that is full; a batch that is not of numbers
-    /// alone, or larger than a piece, is given back as it is.
+    /// Takes a batch, and returns the batches of a piece that is full. A batch with columns other
+    /// than numbers and booleans is returned as it is; a batch larger than a piece gets a piece of
+    /// its size.
     pub(in crate::table) fn push(&mut self, batch: RecordBatch) -> Result<Vec<RecordBatch>> {
         let Some(bytes) = bytes(&batch) else {
             let mut done = self.finish()?;
@@ -53,7 +55,7 @@ impl Arena {
         Ok(done)
     }
 
-    /// Gives what is left.
+    /// Returns the remaining batches.
     pub(in crate::table) fn finish(&mut self) -> Result<Vec<RecordBatch>> {
         let Some(piece) = self.piece.take() else { return Ok(vec![]) };
         self.used = 0;
@@ -67,7 +69,7 @@ impl Arena {
         let rows = data.offset()..data.offset() + data.len();
         let values = match data.data_type().primitive_width() {
             Some(width) => self.write(&data.buffers()[0][rows.start * width..rows.end * width]),
-            // Booleans are the others that are taken.
+            // Only booleans are taken without a primitive width.
             None => self.write(&data.buffers()[0].bit_slice(rows.start, rows.len())),
         };
         let nulls = data.nulls().map(|nulls| self.write(&nulls.inner().sliced()));
@@ -101,7 +103,7 @@ impl Waiting {
     }
 }
 
-/// Bytes of a batch in a piece; None where a column is not of numbers or truth values.
+/// Bytes of a batch in a piece; None if a column has neither numbers nor booleans.
 fn bytes(batch: &RecordBatch) -> Option<usize> {
     let rows = batch.num_rows();
     let place = |bits: usize| Span { start: 0, bytes: (bits * rows).div_ceil(8) }.next();

@@ -1,6 +1,6 @@
-//! Memory for many rows. A region goes back to the system as soon as it is let go of: an allocator
-//! keeps what it is given back for a while, so raw rows that are encoded would stay beside the
-//! encoded ones. What a shelf lends comes back to it.
+//! Memory for many rows. An [`Allocation`] goes back to the operating system as soon as it is
+//! released: an allocator keeps freed memory for a while, so raw rows would stay in memory beside
+//! the encoded ones. A [`PooledBuffer`] goes back to its [`BufferPool`].
 
 use std::sync::{Arc, Mutex};
 
@@ -11,9 +11,9 @@ use memmap2::MmapMut;
 
 use crate::table::parallel::lock;
 
-/// Bytes from which memory is asked of the system itself.
+/// From this many bytes on, memory is mapped from the operating system directly.
 const LARGE: usize = 1 << 22;
-/// Bytes that what lies in a region is aligned to: a line of the cache.
+/// Alignment of the spans of an allocation in bytes: a cache line.
 const ALIGN: usize = 64;
 
 /// Zeroed memory that is written and then read.
@@ -24,13 +24,13 @@ enum Memory {
     Large(MmapMut),
 }
 
-/// The pages that a region of much memory is made of.
+/// The size of the pages of a large allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::table) enum PageSize {
-    /// For what is filled at once, or from its beginning to its end.
+    /// For memory that is filled at once, or from its beginning to its end.
     Huge,
-    /// For what is filled everywhere a little while other memory is given back: a row in each huge
-    /// page would take all of it at once.
+    /// For memory that is filled at random positions while other memory is released: one row in
+    /// each huge page would commit all of it at once.
     Small,
 }
 
@@ -38,7 +38,7 @@ impl Allocation {
     /// `bytes` zeros.
     ///
     /// # Errors
-    /// When the system has no such memory.
+    /// When the system does not provide the memory.
     pub(in crate::table) fn zeroed(bytes: usize, pages: PageSize) -> Result<Self> {
         if bytes < LARGE {
             return Ok(Self(Memory::Small(MutableBuffer::from_len_zeroed(bytes))));
@@ -47,7 +47,7 @@ impl Allocation {
         #[cfg(target_os = "linux")]
         {
             use memmap2::Advice::{HugePage, NoHugePage};
-            // A system without huge pages has nothing to say to it.
+            // A system without huge pages refuses the advice, which does not matter.
             let _ = memory.advise(match pages {
                 PageSize::Huge => HugePage,
                 PageSize::Small => NoHugePage,
@@ -64,7 +64,7 @@ impl Allocation {
         }
     }
 
-    /// What is written to.
+    /// The bytes, to write to.
     pub(in crate::table) fn bytes(&mut self) -> &mut [u8] {
         match &mut self.0 {
             Memory::Small(memory) => memory.as_slice_mut(),
@@ -72,7 +72,7 @@ impl Allocation {
         }
     }
 
-    /// What is read; it is let go of with the last buffer of it.
+    /// Makes the memory read-only; it is released with its last buffer.
     pub(in crate::table) fn freeze(self) -> SharedBuffer {
         SharedBuffer(Bytes::from_owner(self))
     }
@@ -87,7 +87,7 @@ impl AsRef<[u8]> for Allocation {
     }
 }
 
-/// Memory that is only read.
+/// Read-only memory that buffers share.
 pub(in crate::table) struct SharedBuffer(Bytes);
 
 impl SharedBuffer {
@@ -97,7 +97,7 @@ impl SharedBuffer {
     }
 }
 
-/// A part of a region.
+/// A part of an allocation.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::table) struct Span {
     /// Where it begins.
@@ -112,18 +112,18 @@ impl Span {
         self.start + self.bytes
     }
 
-    /// Where what follows begins.
+    /// Where the next span begins.
     pub(in crate::table) fn next(self) -> usize {
         self.end().next_multiple_of(ALIGN)
     }
 }
 
-/// Memory that is written and read again and again: what an allocator is given back and asked for
-/// anew may have gone to the system in between, which then clears every page of it.
+/// A pool of buffers that are reused. Memory that is freed and allocated anew may have gone to the
+/// operating system in between, which then zeroes every page of it.
 #[derive(Default)]
 pub(in crate::table) struct BufferPool(Mutex<Vec<Vec<u8>>>);
 
-/// Memory of a shelf, which goes back to it with the last buffer of it.
+/// Memory of a pool, which goes back to the pool with its last buffer.
 pub(in crate::table) struct PooledBuffer {
     memory: Vec<u8>,
     bytes: usize,
@@ -131,14 +131,14 @@ pub(in crate::table) struct PooledBuffer {
 }
 
 impl BufferPool {
-    /// Bytes that wait at most.
+    /// Bytes of idle buffers at most.
     const MOST: usize = 16 << 20;
 
-    /// `bytes` bytes of whatever was there before.
+    /// A buffer of `bytes` bytes with arbitrary content.
     pub(in crate::table) fn take(self: &Arc<Self>, bytes: usize) -> PooledBuffer {
         let mut memory = lock(&self.0).pop().unwrap_or_default();
         if memory.len() < bytes {
-            // What was there is not copied.
+            // The old content is not copied.
             memory = vec![0; bytes];
         }
         PooledBuffer { memory, bytes, shelf: Arc::clone(self) }
@@ -146,12 +146,12 @@ impl BufferPool {
 }
 
 impl PooledBuffer {
-    /// What is written to.
+    /// The bytes, to write to.
     pub(in crate::table) fn bytes(&mut self) -> &mut [u8] {
         &mut self.memory[..self.bytes]
     }
 
-    /// What is read.
+    /// Makes the memory read-only.
     pub(in crate::table) fn freeze(self) -> Buffer {
         Buffer::from(Bytes::from_owner(self))
     }
@@ -196,7 +196,7 @@ mod tests {
         assert!(both.iter().any(|buffer| buffer.as_ptr() == at));
         assert_eq!(both.map(|buffer| buffer.len()), [400, 1000]);
         assert_eq!(shelf.take(2000).freeze().len(), 2000);
-        // No more than a little waits.
+        // Idle buffers stay below the limit.
         for piece in [shelf.take(BufferPool::MOST), shelf.take(BufferPool::MOST), shelf.take(9)] {
             drop(piece);
         }

@@ -1,4 +1,4 @@
-//! Chunks of rows in memory as far as the limit goes, and in a file beyond it.
+//! Chunks of rows in memory up to the memory limit, and in a file beyond it.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -11,7 +11,7 @@ use crate::table::Resources;
 use crate::table::parallel::lock;
 use crate::table::storage::spill::{SpillLocation, SpillLog};
 
-/// A chunk that is kept, and has no number yet.
+/// A chunk that is stored, but is not in the list yet.
 pub struct Kept {
     chunk: Chunk,
     rows: usize,
@@ -19,7 +19,7 @@ pub struct Kept {
 }
 
 enum Chunk {
-    /// None once it is let go of.
+    /// None once it is released.
     Memory(Mutex<Option<RecordBatch>>),
     Spilled(SpillLocation),
 }
@@ -34,11 +34,11 @@ pub struct Chunks {
     name: &'static str,
 }
 
-/// Where chunks are kept.
+/// Where chunks are stored.
 struct Room {
     resources: Resources,
     reservation: MemoryReservation,
-    /// Of the memory limit: up to which chunks stay in memory.
+    /// Share of the memory limit up to which chunks stay in memory.
     share: f64,
     log: SpillLog,
 }
@@ -72,7 +72,7 @@ impl Chunks {
         Self { chunks: vec![], rows: 0, memory: 0, spilled: 0, room: None, name: "empty table" }
     }
 
-    /// Takes a chunk; if it is spilled, its memory is given back.
+    /// Appends a chunk; if it is spilled, the batch is returned for reuse.
     ///
     /// # Errors
     /// When it has to be spilled and cannot.
@@ -82,8 +82,8 @@ impl Chunks {
         Ok(rest)
     }
 
-    /// Keeps a chunk in memory or on disk, many threads at once; if it is spilled, its memory is
-    /// given back. It is one of the chunks once it is added.
+    /// Stores a chunk in memory or on disk, from many threads at once. If it is spilled, the batch
+    /// is returned for reuse. [`Chunks::add`] puts the chunk into the list.
     ///
     /// # Errors
     /// When it has to be spilled and cannot.
@@ -101,7 +101,7 @@ impl Chunks {
         Ok((Kept { chunk: Chunk::Spilled(place), rows, bytes }, Some(batch)))
     }
 
-    /// Adds a chunk that is kept behind the others.
+    /// Appends a stored chunk to the list.
     pub fn add(&mut self, kept: Kept) {
         let Kept { chunk, rows, bytes } = kept;
         match &chunk {
@@ -112,7 +112,7 @@ impl Chunks {
         self.rows += rows as u64;
     }
 
-    /// What the chunks may use; None of an empty table.
+    /// The resources of the chunks; None for an empty table.
     pub fn resources(&self) -> Option<&Resources> {
         self.room.as_ref().map(|room| &room.resources)
     }
@@ -144,7 +144,7 @@ impl Chunks {
         }
     }
 
-    /// Lets go of a chunk that is in memory.
+    /// Releases a chunk that is in memory.
     pub fn release(&self, index: usize) {
         if let Chunk::Memory(batch) = &self.chunks[index].0 {
             let bytes = lock(batch).take().map_or(0, |batch| batch.get_array_memory_size());

@@ -1,4 +1,4 @@
-//! Memory that encoded rows leave to the metrics of a version.
+//! Memory that is reserved for the metrics of a version while rows are encoded.
 
 use std::sync::Mutex;
 
@@ -11,11 +11,11 @@ use crate::table::parallel::lock;
 /// Bytes that the metrics of two classes take for a row: its score with class and weight, twice
 /// while they are sorted.
 const ROW_BYTES: usize = 16;
-/// Share of the memory limit up to which room is left for them.
+/// Share of the memory limit up to which memory is reserved for them.
 const SHARE: f64 = 0.75;
 
-/// Room that stays free while encoded rows come into memory: what is measured after the last epoch
-/// must find it.
+/// Memory that stays reserved while encoded rows fill memory: the metrics after the last epoch need
+/// it.
 pub(in crate::table) struct MetricsReservation {
     wanted: usize,
     reservation: Mutex<MemoryReservation>,
@@ -23,8 +23,8 @@ pub(in crate::table) struct MetricsReservation {
 }
 
 impl MetricsReservation {
-    /// For the metrics of `rows` rows; nothing is reserved yet. What is reserved for others now is
-    /// taken to stay so.
+    /// For the metrics of `rows` rows; nothing is reserved yet. Other reservations are assumed to
+    /// stay.
     pub(in crate::table) fn new(resources: &Resources, rows: u64) -> Self {
         Self {
             wanted: (rows as usize * ROW_BYTES).min(resources.available(SHARE)),
@@ -33,7 +33,7 @@ impl MetricsReservation {
         }
     }
 
-    /// Reserves what is still wanted of what there is.
+    /// Reserves what is still wanted, as far as it is available.
     pub(in crate::table) fn take(&self) {
         let reservation = lock(&self.reservation);
         let more = self.wanted.saturating_sub(reservation.size());
@@ -67,7 +67,7 @@ mod tests {
         room.take();
         room.take();
         assert_eq!(lock(&room.reservation).size(), 1 << 19);
-        // More than three quarters are not wanted.
+        // At most three quarters of the limit are wanted.
         drop((room, buckets));
         assert_eq!(MetricsReservation::new(&resources, 1 << 20).wanted, 3 << 18);
     }

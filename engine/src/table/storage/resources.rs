@@ -10,7 +10,7 @@ use datafusion::execution::memory_pool::{
 };
 use gradlake_udfs::{Interrupt, ParallelFor};
 
-/// Memory, disk, cores and the wish to stop, shared by all tables of a training.
+/// Memory, disk, cores and the interrupt, shared by all tables of a training.
 #[derive(Clone, Debug)]
 pub struct Resources {
     memory: Arc<dyn MemoryPool>,
@@ -20,7 +20,7 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// Those of a session, with the cores that `pool` run on.
+    /// The resources of a session, with the cores that `pool` runs on.
     pub fn new(
         state: &SessionState,
         interrupt: Arc<Interrupt>,
@@ -35,7 +35,7 @@ impl Resources {
         }
     }
 
-    /// Where independent pieces of work run.
+    /// The pool that runs independent pieces of work.
     pub fn pool(&self) -> &dyn ParallelFor {
         self.pool.as_ref()
     }
@@ -45,8 +45,8 @@ impl Resources {
         MemoryConsumer::new(format!("gradlake {name}")).register(&self.memory)
     }
 
-    /// Reserves `bytes` if all that is reserved stays below `share` of the limit, and says
-    /// whether it did.
+    /// Reserves `bytes` if all reservations stay below `share` of the limit, and returns whether it
+    /// did.
     pub fn try_reserve(&self, reservation: &MemoryReservation, bytes: usize, share: f64) -> bool {
         if let MemoryLimit::Finite(limit) = self.memory.memory_limit()
             && (self.memory.reserved() + bytes) as f64 > limit as f64 * share

@@ -16,7 +16,7 @@ use crate::table::Resources;
 use crate::table::parallel::lock;
 use crate::table::storage::buffer_pool::BufferPool;
 
-/// Where a chunk lies, and the file that does not vanish before.
+/// The position of a chunk in a file, which exists at least as long as this.
 #[derive(Clone)]
 pub struct SpillLocation {
     file: Arc<dyn SpillFile>,
@@ -36,11 +36,11 @@ pub struct SpillLog {
     resources: Resources,
     /// What is spilled.
     what: &'static str,
-    /// Files that nobody writes to at the moment.
+    /// Files that no thread writes to at the moment.
     idle: Mutex<Vec<Appending>>,
     /// Bytes in all files.
     bytes: AtomicU64,
-    /// What chunks are read into.
+    /// Buffers that chunks are read into.
     buffers: Arc<BufferPool>,
 }
 
@@ -84,10 +84,10 @@ impl SpillLog {
         }
     }
 
-    /// Writes a chunk behind the others of a file.
+    /// Appends a chunk to a file.
     ///
     /// # Errors
-    /// When there is no room on the disk, or spilling is not allowed.
+    /// When there is no space on the disk, or spilling is not allowed.
     pub fn append(&self, batch: &RecordBatch) -> Result<SpillLocation> {
         let idle = lock(&self.idle).pop();
         let mut to = match idle {
@@ -135,8 +135,7 @@ impl SpillLog {
     }
 }
 
-/// Writes a batch as a stream. Its buffers go to the file from where they lie; what is small goes
-/// together.
+/// Writes a batch as a stream. Large buffers are written without a copy; small writes are combined.
 fn write(batch: &RecordBatch, to: &mut Appending) -> Result<()> {
     let mut writer = StreamWriter::try_new(BufWriter::new(to), &batch.schema())?;
     writer.write(batch)?;
