@@ -3,18 +3,17 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// Chunks of some megabytes come and go for hours. The system's allocator keeps what it was given
-/// back in pieces, and a training within `--memory-limit 512MB` then holds more than twice that.
+/// Chunks of some megabytes are allocated and freed for hours. The system's allocator fragments and
+/// keeps freed memory, so that a training within `--memory-limit 512MB` holds more than twice that.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// `mi_option_purge_delay` of mimalloc.h: milliseconds until memory that is free goes back to the
-/// system.
+/// `mi_option_purge_delay` of mimalloc.h: milliseconds until free memory is returned to the system.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
-/// Who bounds memory wants it back at once: with mimalloc's default a training within 512 MB held
-/// 1.3 GB. Who does not has it kept for the next chunk, as faults on fresh pages can take longer
-/// than reading what is written to them.
+/// With `--memory-limit`, free memory is returned at once: with mimalloc's default a training
+/// within 512 MB held 1.3 GB. Without it, free memory is kept for the next chunk, as faults on
+/// fresh pages can take longer than reading what is written to them.
 fn purge_delay() -> std::ffi::c_long {
     let is_limit = |argument: OsString| argument.to_string_lossy().starts_with("--memory-limit");
     let is_bounded = std::env::args_os().any(is_limit);

@@ -1,5 +1,5 @@
-//! How statements are planned: DataFusion's plans, with models that are named loaded first, files
-//! found by their paths, and `SELECT *` of wide tables without the list of its columns.
+//! Plans statements: the plans are DataFusion's, but named models are loaded first, files are found
+//! by their paths, and `SELECT *` of wide tables is planned without the list of its columns.
 
 use std::sync::Arc;
 
@@ -21,11 +21,11 @@ use crate::wildcard::{with_all_columns, without_wildcard};
 use crate::{parsers, sentence};
 
 impl Session {
-    /// The plan of rows that a statement of ours takes.
+    /// The plan of the rows that a Gradlake statement takes.
     pub(crate) async fn plan(&self, source: &Source, events: &EventSink) -> Result<LogicalPlan> {
         let plan = self.logical_plan(source.statement()?, events).await;
         match (source, plan) {
-            // A text that is no file is the name of a table to DataFusion.
+            // To DataFusion, a text that is not a file is the name of a table.
             (Source::File(path), Err(error))
                 if sentence(&error).ends_with(&format!("{path}' not found")) =>
             {
@@ -35,7 +35,7 @@ impl Session {
         }
     }
 
-    /// Plans a statement of DataFusion's, with the models that it names loaded and pinned.
+    /// Plans a DataFusion statement; the models that it names are loaded and pinned.
     pub(crate) async fn logical_plan(
         &self,
         statement: DfStatement,
@@ -66,7 +66,7 @@ impl Session {
         self.declaring(&statement).statement_to_plan(statement).await
     }
 
-    /// Plans a query, of `SELECT *` without the list of its columns.
+    /// Plans a query; `SELECT *` is planned without the list of its columns.
     async fn query_plan(&self, query: Box<Query>) -> Result<LogicalPlan> {
         let plan = |query: Query| {
             let statement = SqlStatement::Query(Box::new(query));
@@ -78,7 +78,7 @@ impl Session {
         }
     }
 
-    /// Plans COPY, whose query may be such a one too.
+    /// Plans COPY, whose query may be a `SELECT *` too.
     async fn copy_plan(&self, mut copy: CopyToStatement) -> Result<LogicalPlan> {
         let all = match &copy.source {
             CopyToSource::Query(query) => without_wildcard(query),
@@ -101,8 +101,9 @@ impl Session {
         }
     }
 
-    /// The state that plans a statement. In one that declares columns, a type WITH TIME ZONE is
-    /// one: in UTC, unless the session has a zone. (DataFusion's has none without such a zone.)
+    /// The state that plans a statement. If the statement declares columns, a type WITH TIME ZONE
+    /// has a zone: UTC, unless the session has one. (In DataFusion it has no zone unless the
+    /// session has one.)
     fn declaring(&self, statement: &DfStatement) -> SessionState {
         let mut state = self.engine.context().state();
         let declares = match statement {
@@ -120,12 +121,12 @@ impl Session {
     }
 
     /// Plans CREATE EXTERNAL TABLE. Planning looks for every table that a statement names, and
-    /// finds files by their paths too: a FIFO or folder that is called as its table would be
-    /// opened, and what a producer has written to the FIFO would be lost. So the table has another
-    /// name meanwhile.
+    /// finds files by their paths too: a FIFO or folder with the name of its table would be opened,
+    /// and what a producer has written to the FIFO would be lost. So the table has another name
+    /// during planning.
     async fn created_table(&self, mut create: CreateExternalTable) -> Result<LogicalPlan> {
         let definition = create.to_string();
-        // No path has a zero in it.
+        // No path contains a zero byte.
         let other = ObjectName::from(vec![Ident::with_quote('"', "\0")]);
         let name = std::mem::replace(&mut create.name, other);
         let statement = DfStatement::CreateExternalTable(create);

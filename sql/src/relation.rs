@@ -1,4 +1,5 @@
-//! `( PREDICT MODEL ... )` as a relation: plans the twin that the parser put in its place.
+//! `( PREDICT MODEL ... )` as a relation: plans the `predict_rows` call that the parser put in its
+//! place.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,15 +17,16 @@ use crate::parsers::ModelUse;
 use crate::statements::PredictRows;
 use crate::wildcard::{with_all_columns, without_wildcard};
 
-/// Where events go, as long as somebody holds it.
+/// A weak reference to the sink of events.
 type WeakSink = Weak<dyn Fn(Event) + Send + Sync>;
 
-/// Models by name and version, as the running statement has pinned them.
+/// The models that the running statement has pinned, by name and version.
 #[derive(Default)]
 pub struct PinnedModels {
     scorers: RwLock<HashMap<ModelUse, Arc<Scorer>>>,
-    /// Where events of the statement go that is being planned. (Not held longer than by whoever
-    /// runs it: a sink that is dropped tells its other end that the statement is over.)
+    /// The sink for events of the statement that is being planned. (The reference is weak: when the
+    /// caller that runs the statement drops the sink, the receiver sees that the statement is
+    /// over.)
     events: RwLock<Option<WeakSink>>,
 }
 
@@ -35,7 +37,7 @@ impl fmt::Debug for PinnedModels {
 }
 
 impl PinnedModels {
-    /// Makes a model known to the planner.
+    /// Makes a model available to the planner.
     pub fn pin(&self, model: ModelUse, scorer: Arc<Scorer>) {
         self.scorers.write().unwrap_or_else(PoisonError::into_inner).insert(model, scorer);
     }
@@ -45,7 +47,7 @@ impl PinnedModels {
         self.scorers.read().unwrap_or_else(PoisonError::into_inner).get(model).cloned()
     }
 
-    /// Says where events of the statement go that is planned next.
+    /// Sets the sink for events of the statement that is planned next.
     pub fn tell(&self, events: &EventSink) {
         *self.events.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::downgrade(events));
     }
@@ -56,7 +58,7 @@ impl PinnedModels {
     }
 }
 
-/// Plans the twin of a PREDICT subquery.
+/// Plans the `predict_rows` call of a PREDICT subquery.
 #[derive(Debug)]
 pub struct PredictRelation {
     /// The engine owns the context that owns this planner.
@@ -65,7 +67,7 @@ pub struct PredictRelation {
 }
 
 impl PredictRelation {
-    /// A planner that finds models among those pinned.
+    /// A planner that looks models up among the pinned ones.
     pub fn new(engine: &Arc<Engine>, pinned: Arc<PinnedModels>) -> Self {
         Self { engine: Arc::downgrade(engine), pinned }
     }

@@ -48,7 +48,10 @@ pub struct SessionOptions {
 /// let session = Session::open(SessionOptions::default()).await?;
 /// let events = Arc::new(|event| println!("{event:?}"));
 /// let rows = session
-///     .collect("TRAIN MODEL price USING linear_regression TARGET price FROM 'diamonds.parquet'", events)
+///     .collect(
+///         "TRAIN MODEL price USING linear_regression TARGET price FROM 'diamonds.parquet'",
+///         events,
+///     )
 ///     .await?;
 /// # Ok(())
 /// # }
@@ -59,7 +62,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Opens a session. The warehouse need not exist: it is made when it is first written to.
+    /// Opens a session. The warehouse need not exist: it is created on the first write.
     ///
     /// # Errors
     /// When the warehouse's location cannot be used.
@@ -73,10 +76,10 @@ impl Session {
         Self::on(engine)
     }
 
-    /// A session on an engine of the caller's making.
+    /// A session on an engine that the caller made.
     ///
     /// # Errors
-    /// When the engine's context takes no planner.
+    /// When the engine's context does not accept a planner.
     pub fn on(engine: Engine) -> Result<Self> {
         let engine = Arc::new(engine);
         let pinned = Arc::new(PinnedModels::default());
@@ -158,9 +161,9 @@ impl Session {
         self.engine.interrupt();
     }
 
-    /// Stops the queries of this session that run: for whoever drops their rows, or is about to.
-    /// (To drop the future or the stream is not enough while a worker is busy with a join, and
-    /// returns nothing.)
+    /// Stops the running queries of this session, for callers that drop or will drop their rows.
+    /// (Dropping the future or the stream is not enough while a worker is busy with a join and does
+    /// not return.)
     pub fn stop_queries(&self) {
         self.engine.stop_queries();
     }
@@ -332,13 +335,13 @@ impl Session {
     }
 }
 
-/// Whether a statement may list models, so that their names must be fresh.
+/// Whether a statement may list models, so that the catalog must be refreshed.
 fn names_catalog(statement: &DfStatement) -> bool {
     let text = statement.to_string().to_lowercase();
     text.contains("information_schema") || text.starts_with("show")
 }
 
-/// Refuses `predict(...)` over an unbounded table: its model stays the one that was planned with.
+/// Refuses `predict(...)` over an unbounded table: its model would stay the one at planning.
 fn refuse_pinned(plan: &LogicalPlan) -> Result<()> {
     let mut found = None;
     plan.apply_with_subqueries(|node| {
@@ -363,7 +366,7 @@ fn refuse_pinned(plan: &LogicalPlan) -> Result<()> {
     }
 }
 
-/// Rows that are there already, as a stream.
+/// A batch that exists already, as a stream.
 fn once(batch: RecordBatch) -> SendableRecordBatchStream {
     let schema: SchemaRef = batch.schema();
     let rows = futures::stream::once(async move { Ok(batch) });
@@ -376,7 +379,7 @@ fn nothing() -> SendableRecordBatchStream {
     Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::empty()))
 }
 
-/// A stream with something to do when its last row is out.
+/// A stream that runs `finish` after its last row.
 fn at_end(
     stream: SendableRecordBatchStream,
     finish: impl FnOnce() + Send + 'static,

@@ -1,8 +1,8 @@
 //! `SELECT * FROM relation` without a list of its columns.
 //!
-//! DataFusion's planner of queries compares each column of `*` with all others, by texts that it
-//! makes for every pair: 10,000 columns take ten seconds. So the query is planned with a constant
-//! in place of `*`, and the projection of the constant is taken off again.
+//! DataFusion's query planner compares each column of `*` with all others, by strings that it makes
+//! for every pair: 10,000 columns take ten seconds. So the query is planned with a constant in
+//! place of `*`, and the projection of the constant is removed afterwards.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub fn without_wildcard(query: &Query) -> Option<Query> {
     if !only.joins.is_empty() || query.order_by.is_some() {
         return None;
     }
-    // Nothing else is there if the text of the rest is nothing else.
+    // The query has nothing else if the text of the rest has nothing else.
     let plain = Select { selection: None, ..select.clone() };
     let rest = Query {
         with: None,

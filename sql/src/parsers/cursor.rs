@@ -1,4 +1,4 @@
-//! Reading tokens one by one, with errors that say what was found where.
+//! Reads tokens one by one, with errors that say what was found and where.
 
 use datafusion::common::plan_datafusion_err;
 use datafusion::error::{DataFusionError, Result};
@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use super::script::{Script, is_significant};
 use crate::statements::folded;
 
-/// A place among the tokens of one statement.
+/// A position among the tokens of one statement.
 #[derive(Clone, Copy)]
 pub(super) struct Cursor<'a> {
     pub(super) script: &'a Script<'a>,
@@ -38,12 +38,12 @@ impl<'a> Cursor<'a> {
         self.tokens
     }
 
-    /// The next token, which stays.
+    /// The next token, without taking it.
     pub(super) fn peek(&self) -> Option<&'a Token> {
         self.tokens.first().map(|token| &token.token)
     }
 
-    /// The place after the next token.
+    /// The position after the next token.
     pub(super) fn after(&self) -> Self {
         let tokens = self.tokens.get(1..).unwrap_or_default();
         Self { tokens, ..*self }.skipped()
@@ -127,7 +127,7 @@ impl<'a> Cursor<'a> {
         if !matches!(self.peek(), Some(Token::Minus | Token::Period | Token::Div)) {
             return Ok(name);
         }
-        // The whole of `my-model`: what stands without a space between.
+        // The whole of `my-model`: all tokens up to the next space.
         let whole = start.iter().take_while(|token| is_significant(token)).count();
         let whole = self.script.text(&start[..whole]);
         Err(self.error(&format!(
@@ -141,7 +141,7 @@ impl<'a> Cursor<'a> {
         if self.take_words(&["VERSION"]) { self.version_number().map(Some) } else { Ok(None) }
     }
 
-    /// Takes the number behind VERSION.
+    /// Takes the number after VERSION.
     pub(super) fn version_number(&mut self) -> Result<u64> {
         let number = match self.peek() {
             Some(Token::Number(text, false)) => text.parse().ok().filter(|n| *n > 0),
@@ -154,7 +154,7 @@ impl<'a> Cursor<'a> {
         Ok(number)
     }
 
-    /// Takes what is in parentheses, whose opening one must be next.
+    /// Takes what is in parentheses; the opening one must be the next token.
     pub(super) fn parenthesized(&mut self, place: &str) -> Result<Cursor<'a>> {
         let open = *self;
         self.expect(&Token::LParen, place)?;
@@ -166,7 +166,7 @@ impl<'a> Cursor<'a> {
         Ok(inside)
     }
 
-    /// Says that the statement must end here.
+    /// Checks that the statement ends here.
     pub(super) fn end(&self, place: &str) -> Result<()> {
         if self.is_at_end() {
             return Ok(());
@@ -183,7 +183,7 @@ impl<'a> Cursor<'a> {
         self.error(&format!("expected {what}, found {found}"))
     }
 
-    /// The sentence, and the place of the next token.
+    /// An error with the sentence and the position of the next token.
     pub(super) fn error(&self, sentence: &str) -> DataFusionError {
         plan_datafusion_err!("{sentence}{}", self.place())
     }
@@ -196,10 +196,10 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    /// Lets sqlparser read all the tokens from here on.
+    /// Parses all tokens from here on with sqlparser.
     ///
     /// # Errors
-    /// Its own, in a sentence of ours, or that tokens are left.
+    /// sqlparser's errors in our wording, or an error if tokens are left.
     pub(super) fn parse_all<T>(
         &self,
         place: &str,
@@ -224,7 +224,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// The index of the `)` that closes what was opened before these tokens.
+/// The index of the `)` that closes a parenthesis opened before these tokens.
 pub(super) fn closing(tokens: &[TokenWithSpan]) -> Option<usize> {
     let mut depth = 0_usize;
     tokens.iter().position(|token| match token.token {
@@ -250,7 +250,7 @@ pub(super) fn excerpt(text: &str) -> String {
     }
 }
 
-/// `Expected: x, found: y at Line: 1, Column: 2` in the spelling of our errors.
+/// `Expected: x, found: y at Line: 1, Column: 2` in the wording of our errors.
 fn in_our_words(message: &str) -> String {
     message
         .replacen("Expected: ", "expected ", 1)

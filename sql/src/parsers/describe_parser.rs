@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use super::cursor::Cursor;
 use crate::statements::DescribeModel;
 
-/// Whether a DESCRIBE speaks of a model, and not of a table called model.
+/// Whether a DESCRIBE is about a model, and not about a table called model.
 pub(super) fn is_ours(cursor: &Cursor<'_>) -> bool {
     let cursor = cursor.after();
     cursor.is_word("MODEL")

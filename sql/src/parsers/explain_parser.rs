@@ -6,17 +6,17 @@ use super::cursor::Cursor;
 use super::train_parser::parse_train;
 use crate::statements::ExplainTrain;
 
-/// Statements of ours that have no plan of their own.
+/// Gradlake statements that have no plan of their own.
 const WITHOUT_PLAN: [&str; 1] = ["EVALUATE"];
 
-/// Whether an EXPLAIN is followed by a statement of ours, perhaps after options of DataFusion's.
+/// Whether an EXPLAIN is followed by a Gradlake statement, possibly after options of DataFusion.
 pub(super) fn is_ours(cursor: &Cursor<'_>) -> bool {
     let explained = explained(cursor);
     explained.is_word("TRAIN")
         || WITHOUT_PLAN.iter().any(|word| explained.is_words(&[word, "MODEL"]))
 }
 
-/// The place after `EXPLAIN [ANALYZE] [VERBOSE] [FORMAT word]`.
+/// The position after `EXPLAIN [ANALYZE] [VERBOSE] [FORMAT word]`.
 fn explained<'a>(cursor: &Cursor<'a>) -> Cursor<'a> {
     let mut cursor = cursor.after();
     loop {

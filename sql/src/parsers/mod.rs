@@ -1,7 +1,8 @@
-//! SQL text to [`Statement`]s: one parser per statement of ours, and DataFusion's for the rest.
+//! Parses SQL text to [`Statement`]s: one parser per Gradlake statement, and DataFusion's for the
+//! rest.
 //!
-//! Words of ours are matched by their text when unquoted, so that tables and columns may be called
-//! `train`, `model` or `predict` as before.
+//! Gradlake's keywords are matched by their text when unquoted, so that tables and columns may
+//! still be called `train`, `model` or `predict`.
 
 use datafusion::common::plan_err;
 use datafusion::error::Result;
@@ -34,7 +35,7 @@ pub use models::{ModelUse, models_of_query, models_of_statement};
 /// Parses all statements of a script.
 ///
 /// # Errors
-/// The first that a statement has, with line and column in the script.
+/// The first error of a statement, with line and column in the script.
 pub fn parse(sql: &str) -> Result<Vec<Statement>> {
     let script = Script::new(sql)?;
     script.statements().map(|tokens| parse_statement(&script, tokens)).collect()
@@ -43,7 +44,7 @@ pub fn parse(sql: &str) -> Result<Vec<Statement>> {
 /// Parses a text that holds one statement.
 ///
 /// # Errors
-/// Those of [`parse`], and that there is none or more than one.
+/// Those of [`parse`], and when there is no statement or more than one.
 pub fn parse_one(sql: &str) -> Result<Statement> {
     let script = Script::new(sql)?;
     let mut statements = script.statements();
@@ -60,7 +61,7 @@ pub fn parse_one(sql: &str) -> Result<Statement> {
 }
 
 /// Splits a script at the semicolons between statements; strings, quoted names and comments may
-/// have semicolons in them. Empty statements fall away, and comments around a statement.
+/// contain semicolons. Empty statements and comments around a statement are dropped.
 ///
 /// # Errors
 /// When a string, quoted name or comment does not end.
@@ -69,7 +70,7 @@ pub fn split(script: &str) -> Result<Vec<String>> {
     Ok(script.statements().map(|tokens| script.text(tokens).to_owned()).collect())
 }
 
-/// Parses a query of DataFusion's.
+/// Parses a DataFusion query.
 pub(crate) fn query(sql: &str) -> Result<Box<Query>> {
     match parse_one(sql)? {
         Statement::DataFusion(statement) => match *statement {
@@ -98,7 +99,7 @@ fn parse_statement(script: &Script<'_>, tokens: &[TokenWithSpan]) -> Result<Stat
             Statement::ExplainTrain(explain_parser::parse_explain_train(&mut cursor)?)
         }
         "SHOW" if cursor.take_words(&["SHOW", "MODELS"]) => Statement::ShowModels,
-        // Whoever has seen SHOW MODELS tries the plural.
+        // Users who know SHOW MODELS try the plural.
         "SHOW" if ["TRAINING", "TRAININGS"].iter().any(|w| cursor.take_words(&["SHOW", w])) => {
             Statement::ShowTraining
         }
@@ -117,7 +118,7 @@ fn parse_statement(script: &Script<'_>, tokens: &[TokenWithSpan]) -> Result<Stat
     Ok(statement)
 }
 
-/// A statement of DataFusion's, with its own errors.
+/// Parses a DataFusion statement, with DataFusion's own errors.
 fn parse_other(tokens: &[TokenWithSpan]) -> Result<Statement> {
     let mut statements = DFParserBuilder::new(tokens.to_vec()).build()?.parse_statements()?;
     match (statements.pop_front(), statements.len()) {

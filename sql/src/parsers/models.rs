@@ -15,7 +15,7 @@ use crate::statements::{PREDICT_ROWS, PredictRows, folded};
 /// A model that a statement names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ModelUse {
-    /// Its name, not folded: it stands in a string, or comes from a PREDICT.
+    /// Its name, not folded: it is from a string, or from a PREDICT.
     pub name: String,
     /// Its version; the current one if absent.
     pub version: Option<u64>,
@@ -38,7 +38,7 @@ pub fn models_of_statement(statement: &DfStatement) -> Result<Vec<ModelUse>> {
     }
 }
 
-/// The models of a query, as of [`models_of_statement`].
+/// The models of a query, as in [`models_of_statement`].
 ///
 /// # Errors
 /// Those of [`models_of_statement`].
@@ -84,7 +84,7 @@ impl Visitor for Found {
     }
 }
 
-/// The model of `predict('m', ...)` or `predict_proba('m', ...)`; None of another function.
+/// The model of `predict('m', ...)` or `predict_proba('m', ...)`; None for another function.
 fn named_model(function: &Function) -> Result<Option<ModelUse>> {
     let name = match function.name.0.as_slice() {
         [part] => part.as_ident().map(folded).unwrap_or_default(),

@@ -6,7 +6,7 @@ use gradlake_engine::OptionValue;
 
 use super::cursor::Cursor;
 
-/// Takes `( name = value, ... )`, with WITH before it taken.
+/// Takes `( name = value, ... )` after WITH.
 pub(super) fn parse_options(cursor: &mut Cursor<'_>) -> Result<Vec<(String, OptionValue)>> {
     let mut inside = cursor.parenthesized("after WITH")?;
     let options = parse_option_list(&mut inside)?;
@@ -67,7 +67,7 @@ fn parse_value(cursor: &mut Cursor<'_>) -> Result<OptionValue> {
     Ok(value)
 }
 
-/// The values of a list, with its `[` taken.
+/// Takes the values of a list after its `[`.
 fn parse_list(cursor: &mut Cursor<'_>) -> Result<OptionValue> {
     let mut values = vec![];
     if cursor.take(&Token::RBracket) {
@@ -82,7 +82,7 @@ fn parse_list(cursor: &mut Cursor<'_>) -> Result<OptionValue> {
     }
 }
 
-/// The entries of a map, with its `{` taken.
+/// Takes the entries of a map after its `{`.
 fn parse_map(cursor: &mut Cursor<'_>) -> Result<OptionValue> {
     let mut entries: Vec<(String, OptionValue)> = vec![];
     if cursor.take(&Token::RBrace) {

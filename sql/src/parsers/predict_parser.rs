@@ -1,8 +1,9 @@
-//! `PREDICT MODEL`, as a statement and where a subquery stands.
+//! `PREDICT MODEL`, as a statement and in place of a subquery.
 //!
-//! sqlparser cannot be taught a new kind of query, so `(PREDICT MODEL m VERSION 3 AS query)`
-//! becomes the tokens `(SELECT * FROM predict_rows('m', (query), version => 3))` before it reads
-//! them. Tokens that stay keep their places, so its errors point into the statement as written.
+//! sqlparser cannot be extended with a new kind of query, so `(PREDICT MODEL m VERSION 3 AS query)`
+//! becomes the tokens `(SELECT * FROM predict_rows('m', (query), version => 3))` before sqlparser
+//! reads them. The other tokens keep their positions, so sqlparser's errors point into the
+//! statement as written.
 
 use datafusion::common::plan_err;
 use datafusion::error::Result;
@@ -29,7 +30,7 @@ pub(super) fn parse_predict(cursor: &mut Cursor<'_>) -> Result<Predict> {
     }
 }
 
-/// What WITH gives.
+/// The options of WITH.
 type Options = Vec<(String, gradlake_engine::OptionValue)>;
 
 /// `[VERSION n] [WITH (...)]` in either order, each once.
@@ -61,7 +62,8 @@ pub(super) fn parse_version_and_options(
     }
 }
 
-/// The tokens of a statement with its inner `PREDICT MODEL ...` replaced by their twins.
+/// The tokens of a statement, with each inner `PREDICT MODEL ...` replaced by its `predict_rows`
+/// call.
 pub(super) fn replace_predictions(
     script: &Script<'_>,
     tokens: &[TokenWithSpan],
@@ -82,8 +84,8 @@ pub(super) fn replace_predictions(
     Ok(replaced)
 }
 
-/// Whether `rest` begins with a PREDICT in the place of a query, and not with a column or table
-/// of that name which is followed by the alias `model`.
+/// Whether `rest` begins with a PREDICT in the place of a query, and not with a column or table of
+/// that name followed by the alias `model`.
 fn stands_for_query(script: &Script<'_>, before: &[TokenWithSpan], rest: &[TokenWithSpan]) -> bool {
     if !rest.first().is_some_and(is_significant) {
         return false;
@@ -121,19 +123,21 @@ fn stands_for_query(script: &Script<'_>, before: &[TokenWithSpan], rest: &[Token
             || (next.is_word("WITH") && next.after().peek() == Some(&Token::LParen)))
 }
 
-/// The twin of the tokens `PREDICT MODEL ...`.
+/// The `predict_rows` call that replaces the tokens `PREDICT MODEL ...`.
 fn twin(script: &Script<'_>, tokens: &[TokenWithSpan]) -> Result<Vec<TokenWithSpan>> {
     let mut cursor = Cursor::new(script, tokens);
     let Some(first) = tokens.first() else {
         return plan_err!("expected PREDICT MODEL, found nothing");
     };
     let inner = replace_predictions(script, tokens)?;
-    // Parsed once for its errors and its head; the query's own tokens go into the twin.
+    // The statement is parsed here for its errors and its head; the query's own tokens go into the
+    // call.
     let mut checked = Cursor::new(script, &inner);
     let predict = parse_predict(&mut checked)?;
     let body = loop {
         if cursor.is_word("AS") {
-            // With the AS before it, so that a PREDICT right behind it is seen as one.
+            // This includes the AS before the query, so that a PREDICT right after the AS is
+            // recognised.
             let replaced = replace_predictions(script, cursor.rest())?;
             break replaced
                 .into_iter()
@@ -185,7 +189,7 @@ fn words(words: &[&str]) -> Vec<Token> {
     words.iter().map(|word| Token::make_keyword(word)).collect()
 }
 
-/// Tokens of ours stand where the PREDICT stood.
+/// Gives new tokens the position of the PREDICT.
 fn spanned(tokens: Vec<Token>, at: &TokenWithSpan) -> Vec<TokenWithSpan> {
     tokens.into_iter().map(|token| TokenWithSpan { token, span: at.span }).collect()
 }

@@ -11,12 +11,12 @@ use super::option_parser::parse_option_list;
 use super::script::Script;
 use crate::statements::{PREDICT_ROWS, PredictRows, folded};
 
-/// How the function is written, for its errors.
+/// The syntax of the function, for error messages.
 const FORM: &str =
     "predict_rows('model', (query) [, version => n] [, options => 'name = value, ...'])";
 
 impl PredictRows {
-    /// The call that stands in FROM; None where another relation stands there.
+    /// Reads a call in FROM; None if the relation is not such a call.
     ///
     /// # Errors
     /// When the arguments are not those of the function.

@@ -5,7 +5,7 @@ use datafusion::error::Result;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
-/// A script and its tokens, white space and comments among them.
+/// A script and its tokens, including white space and comments.
 pub(super) struct Script<'a> {
     text: &'a str,
     /// Byte at which each line begins.
@@ -27,14 +27,14 @@ impl<'a> Script<'a> {
         Ok(Self { text, lines: lines.collect(), tokens })
     }
 
-    /// The tokens of each statement; semicolons and empty statements fall away.
+    /// The tokens of each statement, without semicolons and empty statements.
     pub(super) fn statements(&self) -> impl Iterator<Item = &[TokenWithSpan]> {
         self.tokens
             .split(|token| token.token == Token::SemiColon)
             .filter(|tokens| tokens.iter().any(is_significant))
     }
 
-    /// The text from the first to the last of some tokens, without space around it.
+    /// The text from the first to the last of some tokens, without surrounding space.
     pub(super) fn text(&self, tokens: &[TokenWithSpan]) -> &'a str {
         let mut significant = tokens.iter().filter(|token| is_significant(token));
         let Some(first) = significant.next() else { return "" };

@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use super::cursor::{Cursor, excerpt};
 use crate::statements::Source;
 
-/// Takes the source if AS or FROM is next, and with it all that is left.
+/// Takes the source if AS or FROM is next; it extends to the end of the statement.
 pub(super) fn parse_source(cursor: &mut Cursor<'_>, statement: &str) -> Result<Option<Source>> {
     if cursor.take_words(&["AS"]) {
         let place = format!("the query of {statement}");

@@ -176,7 +176,7 @@ fn parse_columns(cursor: &mut Cursor<'_>, clause: &str) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Takes the name of a column, and says what to do about an expression.
+/// Takes the name of a column; for an expression, the error says what to do.
 fn parse_column(cursor: &mut Cursor<'_>, clause: &str) -> Result<String> {
     let start = *cursor;
     let mut after = start.after();

@@ -1,4 +1,4 @@
-//! `TRANSFORM ( select-list )`: deterministic scalar expressions alone.
+//! `TRANSFORM ( select-list )`: only deterministic scalar expressions.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -15,7 +15,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::cursor::Cursor;
 use crate::statements::{TransformItem, exact, folded};
 
-/// Takes `( select-list )`, with TRANSFORM before it taken.
+/// Takes `( select-list )` after TRANSFORM.
 pub(super) fn parse_transform(cursor: &mut Cursor<'_>) -> Result<Vec<TransformItem>> {
     let inside = cursor.parenthesized("after TRANSFORM")?;
     if inside.is_at_end() {
@@ -100,7 +100,7 @@ fn single_name(name: &ObjectName) -> Result<String> {
     }
 }
 
-/// Refuses what is not a function of one row alone.
+/// Refuses expressions that are not a function of one row alone.
 fn check_expression(expression: &Expr) -> Result<()> {
     match expression.visit(&mut Refusal) {
         ControlFlow::Break(what) => plan_err!(
@@ -156,7 +156,7 @@ fn function_refusal(function: &Function) -> ControlFlow<String> {
     ControlFlow::Continue(())
 }
 
-/// DataFusion's aggregates, and ours of training and metrics.
+/// The aggregates of DataFusion, and Gradlake's for training and metrics.
 static AGGREGATES: LazyLock<HashSet<String>> = LazyLock::new(|| {
     let functions = datafusion::functions_aggregate::all_default_aggregate_functions();
     let metrics = gradlake_udfs::metric_functions();
@@ -169,7 +169,7 @@ static WINDOWS: LazyLock<HashSet<String>> = LazyLock::new(|| {
     functions.iter().flat_map(|f| names(f.name(), f.aliases())).collect()
 });
 
-/// Functions that give another value in another statement, row or place.
+/// Functions that give different values in another statement, row or position.
 static UNSTABLE: LazyLock<HashSet<String>> = LazyLock::new(|| {
     let functions = datafusion::functions::all_default_functions();
     let unstable = functions.iter().filter(|f| f.signature().volatility != Volatility::Immutable);

@@ -78,7 +78,7 @@ pub enum Format {
     Ndjson,
 }
 
-/// Rows of a table at most; none means all.
+/// Maximum rows of a table; None means all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaxRows(pub Option<usize>);
 
@@ -123,7 +123,7 @@ impl FromStr for Bytes {
         let number: f64 =
             digits.parse().map_err(|_| "a size such as 512MB or 2GiB is wanted".to_owned())?;
         let bytes = number * factor;
-        // 2^53: whole numbers are exact up to there, and no machine has as much.
+        // 2^53: float64 holds whole numbers exactly up to there, and no machine has as much memory.
         if !(1.0..=9_007_199_254_740_992.0).contains(&bytes) || bytes > usize::MAX as f64 {
             return Err("the size must be at least one byte and at most 8192 TiB".to_owned());
         }

@@ -1,4 +1,4 @@
-//! What the shell needs of a session.
+//! The interface of a session that the shell needs.
 
 use async_trait::async_trait;
 use datafusion::error::Result;
@@ -8,7 +8,7 @@ use gradlake_engine::EventSink;
 use super::keywords;
 use crate::session::Session;
 
-/// Something that runs statements: the session, or a stand-in for it in tests.
+/// Runs statements: the session, or a mock of it in tests.
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
     /// Runs one statement; events of a training go to `events`.
@@ -17,7 +17,7 @@ pub trait Backend: Send + Sync + 'static {
     /// Asks the running training to stop at its next mini-batch and to keep its checkpoint.
     fn interrupt(&self);
 
-    /// Stops queries that run, whose rows nobody wants.
+    /// Stops running queries whose rows are not wanted any more.
     fn stop_queries(&self);
 
     /// Keywords and the names of tables, models and columns.

@@ -44,11 +44,11 @@ pub enum Command {
     Format(Format),
     /// Choose the length of tables.
     MaxRows(MaxRows),
-    /// Be quiet, talk, or change over.
+    /// Be quiet, be verbose, or toggle.
     Quiet(Option<bool>),
 }
 
-/// `quit`, `exit` and `help`, which hands type without a backslash (at the prompt alone).
+/// `quit`, `exit` and `help`, which users type without a backslash (only at the prompt).
 pub fn plain_word(line: &str) -> Option<Command> {
     let word = line.trim().trim_end_matches(';').trim_end().to_ascii_lowercase();
     match word.as_str() {

@@ -1,4 +1,4 @@
-//! What the line editor asks the shell: completions, and whether the input is complete.
+//! The shell's answers to the line editor: completions, and whether the input is complete.
 
 use std::cell::RefCell;
 
@@ -13,7 +13,7 @@ use super::script::is_complete;
 
 /// The helper of the line editor.
 pub struct Assistant {
-    /// Asks the session for names; only when a completion is wanted.
+    /// Asks the session for names; called only when a completion is wanted.
     load: Box<dyn Fn() -> Option<Vec<String>>>,
     names: RefCell<Vec<String>>,
     stale: RefCell<bool>,
@@ -31,7 +31,7 @@ impl Assistant {
         }
     }
 
-    /// A statement ran: there may be new names.
+    /// Marks the names as stale after a statement: there may be new ones.
     pub fn forget_names(&self) {
         self.stale.replace(true);
     }
@@ -53,7 +53,7 @@ fn matching(names: &[String], word: &str) -> Vec<Pair> {
         .iter()
         .filter(|name| name.to_lowercase().starts_with(&lower))
         .map(|name| {
-            // Whoever types keywords in lower case gets them so.
+            // If the user types in lower case, keywords are completed in lower case.
             let keyword = name.chars().all(|c| c.is_ascii_uppercase() || c == '_' || c == ' ');
             let small = word.chars().any(char::is_lowercase);
             let replacement = if keyword && small { name.to_lowercase() } else { name.clone() };

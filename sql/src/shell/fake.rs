@@ -1,4 +1,4 @@
-//! A backend for tests: its statements are words that say how it behaves.
+//! A mock backend for tests: its statements are words that say how it behaves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -20,9 +20,9 @@ use super::runner::{Ended, Runner};
 use super::script::statements;
 
 const PROMPT: &str = "gradlake> ";
-/// Statements that the history keeps.
+/// Number of statements that the history keeps.
 const HISTORY: usize = 2000;
-/// A completion that takes longer is left out; the keyboard must not hang.
+/// A completion that takes longer is dropped; the keyboard must not hang.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Reads and runs statements until the user leaves.
@@ -106,7 +106,7 @@ fn editor(
         let backend = backend.clone();
         let (sender, receiver) = mpsc::channel();
         let task = workers.spawn(async move {
-            // Nobody listens any more when it took too long.
+            // The receiver is gone if it took too long.
             let _ = sender.send(backend.completions().await);
         });
         let names = receiver.recv_timeout(PATIENCE).ok();
@@ -121,7 +121,7 @@ fn remember(
     file: Option<&std::path::Path>,
     input: &str,
 ) {
-    // A history that cannot be written is no reason to disturb anyone.
+    // An error when writing the history is ignored.
     if matches!(editor.add_history_entry(input.trim()), Ok(true))
         && let Some(path) = file
         && path.parent().is_some_and(|folder| std::fs::create_dir_all(folder).is_ok())
@@ -145,8 +145,8 @@ fn history_file() -> Option<PathBuf> {
     data.map(|folder| folder.join("gradlake").join("history"))
 }
 
-/// SIGTERM at the prompt: the line editor has the terminal in raw mode and cannot be woken, so
-/// the terminal is mended here before the process ends. The flag says whether the prompt waits.
+/// SIGTERM at the prompt: the line editor has the terminal in raw mode and cannot be woken, so the
+/// terminal is restored here before the process ends. The flag says whether the prompt is waiting.
 #[cfg(unix)]
 fn watch_termination(workers: &Handle) -> Arc<AtomicBool> {
     use tokio::signal::unix::{SignalKind, signal};

@@ -1,5 +1,5 @@
-//! Words that the prompt completes beside names: those of SQL, of our statements, their algorithms
-//! and their options.
+//! Words that the prompt completes besides names: those of SQL, of Gradlake's statements, their
+//! algorithms and their options.
 
 use std::collections::BTreeSet;
 

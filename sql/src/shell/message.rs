@@ -1,4 +1,4 @@
-//! Errors as the one sentence that helps, without the wrappers they came in.
+//! Reduces errors to the one sentence that helps, without their wrappers.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use datafusion::error::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
 use datafusion::sql::sqlparser::parser::ParserError;
 
-/// Where a statement stands in its script.
+/// The position of a statement in its script.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     /// File name; absent for `-c`, standard input and the prompt.
@@ -17,7 +17,7 @@ pub struct Place {
     pub line: u64,
     /// Column of the statement's first character, from 1.
     pub column: u64,
-    /// Whether to say the line (a statement alone on one line needs none).
+    /// Whether to print the line (a statement alone on one line needs none).
     pub say_line: bool,
 }
 
@@ -35,7 +35,7 @@ pub fn located(error: &DataFusionError, place: &Place) -> String {
 pub fn sentence(error: &DataFusionError) -> String {
     let text = describe(error);
     let text = text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or_default();
-    // Errors that were turned into text on their way keep their chain in it.
+    // Errors that were converted to text on their way have their chain in it.
     let text = text.rsplit("\ncaused by\n").next().unwrap_or_default();
     let mut text = text.trim();
     while let Some(rest) = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)) {
@@ -44,8 +44,8 @@ pub fn sentence(error: &DataFusionError) -> String {
     without_signatures(text).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Where a function has refused its arguments in a sentence of its own, that sentence: DataFusion
-/// writes the signatures of its functions around it.
+/// If a function has refused its arguments with a sentence of its own, returns that sentence:
+/// DataFusion writes the signatures of its functions around it.
 fn without_signatures(text: &str) -> &str {
     const BEFORE: &str = " user-defined coercion failed with: Error during planning: ";
     const AFTER: &str = ". No function matches the given name and argument types";

@@ -1,4 +1,4 @@
-//! How far a training is, how fast it goes and how long it will take.
+//! The progress of a training, its speed and the time that is left.
 
 use std::time::Instant;
 
@@ -7,15 +7,15 @@ use gradlake_engine::{Event, Lag, Position};
 use super::progress::losses;
 use super::text::{bytes, count, duration, figure, rows};
 
-/// What the events told so far.
+/// The state of a training according to the events so far.
 pub struct Meter {
     name: String,
     epoch: u64,
-    /// Epochs at most; 0 of solvers.
+    /// Maximum number of epochs; 0 for solvers.
     epochs: u64,
     /// Steps that a solver has made.
     steps: u64,
-    /// Rows of an epoch.
+    /// Rows per epoch.
     rows: u64,
     rows_done: u64,
     loss: Option<f64>,
@@ -24,13 +24,13 @@ pub struct Meter {
     /// When this run began, and the rows that a checkpoint had learned before it.
     start: Instant,
     start_rows: u64,
-    /// What the last rows of a stream told; None of a training in epochs.
+    /// The progress of a training on a stream; None for a training in epochs.
     stream: Option<Stream>,
     /// The last version that was published, and when.
     version: Option<(u64, Instant)>,
 }
 
-/// How the training of a stream goes.
+/// The progress of a training on a stream.
 struct Stream {
     rows: u64,
     rate: f64,
@@ -60,7 +60,7 @@ impl Meter {
         }
     }
 
-    /// Takes in an event.
+    /// Updates the meter with an event.
     pub fn observe(&mut self, event: &Event, now: Instant) {
         match event {
             Event::Started { model, member, rows, epochs, .. } => {
@@ -122,17 +122,17 @@ impl Meter {
         }
     }
 
-    /// Whether rows are learned from as they come, without an end in sight.
+    /// Whether this is a training on a stream.
     pub fn is_stream(&self) -> bool {
         self.stream.is_some()
     }
 
-    /// Rows of a stream that are learned.
+    /// Rows of a stream that were trained on.
     pub fn stream_rows(&self) -> u64 {
         self.stream.as_ref().map_or(0, |stream| stream.rows)
     }
 
-    /// How a stream goes, for a line of its own: `12,345 rows, 678/s, loss 0.3456, accuracy
+    /// The progress on a stream, for a line of its own: `12,345 rows, 678/s, loss 0.3456, accuracy
     /// 0.912, lag 3 files`.
     pub fn stream_line(&self) -> String {
         let Some(stream) = &self.stream else { return String::new() };
@@ -169,8 +169,8 @@ impl Meter {
         &self.name
     }
 
-    /// Rows learned and rows to learn, over all epochs; 0 and 0 of solvers, whose steps nobody
-    /// knows the number of.
+    /// Rows learned and rows to learn, over all epochs; 0 and 0 for solvers, whose number of steps
+    /// is not known.
     pub fn position(&self) -> (u64, u64) {
         if self.epochs == 0 {
             return (0, 0);
@@ -194,8 +194,8 @@ impl Meter {
         (learned > 0 && seconds > 0.0).then(|| (length - done) as f64 * seconds / learned as f64)
     }
 
-    /// `epoch 3/10: loss 0.3456, eval_loss 0.3512, 123,456 rows/s, 12 s left`, or of a solver `step
-    /// 3: loss 0.3456, 123,456 rows/s`.
+    /// `epoch 3/10: loss 0.3456, eval_loss 0.3512, 123,456 rows/s, 12 s left`, or for a solver
+    /// `step 3: loss 0.3456, 123,456 rows/s`.
     pub fn epoch_line(&self, now: Instant) -> String {
         let losses = losses(self.loss.unwrap_or(f64::NAN), self.eval_loss);
         let pace = self.pace(now, ", ");
@@ -238,7 +238,7 @@ impl Meter {
     }
 }
 
-/// `0.4`, `12,345`: rows a second.
+/// `0.4`, `12,345`: rows per second.
 fn rate(rate: f64) -> String {
     if rate > 0.0 && rate < 9.95 { format!("{rate:.1}") } else { count(rate.round() as u64) }
 }

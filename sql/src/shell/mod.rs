@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Two runtimes: statements run on a pool of `--threads` workers, and the main thread waits for
-//! them in a runtime of its own, so that Ctrl-C is heard however busy the workers are.
+//! them in a runtime of its own, so that Ctrl-C is handled however busy the workers are.
 
 pub mod args;
 pub mod backend;
@@ -45,7 +45,7 @@ use crate::session::{Session, SessionOptions};
 
 /// Rows of a table on a terminal, as in datafusion-cli.
 const TERMINAL_ROWS: usize = 40;
-/// Deep plans are walked by recursion.
+/// Stack size of a worker: deep plans are walked by recursion.
 const STACK: usize = 8 << 20;
 
 /// The program `gradlake`: exit code 0, 1 when a statement failed, 2 on wrong usage.
@@ -77,7 +77,7 @@ fn start(args: &Args, sources: Vec<Source>, console: Output) -> Result<ExitCode,
         .map_err(|error| format!("the session could not be opened: {error}"))?
         .map_err(|error| message::sentence(&error))?;
     let code = run(args, sources, console, Arc::new(session), (&control, &workers));
-    // A worker that does not yield must not keep the process.
+    // A worker that does not yield must not keep the process alive.
     workers.shutdown_background();
     code
 }

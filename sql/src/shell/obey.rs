@@ -1,5 +1,4 @@
-//! Scripts and the backslash commands in them: what is a statement is run, what is a command
-//! obeyed.
+//! Runs scripts: the statements and the backslash commands in them.
 
 use std::path::Path;
 
@@ -11,7 +10,7 @@ use super::output::Output;
 use super::runner::{Ended, Runner};
 use super::script::{Statement, statements};
 
-/// Files that may include one another: beyond this one includes itself.
+/// Maximum depth of includes; beyond it, a file must include itself.
 const MAX_INCLUDED: usize = 32;
 
 impl Runner {
@@ -24,7 +23,7 @@ impl Runner {
         }
     }
 
-    /// Runs statements and commands, those of a script or what was typed at the prompt.
+    /// Runs the statements and commands of a script or of the prompt.
     pub async fn run_text(&mut self, text: &str, file: Option<&Path>, say_line: bool) -> Ended {
         for Statement { text, line, column } in statements(text) {
             let file = file.map(|path| path.display().to_string());
@@ -44,7 +43,7 @@ impl Runner {
         Ended::Done
     }
 
-    /// Does what a command says.
+    /// Runs a command.
     pub async fn obey(&mut self, command: Command, place: &Place) -> Ended {
         match command {
             Command::Help => self.say(HELP),
@@ -91,7 +90,7 @@ impl Runner {
         }
     }
 
-    /// Says what is wrong with a command.
+    /// Prints what is wrong with a command.
     fn refuse(&mut self, text: &str, place: &Place) -> Ended {
         self.error(&located(&plan_datafusion_err!("{text}"), place));
         Ended::Failed

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A shared writer that remembers how it failed.
 ///
-/// Arrow's writers turn an [`io::Error`] into text, so the kind of the first failure is kept
-/// here: a reader that went away (`| head -1`) is no error, a full disk is one.
+/// Arrow's writers turn an [`io::Error`] into text, so the kind of the first failure is kept here:
+/// a reader that has closed the pipe (`| head -1`) is no error, a full disk is one.
 #[derive(Clone)]
 pub struct Output(Arc<Mutex<Target>>);
 
@@ -45,7 +45,7 @@ impl Output {
         let _ = self.flush();
     }
 
-    /// Whether the reader of this output went away.
+    /// Whether the reader of this output has closed the pipe.
     pub fn is_broken_pipe(&self) -> bool {
         self.failure().is_some_and(|(kind, _)| kind == ErrorKind::BrokenPipe)
     }

@@ -21,11 +21,11 @@ pub enum Look {
     Bar,
 }
 
-/// Between two lines of the same kind at least; the newest of those held back is not lost.
+/// Minimum time between two lines of the same kind; the newest held-back line is not lost.
 const PACE: Duration = Duration::from_millis(250);
-/// Between two lines about a stream at least.
+/// Minimum time between two lines about a stream.
 const STREAM_PACE: Duration = Duration::from_secs(10);
-/// Between two lines about reading at least: it is often over before the first one.
+/// Minimum time between two lines about reading, which is often over before the first one.
 const READING_PACE: Duration = Duration::from_secs(2);
 
 /// What an interruption does to a training, and to a copy of a stream.
@@ -42,7 +42,7 @@ struct State {
     look: Look,
     console: Output,
     meter: Meter,
-    /// What an interruption does, where it is more than to drop a query.
+    /// What an interruption does, if it does more than drop a query.
     stop: Option<&'static str>,
     bar: Option<ProgressBar>,
     /// An epoch that came too soon after another: printed when nothing newer follows.
@@ -72,14 +72,14 @@ impl Progress {
         })))
     }
 
-    /// Where the session sends its events.
+    /// The sink to which the session sends its events.
     pub fn sink(&self) -> EventSink {
         let progress = self.clone();
         Arc::new(move |event| progress.state().show(event, Instant::now()))
     }
 
-    /// What to say of an interruption, where the statement ends well when it is asked to; None
-    /// where it is simply dropped.
+    /// What to print on an interruption if the statement can stop gracefully; None if it is simply
+    /// dropped.
     pub fn stop(&self) -> Option<&'static str> {
         self.state().stop
     }
@@ -89,7 +89,7 @@ impl Progress {
         self.state().line(line);
     }
 
-    /// Takes the bar away, before results or an error are printed.
+    /// Removes the bar before results or an error are printed.
     pub fn clear(&self) {
         self.state().clear();
     }
@@ -163,7 +163,7 @@ impl State {
                 self.flush();
                 self.line(&format!("checkpoint after epoch {epoch}"));
             }
-            // One lies before each version of a stream.
+            // Each version of a stream has a checkpoint before it.
             Event::Checkpoint { until: Position::Row(_) } => {}
             Event::Published { model, version } => {
                 self.flush();
@@ -176,7 +176,7 @@ impl State {
 
     fn draw(&mut self, event: Event, now: Instant) {
         match event {
-            // The first rows of a stream say that it is one.
+            // The first streaming event announces a stream.
             Event::Started { epochs: 1, rows: 0, .. } => {}
             Event::Streaming { .. } => {
                 let status = self.meter.status(now);
@@ -204,7 +204,7 @@ impl State {
                 bar.set_message(rows(n));
             }
             Event::Checkpoint { .. } | Event::Warning(_) | Event::Copying => {}
-            // The row that TRAIN returns says the version; that of a stream may wait in a table.
+            // The row that TRAIN returns has the version; the row of a stream may wait in a table.
             Event::Published { model, version } if self.meter.is_stream() => {
                 self.published(&model, version, now);
             }
@@ -236,7 +236,7 @@ impl State {
         self.line(&line);
     }
 
-    /// Notes that a line about the stream stands there.
+    /// Records that a line about the stream was printed.
     fn told(&mut self, now: Instant) {
         self.next_stream = now + STREAM_PACE;
         self.told_rows = self.meter.stream_rows();
@@ -290,7 +290,7 @@ fn started(event: &Event) -> String {
     if !member.is_empty() {
         text += &format!(" ({member})");
     }
-    // Nobody knows how many rows will come.
+    // The number of rows is not known for a stream.
     text += &match (*n, *epochs) {
         (0, 1) => ":".to_owned(),
         _ => format!(": {}", rows(*n)),

@@ -17,8 +17,8 @@ use super::text::{count, rows};
 
 /// Writes one result in one format.
 ///
-/// csv, json and ndjson hold one batch at a time. A table needs its cells before it knows its
-/// widths, so at most [`TABLE_ROWS`] rows (or [`TABLE_BYTES`]) are held; what follows stands in
+/// csv, json and ndjson hold one batch at a time. The widths of a table depend on its cells, so at
+/// most [`TABLE_ROWS`] rows (or [`TABLE_BYTES`]) are held; the rows that follow are printed in
 /// further tables of the same form.
 pub struct RowWriter {
     form: Form,
@@ -26,9 +26,9 @@ pub struct RowWriter {
     rows: u64,
 }
 
-/// Rows of one table at most.
+/// Maximum rows of one table.
 const TABLE_ROWS: usize = 10_000;
-/// Bytes of Arrow data in one table at most.
+/// Maximum bytes of Arrow data in one table.
 const TABLE_BYTES: usize = 32 << 20;
 
 enum Form {
@@ -41,7 +41,7 @@ enum Form {
 }
 
 impl RowWriter {
-    /// A writer for rows of this schema; `max_rows` counts for tables only.
+    /// A writer for rows of this schema; `max_rows` applies to tables only.
     pub fn new(
         format: Format,
         max_rows: Option<usize>,
@@ -82,11 +82,11 @@ impl RowWriter {
             Form::Json(writer) => writer.write(batch)?,
             Form::Ndjson(writer) => writer.write(batch)?,
         }
-        // Whoever reads the other end sees the rows of a slow query as they come.
+        // The reader of the output sees the rows of a slow query as they arrive.
         Ok(self.output.flush()?)
     }
 
-    /// Writes what is left and returns the number of rows, or none of a statement without columns.
+    /// Writes what is left and returns the number of rows, or None for a statement without columns.
     pub fn finish(mut self) -> Result<Option<u64>, ArrowError> {
         match self.form {
             Form::Nothing => return Ok(None),
@@ -108,7 +108,7 @@ struct Table {
     held: Vec<RecordBatch>,
     held_rows: usize,
     held_bytes: usize,
-    /// Rows that may still be taken in.
+    /// Number of rows that may still be added.
     room: usize,
     unlimited: bool,
     printed: bool,
@@ -143,7 +143,7 @@ impl Table {
                 self.print(output)?;
             }
         }
-        // Slices share their buffers, so a batch counts whole and once.
+        // Slices share their buffers, so a batch is counted as a whole and once.
         self.held_bytes += batch.get_array_memory_size();
         let rest = batch.num_rows() - start;
         self.more += rest as u64;
@@ -156,7 +156,7 @@ impl Table {
 
     fn print(&mut self, output: &mut Output) -> io::Result<()> {
         if self.held.is_empty() {
-            // Nothing but the header, which says what the columns are.
+            // Only the header, which shows the columns.
             self.held.push(RecordBatch::new_empty(self.schema.clone()));
         }
         let options = FormatOptions::default().with_display_error(true).with_null("NULL");
@@ -186,7 +186,7 @@ fn more(n: u64) -> String {
     format!("{} more rows", count(n))
 }
 
-/// `3 rows in set. Elapsed 0.012 s.`, or `Done. ...` of a statement without columns.
+/// `3 rows in set. Elapsed 0.012 s.`, or `Done. ...` for a statement without columns.
 pub fn summary(n: Option<u64>, seconds: f64) -> String {
     match n {
         Some(n) => format!("{} in set. Elapsed {seconds:.3} s.", rows(n)),

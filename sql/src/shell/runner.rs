@@ -23,16 +23,16 @@ use super::workers::Workers;
 /// After a statement is dropped, its workers get this long to notice.
 const UNWIND: Duration = Duration::from_secs(1);
 
-/// Signals within this time of one that counts are the same wish: `timeout` signals the process and
-/// its group, and a terminal may send Ctrl-C to a process that hands it on.
+/// Signals within this time of one that counts are duplicates of it: `timeout` signals the process
+/// and its group, and a terminal may send Ctrl-C to a process that forwards it.
 const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
-/// What the shell lets a user choose.
+/// The settings that a user can change.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Form of results.
     pub format: Format,
-    /// Rows of a table at most.
+    /// Maximum rows of a table.
     pub max_rows: Option<usize>,
     /// No progress, notes, row counts and timings.
     pub quiet: bool,
@@ -53,7 +53,7 @@ pub enum Ended {
     Interrupted,
     /// SIGTERM stopped it, and the shell is to end.
     Terminated,
-    /// The reader of the results went away: nothing is left to do.
+    /// The reader of the results has closed the pipe: nothing is left to do.
     Closed,
     /// `\q`: the script, or the prompt, is to end.
     Quit,
@@ -66,15 +66,15 @@ pub struct Runner {
     interrupts: UnboundedReceiver<Interrupt>,
     output: Output,
     console: Output,
-    /// How many files include the one that runs.
+    /// The depth of includes of the running file.
     pub(super) included: usize,
-    /// The choices in force.
+    /// The current settings.
     pub settings: Settings,
 }
 
 enum Failure {
     Statement(DataFusionError),
-    /// The output says how.
+    /// Writing failed; the output has the reason.
     Output,
 }
 
@@ -100,14 +100,14 @@ impl Runner {
         self.console.line(text);
     }
 
-    /// Sends results elsewhere from now on.
+    /// Redirects results from now on.
     pub fn redirect(&mut self, output: Output) {
         self.output = output;
     }
 
-    /// Forgets interruptions that came when nothing ran.
+    /// Discards interruptions that arrived while nothing ran.
     pub async fn forget_interrupts(&mut self) {
-        // The runtime hands signals over when it has nothing else to do.
+        // The runtime delivers signals when it has nothing else to do.
         tokio::time::sleep(Duration::from_millis(1)).await;
         while self.interrupts.try_recv() == Ok(Interrupt::Statement) {}
     }
@@ -156,8 +156,8 @@ impl Runner {
     }
 
     /// Waits for a statement. A training is asked to stop, so that it keeps its checkpoint, and a
-    /// copy of a stream, so that it writes what it has; a query, and whoever was asked before, is
-    /// dropped and has no result.
+    /// copy of a stream, so that it writes what it has; a query, or a statement that was asked
+    /// before, is dropped and has no result.
     async fn wait(
         &mut self,
         task: &mut JoinHandle<Result<Option<u64>, Failure>>,
@@ -189,7 +189,7 @@ impl Runner {
             } else {
                 task.abort();
                 self.backend.stop_queries();
-                // What it had written so far may end here; a result that came first counts.
+                // What it was writing may still end here; a result that came first counts.
                 let unwound = tokio::time::timeout(UNWIND, pin!(&mut *task)).await;
                 return match unwound {
                     // The query was stopped from within.
@@ -245,7 +245,7 @@ async fn drive(
         match batch {
             Some(batch) => {
                 open.write(&batch).map_err(fail)?;
-                // Rows that are there already would never let the task be stopped.
+                // Without a yield, a task whose rows are available already could never be stopped.
                 tokio::task::yield_now().await;
             }
             None => return open.finish().map_err(fail),
@@ -254,7 +254,7 @@ async fn drive(
     }
 }
 
-/// What tests of the shell run their scripts on.
+/// The environment in which tests of the shell run their scripts.
 #[cfg(test)]
 pub mod stage {
     use tokio::runtime::{Builder, Runtime};
@@ -309,7 +309,7 @@ pub mod stage {
             std::thread::spawn(move || {
                 for milliseconds in after {
                     std::thread::sleep(Duration::from_millis(milliseconds));
-                    // Nobody listens any more when a test has ended.
+                    // The receiver is gone when a test has ended.
                     let _ = sender.send(Interrupt::Statement);
                 }
             });
@@ -379,7 +379,7 @@ mod tests {
         assert_eq!(stage.console.text(), "error: interrupted\nerror: interrupted\n");
         assert!(!stage.fake.interrupted.load(Ordering::SeqCst));
         assert!(stage.fake.stopped.load(Ordering::SeqCst));
-        // The shell goes on.
+        // The shell continues.
         assert_eq!(stage.script("rows 1"), Ended::Done);
         assert_eq!(stage.results.text(), "x\n0\n0\n");
     }
@@ -423,7 +423,7 @@ mod tests {
         assert_eq!(stage.interrupted("train", &[150, 0, 5]), Ended::Interrupted);
         let console = stage.console.text();
         assert!(console.contains("\ncheckpoint after epoch "), "{console}");
-        // SIGINT and SIGTERM at once end the shell, and the training well.
+        // SIGINT and SIGTERM together end the shell, and the training stops gracefully.
         stage.fake.interrupted.store(false, Ordering::SeqCst);
         let sender = stage.interrupts.clone();
         stage.workers.spawn(async move {

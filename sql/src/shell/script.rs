@@ -1,4 +1,4 @@
-//! Scripts: where a statement begins and ends, told by the tokens of the parser itself.
+//! Scripts: finds where statements begin and end, by the tokens of the parser itself.
 
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
@@ -15,42 +15,42 @@ pub struct Statement<'a> {
     pub column: u64,
 }
 
-/// The statements of a script, empty ones left out.
+/// The statements of a script, without empty ones.
 ///
-/// What cannot be split into tokens (an unclosed quote) is the rest of the last statement, so
-/// that the statements before it run and the parser says what is wrong with it.
+/// Text that cannot be split into tokens (an unclosed quote) belongs to the last statement, so that
+/// the statements before it run and the parser reports what is wrong with it.
 pub fn statements(script: &str) -> Vec<Statement<'_>> {
     scan(script).0
 }
 
-/// Whether the text can be run as it stands: it ends with a semicolon outside of quotes and
-/// comments, or holds no statement at all.
+/// Whether the text can be run as it is: it ends with a semicolon outside of quotes and comments,
+/// or holds no statement at all.
 pub fn is_complete(input: &str) -> bool {
     let (statements, ending) = scan(input);
     match ending {
         Ending::Closed => true,
         Ending::Open => statements.is_empty(),
         Ending::Unterminated => false,
-        // Another line would not mend it: let the parser tell.
+        // Another line would not fix it, so let the parser report the error.
         Ending::Malformed => true,
     }
 }
 
 /// How a script ends.
 enum Ending {
-    /// After a semicolon, but for spaces and comments.
+    /// After a semicolon, apart from spaces and comments.
     Closed,
     /// In the middle of a statement, or without any.
     Open,
     /// Inside quotes or a comment.
     Unterminated,
-    /// With something that is no token.
+    /// With text that is not a token.
     Malformed,
 }
 
 fn scan(script: &str) -> (Vec<Statement<'_>>, Ending) {
     let mut found = vec![];
-    // A file that the system runs begins with a line for the system.
+    // A file that the system can run begins with a `#!` line.
     let (mut line, mut part) = match script.starts_with("#!") {
         true => (2, script.split_once('\n').map_or("", |(_, rest)| rest)),
         false => (1, script),
@@ -67,8 +67,9 @@ fn scan(script: &str) -> (Vec<Statement<'_>>, Ending) {
     }
 }
 
-/// The statements before the first backslash that stands where a statement would begin, and its
-/// place. It is a command to the end of its line, which need not be made of tokens.
+/// The statements before the first backslash in the place where a statement could begin, and the
+/// position of that backslash. It begins a command that ends with its line and need not consist of
+/// tokens.
 fn scan_part<'a>(
     script: &'a str,
     first_line: u64,

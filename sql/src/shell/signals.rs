@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// Someone wants the running statement to stop.
+/// A request to stop the running statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interrupt {
     /// Ctrl-C: the statement.

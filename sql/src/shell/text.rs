@@ -1,4 +1,4 @@
-//! Numbers for people.
+//! Formats numbers for people.
 
 /// `1234567` as `1,234,567`.
 pub fn count(n: u64) -> String {
@@ -33,7 +33,7 @@ pub fn bytes(n: u64) -> String {
     format!("{:.1} TB", value / 1000.0)
 }
 
-/// A loss with four digits that tell something.
+/// A loss with four significant digits.
 pub fn figure(x: f64) -> String {
     let size = x.abs();
     if size != 0.0 && !(1e-3..1e6).contains(&size) {

@@ -1,4 +1,4 @@
-//! The threads that run statements, and others in place of those that do not come back.
+//! The threads that run statements, and replacements for those that do not return.
 
 use std::io;
 
@@ -7,13 +7,13 @@ use tokio::runtime::{Handle, Runtime};
 /// Where statements run.
 pub struct Workers {
     handle: Handle,
-    /// Those that took over; the first belong to somebody else.
+    /// The runtimes that took over; the caller owns the first one.
     others: Vec<Runtime>,
     make: Box<dyn Fn() -> io::Result<Runtime>>,
 }
 
 impl Workers {
-    /// Runs statements on a runtime; `make` makes one to take over.
+    /// Runs statements on a runtime; `make` makes a replacement.
     pub fn new(handle: Handle, make: impl Fn() -> io::Result<Runtime> + 'static) -> Self {
         Self { handle, others: vec![], make: Box::new(make) }
     }
@@ -23,9 +23,9 @@ impl Workers {
         &self.handle
     }
 
-    /// Has other threads run what comes: a statement that was stopped keeps these, since a single
-    /// call (a function over a batch of rows, say) cannot be stopped. They end when it does, and
-    /// what else they do, such as watching a folder, goes on then.
+    /// Lets other threads run the next statements. A stopped statement keeps its threads, since a
+    /// single call (a function over a batch of rows, say) cannot be stopped. They are free when the
+    /// call ends, and their other work, such as watching a folder, continues then.
     pub fn take_over(&mut self) {
         // Without more threads the next statement waits for these.
         if let Ok(other) = (self.make)() {

@@ -16,7 +16,7 @@ pub struct Evaluate {
     pub version: Option<u64>,
     /// WITH, in the order given.
     pub options: Vec<(String, OptionValue)>,
-    /// AS or FROM; without it the stored metrics are meant.
+    /// AS or FROM; without it, the stored metrics are returned.
     pub source: Option<Source>,
 }
 

@@ -34,7 +34,7 @@ pub(super) fn write_version(f: &mut fmt::Formatter<'_>, version: Option<u64>) ->
     version.map_or(Ok(()), |version| write!(f, " VERSION {version}"))
 }
 
-/// Writes ` WITH (...)`, or nothing where there are no options.
+/// Writes ` WITH (...)`, or nothing if there are no options.
 pub(super) fn write_options(
     f: &mut fmt::Formatter<'_>,
     options: &[(String, OptionValue)],
@@ -53,8 +53,8 @@ pub(crate) fn options_text(options: &[(String, OptionValue)]) -> String {
 
 /// The node as SQL that reads as the same node again.
 ///
-/// sqlparser takes two quotes side by side in a string's value for an escape and prints them as
-/// they are; written twice, every quote is printed as it must be.
+/// sqlparser takes two adjacent quotes in a string's value for an escape and prints them as they
+/// are. So every quote is doubled first, which makes it print correctly.
 pub(crate) fn exact<T: VisitMut + Clone + fmt::Display>(node: &T) -> String {
     struct Doubled;
     impl VisitorMut for Doubled {

@@ -1,4 +1,4 @@
-//! `PREDICT MODEL`, and its twin as a table function.
+//! `PREDICT MODEL`, and the table function of the same meaning.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use gradlake_engine::OptionValue;
 use super::name::{quoted, write_options, write_version};
 use super::source::Source;
 
-/// The table function that `(PREDICT MODEL m ...)` becomes where a subquery stands:
+/// The table function that `(PREDICT MODEL m ...)` becomes in place of a subquery:
 /// `predict_rows('m', (query) [, version => n] [, options => 'threshold = 0.4'])`.
 ///
 /// A `RelationPlanner` plans it, see [`PredictRows`]. It can be written by hand too.
@@ -47,6 +47,6 @@ pub struct PredictRows {
     pub options: Vec<(String, OptionValue)>,
     /// The rows to predict.
     pub query: Box<Query>,
-    /// The alias of the whole.
+    /// The alias of the call.
     pub alias: Option<TableAlias>,
 }

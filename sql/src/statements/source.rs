@@ -20,14 +20,14 @@ pub enum Source {
 }
 
 impl Source {
-    /// The query as a statement that DataFusion plans; of a table or file, `SELECT * FROM it`.
+    /// The query as a statement that DataFusion plans; for a table or file, `SELECT * FROM it`.
     pub fn statement(&self) -> Result<DfStatement> {
         Ok(DfStatement::Statement(Box::new(datafusion::sql::sqlparser::ast::Statement::Query(
             self.query()?,
         ))))
     }
 
-    /// The query; of a table or file, `SELECT * FROM it`.
+    /// The query; for a table or file, `SELECT * FROM it`.
     pub fn query(&self) -> Result<Box<Query>> {
         match self {
             Source::Query(query) => Ok(query.clone()),

@@ -32,7 +32,7 @@ pub struct Train {
     pub weight: Option<String>,
     /// PARTITION BY; empty without the clause.
     pub partition_by: Vec<String>,
-    /// CONTINUE: a model and the version to go on from.
+    /// CONTINUE: a model and the version to continue from.
     pub continue_from: Option<(String, Option<u64>)>,
     /// WITH, in the order given.
     pub options: Vec<(String, OptionValue)>,
@@ -63,7 +63,7 @@ impl TransformItem {
     /// (output name, expression) of every item, wildcards expanded over the query's columns.
     ///
     /// # Errors
-    /// When two outputs have one name, or a wildcard speaks of a column that the query lacks.
+    /// When two outputs have one name, or a wildcard names a column that the query lacks.
     pub fn expand(items: &[Self], columns: &[&str]) -> Result<Vec<(String, String)>> {
         let mut outputs: Vec<(String, String)> = vec![];
         let names = Names::new(columns.iter().copied());
@@ -91,7 +91,7 @@ impl TransformItem {
                         }
                         let expression = match replaced.get(&place) {
                             Some(expression) => (*expression).clone(),
-                            // Always quoted: a column may be called like a keyword.
+                            // Always quoted: a column may have the name of a keyword.
                             None => format!("\"{}\"", column.replace('"', "\"\"")),
                         };
                         outputs.push((column.to_owned(), expression));
@@ -117,7 +117,7 @@ impl Train {
     /// The algorithm that USING names.
     ///
     /// # Errors
-    /// When there is none of that name; the error has the nearest spelling and all names.
+    /// When there is none of that name; the error lists the nearest spelling and all names.
     pub fn algorithm(&self) -> Result<Algorithm> {
         self.algorithm.parse().or_else(|()| {
             let names = Algorithm::names();
@@ -163,7 +163,7 @@ impl fmt::Display for TransformItem {
     }
 }
 
-/// A name where sqlparser reads it, to which some plain words are keywords.
+/// A name as a column alias; some plain words are keywords to sqlparser and must be quoted.
 fn column_alias(name: &str) -> String {
     use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
     if ALL_KEYWORDS.contains(&name.to_uppercase().as_str()) {

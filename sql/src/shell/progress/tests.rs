@@ -1,4 +1,4 @@
-//! Lines of progress, as a terminal and a log have them.
+//! Lines of progress, as a terminal and a log show them.
 
 use super::super::output::memory::Memory;
 use super::*;
