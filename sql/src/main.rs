@@ -15,7 +15,10 @@ const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 /// within 512 MB held 1.3 GB. Without it, free memory is kept for the next chunk, as faults on
 /// fresh pages can take longer than reading what is written to them.
 fn purge_delay() -> std::ffi::c_long {
-    let is_limit = |argument: OsString| argument.to_string_lossy().starts_with("--memory-limit");
+    let is_limit = |argument: OsString| {
+        let argument = argument.to_string_lossy();
+        argument.starts_with("--memory-limit") || argument.starts_with("-m")
+    };
     let is_bounded = std::env::args_os().any(is_limit);
     if is_bounded { 0 } else { 1000 }
 }

@@ -103,7 +103,8 @@ async fn a_limit_ends_the_training() {
 
 const TRAIN: &str = "TRAIN OR REPLACE MODEL m USING logistic_regression TARGET k \
     WITH (batch_size = 4, optimizer = 'adam', checkpoint_every = 0, publish_every = '900 rows', \
-    keep_versions = 100) AS SELECT a, b, c, g, k, lag(a) OVER () AS before FROM parts";
+    keep_versions = 100) AS SELECT a, b, c, g, k, lag(before, 2) OVER () AS before \
+    FROM (SELECT *, lag(a) OVER () AS before FROM parts)";
 
 fn state(folder: &Path, model: &str) -> String {
     ["parameters", "optimizer", "features", "metrics"]

@@ -145,9 +145,11 @@ fn check(plan: &LogicalPlan, reach: &mut Option<u64>, is_below_window: bool) -> 
             }
         }
         LogicalPlan::Window(window) => {
-            for expr in &window.window_expr {
-                *reach = reach.zip(reach_of(expr)).map(|(a, b)| a.max(b));
-            }
+            let own = window.window_expr.iter().map(reach_of);
+            let own =
+                own.fold(Some(0), |most: Option<u64>, own| most.zip(own).map(|(a, b)| a.max(b)));
+            // A window over the rows of another looks back from where that one does.
+            *reach = reach.zip(own).map(|(above, own)| above + own);
             is_window = true;
         }
         other => {
@@ -232,7 +234,7 @@ fn number(
         LogicalPlan::Projection(projection) => {
             let input = input(&projection.input)?;
             let mut exprs = projection.expr;
-            // `SELECT *` is expanded before; a number that is there already stays one.
+            // `SELECT *` was expanded before the column of numbers was added, so it is added here.
             let place = row_column(input.schema())?;
             exprs.push(Expr::Column(Column::from(input.schema().qualified_field(place))));
             Ok(LogicalPlan::Projection(Projection::try_new(exprs, input)?))

@@ -55,7 +55,7 @@ impl Feed {
     /// When another query reads it.
     pub(super) fn standard_input() -> Result<Self> {
         let mut state = standard_input();
-        let chunks = match std::mem::replace(&mut *state, StandardInput::FilteredRows) {
+        let chunks = match std::mem::replace(&mut *state, StandardInput::Taken) {
             StandardInput::Idle(chunks) => chunks,
             StandardInput::Unopened => match start(std::io::stdin()) {
                 Ok(chunks) => chunks,
@@ -64,7 +64,7 @@ impl Feed {
                     return Err(error);
                 }
             },
-            StandardInput::FilteredRows => return Err(ErrorKind::ResourceBusy.into()),
+            StandardInput::Taken => return Err(ErrorKind::ResourceBusy.into()),
         };
         Ok(Self { chunks, is_standard_input: true })
     }
@@ -96,7 +96,7 @@ impl Drop for Feed {
 enum StandardInput {
     Unopened,
     Idle(Receiver<Result<Bytes>>),
-    FilteredRows,
+    Taken,
 }
 
 fn standard_input() -> std::sync::MutexGuard<'static, StandardInput> {

@@ -9,7 +9,7 @@ use datafusion::common::Result;
 use super::Resources;
 
 /// The results of units so far.
-struct RowFilter<T, F> {
+struct InOrder<T, F> {
     /// The unit whose result is taken next.
     next: usize,
     /// Results that arrived before those of earlier units.
@@ -50,7 +50,7 @@ pub(super) fn in_order_by<S: Send, T: Send>(
     take: impl FnMut(T) -> Result<()> + Send,
 ) -> Result<Vec<S>> {
     let begun = AtomicUsize::new(0);
-    let filter = Mutex::new(RowFilter { next: 0, early: BTreeMap::new(), take, outcome: Ok(()) });
+    let filter = Mutex::new(InOrder { next: 0, early: BTreeMap::new(), take, outcome: Ok(()) });
     let states = Mutex::new(vec![]);
     let worker = |_: usize| {
         let mut own = state();
@@ -71,12 +71,12 @@ pub(super) fn in_order_by<S: Send, T: Send>(
         1 => worker(0),
         workers => resources.pool().run(workers, &worker),
     }
-    let RowFilter { outcome, .. } = unlock(filter);
+    let InOrder { outcome, .. } = unlock(filter);
     outcome?;
     Ok(unlock(states))
 }
 
-impl<T, F: FnMut(T) -> Result<()>> RowFilter<T, F> {
+impl<T, F: FnMut(T) -> Result<()>> InOrder<T, F> {
     /// Accepts the result of a unit, consumes all results that are next in order, and returns
     /// whether to go on.
     fn give(&mut self, unit: usize, result: Result<T>) -> bool {

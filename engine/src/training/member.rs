@@ -124,7 +124,7 @@ impl MemberTraining<'_> {
             reference: self.reference.clone(),
             saver,
             events: Arc::clone(&self.events),
-            reservation: self.shared.resources.reservation("gradlake estimator"),
+            reservation: self.shared.resources.reservation("estimator"),
         };
         let fitted = driver.run(estimator).await?;
         if let Some(warning) = fitted.warning {
