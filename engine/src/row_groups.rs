@@ -57,7 +57,7 @@ impl BalanceRowGroups {
                 }
             }
         }
-        Some(deal(&parts, &groups, partitions))
+        Some(distribute(&parts, &groups, partitions))
     }
 
     /// Where the row groups of a file begin, and their bytes.
@@ -86,9 +86,9 @@ fn whole_parts(groups: &[FileGroup]) -> Option<Vec<PartitionedFile>> {
 
 /// Assigns row groups to partitions, in order: each goes to the partition that has the middle of
 /// its bytes.
-fn deal(parts: &[PartitionedFile], groups: &[RowGroup], partitions: usize) -> Vec<FileGroup> {
+fn distribute(parts: &[PartitionedFile], groups: &[RowGroup], partitions: usize) -> Vec<FileGroup> {
     let total: i64 = groups.iter().map(|group| group.bytes).sum();
-    let mut dealt: Vec<Vec<PartitionedFile>> = vec![vec![]; partitions];
+    let mut groups_of_partitions: Vec<Vec<PartitionedFile>> = vec![vec![]; partitions];
     let mut before = 0;
     let mut last = None;
     for (i, group) in groups.iter().enumerate() {
@@ -101,24 +101,25 @@ fn deal(parts: &[PartitionedFile], groups: &[RowGroup], partitions: usize) -> Ve
             _ => parts[group.part].range.as_ref().map_or(i64::MAX, |range| range.end),
         };
         if last == Some((partition, group.part))
-            && let Some(range) = dealt[partition].last_mut().and_then(|file| file.range.as_mut())
+            && let Some(range) =
+                groups_of_partitions[partition].last_mut().and_then(|file| file.range.as_mut())
         {
             range.end = end;
         } else {
             let range = FileRange { start: group.begin, end };
-            dealt[partition]
+            groups_of_partitions[partition]
                 .push(PartitionedFile { range: Some(range), ..parts[group.part].clone() });
         }
         last = Some((partition, group.part));
     }
-    for files in &mut dealt {
+    for files in &mut groups_of_partitions {
         if let (true, Some(first)) = (files.is_empty(), parts.first()) {
             // A partition must have a file; nothing begins in this range.
             let range = FileRange { start: 0, end: 0 };
             files.push(PartitionedFile { range: Some(range), ..first.clone() });
         }
     }
-    dealt.into_iter().map(FileGroup::new).collect()
+    groups_of_partitions.into_iter().map(FileGroup::new).collect()
 }
 
 impl PhysicalOptimizerRule for BalanceRowGroups {

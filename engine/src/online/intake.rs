@@ -99,7 +99,7 @@ impl Intake {
     }
 
     /// Counts, by cause, of rows that were filtered out before the ordinal that was last passed to
-    /// [`Intake::settle`].
+    /// [`Intake::count_skipped`].
     pub fn counted(&self) -> &BTreeMap<String, u64> {
         &self.counted
     }
@@ -180,7 +180,7 @@ impl Intake {
     }
 
     /// Counts the rows that were filtered out before an ordinal.
-    pub fn settle(&mut self, ordinal: u64) {
+    pub fn count_skipped(&mut self, ordinal: u64) {
         while let Some((_, cause)) = self.skipped.pop_front_if(|(row, _)| *row < ordinal) {
             *self.counted.entry(cause.to_owned()).or_default() += 1;
         }

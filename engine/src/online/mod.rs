@@ -2,11 +2,11 @@
 //! table or (with `statistics = 'running'`) from any query.
 //!
 //! ```text
-//! query ──► Intake (rows that can be learned from, as numbers) ──► queue ──► mini-batches
-//!                                                                              │
-//!              progressive loss and metrics ◄── scores before the step ◄── Learner ──► step
-//!                                                                              │
-//!                                             checkpoint (cursor, state) ◄─────┴──► version
+//! query ──► Intake (rows that can be learned from, as numbers) ──► mini-batches
+//!                                                                    │
+//!     progressive loss and metrics ◄── scores before the step ◄── Learner ──► step
+//!                                                                    │
+//!                                  checkpoint (cursor, state) ◄──────┴──► version
 //! ```
 //! Mini-batches are cut by the number of rows alone, across the batches of the query; statistics
 //! advance row by row. So the weights depend on the rows and their order, not on how the rows

@@ -131,7 +131,7 @@ fn without_limit(plan: LogicalPlan) -> Result<(LogicalPlan, Option<u64>)> {
     }
 }
 
-/// Refuses what holds rows back, and adds up how far windows reach.
+/// Refuses what holds rows back, and sums the reach of nested windows.
 fn check(plan: &LogicalPlan, reach: &mut Option<u64>, is_below_window: bool) -> Result<()> {
     let mut is_window = is_below_window;
     match plan {
@@ -145,9 +145,8 @@ fn check(plan: &LogicalPlan, reach: &mut Option<u64>, is_below_window: bool) -> 
             }
         }
         LogicalPlan::Window(window) => {
-            let own = window.window_expr.iter().map(reach_of);
-            let own =
-                own.fold(Some(0), |most: Option<u64>, own| most.zip(own).map(|(a, b)| a.max(b)));
+            let mut own = window.window_expr.iter().map(reach_of);
+            let own = own.try_fold(0, |most: u64, own| own.map(|own| most.max(own)));
             // A window over the rows of another looks back from where that one does.
             *reach = reach.zip(own).map(|(above, own)| above + own);
             is_window = true;

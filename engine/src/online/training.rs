@@ -206,7 +206,7 @@ impl<'a> OnlineTraining<'a> {
         let mut input = self.open().await?;
         let deadline =
             self.options.max_seconds.map(|s| Instant::now() + Duration::from_secs_f64(s));
-        let mut told = Instant::now();
+        let mut reported = Instant::now();
         let ended = loop {
             if self.engine.interrupt.check().is_err() {
                 break Ended::Asked;
@@ -226,8 +226,8 @@ impl<'a> OnlineTraining<'a> {
             }
             self.run_timers().await?;
             self.revise()?;
-            if told.elapsed() >= Duration::from_millis(200) {
-                told = Instant::now();
+            if reported.elapsed() >= Duration::from_millis(200) {
+                reported = Instant::now();
                 self.tell();
             }
         };
@@ -479,7 +479,7 @@ impl<'a> OnlineTraining<'a> {
             self.learn(&rest).await?;
         }
         self.consumed = self.intake.next().max(self.consumed);
-        self.intake.settle(self.consumed);
+        self.intake.count_skipped(self.consumed);
         if self.learner.counts().0 == 0 {
             return exec_err!("{}", crate::training::no_rows(self.intake.counted()));
         }

@@ -54,9 +54,9 @@ struct Notices {
     rejected: Vec<Rejected>,
     /// How many rejected lines there were, and how many of them were reported.
     lines: u64,
-    lines_told: u64,
+    lines_reported: u64,
     warnings: VecDeque<String>,
-    untold: u64,
+    unreported: u64,
     lag: Option<Lag>,
 }
 
@@ -107,13 +107,13 @@ impl Report {
     fn warnings(&self, is_end: bool) -> Vec<String> {
         let mut notices = self.notices();
         let mut warnings: Vec<String> = notices.warnings.drain(..).collect();
-        let untold = std::mem::take(&mut notices.untold);
-        if untold > 0 {
-            warnings.push(format!("{untold} further warnings of the source are not shown"));
+        let unreported = std::mem::take(&mut notices.unreported);
+        if unreported > 0 {
+            warnings.push(format!("{unreported} further warnings of the source are not shown"));
         }
-        let (lines, told) = (notices.lines, notices.lines_told);
-        if lines > told && (is_end || lines >= told.saturating_mul(10)) {
-            notices.lines_told = lines;
+        let (lines, reported) = (notices.lines, notices.lines_reported);
+        if lines > reported && (is_end || lines >= reported.saturating_mul(10)) {
+            notices.lines_reported = lines;
             let first = notices.rejected.iter().find(|rejected| rejected.line.is_some());
             let first = first.map_or_else(String::new, |first| {
                 let line = first.number.map_or_else(String::new, |n| format!("line {n} of "));
@@ -177,7 +177,7 @@ impl Report {
         if notices.warnings.len() < KEPT_WARNINGS {
             notices.warnings.push_back(warning);
         } else {
-            notices.untold += 1;
+            notices.unreported += 1;
         }
     }
 

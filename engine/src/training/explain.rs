@@ -265,14 +265,14 @@ async fn plan_text(
                 add(&training, decided)?;
             }
         }
-        TrainingRows::SinglePassLoad(dealt) => {
+        TrainingRows::SinglePassLoad(load) => {
             let training = member(&shared, 0, &[], Arc::clone(events));
-            let fitted = dealt.fit(training.standardize_target())?;
-            let decided = match training.plan(&fitted, None, dealt.rows()) {
+            let fitted = load.fit(training.standardize_target())?;
+            let decided = match training.plan(&fitted, None, load.rows()) {
                 Ok(plan) => {
-                    let sides = (dealt.rows(), 0);
-                    let settled = training.settle(&fitted, None);
-                    settled.map(|settled| describe(&training, plan, settled, sides, None))
+                    let sides = (load.rows(), 0);
+                    let setup = training.setup(&fitted, None);
+                    setup.map(|setup| describe(&training, plan, setup, sides, None))
                 }
                 Err(failure) => Err(failure),
             };
@@ -298,9 +298,9 @@ async fn plan_text(
 
 fn member_plan(training: &MemberTraining<'_>, decided: Decided) -> Result<MemberPlan, Failure> {
     let Decided { plan, mask, fitted, parent } = decided;
-    let settled = training.settle(&fitted, parent.as_ref())?;
+    let setup = training.setup(&fitted, parent.as_ref())?;
     let sides = (mask.training_rows(), mask.evaluation_rows());
-    Ok(describe(training, plan, settled, sides, parent.as_ref()))
+    Ok(describe(training, plan, setup, sides, parent.as_ref()))
 }
 
 /// A member's plan in words, with its numbers of training and evaluation rows.

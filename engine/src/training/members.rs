@@ -41,15 +41,15 @@ pub async fn train_all(
     let task = SpawnedTask::spawn(async move {
         match rows {
             TrainingRows::Raw(raw) => train_groups(shared, raw, &events).await,
-            TrainingRows::SinglePassLoad(dealt) => {
+            TrainingRows::SinglePassLoad(load) => {
                 let training = member(&shared, 0, &[], Arc::clone(&events));
-                let prepared = training.prepare_single_pass(*dealt).await;
+                let prepared = training.prepare_single_pass(*load).await;
                 let result = train_only(&training, prepared).await?;
                 Ok((shared, vec![result]))
             }
         }
     });
-    task.join().await.map_err(|e| exec_datafusion_err!("the training broke: {e}"))?
+    task.join().await.map_err(|e| exec_datafusion_err!("the training failed: {e}"))?
 }
 
 async fn train_groups(
@@ -150,21 +150,21 @@ fn side_by_side(
     raw.in_order(
         groups.len(),
         |index| {
-            let told = Arc::new(Mutex::new(vec![]));
+            let held = Arc::new(Mutex::new(vec![]));
             let sink: EventSink = {
-                let told = Arc::clone(&told);
+                let held = Arc::clone(&held);
                 Arc::new(move |event| {
-                    told.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+                    held.lock().unwrap_or_else(PoisonError::into_inner).push(event);
                 })
             };
             let (key, subset) = &groups[index];
             let group = (first + index, key.as_slice(), subset);
             let result = runtime.block_on(train_one(shared, raw, group, &sink));
-            let told = std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner));
-            Ok((result?, told))
+            let held = std::mem::take(&mut *held.lock().unwrap_or_else(PoisonError::into_inner));
+            Ok((result?, held))
         },
-        |(result, told)| {
-            told.into_iter().for_each(|event| events(event));
+        |(result, held)| {
+            held.into_iter().for_each(|event| events(event));
             results.push(result);
             Ok(())
         },

@@ -75,7 +75,7 @@ impl MemberTraining<'_> {
     ) -> Result<Prepared, Failure> {
         let options = &self.shared.request.options;
         let Decided { plan, mask, fitted, parent } = self.decide(raw, subset).await?;
-        let (encoder, labels, network) = self.settle(&fitted, parent.as_ref())?;
+        let (encoder, labels, network) = self.setup(&fitted, parent.as_ref())?;
         let encode = |side: Side, shuffle: Option<u64>, is_last: bool| {
             let encoding = Encoding {
                 encoder: &encoder,
@@ -106,18 +106,18 @@ impl MemberTraining<'_> {
     }
 
     /// Fits and encodes rows of a single-pass load; all of them train.
-    pub async fn prepare_single_pass(&self, dealt: SinglePassLoad) -> Result<Prepared, Failure> {
+    pub async fn prepare_single_pass(&self, load: SinglePassLoad) -> Result<Prepared, Failure> {
         let options = &self.shared.request.options;
-        let fitted = dealt.fit(self.standardize_target())?;
-        let plan = self.plan(&fitted, None, dealt.rows())?;
-        if plan.split != SplitRule::None || plan.shuffle != dealt.shuffle() {
+        let fitted = load.fit(self.standardize_target())?;
+        let plan = self.plan(&fitted, None, load.rows())?;
+        if plan.split != SplitRule::None || plan.shuffle != load.shuffle() {
             return Err(Failure::Failed(internal_datafusion_err!(
-                "rows are dealt otherwise than {} wants them",
+                "rows are not in the order and split that {} wants them",
                 plan.method.name()
             )));
         }
-        let (encoder, labels, network) = self.settle(&fitted, None)?;
-        let train = dealt.encode(&encoder, &labels, &options.class_weights, &fitted).await?;
+        let (encoder, labels, network) = self.setup(&fitted, None)?;
+        let train = load.encode(&encoder, &labels, &options.class_weights, &fitted).await?;
         let (train, skipped) = (Arc::new(train), BTreeMap::new());
         Ok(Prepared { encoder, labels, network, plan, train, eval: None, skipped, parent: None })
     }
@@ -143,7 +143,7 @@ impl MemberTraining<'_> {
 
     /// The encoder, the labels and the network for training rows, or those of the model to
     /// continue.
-    pub fn settle(
+    pub fn setup(
         &self,
         fitted: &Fitted,
         parent: Option<&Trained>,

@@ -40,10 +40,10 @@ pub async fn read_rows(
         Some(pages) => {
             let streams = pages.streams(resources.pool().threads(), BLOCK_ROWS);
             let arrange = |d, rows| arrangement(request, d, rows);
-            let dealt =
+            let load =
                 SinglePassLoad::read(pages, &columns.roles, arrange, resources, &progress).await?;
-            if let Some(dealt) = dealt {
-                return Ok(TrainingRows::SinglePassLoad(Box::new(dealt)));
+            if let Some(load) = load {
+                return Ok(TrainingRows::SinglePassLoad(Box::new(load)));
             }
             streams
         }
@@ -206,11 +206,11 @@ mod tests {
             (false, "a, CAST(n AS VARCHAR) AS n, y", Algorithm::LINEAR_SVM, ("y", false), &all),
             (false, "a, b + 1 AS b, y", Algorithm::LINEAR_SVM, ("y", false), &all),
         ];
-        for (dealt, columns, algorithm, target, options) in cases {
+        for (single_pass, columns, algorithm, target, options) in cases {
             let plain = format!("SELECT {columns} FROM '{file}'");
             let what = format!("{algorithm} {columns} {options:?}");
             let own = request(&two, algorithm, target, options, &plain).await;
-            assert_eq!(is_single_pass(&two, &own).await, dealt, "{what}");
+            assert_eq!(is_single_pass(&two, &own).await, single_pass, "{what}");
             let found = trained(&two, &own).await;
             assert!(found.0.iter().any(|bits| *bits != 0), "{what}");
             let own = request(&one, algorithm, target, options, &plain).await;

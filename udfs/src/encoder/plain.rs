@@ -155,16 +155,16 @@ mod tests {
     }
 
     #[test]
-    fn values_that_float32_does_not_hold_are_told() {
-        let told = |column: ArrayRef| {
+    fn values_that_float32_does_not_hold_are_reported() {
+        let is_changed = |column: ArrayRef| {
             let rows = column.len();
             plain_rows(&[("x", &column)], rows, &mut vec![0.0; rows]).unwrap()
         };
-        assert!(told(Arc::new(Float64Array::from(vec![Some(0.5), None, Some(f64::NAN)]))));
-        assert!(!told(Arc::new(Float64Array::from(vec![0.5, 0.1]))));
-        assert!(!told(Arc::new(Float64Array::from(vec![1e300]))));
-        assert!(told(Arc::new(Int64Array::from(vec![1 << 24, -5]))));
-        assert!(!told(Arc::new(Int64Array::from(vec![0, (1 << 24) + 1]))));
+        assert!(is_changed(Arc::new(Float64Array::from(vec![Some(0.5), None, Some(f64::NAN)]))));
+        assert!(!is_changed(Arc::new(Float64Array::from(vec![0.5, 0.1]))));
+        assert!(!is_changed(Arc::new(Float64Array::from(vec![1e300]))));
+        assert!(is_changed(Arc::new(Int64Array::from(vec![1 << 24, -5]))));
+        assert!(!is_changed(Arc::new(Int64Array::from(vec![0, (1 << 24) + 1]))));
         assert!(is_plain("x", &DataType::Boolean).unwrap());
         let packed = DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Float32));
         assert!(!is_plain("x", &packed).unwrap());

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use datafusion_common::Result;
 
-use super::RoundRows;
 use super::solver::Solver;
+use super::{Request, RoundRows};
 use crate::exact::{
     GradientScratch, GradientSum, Lbfgs, LbfgsOptions, LinearShape, Outcome, Report,
 };
-use crate::round::{Buffers, GradientRound, Interrupt, Round};
+use crate::round::{Buffers, GradientRound, Interrupt};
 
 /// L-BFGS between two passes.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl LbfgsSolver {
 }
 
 impl Solver for LbfgsSolver {
-    fn pass(&mut self) -> Result<Option<(Arc<dyn Round>, RoundRows, String)>> {
+    fn pass(&mut self) -> Result<Option<Request>> {
         let report = self.lbfgs.report();
         if report.outcome != Outcome::Running || (self.is_stopped && report.steps > 0) {
             return Ok(None);
@@ -50,7 +50,8 @@ impl Solver for LbfgsSolver {
             Arc::clone(&self.buffers),
             Arc::clone(&self.interrupt),
         );
-        Ok(Some((Arc::new(round), RoundRows::Training, format!("lbfgs/{}", report.passes))))
+        let name = format!("lbfgs/{}", report.passes);
+        Ok(Some(Request { round: Arc::new(round), rows: RoundRows::Training, name }))
     }
 
     fn take(&mut self, sums: Vec<u8>) -> Result<Option<f64>> {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use datafusion_common::{Result, exec_err};
 
-use super::RoundRows;
 use super::solver::Solver;
+use super::{Request, RoundRows};
 use crate::exact::{
     Advance, LinearShape, Newton, NewtonOptions, NewtonScratch, NewtonSum, Outcome, newton_memory,
 };
-use crate::round::{Buffers, Interrupt, NewtonRound, Round};
+use crate::round::{Buffers, Interrupt, NewtonRound};
 
 /// Number of rows from which on the solver begins with a sample of one in [`SAMPLE`] chunks.
 /// Starting from the sample's result saves passes over all rows (three of five remained on the
@@ -79,7 +79,7 @@ impl NewtonSolver {
 }
 
 impl Solver for NewtonSolver {
-    fn pass(&mut self) -> Result<Option<(Arc<dyn Round>, RoundRows, String)>> {
+    fn pass(&mut self) -> Result<Option<Request>> {
         let report = self.newton.report();
         if self.is_sample && report.outcome != Outcome::Running {
             self.leave_sample()?;
@@ -102,7 +102,7 @@ impl Solver for NewtonSolver {
             }
             false => (RoundRows::Training, format!("newton/{}", report.passes)),
         };
-        Ok(Some((Arc::new(round), rows, name)))
+        Ok(Some(Request { round: Arc::new(round), rows, name }))
     }
 
     fn take(&mut self, sums: Vec<u8>) -> Result<Option<f64>> {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use datafusion_common::Result;
 
-use super::RoundRows;
 use super::solver::Solver;
+use super::{Request, RoundRows};
 use crate::batch::Width;
 use crate::exact::{GramSum, gram_memory};
-use crate::round::{GramRound, Interrupt, Round};
+use crate::round::{GramRound, Interrupt};
 
 /// The normal equations of a linear regression.
 #[derive(Debug)]
@@ -29,12 +29,16 @@ impl NormalSolver {
 }
 
 impl Solver for NormalSolver {
-    fn pass(&mut self) -> Result<Option<(Arc<dyn Round>, RoundRows, String)>> {
+    fn pass(&mut self) -> Result<Option<Request>> {
         if self.solution.is_some() {
             return Ok(None);
         }
         let round = GramRound::new(self.width, Arc::clone(&self.interrupt));
-        Ok(Some((Arc::new(round), RoundRows::Training, "gram".to_owned())))
+        Ok(Some(Request {
+            round: Arc::new(round),
+            rows: RoundRows::Training,
+            name: "gram".to_owned(),
+        }))
     }
 
     fn take(&mut self, sums: Vec<u8>) -> Result<Option<f64>> {

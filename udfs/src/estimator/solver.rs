@@ -11,12 +11,12 @@ use super::record::{HistoryBits, milliseconds, pack, unpack};
 use super::{Estimator, Fitted, Iterations, Next, Request, RoundRows};
 use crate::learner::{Learner, Network};
 use crate::model::HistoryEntry;
-use crate::round::{LossRound, Progress, Round};
+use crate::round::{LossRound, Progress};
 
 /// A solver between two passes over the rows.
 pub trait Solver: Debug + Send + Sync {
-    /// The round of the next pass, its rows and its name; None once the parameters are final.
-    fn pass(&mut self) -> Result<Option<(Arc<dyn Round>, RoundRows, String)>>;
+    /// The request of the next pass; None once the parameters are final.
+    fn pass(&mut self) -> Result<Option<Request>>;
 
     /// Takes the sums of the pass. Returns the loss, in the units of the encoded target, if the
     /// pass ends a step.
@@ -110,8 +110,8 @@ impl<S: Solver> SolverEstimator<S> {
 impl<S: Solver> Estimator for SolverEstimator<S> {
     fn next(&mut self) -> Result<Next> {
         if self.phase == Phase::Solving {
-            if let Some((round, rows, name)) = self.solver.pass()? {
-                return Ok(Next::Run(Request { round, rows, name }));
+            if let Some(request) = self.solver.pass()? {
+                return Ok(Next::Run(request));
             }
             self.phase = match self.settings.has_evaluation {
                 true => Phase::Evaluating,

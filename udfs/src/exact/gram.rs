@@ -12,7 +12,7 @@ use datafusion_common::{Result, exec_err, internal_err, plan_err};
 
 use super::bytes::{Reader, Writer};
 use super::check_batch;
-use super::moments::{BLOCK, Block, Moments, settles_at};
+use super::moments::{BLOCK, Block, Moments, flushes_at};
 use super::solve::solve_semidefinite;
 use crate::batch::{MiniBatch, Width};
 
@@ -130,8 +130,8 @@ impl GramSum {
             let codes = &batch.codes[start * c..(start + rows) * c];
             let weights = &self.weights[..rows];
             self.moments.add_block(&mut self.block, codes, weights);
-            if settles_at(start + rows, batch.rows) {
-                self.moments.settle(&mut self.block);
+            if flushes_at(start + rows, batch.rows) {
+                self.moments.flush(&mut self.block);
             }
         }
         Ok(())

@@ -15,7 +15,7 @@ mod wire;
 use datafusion_common::{Result, exec_err, internal_err};
 
 use super::check_batch;
-use super::moments::{BLOCK, Block, Moments, add, settles_at, stride_of};
+use super::moments::{BLOCK, Block, Moments, add, flushes_at, stride_of};
 use crate::batch::{MiniBatch, NO_CATEGORY, Width};
 use crate::kernels::double::{exp_of_negative, ln_1p_of_unit, sum};
 use crate::kernels::math::vectorized;
@@ -183,7 +183,7 @@ impl NewtonSum {
             self.differentiate(&part);
             self.add_gradient(&part);
             // With one output, the block continues its sum of the Gram matrix until the chain ends.
-            let is_end = settles_at(start + rows, batch.rows);
+            let is_end = flushes_at(start + rows, batch.rows);
             let Scratch { block, scores, h, .. } = &mut self.scratch;
             for a in 0..outputs {
                 for b in 0..=a {
@@ -203,7 +203,7 @@ impl NewtonSum {
                     let sums = &mut self.hessian[a * (a + 1) / 2 + b];
                     sums.add_block(block, codes, &h[..rows]);
                     if is_end || outputs > 1 {
-                        sums.settle(block);
+                        sums.flush(block);
                     }
                 }
             }

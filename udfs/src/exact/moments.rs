@@ -33,8 +33,8 @@ const CHAIN: usize = 16;
 /// the L2 cache.
 const NARROW: usize = 64;
 
-/// Whether moments [settle](Moments::settle) after the block that ends at row `end` of `rows`.
-pub(super) fn settles_at(end: usize, rows: usize) -> bool {
+/// Whether moments [flush](Moments::flush) after the block that ends at row `end` of `rows`.
+pub(super) fn flushes_at(end: usize, rows: usize) -> bool {
     end == rows || end.is_multiple_of(CHAIN * BLOCK)
 }
 
@@ -57,7 +57,7 @@ pub(super) struct Block {
     /// The same, each row times its weight.
     scaled: Vec<f64>,
     /// `[a, stride]`, for few columns only: the sum of the Gram matrices of the blocks since the
-    /// last [`Moments::settle`], in whole vectors.
+    /// last [`Moments::flush`], in whole vectors.
     partial: Vec<f64>,
 }
 
@@ -121,7 +121,7 @@ impl Block {
     }
 
     /// Adds the Gram matrix of the rows with weights `h` to the upper triangle of the row-major
-    /// `dense [a, a]`; with few columns, to the sum that [`Moments::settle`] adds to the moments.
+    /// `dense [a, a]`; with few columns, to the sum that [`Moments::flush`] adds to the moments.
     fn add_gram(&mut self, h: &[f64], dense: &mut [f64]) {
         let (columns, stride, place) = (self.columns, self.stride, self.place());
         let (values, scaled) = (&self.values[place.clone()], &mut self.scaled[..place.len()]);
@@ -190,7 +190,7 @@ impl Moments {
     }
 
     /// Adds the Gram matrices that a block has summed up, and clears them.
-    pub(super) fn settle(&mut self, block: &mut Block) {
+    pub(super) fn flush(&mut self, block: &mut Block) {
         let columns = self.columns;
         for (i, own) in block.partial.chunks_exact_mut(stride_of(columns)).enumerate() {
             add(&mut self.dense[i * columns + i..(i + 1) * columns], &own[i..columns]);
@@ -199,7 +199,7 @@ impl Moments {
     }
 
     /// Adds the rows of `block` with category indices `codes [rows, c]` and the weights `h [rows]`,
-    /// which may be negative. The sums of the block must be [settled](Self::settle) before it is
+    /// which may be negative. The sums of the block must be [flushed](Self::flush) before it is
     /// used with other moments.
     pub(super) fn add_block(&mut self, block: &mut Block, codes: &[u32], h: &[f64]) {
         let columns = self.columns;
@@ -364,7 +364,7 @@ mod tests {
             }
             moments.add_block(&mut block, &codes, &h);
         }
-        moments.settle(&mut block);
+        moments.flush(&mut block);
         assert!(block.partial.iter().all(|sum| *sum == 0.0));
         moments.translate(&delta);
         let n = columns + categories;

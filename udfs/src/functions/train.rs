@@ -280,14 +280,14 @@ struct TrainAccumulator {
 
 impl TrainAccumulator {
     /// Learns the waiting batch and ends the round of the own replica.
-    fn settle(&mut self) -> Result<()> {
+    fn finish_rounds(&mut self) -> Result<()> {
         if let Some(batch) = self.waiting.take() {
             self.learn(&self.columns.rows(&batch)?, None)?;
         }
-        self.settle_replica()
+        self.finish_replica()
     }
 
-    fn settle_replica(&mut self) -> Result<()> {
+    fn finish_replica(&mut self) -> Result<()> {
         if let Some((index, mut replica)) = self.replica.take() {
             self.partials.push(Partial { replica: index, bytes: replica.finish()? });
         }
@@ -327,7 +327,7 @@ impl TrainAccumulator {
     /// The replica with this index; ends the previous one.
     fn replica(&mut self, index: u32) -> Result<&mut dyn Replica> {
         if self.replica.as_ref().is_none_or(|(current, _)| *current != index) {
-            self.settle_replica()?;
+            self.finish_replica()?;
             self.replica = Some((index, self.round.replica(index)?));
         }
         match &mut self.replica {
@@ -352,7 +352,7 @@ impl Accumulator for TrainAccumulator {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        self.settle()?;
+        self.finish_rounds()?;
         self.partials.sort_by_key(|p| p.replica);
         if let Some(pair) = self.partials.windows(2).find(|p| p[0].replica == p[1].replica) {
             return exec_err!(
@@ -370,7 +370,7 @@ impl Accumulator for TrainAccumulator {
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        self.settle()?;
+        self.finish_rounds()?;
         let partials = std::mem::take(&mut self.partials);
         Ok(vec![ScalarValue::LargeBinary(Some(pack(&self.reference, &partials)))])
     }

@@ -183,28 +183,28 @@ fn area_of_parts(pieces: &[Vec<u64>], n: usize, pool: &dyn ParallelFor) -> Area 
     });
     let counts: Vec<Vec<usize>> =
         counts.into_iter().map(|own| std::mem::take(&mut *lock(&own))).collect();
-    let mut dealt = vec![0; n];
-    let mut rest = dealt.as_mut_slice();
-    let mut places: Vec<Mutex<Vec<&mut [u64]>>> = runs.iter().map(|_| Mutex::default()).collect();
+    let mut ordered = vec![0; n];
+    let mut rest = ordered.as_mut_slice();
+    let mut slots: Vec<Mutex<Vec<&mut [u64]>>> = runs.iter().map(|_| Mutex::default()).collect();
     for digit in 0..1 << DIGIT {
-        for (places, counts) in places.iter_mut().zip(&counts) {
+        for (slots, counts) in slots.iter_mut().zip(&counts) {
             let (own, after) = std::mem::take(&mut rest).split_at_mut(counts[digit]);
             rest = after;
-            lock(places).push(own);
+            lock(slots).push(own);
         }
     }
     pool.run(runs.len(), &|run| {
-        let mut places = lock(&places[run]);
+        let mut slots = lock(&slots[run]);
         for row in runs[run].iter().flatten() {
-            let place = &mut places[digit(*row)];
-            if let Some((first, after)) = std::mem::take(place).split_first_mut() {
+            let slot = &mut slots[digit(*row)];
+            if let Some((first, after)) = std::mem::take(slot).split_first_mut() {
                 *first = *row;
-                *place = after;
+                *slot = after;
             }
         }
     });
-    drop(places);
-    let mut rest = dealt.as_mut_slice();
+    drop(slots);
+    let mut rest = ordered.as_mut_slice();
     let mut parts = vec![];
     for digit in 0..1 << DIGIT {
         let rows = counts.iter().map(|counts| counts[digit]).sum();
@@ -229,7 +229,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Scatters rows to `to` in the order of their digit at `shift`; the sort is stable.
-fn deal(rows: &[u64], to: &mut [u64], shift: u32) {
+fn radix_pass(rows: &[u64], to: &mut [u64], shift: u32) {
     let digit = |row: u64| (row >> shift) as usize & ((1 << DIGIT) - 1);
     let mut next = vec![0usize; 1 << DIGIT];
     rows.iter().for_each(|row| next[digit(*row)] += 1);
@@ -251,8 +251,8 @@ fn sort_by_lower_digits(rows: &mut [u64]) {
     }
     let mut other = vec![0; rows.len()];
     // (The lowest bit of the score is bit 32; the lower digit starts one bit below it.)
-    deal(rows, &mut other, 31);
-    deal(&other, rows, 31 + DIGIT);
+    radix_pass(rows, &mut other, 31);
+    radix_pass(&other, rows, 31 + DIGIT);
 }
 
 #[cfg(test)]

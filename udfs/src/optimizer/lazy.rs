@@ -45,7 +45,7 @@ impl LazySgd {
     }
 
     /// Brings the weights of some categories up to date, before their gradient is computed.
-    pub fn settle(&mut self, codes: &[u32], parameters: &mut [f32]) {
+    pub fn catch_up(&mut self, codes: &[u32], parameters: &mut [f32]) {
         let weights = &mut parameters[self.table.range()];
         for code in codes.iter().filter(|code| **code != NO_CATEGORY) {
             catch_up(&self.record, &mut self.taken, self.table.units, *code as usize, weights);
@@ -53,7 +53,7 @@ impl LazySgd {
     }
 
     /// Brings all weights up to date, and begins a new window.
-    pub fn settle_all(&mut self, parameters: &mut [f32]) {
+    pub fn catch_up_all(&mut self, parameters: &mut [f32]) {
         let weights = &mut parameters[self.table.range()];
         for code in 0..self.table.categories {
             catch_up(&self.record, &mut self.taken, self.table.units, code, weights);
@@ -63,7 +63,7 @@ impl LazySgd {
     }
 
     /// A step by a gradient that is 0 in the table except for the rows of `codes`. These must have
-    /// been settled; their gradient is 0 afterwards.
+    /// been brought up to date; their gradient is 0 afterwards.
     pub fn step(
         &mut self,
         layout: &Layout,
@@ -83,7 +83,7 @@ impl LazySgd {
         let b = f64::from(own.learning_rate) * f64::from(own.l1);
         if a <= 0.0 {
             // Weights jump over 0, which the formula does not cover.
-            self.settle_all(parameters);
+            self.catch_up_all(parameters);
             let range = self.table.range();
             let (w, g) = (&mut parameters[range.clone()], &mut gradient[range]);
             vectorized(
@@ -115,7 +115,7 @@ impl LazySgd {
             },
         );
         if self.record.len() > WINDOW || product < SMALLEST {
-            self.settle_all(parameters);
+            self.catch_up_all(parameters);
         }
     }
 }

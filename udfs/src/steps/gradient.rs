@@ -110,7 +110,7 @@ impl Steps for GradientSteps {
             Updates::All => false,
             Updates::Met => is_wide(&table, codes.len()) && descent.optimizer.is_local(size),
             Updates::Lazy(lazy) => {
-                lazy.settle(codes, &mut state.parameters);
+                lazy.catch_up(codes, &mut state.parameters);
                 true
             }
         };
@@ -153,7 +153,7 @@ impl Steps for GradientSteps {
 
     fn unpack(&mut self, state: &mut State) {
         if let Updates::Lazy(lazy) = &mut self.updates {
-            lazy.settle_all(&mut state.parameters);
+            lazy.catch_up_all(&mut state.parameters);
         }
     }
 

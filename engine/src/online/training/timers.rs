@@ -49,7 +49,7 @@ impl OnlineTraining<'_> {
         if let Some(publisher) = &self.publisher {
             self.engine.store.check_lease(&publisher.lease).await?;
         }
-        self.intake.settle(self.consumed);
+        self.intake.count_skipped(self.consumed);
         let reach = self.query.as_ref().map_or(0, |query| query.reach.unwrap_or(0));
         let from = self.consumed.saturating_sub(reach);
         let cursors = match self.query {

@@ -180,8 +180,8 @@ impl LineFormat for Csv {
         let columns = missing.join(", ");
         if !is_declared {
             // A line that is not a row is rejected, and reported that way.
-            let told = schema.fields().iter().all(|field| field.data_type().is_string());
-            return Ok(First::Row(told.then(|| {
+            let is_text = schema.fields().iter().all(|field| field.data_type().is_string());
+            return Ok(First::Row(is_text.then(|| {
                 format!(
                     "the first line, {listed}, names none of the columns {columns} and is taken as a \
                      row; OPTIONS ('has_header' 'true') says that it is a header"

@@ -242,12 +242,12 @@ impl Watch {
         let entry = Entry { key: key(&file.name), stamp: stamp(&file.meta), is_read: true };
         self.known.insert(entry.key, Known { stamp: entry.stamp, is_read: true });
         self.open = Some(entry);
-        self.settle(&file.name);
+        self.remove(&file.name);
         self.done.clone()
     }
 
     /// Removes a file from the files to read.
-    fn settle(&mut self, name: &str) {
+    fn remove(&mut self, name: &str) {
         self.resume.pop_front_if(|next| next.name == name);
         self.unread.remove(name);
         self.waiting = None;
@@ -259,7 +259,7 @@ impl Watch {
         if self.is_resumed(name) {
             return self.lose(None);
         }
-        self.settle(name);
+        self.remove(name);
         self.folder.report.file_skipped(name, VANISHED);
     }
 
@@ -268,7 +268,7 @@ impl Watch {
         if self.is_resumed(&file.name) {
             return self.lose(Some(&file.meta));
         }
-        self.settle(&file.name);
+        self.remove(&file.name);
         let known = Known { stamp: stamp(&file.meta), is_read: false };
         self.known.insert(key(&file.name), known);
         self.folder.report.file_skipped(&file.name, &format!("is skipped: {why}"));
@@ -313,7 +313,7 @@ impl Watch {
         // Its rows were consumed, so a file of that name that appears later is not read again.
         self.close();
         self.mark(Entry { key: key(&name), stamp: found.map_or(0, stamp), is_read: true });
-        self.settle(&name);
+        self.remove(&name);
     }
 
     /// Whether an incomplete file has been unchanged for so long that it is given up. Only changes

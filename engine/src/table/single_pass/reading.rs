@@ -76,7 +76,7 @@ struct Scratch {
 }
 
 /// Scatters the rows of blocks to chunks.
-struct Dealer<'a> {
+struct Scatter<'a> {
     reading: &'a Reading,
     plan: &'a ShufflePlan,
     to: To<'a>,
@@ -159,7 +159,7 @@ impl Reading {
         };
         let empty = FitStatistics::new(&self.filter.columns, self.arrangement.standardize)?;
         let mut sums = empty.clone();
-        let dealer = Dealer { reading: self, plan: &plan, to, empty };
+        let scatter = Scatter { reading: self, plan: &plan, to, empty };
         // Each thread reads contiguous rows; blocks that are cut are joined in the end.
         let cuts = self.pages.cuts(resources.pool().threads(), BLOCK_ROWS as u64);
         let (mut scratch, mut parts) = (Scratch::default(), vec![]);
@@ -168,7 +168,7 @@ impl Reading {
             cuts.len() - 1,
             Scratch::default,
             |scratch, part| {
-                let pieces = dealer.read(cuts[part]..cuts[part + 1], scratch);
+                let pieces = scatter.read(cuts[part]..cuts[part + 1], scratch);
                 // Other threads need not read their remaining rows.
                 pieces.inspect_err(|_| self.stop())
             },
@@ -183,7 +183,7 @@ impl Reading {
                                 let block = concat_batches(self.pages.schema(), &parts)?;
                                 parts.clear();
                                 let first = end - block.num_rows() as u64;
-                                let own = dealer.deal(first, &block, &mut scratch);
+                                let own = scatter.block(first, &block, &mut scratch);
                                 let own = own.inspect_err(|_| self.stop())?;
                                 own.map_or(Ok(()), |own| sums.merge(&own))?;
                             }
@@ -193,7 +193,7 @@ impl Reading {
                 Ok(())
             },
         )?;
-        drop(dealer);
+        drop(scatter);
         Ok((!self.is_over.load(Ordering::Relaxed)).then_some((held, sums)))
     }
 
@@ -250,7 +250,7 @@ impl Reading {
     }
 }
 
-impl Dealer<'_> {
+impl Scatter<'_> {
     /// Reads some rows and scatters the blocks that are whole.
     fn read(&self, rows: Range<u64>, scratch: &mut Scratch) -> Result<Vec<Piece>> {
         let (pages, mut pieces) = (&self.reading.pages, vec![]);
@@ -264,7 +264,7 @@ impl Dealer<'_> {
             let is_whole =
                 first.is_multiple_of(BLOCK_ROWS as u64) && end == self.reading.block_end(first);
             if is_whole {
-                match self.deal(first, &block, scratch)? {
+                match self.block(first, &block, scratch)? {
                     Some(sums) => pieces.push(Piece::SinglePassLoad(sums)),
                     None => return Ok(vec![]),
                 }
@@ -278,7 +278,7 @@ impl Dealer<'_> {
 
     /// Scatters the rows of a block, whose first row has the number `first`, and returns their
     /// statistics; None if these rows or others cannot be loaded in a single pass.
-    fn deal(
+    fn block(
         &self,
         first: u64,
         block: &RecordBatch,

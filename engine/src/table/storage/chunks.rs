@@ -30,12 +30,12 @@ pub struct Chunks {
     rows: u64,
     memory: u64,
     spilled: u64,
-    room: Option<Room>,
+    overflow: Option<Overflow>,
     name: &'static str,
 }
 
 /// Where chunks are stored.
-struct Room {
+struct Overflow {
     resources: Resources,
     reservation: MemoryReservation,
     /// Share of the memory limit up to which chunks stay in memory.
@@ -58,18 +58,18 @@ impl Chunks {
     /// No chunks yet. They stay in memory as long as all reservations are below `share` of the
     /// memory limit.
     pub fn new(resources: &Resources, name: &'static str, share: f64) -> Self {
-        let room = Room {
+        let overflow = Overflow {
             resources: resources.clone(),
             reservation: resources.reservation(name),
             share,
             log: SpillLog::new(resources, name),
         };
-        Self { room: Some(room), name, ..Self::empty() }
+        Self { overflow: Some(overflow), name, ..Self::empty() }
     }
 
     /// No chunks, ever.
     pub fn empty() -> Self {
-        Self { chunks: vec![], rows: 0, memory: 0, spilled: 0, room: None, name: "empty table" }
+        Self { chunks: vec![], rows: 0, memory: 0, spilled: 0, overflow: None, name: "empty table" }
     }
 
     /// Appends a chunk; if it is spilled, the batch is returned for reuse.
@@ -88,16 +88,16 @@ impl Chunks {
     /// # Errors
     /// When it has to be spilled and cannot.
     pub fn keep(&self, batch: RecordBatch) -> Result<(Kept, Option<RecordBatch>)> {
-        let Some(room) = &self.room else {
+        let Some(overflow) = &self.overflow else {
             return internal_err!("a chunk was given to an empty table");
         };
         let rows = batch.num_rows();
         let bytes = batch.get_array_memory_size();
-        if room.resources.try_reserve(&room.reservation, bytes, room.share) {
+        if overflow.resources.try_reserve(&overflow.reservation, bytes, overflow.share) {
             let chunk = Chunk::Memory(Mutex::new(Some(batch)));
             return Ok((Kept { chunk, rows, bytes }, None));
         }
-        let place = room.log.append(&batch)?;
+        let place = overflow.log.append(&batch)?;
         Ok((Kept { chunk: Chunk::Spilled(place), rows, bytes }, Some(batch)))
     }
 
@@ -114,7 +114,7 @@ impl Chunks {
 
     /// The resources of the chunks; None for an empty table.
     pub fn resources(&self) -> Option<&Resources> {
-        self.room.as_ref().map(|room| &room.resources)
+        self.overflow.as_ref().map(|overflow| &overflow.resources)
     }
 
     /// Number of chunks.
@@ -134,12 +134,12 @@ impl Chunks {
 
     /// A chunk, read back where it was spilled.
     pub fn get(&self, index: usize) -> Result<RecordBatch> {
-        match (&self.chunks[index].0, &self.room) {
+        match (&self.chunks[index].0, &self.overflow) {
             (Chunk::Memory(batch), _) => match &*lock(batch) {
                 Some(batch) => Ok(batch.clone()),
-                None => internal_err!("chunk {index} of the {} is let go of", self.name),
+                None => internal_err!("chunk {index} of the {} has been freed", self.name),
             },
-            (Chunk::Spilled(place), Some(room)) => room.log.read(place),
+            (Chunk::Spilled(place), Some(overflow)) => overflow.log.read(place),
             (Chunk::Spilled(_), None) => internal_err!("a spilled chunk has no file"),
         }
     }
@@ -148,7 +148,7 @@ impl Chunks {
     pub fn release(&self, index: usize) {
         if let Chunk::Memory(batch) = &self.chunks[index].0 {
             let bytes = lock(batch).take().map_or(0, |batch| batch.get_array_memory_size());
-            if let Some(Room { reservation, .. }) = &self.room {
+            if let Some(Overflow { reservation, .. }) = &self.overflow {
                 reservation.shrink(bytes.min(reservation.size()));
             }
         }
@@ -189,13 +189,13 @@ mod tests {
             let column: ArrayRef = Arc::new(Int64Array::from_iter_values(first..first + 100));
             chunks.push(RecordBatch::try_from_iter([("x", column)]).unwrap()).unwrap();
         }
-        let all = chunks.room.as_ref().unwrap().reservation.size();
+        let all = chunks.overflow.as_ref().unwrap().reservation.size();
         chunks.release(0);
-        assert_eq!(chunks.room.as_ref().unwrap().reservation.size() * 2, all);
+        assert_eq!(chunks.overflow.as_ref().unwrap().reservation.size() * 2, all);
         let error = chunks.get(0).unwrap_err().to_string();
-        assert!(error.contains("chunk 0 of the rows of a test is let go of"), "{error}");
+        assert!(error.contains("chunk 0 of the rows of a test has been freed"), "{error}");
         assert_eq!(chunks.get(1).unwrap().num_rows(), 100);
         chunks.release(0);
-        assert_eq!(chunks.room.as_ref().unwrap().reservation.size() * 2, all);
+        assert_eq!(chunks.overflow.as_ref().unwrap().reservation.size() * 2, all);
     }
 }

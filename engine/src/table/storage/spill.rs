@@ -120,7 +120,7 @@ impl SpillLog {
     /// When the file cannot be read.
     pub fn read(&self, place: &SpillLocation) -> Result<RecordBatch> {
         let Some(path) = place.file.path() else {
-            return exec_err!("spilled training data lies on no local disk");
+            return exec_err!("spilled training data is not on a local disk");
         };
         let failed =
             |error: io::Error| exec_datafusion_err!("spilled data cannot be read: {error}");

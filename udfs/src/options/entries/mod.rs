@@ -60,7 +60,7 @@ macro_rules! default {
         |_| Some($text.to_owned())
     };
 }
-pub(self) use default;
+use default;
 
 /// `auto`, or the value.
 fn auto(value: Option<impl ToString>) -> Option<String> {
