@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::execution::object_store::ObjectStoreRegistry;
@@ -11,20 +10,18 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{ClientOptions, ObjectStore, ObjectStoreScheme, RetryConfig};
+use object_store::{ObjectStore, ObjectStoreScheme};
 use url::{Position, Url};
 
 /// Prefixes of environment variables that say how object stores are reached, under the names
 /// that the stores' own tools use: `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`,
 /// `AZURE_STORAGE_ACCOUNT_NAME`, `GOOGLE_SERVICE_ACCOUNT`, ...
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
 const ENVIRONMENT: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
 
 /// Prefixes of OPTIONS of a table that say how its object store is reached, as in
 /// datafusion-cli: `'aws.access_key_id'`, `'gcp.service_account_path'`.
 const OPTION_PREFIXES: [&str; 3] = ["aws.", "azure.", "gcp."];
-
-/// How long requests are retried that a server refuses temporarily (429, 500, 503, ...).
-const RETRY_FOR: Duration = Duration::from_secs(30);
 
 /// The stores of an engine, one for each host or bucket.
 ///
@@ -157,6 +154,7 @@ pub(crate) fn open(
 
 /// The settings of the environment, by names in lower case, followed by the options, which override
 /// them.
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
 fn settings(options: &[(String, String)]) -> Vec<(String, String)> {
     let mut settings = vec![];
     for (name, value) in std::env::vars_os() {
@@ -170,8 +168,11 @@ fn settings(options: &[(String, String)]) -> Vec<(String, String)> {
     settings
 }
 
-fn retry() -> RetryConfig {
-    RetryConfig { retry_timeout: RETRY_FOR, ..Default::default() }
+/// Requests that a server refuses temporarily (429, 500, 503, ...) are retried for half a minute.
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
+fn retry() -> object_store::RetryConfig {
+    let retry_timeout = std::time::Duration::from_secs(30);
+    object_store::RetryConfig { retry_timeout, ..Default::default() }
 }
 
 /// The settings that a kind of store knows; the options come last, so that they override the
@@ -228,7 +229,7 @@ fn microsoft(url: &Url, options: &[(String, String)]) -> Result<Arc<dyn ObjectSt
 #[cfg(feature = "http")]
 fn web(url: &Url) -> Result<Arc<dyn ObjectStore>, String> {
     use object_store::http::HttpBuilder;
-    let client = ClientOptions::new().with_allow_http(true);
+    let client = object_store::ClientOptions::new().with_allow_http(true);
     let host = &url[..Position::BeforePath];
     let builder = HttpBuilder::new().with_url(host).with_client_options(client).with_retry(retry());
     builder.build().map(|store| Arc::new(store) as _).map_err(cannot_open)

@@ -120,9 +120,9 @@ async fn fifty_kills_at_random_moments_change_nothing() {
     println!("{kills} kills, {} versions", published + 1);
 }
 
-/// Numbers that float32 holds and that all train are dealt as they are read.
+/// Numbers that float32 holds and that all train are loaded in a single pass.
 #[tokio::test]
-async fn a_training_on_rows_that_are_dealt_resumes_bit_for_bit() {
+async fn a_single_pass_training_resumes_bit_for_bit() {
     let (folder, _) = prepared().await;
     let folder = folder.path();
     let numbers = "SELECT CAST(a AS REAL) AS a, CAST(b AS REAL) AS b, k FROM 'rows.parquet'";

@@ -70,7 +70,7 @@ async fn a_seed_decides() {
 }
 
 /// 60,000 rows of 200 numbers are 48 MB encoded; the pool allows 24 MB. Numbers that float32 holds
-/// are dealt as they are read if all of them train, others are kept first.
+/// are loaded in a single pass if all of them train, others are kept first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_spilled_changes_nothing() {
     let roomy = Database::open().await;

@@ -59,7 +59,7 @@ impl Driver<'_> {
         self.reservation.try_grow(estimator.bytes())?;
         let mut last = Instant::now();
         // Whether there is any progress that a checkpoint could hold.
-        let mut has_learned = self.saver.is_resumed().await;
+        let mut has_learned = self.saver.is_resumed();
         loop {
             let request = match estimator.next()? {
                 Next::Run(request) => request,
@@ -97,7 +97,7 @@ impl Driver<'_> {
             }
             self.saver.after_round(estimator.as_ref()).await?;
         }
-        self.saver.at_end(estimator.as_ref()).await?;
+        self.saver.record(estimator.as_ref())?;
         estimator.finish()
     }
 

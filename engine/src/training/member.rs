@@ -114,7 +114,7 @@ impl MemberTraining<'_> {
             method: method.clone(),
         });
         let saver = self.shared.saver.of(&self.label, prepared.train.data_hash());
-        saver.resume(estimator.as_mut()).await?;
+        saver.resume(estimator.as_mut())?;
         let driver = Driver {
             train: Arc::clone(&prepared.train),
             eval: prepared.eval.clone(),

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn what_is_dealt_trains_as_what_is_kept() {
+    async fn a_single_pass_trains_as_kept_rows_do() {
         let folder = tempfile::tempdir().unwrap();
         let (one, two) = (engine(&folder, 1), engine(&folder, 2));
         let file = folder.path().join("rows.parquet").display().to_string();

@@ -1,10 +1,11 @@
 //! Saves checkpoints: when one is due, what it holds, and when the time of the training is over.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use datafusion::common::{Result, exec_err};
 use gradlake_udfs::Estimator;
-use tokio::sync::Mutex;
 
 use super::checkpoint::{MemberProgress, TrainingProgress};
 use crate::event::{Event, EventSink, Position};
@@ -18,16 +19,18 @@ pub struct Saver {
     name: String,
     fingerprint: String,
     every: Duration,
+    begun: Instant,
+    /// When the next checkpoint is due, in milliseconds after `begun`.
+    due_ms: AtomicU64,
     deadline: Option<Instant>,
     started_ms: i64,
-    saved: Mutex<Saved>,
+    /// Whether the training continues from a checkpoint.
+    is_resumed: bool,
+    /// What the next checkpoint holds. Members that train side by side hold the lock briefly.
+    progress: Mutex<TrainingProgress>,
+    /// Held while a checkpoint is written, so that an older one does not replace a newer one.
+    writing: tokio::sync::Mutex<()>,
     events: EventSink,
-}
-
-/// What the next checkpoint holds.
-struct Saved {
-    last: Instant,
-    progress: TrainingProgress,
 }
 
 /// Saves the progress of one member with that of the others.
@@ -53,9 +56,13 @@ impl Saver {
             name: request.name.clone(),
             fingerprint: request.fingerprint(),
             every: request.options.checkpoint_every,
+            begun: now,
+            due_ms: AtomicU64::new(milliseconds(request.options.checkpoint_every)),
             deadline: seconds.map(|seconds| now + Duration::from_secs_f64(seconds)),
             started_ms: progress.started_ms,
-            saved: Mutex::new(Saved { last: now, progress }),
+            is_resumed: !progress.members.is_empty(),
+            progress: Mutex::new(progress),
+            writing: tokio::sync::Mutex::default(),
             events,
         }
     }
@@ -70,16 +77,27 @@ impl Saver {
         MemberSaver { saver: self, member, data_hash }
     }
 
-    async fn save(&self, saved: &mut Saved, member: &str) -> Result<()> {
-        if let Some(store) = &self.store {
-            let bytes = saved.progress.to_bytes()?;
-            store.put_checkpoint(&self.name, &self.fingerprint, bytes, false).await?;
-            saved.last = Instant::now();
-            let completed = saved.progress.members.get(member).map_or(0, |m| m.completed);
-            (self.events)(Event::Checkpoint { until: Position::Epoch(completed) });
-        }
+    fn progress(&self) -> MutexGuard<'_, TrainingProgress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn save(&self, store: &ModelStore, member: &str) -> Result<()> {
+        let _writing = self.writing.lock().await;
+        let (bytes, completed) = {
+            let progress = self.progress();
+            let completed = progress.members.get(member).map_or(0, |m| m.completed);
+            (progress.to_bytes()?, completed)
+        };
+        store.put_checkpoint(&self.name, &self.fingerprint, bytes, false).await?;
+        let due = milliseconds(self.begun.elapsed() + self.every);
+        self.due_ms.store(due, Ordering::Relaxed);
+        (self.events)(Event::Checkpoint { until: Position::Epoch(completed) });
         Ok(())
     }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl MemberSaver<'_> {
@@ -87,9 +105,12 @@ impl MemberSaver<'_> {
     ///
     /// # Errors
     /// When the data has changed since.
-    pub async fn resume(self, estimator: &mut dyn Estimator) -> Result<()> {
-        let saved = self.saver.saved.lock().await;
-        let Some(progress) = saved.progress.members.get(self.member) else { return Ok(()) };
+    pub fn resume(self, estimator: &mut dyn Estimator) -> Result<()> {
+        if !self.saver.is_resumed {
+            return Ok(());
+        }
+        let progress = self.saver.progress();
+        let Some(progress) = progress.members.get(self.member) else { return Ok(()) };
         if progress.data_hash != self.data_hash {
             return exec_err!(
                 "the training of model {0} cannot be resumed, because its data has changed since \
@@ -102,49 +123,43 @@ impl MemberSaver<'_> {
     }
 
     /// Whether the member's training resumes from a checkpoint.
-    pub async fn is_resumed(self) -> bool {
-        self.saver.saved.lock().await.progress.members.contains_key(self.member)
+    pub fn is_resumed(self) -> bool {
+        self.saver.is_resumed && self.saver.progress().members.contains_key(self.member)
     }
 
     /// Saves the estimator when a checkpoint is due.
     pub async fn after_round(self, estimator: &dyn Estimator) -> Result<()> {
+        let is_due = || {
+            let due = self.saver.due_ms.load(Ordering::Relaxed);
+            milliseconds(self.saver.begun.elapsed()) >= due
+        };
+        match &self.saver.store {
+            Some(_) if is_due() => self.save_now(estimator).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Saves the estimator now.
+    pub async fn save_now(self, estimator: &dyn Estimator) -> Result<()> {
+        self.record(estimator)?;
+        match &self.saver.store {
+            Some(store) => self.saver.save(store, self.member).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Records the state of an estimator for the next checkpoint, which may be that of another
+    /// member.
+    pub fn record(self, estimator: &dyn Estimator) -> Result<()> {
         if self.saver.store.is_none() {
             return Ok(());
         }
-        let mut saved = self.saver.saved.lock().await;
-        if saved.last.elapsed() >= self.saver.every {
-            self.note(&mut saved, estimator)?;
-            self.saver.save(&mut saved, self.member).await?;
-        }
-        Ok(())
-    }
-
-    /// Records the state of an estimator that is done, for the checkpoints of other members.
-    pub async fn at_end(self, estimator: &dyn Estimator) -> Result<()> {
-        if self.saver.store.is_some() {
-            let mut saved = self.saver.saved.lock().await;
-            self.note(&mut saved, estimator)?;
-        }
-        Ok(())
-    }
-
-    /// Saves the estimator now: the training is about to stop.
-    pub async fn save_now(self, estimator: &dyn Estimator) -> Result<()> {
-        if self.saver.store.is_some() {
-            let mut saved = self.saver.saved.lock().await;
-            self.note(&mut saved, estimator)?;
-            self.saver.save(&mut saved, self.member).await?;
-        }
-        Ok(())
-    }
-
-    fn note(self, saved: &mut Saved, estimator: &dyn Estimator) -> Result<()> {
         let progress = MemberProgress {
             data_hash: self.data_hash,
             completed: estimator.completed(),
             estimator: estimator.save()?,
         };
-        saved.progress.members.insert(self.member.to_owned(), progress);
+        self.saver.progress().members.insert(self.member.to_owned(), progress);
         Ok(())
     }
 

@@ -91,7 +91,7 @@ fn limited(threads: usize, memory_limit: Option<usize>) -> Engine {
     Engine::open(EngineOptions { threads, memory_limit, ..Default::default() }).unwrap()
 }
 
-async fn dealt(
+async fn load(
     engine: &Engine,
     plan: &Arc<dyn ExecutionPlan>,
     roles: &Roles,
@@ -118,7 +118,7 @@ fn content(table: &EncodedTable) -> (u64, Vec<Vec<f32>>) {
 }
 
 #[tokio::test]
-async fn dealt_rows_have_the_bits_of_those_that_are_kept_and_encoded() {
+async fn rows_of_a_single_pass_have_the_bits_of_those_that_are_kept_and_encoded() {
     let folder = tempfile::tempdir().unwrap();
     // Files, row groups and threads cut blocks; one file is within a block.
     let all = rows(0, 60_000);
@@ -140,7 +140,7 @@ async fn dealt_rows_have_the_bits_of_those_that_are_kept_and_encoded() {
             {
                 let engine = limited(threads, limit);
                 let plan = plan(&engine, folder.path()).await;
-                let own = dealt(&engine, &plan, &roles, shuffle, 2).await.unwrap();
+                let own = load(&engine, &plan, &roles, shuffle, 2).await.unwrap();
                 assert_eq!(own.rows(), 60_000);
                 let fitted = own.fit(true).unwrap();
                 let own = own
@@ -178,7 +178,7 @@ async fn dealt_rows_have_the_bits_of_those_that_are_kept_and_encoded() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_dealt_is_left_to_others() {
+async fn what_a_single_pass_cannot_load_is_left_to_others() {
     let engine = engine(2);
     let n = 40_000;
     let with = |name: &'static str, column: ArrayRef| {
@@ -233,7 +233,7 @@ async fn what_cannot_be_dealt_is_left_to_others() {
         let roles = roles(&["single", "double", "whole"], &columns, target, true);
         write(&folder.path().join("a.parquet"), columns, n);
         let plan = plan(&engine, folder.path()).await;
-        let found = dealt(&engine, &plan, &roles, Some(1), classes).await;
+        let found = load(&engine, &plan, &roles, Some(1), classes).await;
         let is_single_pass = matches!(what, "as it is" | "three classes");
         assert_eq!(found.is_some(), is_single_pass, "{what}");
     }
