@@ -81,14 +81,36 @@ pub fn evaluate_plan(
     let own = scorer.fields().iter().enumerate();
     let own = own.map(|(i, part)| (part.name().as_str(), Pick::Column(given + i)));
     let predicted = SelectColumns::plan(predicted, columns.chain(own))?;
-    let part = |wanted: &str| {
-        let name = scorer.fields().find(wanted).map(|(_, part)| part.name());
-        name.map(|name| Expr::Column(Column::from_name(name)))
-    };
-    let Some(label) = part(prediction_parts::LABEL) else {
+    let actual = Expr::Column(Column::from_name(ACTUAL));
+    if model.algorithm.is_classifier()
+        && let Some(label) = part(scorer, prediction_parts::LABEL)
+    {
+        check_label_type(&actual, &label, predicted.schema(), target)?;
+    }
+    let (mut metrics, missing) = metrics(state, scorer, &actual, weighted)?;
+    metrics.extend(counts(&actual, scorer)?);
+    LogicalPlanBuilder::from(predicted)
+        .aggregate(Vec::<Expr>::new(), metrics)?
+        .project(reported_columns(model.algorithm.is_classifier(), &missing))?
+        .build()
+}
+
+/// A part of the predictions as an expression, if the model has it.
+fn part(scorer: &Scorer, wanted: &str) -> Option<Expr> {
+    scorer.fields().find(wanted).map(|(_, part)| Expr::Column(Column::from_name(part.name())))
+}
+
+/// The aggregates of the metrics that the predictions allow, and the names of the others.
+fn metrics(
+    state: &SessionState,
+    scorer: &Scorer,
+    actual: &Expr,
+    weighted: bool,
+) -> Result<(Vec<Expr>, Vec<&'static str>)> {
+    let model = scorer.model();
+    let Some(label) = part(scorer, prediction_parts::LABEL) else {
         return plan_err!("model {} predicts nothing", model.name);
     };
-    let actual = Expr::Column(Column::from_name(ACTUAL));
     let metric = |name: &str, prediction: &Expr| -> Result<Expr> {
         let function = state
             .udaf(name)
@@ -99,57 +121,41 @@ pub fn evaluate_plan(
         }
         Ok(function.call(arguments).alias(name))
     };
-    let mut metrics = vec![];
-    let mut missing = vec![];
-    if model.algorithm.is_classifier() {
-        check_label_type(&actual, &label, predicted.schema(), target)?;
-        for name in CLASS_METRICS {
-            metrics.push(metric(name, &label)?);
-        }
-        match (part(prediction_parts::PROBABILITIES), part(prediction_parts::SCORE)) {
-            (Some(probabilities), _) => {
-                metrics.push(metric(LOG_LOSS, &probabilities)?);
-                metrics.push(metric(ROC_AUC, &probabilities)?);
-            }
-            (None, Some(score)) => {
-                missing.push(LOG_LOSS);
-                // The margin of one class against the other orders rows as a probability would.
-                // With many classes there is only the winner's margin, which does not.
-                if scorer.classes().is_some_and(|n| n == 2) {
-                    metrics.push(metric(ROC_AUC, &score)?);
-                } else {
-                    missing.push(ROC_AUC);
-                }
-            }
-            (None, None) => missing.extend([LOG_LOSS, ROC_AUC]),
-        }
-    } else {
-        for name in NUMBER_METRICS {
-            metrics.push(metric(name, &label)?);
-        }
+    if !model.algorithm.is_classifier() {
+        let metrics = NUMBER_METRICS.iter().map(|name| metric(name, &label));
+        return Ok((metrics.collect::<Result<_>>()?, vec![]));
     }
-    metrics.extend(counts(&actual, scorer)?);
-    let mut given: Vec<Expr> = if model.algorithm.is_classifier() {
-        CLASS_METRICS
-            .iter()
-            .chain([&LOG_LOSS, &ROC_AUC])
-            .map(|name| {
-                if missing.contains(name) {
-                    lit(ScalarValue::Float64(None)).alias(*name)
-                } else {
-                    Expr::Column(Column::from_name(*name))
-                }
-            })
-            .collect()
-    } else {
-        NUMBER_METRICS.iter().map(|name| Expr::Column(Column::from_name(*name))).collect()
+    let metrics = CLASS_METRICS.iter().map(|name| metric(name, &label));
+    let mut metrics = metrics.collect::<Result<Vec<_>>>()?;
+    let probabilities = part(scorer, prediction_parts::PROBABILITIES);
+    let missing = match (probabilities, part(scorer, prediction_parts::SCORE)) {
+        (Some(probabilities), _) => {
+            metrics.push(metric(LOG_LOSS, &probabilities)?);
+            metrics.push(metric(ROC_AUC, &probabilities)?);
+            vec![]
+        }
+        // The margin of one class against the other orders rows as a probability would. With many
+        // classes there is only the winner's margin, which does not.
+        (None, Some(score)) if scorer.classes().is_some_and(|n| n == 2) => {
+            metrics.push(metric(ROC_AUC, &score)?);
+            vec![LOG_LOSS]
+        }
+        (None, _) => vec![LOG_LOSS, ROC_AUC],
     };
-    given
-        .extend(COUNTS.iter().chain([&UNKNOWN]).map(|name| Expr::Column(Column::from_name(*name))));
-    LogicalPlanBuilder::from(predicted)
-        .aggregate(Vec::<Expr>::new(), metrics)?
-        .project(given)?
-        .build()
+    Ok((metrics, missing))
+}
+
+/// The columns of an evaluation: metrics, NULL for those that are missing, then the counts.
+fn reported_columns(is_classifier: bool, missing: &[&str]) -> Vec<Expr> {
+    let own: Vec<&str> = match is_classifier {
+        true => CLASS_METRICS.iter().copied().chain([LOG_LOSS, ROC_AUC]).collect(),
+        false => NUMBER_METRICS.to_vec(),
+    };
+    let column = |name: &str| match missing.contains(&name) {
+        true => lit(ScalarValue::Float64(None)).alias(name),
+        false => Expr::Column(Column::from_name(name)),
+    };
+    own.into_iter().chain(COUNTS).chain([UNKNOWN]).map(column).collect()
 }
 
 /// The aggregates of [`COUNTS`] and [`UNKNOWN`].

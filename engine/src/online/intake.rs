@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array, UInt64Array,
+    ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array, UInt64Array,
 };
 use datafusion::arrow::compute::{cast, filter_record_batch};
 use datafusion::arrow::datatypes::{
@@ -14,7 +14,7 @@ use datafusion::common::{Result, ScalarValue, exec_err};
 use gradlake_udfs::{Input, flatten_columns, flatten_fields};
 
 use crate::source::ROW_COLUMN;
-use crate::table::{LabelEncoder, RolePlaces, Roles, TargetKind};
+use crate::table::{LabelEncoder, RolePlaces, Roles, TargetKind, Usable};
 
 /// Maximum number of classes, as on tables.
 const MAX_CLASSES: usize = 10_000;
@@ -200,21 +200,19 @@ impl Intake {
             Some(distinct) => Some(distinct.intern(std::slice::from_ref(&target))?),
             None => None,
         };
-        let numbers = match (&codes, target.data_type().is_floating()) {
-            (Some(_), false) => None,
-            _ => Some(cast(&target, &DataType::Float64)?),
+        let numbers = match codes {
+            Some(_) => None,
+            None => Some(cast(&target, &DataType::Float64)?),
         };
-        let weight = match &self.places.weight {
-            Some(place) => Some(cast(&column(place), &DataType::Float64)?),
-            None => None,
-        };
+        let weight = self.places.weight.as_ref().map(column);
+        let usable = Usable::new(&target, numbers.as_ref(), weight.as_ref())?;
         let ordinals: ArrayRef = match batch.column_by_name(ROW_COLUMN) {
             Some(ordinals) => Arc::clone(ordinals),
             None => Arc::new(UInt64Array::from_iter_values(self.next..self.next + n as u64)),
         };
         let rows = ordinals.as_primitive::<UInt64Type>().values().clone();
         self.next = rows.last().map_or(self.next, |row| row + 1);
-        let keep = self.keep(&target, codes.as_ref(), numbers.as_ref(), weight.as_ref(), &rows);
+        let keep = self.keep(&usable, codes.as_ref(), &rows);
         columns.push(match (codes, numbers) {
             (Some(codes), _) => Arc::new(codes),
             (None, Some(numbers)) => numbers,
@@ -235,31 +233,17 @@ impl Intake {
     /// Which rows can be trained on; None means all.
     fn keep(
         &mut self,
-        target: &ArrayRef,
+        usable: &Usable,
         codes: Option<&UInt32Array>,
-        numbers: Option<&ArrayRef>,
-        weight: Option<&ArrayRef>,
         rows: &[u64],
     ) -> Option<BooleanArray> {
-        let nulls = target.logical_nulls();
-        let numbers = numbers.map(|numbers| numbers.as_primitive::<Float64Type>());
-        let weight = weight.map(|weight| weight.as_primitive::<Float64Type>());
         let mut keep = Vec::with_capacity(rows.len());
         for (i, row) in rows.iter().enumerate() {
-            let cause = if nulls.as_ref().is_some_and(|nulls| nulls.is_null(i)) {
-                Some("the target is NULL")
-            } else if numbers.is_some_and(|numbers| !numbers.value(i).is_finite()) {
-                Some("the target is not finite")
-            } else if weight.is_some_and(|weight| weight.is_null(i)) {
-                Some("the weight is NULL")
-            } else if weight.is_some_and(|w| !w.value(i).is_finite() || w.value(i) < 0.0) {
-                Some("the weight is negative or not finite")
-            } else if weight.is_some_and(|w| !is_held(w.value(i))) {
+            let cause = usable.cause(i).or_else(|| match is_held(usable.weight(i)) {
                 // (The mean weight is not known before the end, so weights are not normalised.)
-                Some("float32 does not hold the weight")
-            } else {
-                codes.and_then(|codes| self.meet(codes.value(i)))
-            };
+                false => Some("float32 does not hold the weight"),
+                true => codes.and_then(|codes| self.meet(codes.value(i))),
+            });
             if let Some(cause) = cause {
                 self.skipped.push_back((*row, cause));
             }

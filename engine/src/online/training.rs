@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::{RecordBatch, UInt64Array};
 use datafusion::arrow::compute::concat_batches;
-use datafusion::common::{Result, exec_err, plan_err};
+use datafusion::common::{Result, exec_err};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::execute_stream_partitioned;
 use futures::StreamExt;
@@ -32,7 +32,7 @@ use crate::training::{Pace, TrainingColumns};
 
 pub use publication::Publisher;
 use revision::Revisions;
-use start::{learner, parent_of};
+use start::{check, learner, parent_of};
 
 /// How often an idle stream checks whether to stop, to save or to publish.
 const TICK: Duration = Duration::from_millis(50);
@@ -104,23 +104,12 @@ impl<'a> OnlineTraining<'a> {
         (publisher, saves): (Option<Publisher>, bool),
         checkpoint: Option<Vec<u8>>,
     ) -> Result<Self> {
-        if !request.partition_by.is_empty() {
-            return plan_err!(
-                "PARTITION BY is not possible with rows that are learned from as they come; leave \
-                 it out, or train on a table with statistics = fixed"
-            );
-        }
         let query = StreamQuery::of(&columns.plan)?;
         let options = match &query {
             Some(_) => request.options.for_stream(parent.is_some())?,
             None => request.options.clone(),
         };
-        if query.is_none() && options.publish_every.is_some() {
-            return plan_err!(
-                "option publish_every needs an unbounded table; a training on a table publishes \
-                 once, at its end"
-            );
-        }
+        check(request, &options, query.is_some())?;
         let parent_member = match parent {
             Some(parent) => Some(parent_of(parent)?),
             None => None,

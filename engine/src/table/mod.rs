@@ -29,6 +29,7 @@ pub use load::label_encoder::LabelEncoder;
 pub use load::raw::{RawTable, Subset};
 pub use load::split::Mask;
 pub use load::targets::{check_class_type, check_number_type};
+pub(crate) use load::usable::Usable;
 pub use shuffle::epoch_order::EpochOrder;
 pub use single_pass::{Arrangement, SinglePassLoad};
 pub use storage::resources::Resources;

@@ -47,71 +47,10 @@ impl TrainingColumns {
         let query = without_idle_projections(request.query.clone());
         let source = Candidates::of(state, request, query.schema())?;
         let names = Names::new(source.columns.iter().map(|column| column.name.as_str()));
-        let find = |name: &String, clause: &str| -> Result<usize> {
-            match names.find(name)? {
-                Some(place) => Ok(place),
-                None => plan_err!(
-                    "{clause} names column {name}, which the query lacks{}",
-                    suggested(&names, name)
-                ),
-            }
-        };
-        let Some(target) = &request.target else {
-            return plan_err!(
-                "{} needs a target: add TARGET and the name of the column to predict",
-                request.algorithm
-            );
-        };
-        let target = find(target, "TARGET")?;
-        let weight = request.weight.iter().map(|name| find(name, "WEIGHT")).next().transpose()?;
-        if let Some(Candidate { name, field, .. }) = weight.map(|place| &source.columns[place])
-            && !field.data_type().is_numeric()
-            && *field.data_type() != DataType::Null
-        {
-            return plan_err!(
-                "WEIGHT column {name} must be a number, but is {}",
-                field.data_type()
-            );
-        }
-        let partition_by = request.partition_by.iter();
-        let partition_by = partition_by.map(|name| find(name, "PARTITION BY"));
-        let partition_by = partition_by.collect::<Result<Vec<_>>>()?;
-        let split = match (&request.options.split, &request.options.split_column) {
-            (Split::Column, Some(name)) => {
-                let place = find(name, "split_column")?;
-                let Candidate { name, field, .. } = &source.columns[place];
-                if *field.data_type() != DataType::Boolean {
-                    return plan_err!(
-                        "split_column {name} must be a boolean, TRUE for evaluation rows, but is \
-                         {}",
-                        field.data_type()
-                    );
-                }
-                Some(place)
-            }
-            _ => None,
-        };
         let name_of = |place: usize| source.columns[place].name.as_str();
-        for (i, place) in partition_by.iter().enumerate() {
-            if partition_by[..i].contains(place) {
-                return plan_err!("PARTITION BY names column {} twice", name_of(*place));
-            }
-            if weight == Some(*place) {
-                return plan_err!(
-                    "column {} stands in WEIGHT and in PARTITION BY; it can have one role",
-                    name_of(*place)
-                );
-            }
-        }
-        let mut others: Vec<usize> = vec![];
-        for place in weight.into_iter().chain(partition_by.iter().copied()).chain(split) {
-            if !others.contains(&place) {
-                others.push(place);
-            }
-        }
-        if others.contains(&target) {
-            return plan_err!("the target {} cannot serve another purpose too", name_of(target));
-        }
+        let clauses = ClauseColumns::find(request, &source, &names)?;
+        let others = clauses.others(&source)?;
+        let ClauseColumns { target, weight, partition_by, split } = clauses;
         let inputs = match &request.features {
             Some(features) => source.named_features(features, target, &others)?,
             None => source.other_columns(&names, target, &others)?,
@@ -152,6 +91,98 @@ impl TrainingColumns {
             transform: source.transform,
             roles,
         })
+    }
+}
+
+/// Numbers of the columns that clauses name.
+struct ClauseColumns {
+    target: usize,
+    weight: Option<usize>,
+    partition_by: Vec<usize>,
+    split: Option<usize>,
+}
+
+impl ClauseColumns {
+    /// Finds the columns.
+    ///
+    /// # Errors
+    /// When one is missing or has a type that does not fit.
+    fn find(request: &TrainRequest, source: &Candidates, names: &Names) -> Result<Self> {
+        let find = |name: &String, clause: &str| -> Result<usize> {
+            match names.find(name)? {
+                Some(place) => Ok(place),
+                None => plan_err!(
+                    "{clause} names column {name}, which the query lacks{}",
+                    suggested(names, name)
+                ),
+            }
+        };
+        let Some(target) = &request.target else {
+            return plan_err!(
+                "{} needs a target: add TARGET and the name of the column to predict",
+                request.algorithm
+            );
+        };
+        let target = find(target, "TARGET")?;
+        let weight = request.weight.iter().map(|name| find(name, "WEIGHT")).next().transpose()?;
+        if let Some(Candidate { name, field, .. }) = weight.map(|place| &source.columns[place])
+            && !field.data_type().is_numeric()
+            && *field.data_type() != DataType::Null
+        {
+            return plan_err!(
+                "WEIGHT column {name} must be a number, but is {}",
+                field.data_type()
+            );
+        }
+        let partition_by = request.partition_by.iter();
+        let partition_by = partition_by.map(|name| find(name, "PARTITION BY"));
+        let partition_by = partition_by.collect::<Result<Vec<_>>>()?;
+        let split = match (&request.options.split, &request.options.split_column) {
+            (Split::Column, Some(name)) => Some(find(name, "split_column")?),
+            _ => None,
+        };
+        if let Some(Candidate { name, field, .. }) = split.map(|place| &source.columns[place])
+            && *field.data_type() != DataType::Boolean
+        {
+            return plan_err!(
+                "split_column {name} must be a boolean, TRUE for evaluation rows, but is {}",
+                field.data_type()
+            );
+        }
+        Ok(Self { target, weight, partition_by, split })
+    }
+
+    /// Columns of the weight, of groups and of the split: each once, in this order.
+    ///
+    /// # Errors
+    /// When a column has two roles that exclude each other.
+    fn others(&self, source: &Candidates) -> Result<Vec<usize>> {
+        let name_of = |place: usize| source.columns[place].name.as_str();
+        for (i, place) in self.partition_by.iter().enumerate() {
+            if self.partition_by[..i].contains(place) {
+                return plan_err!("PARTITION BY names column {} twice", name_of(*place));
+            }
+            if self.weight == Some(*place) {
+                return plan_err!(
+                    "column {} stands in WEIGHT and in PARTITION BY; it can have one role",
+                    name_of(*place)
+                );
+            }
+        }
+        let mut others: Vec<usize> = vec![];
+        let all = self.weight.into_iter().chain(self.partition_by.iter().copied());
+        for place in all.chain(self.split) {
+            if !others.contains(&place) {
+                others.push(place);
+            }
+        }
+        if others.contains(&self.target) {
+            return plan_err!(
+                "the target {} cannot serve another purpose too",
+                name_of(self.target)
+            );
+        }
+        Ok(others)
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use datafusion::common::ScalarValue;
 use datafusion::error::DataFusionError;
-use gradlake_udfs::{Interrupt, Iterations, Method, Model, ParallelFor, Setup, Trained};
+use gradlake_udfs::{Fitted, Interrupt, Iterations, Method, Model, ParallelFor, Setup, Trained};
 
 use super::columns::TrainingColumns;
 use super::driver::Driver;
@@ -14,6 +14,7 @@ use super::prepare::Prepared;
 use super::rounds::RoundRunner;
 use super::saver::Saver;
 use crate::event::{Event, EventSink};
+use crate::options::TrainOptions;
 use crate::request::TrainRequest;
 use crate::table::Resources;
 
@@ -126,8 +127,8 @@ impl MemberTraining<'_> {
             events: Arc::clone(&self.events),
             reservation: self.shared.resources.reservation("estimator"),
         };
-        let fitted = driver.run(estimator).await?;
-        if let Some(warning) = fitted.warning {
+        let mut fitted = driver.run(estimator).await?;
+        if let Some(warning) = fitted.warning.take() {
             (self.events)(Event::Warning(warning));
         }
         let (on, table) = match &prepared.eval {
@@ -147,22 +148,32 @@ impl MemberTraining<'_> {
             encoded_bytes: (prepared.train.memory_bytes(), prepared.train.spilled_bytes()),
         };
         log::debug!("member {} took {:?}", self.label, begun.elapsed());
-        let trained = Trained {
-            encoder: prepared.encoder,
-            labels: prepared.labels,
-            network: prepared.network,
-            parameters: fitted.parameters,
-            optimizer: (prepared.plan.method == Method::Descent).then_some(options.optimizer),
-            moments: fitted.moments,
-            steps: fitted.steps,
-            rows,
-            skipped_rows: prepared.skipped,
-            history: fitted.history,
-            metrics,
-            metrics_on: on.to_owned(),
-            loss: fitted.loss,
-            eval_loss: fitted.eval_loss,
-        };
-        Ok((trained, report))
+        Ok((trained(prepared, fitted, options, metrics, on), report))
+    }
+}
+
+/// The trained member: what the estimator found for prepared rows.
+fn trained(
+    prepared: Prepared,
+    fitted: Fitted,
+    options: &TrainOptions,
+    metrics: Vec<(String, f64)>,
+    metrics_on: &str,
+) -> Trained {
+    Trained {
+        rows: prepared.train.rows(),
+        encoder: prepared.encoder,
+        labels: prepared.labels,
+        network: prepared.network,
+        parameters: fitted.parameters,
+        optimizer: (prepared.plan.method == Method::Descent).then_some(options.optimizer),
+        moments: fitted.moments,
+        steps: fitted.steps,
+        skipped_rows: prepared.skipped,
+        history: fitted.history,
+        metrics,
+        metrics_on: metrics_on.to_owned(),
+        loss: fitted.loss,
+        eval_loss: fitted.eval_loss,
     }
 }

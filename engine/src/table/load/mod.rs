@@ -11,4 +11,5 @@ pub(in crate::table) mod row_filter;
 pub(in crate::table) mod selection;
 pub(in crate::table) mod split;
 pub(in crate::table) mod targets;
+pub(in crate::table) mod usable;
 pub(in crate::table) mod weights;

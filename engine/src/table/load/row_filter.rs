@@ -9,7 +9,7 @@ use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, RecordBatch, UInt32Array,
 };
 use datafusion::arrow::compute::{cast, filter, filter_record_batch};
-use datafusion::arrow::datatypes::{DataType, Field, Fields, Float64Type, Schema};
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema};
 use datafusion::common::Result;
 use datafusion::execution::memory_pool::MemoryReservation;
 use gradlake_udfs::{InputKind, Interner, flatten_columns, flatten_fields};
@@ -18,6 +18,7 @@ use crate::table::load::columns::RawColumns;
 use crate::table::load::label_encoder::LabelEncoder;
 use crate::table::load::raw::Skipped;
 use crate::table::load::targets::{check_class_type, check_number_type};
+use crate::table::load::usable::Usable;
 use crate::table::parallel::lock;
 use crate::table::{Resources, RolePlaces, Roles, TargetKind};
 
@@ -46,8 +47,30 @@ pub(in crate::table) struct FilteredRows {
     pub rows: RecordBatch,
     /// The group of each, with PARTITION BY.
     pub groups: Option<UInt32Array>,
-    /// The target as the query gives it.
-    target: ArrayRef,
+    /// Which of them can be learned from.
+    usable: Usable,
+}
+
+impl FilteredRows {
+    /// Whether all rows can be learned from.
+    pub(in crate::table) fn is_usable(&self) -> bool {
+        self.usable.all()
+    }
+
+    /// Which rows can be learned from, counting the others by group and cause.
+    fn keep(&self, skipped: &mut BTreeMap<u32, Skipped>) -> BooleanArray {
+        let mut keep = BooleanBufferBuilder::new(self.rows.num_rows());
+        for row in 0..self.rows.num_rows() {
+            let cause = self.usable.cause(row);
+            let group = self.groups.as_ref().map_or(0, |groups| groups.value(row));
+            let group = skipped.entry(group).or_default();
+            if let Some(cause) = cause {
+                *group.entry(cause.to_owned()).or_default() += 1;
+            }
+            keep.append(cause.is_none());
+        }
+        BooleanArray::new(keep.finish(), None)
+    }
 }
 
 impl RowFilter {
@@ -143,21 +166,28 @@ impl RowFilter {
         let mut columns = flatten_columns(&features, &self.columns.inputs)?;
         self.intern(&mut columns)?;
         let target = column(&places.target);
-        columns.push(match &self.classes {
+        let (target_column, numbers): (ArrayRef, _) = match &self.classes {
             Some(classes) => {
                 let codes = lock(classes).intern(std::slice::from_ref(&target))?;
                 let nulls = target.logical_nulls();
-                Arc::new(UInt32Array::new(codes.values().clone(), nulls))
+                (Arc::new(UInt32Array::new(codes.values().clone(), nulls)), None)
             }
-            None => cast(&target, &DataType::Float64)?,
-        });
-        if let Some(weight) = &places.weight {
-            columns.push(cast(&column(weight), &DataType::Float64)?);
-        }
+            None => {
+                let numbers = cast(&target, &DataType::Float64)?;
+                (Arc::clone(&numbers), Some(numbers))
+            }
+        };
+        let weight = match &places.weight {
+            Some(weight) => Some(cast(&column(weight), &DataType::Float64)?),
+            None => None,
+        };
+        let usable = Usable::new(&target, numbers.as_ref(), weight.as_ref())?;
+        columns.push(target_column);
+        columns.extend(weight);
         columns.extend(places.split.as_ref().map(column));
         let rows = RecordBatch::try_new(Arc::clone(&self.columns.schema), columns)?;
         self.reserve_interned()?;
-        Ok(FilteredRows { rows, groups, target })
+        Ok(FilteredRows { rows, groups, usable })
     }
 
     /// Replaces the values of category columns by codes.
@@ -192,69 +222,15 @@ impl RowFilter {
         taken: FilteredRows,
         skipped: &mut BTreeMap<u32, Skipped>,
     ) -> Result<(RecordBatch, Option<UInt32Array>)> {
-        if self.is_usable(&taken) {
+        if taken.is_usable() {
             return Ok((taken.rows, taken.groups));
         }
-        let keep = self.keep(&taken, skipped);
+        let keep = taken.keep(skipped);
         let groups = match taken.groups {
             Some(codes) => Some(filter(&codes, &keep)?.as_primitive().clone()),
             None => None,
         };
         Ok((filter_record_batch(&taken.rows, &keep)?, groups))
-    }
-
-    /// Whether all of the rows can be learned from.
-    pub(in crate::table) fn is_usable(&self, taken: &FilteredRows) -> bool {
-        let target = self.columns.target(&taken.rows);
-        let weight = self.columns.weight(&taken.rows);
-        target.null_count() == 0
-            && self
-                .columns
-                .numbers(&taken.rows)
-                .is_none_or(|numbers| numbers.values().iter().all(|v| v.is_finite()))
-            && is_not_finite(&taken.target).is_none()
-            && weight.is_none_or(|weight| {
-                let weight = weight.as_primitive::<Float64Type>();
-                weight.null_count() == 0
-                    && weight.values().iter().all(|v| v.is_finite() && *v >= 0.0)
-            })
-    }
-
-    /// Which rows can be learned from, counting the others by cause.
-    fn keep(&self, taken: &FilteredRows, skipped: &mut BTreeMap<u32, Skipped>) -> BooleanArray {
-        let rows = &taken.rows;
-        let target = self.columns.target(rows);
-        let numbers = self.columns.numbers(rows);
-        let floats = is_not_finite(&taken.target);
-        let weight = self.columns.weight(rows).map(|weight| weight.as_primitive::<Float64Type>());
-        let mut keep = BooleanBufferBuilder::new(rows.num_rows());
-        for row in 0..rows.num_rows() {
-            let cause = if target.is_null(row) {
-                Some("the target is NULL")
-            } else if numbers.is_some_and(|t| !t.value(row).is_finite())
-                || floats.as_ref().is_some_and(|f| f[row])
-            {
-                Some("the target is not finite")
-            } else if let Some(weight) = weight {
-                let value = weight.value(row);
-                if weight.is_null(row) {
-                    Some("the weight is NULL")
-                } else if !value.is_finite() || value < 0.0 {
-                    Some("the weight is negative or not finite")
-                } else {
-                    None
-                }
-            } else {
-                None
-            };
-            let group = taken.groups.as_ref().map_or(0, |groups| groups.value(row));
-            let group = skipped.entry(group).or_default();
-            if let Some(cause) = cause {
-                *group.entry(cause.to_owned()).or_default() += 1;
-            }
-            keep.append(cause.is_none());
-        }
-        BooleanArray::new(keep.finish(), None)
     }
 
     /// Reserves the memory that category texts have grown to.
@@ -275,16 +251,4 @@ fn own_codes(interner: &mut Interner, values: &ArrayRef) -> Result<UInt32Array> 
         Some(dictionary) => interner.dictionary_codes(dictionary.values()),
         None => interner.intern(values),
     }
-}
-
-/// Which values of a float column are not finite, if any is; for classes that are floats.
-fn is_not_finite(column: &ArrayRef) -> Option<Vec<bool>> {
-    if !column.data_type().is_floating() {
-        return None;
-    }
-    let values = cast(column, &DataType::Float64).ok()?;
-    let values = values.as_primitive::<Float64Type>();
-    let bad: Vec<bool> =
-        values.iter().map(|value| value.is_some_and(|value| !value.is_finite())).collect();
-    bad.contains(&true).then_some(bad)
 }

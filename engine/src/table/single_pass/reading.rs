@@ -286,7 +286,7 @@ impl Scatter<'_> {
     ) -> Result<Option<FitStatistics>> {
         let (reading, filter) = (self.reading, &self.reading.filter);
         let taken = filter.rows(block)?;
-        let is_single_pass = filter.is_usable(&taken)
+        let is_single_pass = taken.is_usable()
             && reading.holds()
             && reading.plain(&taken.rows, &mut scratch.rows)?;
         if !is_single_pass || reading.is_over.load(Ordering::Relaxed) {

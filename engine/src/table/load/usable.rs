@@ -1,0 +1,77 @@
+//! Which rows can be learned from: the rule for target and weight, the same for tables and streams.
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float64Array};
+use datafusion::arrow::buffer::NullBuffer;
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Float64Type};
+use datafusion::common::Result;
+
+/// Target and weight of some rows, as far as they say whether a row can be learned from.
+pub(crate) struct Usable {
+    /// Where the target is NULL.
+    nulls: Option<NullBuffer>,
+    /// The target, if its values may be not finite.
+    numbers: Option<Float64Array>,
+    weight: Option<Float64Array>,
+}
+
+impl Usable {
+    /// For a target as the query gives it; `numbers` is the target as float64, if it is a number.
+    ///
+    /// # Errors
+    /// When a value cannot be read as a number.
+    pub fn new(
+        target: &ArrayRef,
+        numbers: Option<&ArrayRef>,
+        weight: Option<&ArrayRef>,
+    ) -> Result<Self> {
+        let float64 = |column: &ArrayRef| -> Result<Float64Array> {
+            Ok(cast(column, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
+        };
+        let numbers = match numbers {
+            Some(numbers) => Some(float64(numbers)?),
+            // Classes that are floats.
+            None if target.data_type().is_floating() => Some(float64(target)?),
+            None => None,
+        };
+        let own = numbers.as_ref().and_then(|numbers| numbers.nulls());
+        let nulls = NullBuffer::union(target.logical_nulls().as_ref(), own);
+        Ok(Self { nulls, numbers, weight: weight.map(float64).transpose()? })
+    }
+
+    /// Whether all rows can be learned from.
+    pub fn all(&self) -> bool {
+        let is_finite = |v: &f64| v.is_finite();
+        self.nulls.as_ref().is_none_or(|nulls| nulls.null_count() == 0)
+            && self.numbers.as_ref().is_none_or(|numbers| numbers.values().iter().all(is_finite))
+            && self.weight.as_ref().is_none_or(|weight| {
+                weight.null_count() == 0 && weight.values().iter().copied().all(is_weight)
+            })
+    }
+
+    /// Why a row cannot be learned from; None if it can.
+    pub fn cause(&self, row: usize) -> Option<&'static str> {
+        if self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
+            return Some("the target is NULL");
+        }
+        if self.numbers.as_ref().is_some_and(|numbers| !numbers.value(row).is_finite()) {
+            return Some("the target is not finite");
+        }
+        match &self.weight {
+            Some(weight) if weight.is_null(row) => Some("the weight is NULL"),
+            Some(weight) if !is_weight(weight.value(row)) => {
+                Some("the weight is negative or not finite")
+            }
+            _ => None,
+        }
+    }
+
+    /// The weight of a row; 1 without WEIGHT.
+    pub fn weight(&self, row: usize) -> f64 {
+        self.weight.as_ref().map_or(1.0, |weight| weight.value(row))
+    }
+}
+
+fn is_weight(value: f64) -> bool {
+    value.is_finite() && value >= 0.0
+}
