@@ -82,16 +82,26 @@ pub fn evaluate_plan(
     let own = own.map(|(i, part)| (part.name().as_str(), Pick::Column(given + i)));
     let predicted = SelectColumns::plan(predicted, columns.chain(own))?;
     let actual = Expr::Column(Column::from_name(ACTUAL));
-    if model.algorithm.is_classifier()
-        && let Some(label) = part(scorer, prediction_parts::LABEL)
-    {
+    let Some(label) = part(scorer, prediction_parts::LABEL) else {
+        return plan_err!("model {} predicts nothing", model.name);
+    };
+    if model.algorithm.is_classifier() {
         check_label_type(&actual, &label, predicted.schema(), target)?;
     }
-    let (mut metrics, missing) = metrics(state, scorer, &actual, weighted)?;
-    metrics.extend(counts(&actual, scorer)?);
+    let metrics = metrics(state, scorer, &actual, &label, weighted)?;
+    // A metric that the predictions do not allow is NULL.
+    let column = |name: &str| Expr::Column(Column::from_name(name));
+    let columns = metrics.iter().map(|(name, metric)| match metric {
+        Some(_) => column(name),
+        None => lit(ScalarValue::Float64(None)).alias(*name),
+    });
+    let columns: Vec<Expr> =
+        columns.chain(COUNTS.into_iter().chain([UNKNOWN]).map(column)).collect();
+    let metrics = metrics.into_iter().filter_map(|(_, metric)| metric);
+    let aggregates: Vec<Expr> = metrics.chain(counts(&actual, scorer)?).collect();
     LogicalPlanBuilder::from(predicted)
-        .aggregate(Vec::<Expr>::new(), metrics)?
-        .project(reported_columns(model.algorithm.is_classifier(), &missing))?
+        .aggregate(Vec::<Expr>::new(), aggregates)?
+        .project(columns)?
         .build()
 }
 
@@ -100,18 +110,16 @@ fn part(scorer: &Scorer, wanted: &str) -> Option<Expr> {
     scorer.fields().find(wanted).map(|(_, part)| Expr::Column(Column::from_name(part.name())))
 }
 
-/// The aggregates of the metrics that the predictions allow, and the names of the others.
+/// The metrics of a model as aggregates, in the order of their columns; None where the predictions
+/// do not allow one.
 fn metrics(
     state: &SessionState,
     scorer: &Scorer,
     actual: &Expr,
+    label: &Expr,
     weighted: bool,
-) -> Result<(Vec<Expr>, Vec<&'static str>)> {
-    let model = scorer.model();
-    let Some(label) = part(scorer, prediction_parts::LABEL) else {
-        return plan_err!("model {} predicts nothing", model.name);
-    };
-    let metric = |name: &str, prediction: &Expr| -> Result<Expr> {
+) -> Result<Vec<(&'static str, Option<Expr>)>> {
+    let metric = |name: &'static str, prediction: &Expr| -> Result<_> {
         let function = state
             .udaf(name)
             .map_err(|e| internal_datafusion_err!("metric {name} is not registered: {e}"))?;
@@ -119,43 +127,26 @@ fn metrics(
         if weighted {
             arguments.push(Expr::Column(Column::from_name(WEIGHT)));
         }
-        Ok(function.call(arguments).alias(name))
+        Ok((name, Some(function.call(arguments).alias(name))))
     };
-    if !model.algorithm.is_classifier() {
-        let metrics = NUMBER_METRICS.iter().map(|name| metric(name, &label));
-        return Ok((metrics.collect::<Result<_>>()?, vec![]));
+    if !scorer.model().algorithm.is_classifier() {
+        return NUMBER_METRICS.into_iter().map(|name| metric(name, label)).collect();
     }
-    let metrics = CLASS_METRICS.iter().map(|name| metric(name, &label));
+    let metrics = CLASS_METRICS.into_iter().map(|name| metric(name, label));
     let mut metrics = metrics.collect::<Result<Vec<_>>>()?;
     let probabilities = part(scorer, prediction_parts::PROBABILITIES);
-    let missing = match (probabilities, part(scorer, prediction_parts::SCORE)) {
+    metrics.extend(match (probabilities, part(scorer, prediction_parts::SCORE)) {
         (Some(probabilities), _) => {
-            metrics.push(metric(LOG_LOSS, &probabilities)?);
-            metrics.push(metric(ROC_AUC, &probabilities)?);
-            vec![]
+            [metric(LOG_LOSS, &probabilities)?, metric(ROC_AUC, &probabilities)?]
         }
         // The margin of one class against the other orders rows as a probability would. With many
         // classes there is only the winner's margin, which does not.
         (None, Some(score)) if scorer.classes().is_some_and(|n| n == 2) => {
-            metrics.push(metric(ROC_AUC, &score)?);
-            vec![LOG_LOSS]
+            [(LOG_LOSS, None), metric(ROC_AUC, &score)?]
         }
-        (None, _) => vec![LOG_LOSS, ROC_AUC],
-    };
-    Ok((metrics, missing))
-}
-
-/// The columns of an evaluation: metrics, NULL for those that are missing, then the counts.
-fn reported_columns(is_classifier: bool, missing: &[&str]) -> Vec<Expr> {
-    let own: Vec<&str> = match is_classifier {
-        true => CLASS_METRICS.iter().copied().chain([LOG_LOSS, ROC_AUC]).collect(),
-        false => NUMBER_METRICS.to_vec(),
-    };
-    let column = |name: &str| match missing.contains(&name) {
-        true => lit(ScalarValue::Float64(None)).alias(name),
-        false => Expr::Column(Column::from_name(name)),
-    };
-    own.into_iter().chain(COUNTS).chain([UNKNOWN]).map(column).collect()
+        (None, _) => [(LOG_LOSS, None), (ROC_AUC, None)],
+    });
+    Ok(metrics)
 }
 
 /// The aggregates of [`COUNTS`] and [`UNKNOWN`].

@@ -111,6 +111,10 @@ pub enum Event {
 pub enum Position {
     /// Whole epochs.
     Epoch(u64),
+    /// Steps of a solver.
+    Step(u64),
+    /// Groups of a partitioned model that have made any progress.
+    Groups(u64),
     /// Rows, for a training that takes every row once, in order.
     Row(u64),
 }

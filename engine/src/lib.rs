@@ -36,6 +36,7 @@ pub use evaluation::{reported, reported_schema};
 pub use event::{Event, EventSink, Position};
 pub use files::ENDINGS;
 pub use gradlake_udfs::options::{OptionRow, OptionValue, TrainOptions, nearest, option_table};
+pub use names::{quoted, suggestion};
 pub use online::{is_unbounded, unbounded_table};
 pub use output::csv::CsvText;
 pub use prediction::PredictOptions;

@@ -8,6 +8,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::unparser::plan_to_sql;
 use gradlake_udfs::Algorithm;
 
+use crate::names::quoted;
 use crate::options::{OptionValue, TrainOptions};
 
 /// A training: the tree of a TRAIN statement with its query as a plan.
@@ -199,23 +200,44 @@ impl TrainRequestBuilder {
 
     /// The equivalent statement: the record of the model shows it, and it identifies a checkpoint.
     fn statement(&self) -> String {
-        let mut text = format!("TRAIN MODEL {} USING {}", self.name, self.algorithm);
-        let mut list = |clause: &str, items: Vec<String>| {
-            if !items.is_empty() {
-                let _ = write!(text, " {clause} ({})", items.join(", "));
+        let list =
+            |names: &[String]| names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
+        let mut text = "TRAIN ".to_owned();
+        if self.or_replace {
+            text += "OR REPLACE ";
+        }
+        text += "MODEL ";
+        if self.if_not_exists {
+            text += "IF NOT EXISTS ";
+        }
+        let _ = write!(text, "{} USING {}", quoted(&self.name), self.algorithm);
+        if !self.transform.is_empty() {
+            let items = self.transform.iter();
+            let items = items.map(|(n, e)| format!("{e} AS \"{}\"", n.replace('"', "\"\"")));
+            let _ = write!(text, " TRANSFORM ({})", items.collect::<Vec<_>>().join(", "));
+        }
+        if let Some(target) = &self.target {
+            let _ = write!(text, " TARGET {}", quoted(target));
+        }
+        if let Some(features) = &self.features {
+            let _ = write!(text, " FEATURES ({})", list(features));
+        }
+        if let Some(weight) = &self.weight {
+            let _ = write!(text, " WEIGHT {}", quoted(weight));
+        }
+        if !self.partition_by.is_empty() {
+            let _ = write!(text, " PARTITION BY {}", list(&self.partition_by));
+        }
+        if let Some((name, version)) = &self.continue_from {
+            let _ = write!(text, " CONTINUE {}", quoted(name));
+            if let Some(version) = version {
+                let _ = write!(text, " VERSION {version}");
             }
-        };
-        list("TRANSFORM", self.transform.iter().map(|(n, e)| format!("{e} AS {n}")).collect());
-        list("TARGET", self.target.iter().cloned().collect());
-        list("FEATURES", self.features.clone().unwrap_or_default());
-        list("WEIGHT", self.weight.iter().cloned().collect());
-        list("PARTITION BY", self.partition_by.clone());
-        let parent = self.continue_from.iter().map(|(name, version)| match version {
-            Some(version) => format!("{name} VERSION {version}"),
-            None => name.clone(),
-        });
-        list("CONTINUE", parent.collect());
-        list("WITH", self.options.iter().map(|(n, v)| format!("{n} = {v}")).collect());
+        }
+        if !self.options.is_empty() {
+            let pairs = self.options.iter().map(|(n, v)| format!("{} = {v}", quoted(n)));
+            let _ = write!(text, " WITH ({})", pairs.collect::<Vec<_>>().join(", "));
+        }
         // (Plans that cannot be written as SQL are written as DataFusion displays them.)
         let query = match plan_to_sql(&self.query) {
             Ok(query) => query.to_string(),
@@ -253,7 +275,7 @@ mod tests {
         assert!(request.or_replace && !request.options.shuffle);
         assert!(
             request.statement.starts_with(
-                "TRAIN MODEL m USING mlp_regressor TARGET (y) FEATURES (x) PARTITION BY (g) WITH \
+                "TRAIN OR REPLACE MODEL m USING mlp_regressor TARGET y FEATURES (x) PARTITION BY g WITH \
                  (hidden = [8, 4], learning_rate = 0.5, shuffle = FALSE, optimizer = 'sgd') AS SELECT"
             ),
             "{}",

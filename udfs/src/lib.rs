@@ -34,7 +34,9 @@ pub use encoder::{
     flatten_fields, hash_rows, is_plain, is_single, plain_rows,
 };
 pub use estimator::{Estimator, Fitted, Iterations, Next, Request, RoundRows};
-pub use exact::{GradientSum, GramSum, Lbfgs, LbfgsOptions, LinearShape, Newton, NewtonSum};
+pub use exact::{
+    GradientSum, GramSum, Lbfgs, LbfgsOptions, LinearShape, Newton, NewtonSum, PassSum,
+};
 pub use functions::assert_true::assert_true_udf;
 pub use functions::predict::{predict_udfs, prediction_part_udf};
 pub use functions::train::{TRAIN, train_udaf};

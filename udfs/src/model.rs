@@ -94,8 +94,8 @@ pub struct Trained {
     pub parameters: Vec<f32>,
     /// The optimizer, or None for a solver.
     pub optimizer: Option<Optimizer>,
-    /// Its moments, as [`Optimizer::moment_values`] counts them: buffers of the parameters' length one
-    /// after another, then totals.
+    /// Its moments, as [`Optimizer::moment_values`] counts them: buffers as long as the parameters,
+    /// one after another, then totals.
     pub moments: Vec<f32>,
     /// Steps made.
     pub steps: u64,

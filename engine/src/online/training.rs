@@ -225,6 +225,7 @@ impl<'a> OnlineTraining<'a> {
         if ended == Ended::Input {
             self.finish().await?;
         } else if self.query.is_none() && ended == Ended::TimeUp {
+            self.intake.count_skipped(self.consumed);
             (self.events)(Event::Warning(format!(
                 "max_seconds is used up: the training stopped after {} rows",
                 self.learner.counts().0

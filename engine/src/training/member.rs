@@ -12,7 +12,7 @@ use super::driver::Driver;
 use super::metrics;
 use super::prepare::Prepared;
 use super::rounds::RoundRunner;
-use super::saver::Saver;
+use super::saver::{Saver, position};
 use crate::event::{Event, EventSink};
 use crate::options::TrainOptions;
 use crate::request::TrainRequest;
@@ -81,8 +81,12 @@ pub struct MemberTraining<'a> {
 }
 
 impl MemberTraining<'_> {
-    /// Trains on prepared rows.
-    pub async fn train(&self, prepared: Prepared) -> Result<(Trained, Report), Failure> {
+    /// Trains on prepared rows, if they could be prepared.
+    pub async fn train(
+        &self,
+        prepared: Result<Prepared, Failure>,
+    ) -> Result<(Trained, Report), Failure> {
+        let prepared = prepared?;
         let options = &self.shared.request.options;
         let begun = Instant::now();
         let network = Arc::new(prepared.network.network(prepared.encoder.width()));
@@ -116,6 +120,9 @@ impl MemberTraining<'_> {
         });
         let saver = self.shared.saver.of(&self.label, prepared.train.data_hash());
         saver.resume(estimator.as_mut())?;
+        if saver.is_resumed() && self.label.is_empty() {
+            (self.events)(Event::Resumed { from: position(estimator.as_ref()) });
+        }
         let driver = Driver {
             train: Arc::clone(&prepared.train),
             eval: prepared.eval.clone(),

@@ -98,11 +98,7 @@ async fn train_only(
     training: &MemberTraining<'_>,
     prepared: Result<Prepared, Failure>,
 ) -> Result<MemberResult> {
-    let outcome = match prepared {
-        Ok(prepared) => training.train(prepared).await,
-        Err(failure) => Err(failure),
-    };
-    match outcome {
+    match training.train(prepared).await {
         Ok((trained, report)) => {
             let skipped = trained.skipped_rows.clone();
             let key = training.key.to_vec();
@@ -122,11 +118,8 @@ async fn train_one(
     events: &EventSink,
 ) -> Result<MemberResult> {
     let training = member(shared, number, key, Arc::clone(events));
-    let outcome = match training.prepare(raw, subset, false).await {
-        Ok(prepared) => training.train(prepared).await,
-        Err(failure) => Err(failure),
-    };
-    let (skipped, outcome) = match outcome {
+    let prepared = training.prepare(raw, subset, false).await;
+    let (skipped, outcome) = match training.train(prepared).await {
         Ok((trained, report)) => (trained.skipped_rows.clone(), Ok((trained, report))),
         Err(Failure::Untrainable(reason)) => {
             events(Event::Warning(format!("no model for {}: {reason}", training.label)));

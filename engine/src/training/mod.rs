@@ -149,8 +149,10 @@ impl Engine {
             return Ok(TrainingProgress { started_ms: now_ms(), members: BTreeMap::new() });
         };
         let progress = TrainingProgress::from_bytes(&bytes)?;
-        let epoch = progress.members.values().map(|m| m.completed).max().unwrap_or(0);
-        events(Event::Resumed { from: Position::Epoch(epoch) });
+        // A single member says how far it was when it begins.
+        if !request.partition_by.is_empty() {
+            events(Event::Resumed { from: Position::Groups(progress.members.len() as u64) });
+        }
         Ok(progress)
     }
 

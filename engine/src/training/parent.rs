@@ -6,7 +6,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::{Result, plan_err};
 use gradlake_udfs::{Model, Names, NetworkSpec, flatten_fields};
 
-use crate::options::Solver;
+use crate::options::{Choice, Solver};
 use crate::request::TrainRequest;
 use crate::table::Roles;
 
@@ -93,10 +93,11 @@ pub(super) fn check_parent(parent: &Model, request: &TrainRequest, roles: &Roles
 /// Refuses options that would have to change the network that CONTINUE keeps.
 fn check_options(parent: &Model, request: &TrainRequest, network: &NetworkSpec) -> Result<()> {
     let options = &request.options;
-    if matches!(options.solver, Solver::Normal | Solver::Newton) {
+    if !matches!(options.solver, Solver::Auto | Solver::Sgd) {
         return plan_err!(
-            "CONTINUE goes on by mini-batches, which an exact solver does not; leave option solver \
-             out or set solver = sgd"
+            "CONTINUE goes on by mini-batches, which solver = {} does not; leave option solver out \
+             or set solver = sgd",
+            options.solver.name()
         );
     }
     let changes = [

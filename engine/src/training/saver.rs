@@ -1,11 +1,10 @@
 //! Saves checkpoints: when one is due, what it holds, and when the time of the training is over.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use datafusion::common::{Result, exec_err};
-use gradlake_udfs::Estimator;
+use gradlake_udfs::{Estimator, Iterations};
 
 use super::checkpoint::{MemberProgress, TrainingProgress};
 use crate::event::{Event, EventSink, Position};
@@ -19,17 +18,15 @@ pub struct Saver {
     name: String,
     fingerprint: String,
     every: Duration,
-    begun: Instant,
-    /// When the next checkpoint is due, in milliseconds after `begun`.
-    due_ms: AtomicU64,
     deadline: Option<Instant>,
     started_ms: i64,
     /// Whether the training continues from a checkpoint.
     is_resumed: bool,
     /// What the next checkpoint holds. Members that train side by side hold the lock briefly.
     progress: Mutex<TrainingProgress>,
-    /// Held while a checkpoint is written, so that an older one does not replace a newer one.
-    writing: tokio::sync::Mutex<()>,
+    /// When the next checkpoint is due. The lock is held while one is written, so that an older one
+    /// does not replace a newer one.
+    due: tokio::sync::Mutex<Instant>,
     events: EventSink,
 }
 
@@ -56,13 +53,11 @@ impl Saver {
             name: request.name.clone(),
             fingerprint: request.fingerprint(),
             every: request.options.checkpoint_every,
-            begun: now,
-            due_ms: AtomicU64::new(milliseconds(request.options.checkpoint_every)),
+            due: tokio::sync::Mutex::new(now + request.options.checkpoint_every),
             deadline: seconds.map(|seconds| now + Duration::from_secs_f64(seconds)),
             started_ms: progress.started_ms,
             is_resumed: !progress.members.is_empty(),
             progress: Mutex::new(progress),
-            writing: tokio::sync::Mutex::default(),
             events,
         }
     }
@@ -81,23 +76,22 @@ impl Saver {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn save(&self, store: &ModelStore, member: &str) -> Result<()> {
-        let _writing = self.writing.lock().await;
-        let (bytes, completed) = {
-            let progress = self.progress();
-            let completed = progress.members.get(member).map_or(0, |m| m.completed);
-            (progress.to_bytes()?, completed)
-        };
+    /// Writes a checkpoint, whose event names the position of the member that caused it.
+    async fn save(&self, store: &ModelStore, until: Position, due: &mut Instant) -> Result<()> {
+        let bytes = self.progress().to_bytes()?;
         store.put_checkpoint(&self.name, &self.fingerprint, bytes, false).await?;
-        let due = milliseconds(self.begun.elapsed() + self.every);
-        self.due_ms.store(due, Ordering::Relaxed);
-        (self.events)(Event::Checkpoint { until: Position::Epoch(completed) });
+        *due = Instant::now() + self.every;
+        (self.events)(Event::Checkpoint { until });
         Ok(())
     }
 }
 
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+/// How far an estimator is.
+pub fn position(estimator: &dyn Estimator) -> Position {
+    match estimator.iterations() {
+        Iterations::Epochs(_) => Position::Epoch(estimator.completed()),
+        Iterations::Steps => Position::Step(estimator.completed()),
+    }
 }
 
 impl MemberSaver<'_> {
@@ -127,25 +121,23 @@ impl MemberSaver<'_> {
         self.saver.is_resumed && self.saver.progress().members.contains_key(self.member)
     }
 
-    /// Saves the estimator when a checkpoint is due.
+    /// Saves the estimator when a checkpoint is due. While another member saves, this one goes on.
     pub async fn after_round(self, estimator: &dyn Estimator) -> Result<()> {
-        let is_due = || {
-            let due = self.saver.due_ms.load(Ordering::Relaxed);
-            milliseconds(self.saver.begun.elapsed()) >= due
-        };
-        match &self.saver.store {
-            Some(_) if is_due() => self.save_now(estimator).await,
-            _ => Ok(()),
+        let Some(store) = &self.saver.store else { return Ok(()) };
+        let Ok(mut due) = self.saver.due.try_lock() else { return Ok(()) };
+        if Instant::now() < *due {
+            return Ok(());
         }
+        self.record(estimator)?;
+        self.saver.save(store, position(estimator), &mut due).await
     }
 
     /// Saves the estimator now.
     pub async fn save_now(self, estimator: &dyn Estimator) -> Result<()> {
+        let Some(store) = &self.saver.store else { return Ok(()) };
         self.record(estimator)?;
-        match &self.saver.store {
-            Some(store) => self.saver.save(store, self.member).await,
-            None => Ok(()),
-        }
+        let mut due = self.saver.due.lock().await;
+        self.saver.save(store, position(estimator), &mut due).await
     }
 
     /// Records the state of an estimator for the next checkpoint, which may be that of another

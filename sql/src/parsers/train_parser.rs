@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use datafusion::common::plan_err;
 use datafusion::error::Result;
 use datafusion::sql::sqlparser::tokenizer::Token;
-use gradlake_engine::nearest;
+use gradlake_engine::{nearest, suggestion};
 use gradlake_udfs::Algorithm;
 
 use super::cursor::Cursor;
 use super::option_parser::parse_options;
 use super::source_parser::parse_source;
 use super::transform_parser::parse_transform;
-use crate::statements::{Source, Train, did_you_mean, quoted};
+use crate::statements::{Source, Train, quoted};
 
 /// First words of the clauses before AS and FROM.
 const CLAUSES: [&str; 8] =
@@ -76,7 +76,7 @@ impl Clauses {
                 "USING, TRANSFORM, TARGET, FEATURES, WEIGHT, PARTITION BY, CONTINUE, WITH, AS \
                  query or FROM table",
             );
-            return plan_err!("{}{}", error.message(), did_you_mean(hint));
+            return plan_err!("{}{}", error.message(), suggestion(hint));
         };
         if self.given.contains(&clause) {
             let by = if clause == "PARTITION" { " BY" } else { "" };
@@ -220,4 +220,35 @@ fn parse_column(cursor: &mut Cursor<'_>, clause: &str) -> Result<String> {
         "{clause} takes the name of a column; give the expression a name in the query \
          ({expression} AS some_name{leaving}) and write that name here, found {expression}"
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::prelude::SessionContext;
+    use gradlake_engine::TrainRequest;
+
+    use crate::parsers::parse_one;
+
+    /// A model records the statement, and a checkpoint asks the user to run it again.
+    #[tokio::test]
+    async fn the_statement_of_a_builder_is_read_again() {
+        let rows = SessionContext::new()
+            .sql("SELECT 1.0 AS x, 2.0 AS \"Y\", 1.0 AS w, 1 AS g, 2 AS \"h i\"")
+            .await
+            .unwrap();
+        let request = TrainRequest::builder("My model", "mlp_regressor", rows)
+            .or_replace()
+            .transform("x", "x * 2")
+            .target("Y")
+            .features(["x"])
+            .weight("w")
+            .partition_by(["g", "h i"])
+            .continue_from("Other", Some(3))
+            .option("hidden", vec![8, 4])
+            .option("optimizer", "sgd")
+            .build()
+            .unwrap();
+        let statement = parse_one(&request.statement).unwrap();
+        assert_eq!(statement.to_string(), request.statement);
+    }
 }

@@ -159,12 +159,12 @@ impl State {
                     self.line(&line);
                 }
             }
-            Event::Checkpoint { until: Position::Epoch(epoch) } => {
-                self.flush();
-                self.line(&format!("checkpoint after epoch {epoch}"));
-            }
             // Each version of a stream has a checkpoint before it.
             Event::Checkpoint { until: Position::Row(_) } => {}
+            Event::Checkpoint { until } => {
+                self.flush();
+                self.line(&format!("checkpoint after {}", position(until)));
+            }
             Event::Published { model, version } => {
                 self.flush();
                 self.published(&model, version, now);
@@ -216,11 +216,7 @@ impl State {
     fn plain(&mut self, event: &Event) {
         match event {
             Event::Resumed { from } => {
-                let at = match from {
-                    Position::Epoch(epoch) => format!("epoch {epoch}"),
-                    Position::Row(n) => rows(*n),
-                };
-                self.line(&format!("resumed from the checkpoint after {at}"));
+                self.line(&format!("resumed from the checkpoint after {}", position(*from)));
             }
             Event::Note(text) => self.line(&format!("note: {text}")),
             _ => {}
@@ -278,6 +274,17 @@ impl State {
             bar.finish_and_clear();
         }
         self.flush();
+    }
+}
+
+/// A position in words: `epoch 3`.
+fn position(position: Position) -> String {
+    match position {
+        Position::Epoch(epoch) => format!("epoch {epoch}"),
+        Position::Step(step) => format!("step {step}"),
+        Position::Groups(1) => "1 group".to_owned(),
+        Position::Groups(groups) => format!("{groups} groups"),
+        Position::Row(n) => rows(n),
     }
 }
 

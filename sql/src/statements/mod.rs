@@ -24,7 +24,6 @@ pub use name::quoted;
 pub(crate) use name::{exact, folded, options_text};
 pub use predict::{PREDICT_ROWS, Predict, PredictRows};
 pub use source::Source;
-pub(crate) use train::did_you_mean;
 pub use train::{Train, TransformItem};
 
 /// One statement.

@@ -5,16 +5,9 @@ use std::fmt;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{Ident, Value, ValueWithSpan, VisitMut, VisitorMut};
-use gradlake_engine::OptionValue;
+pub use gradlake_engine::quoted;
 
-/// The name as SQL that reads as this name again: quoted where folding would change it.
-pub fn quoted(name: &str) -> String {
-    let mut characters = name.chars();
-    let is_plain = characters.next().is_some_and(|c| c.is_ascii_lowercase() || c == '_')
-        && characters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-        && !["if", "or"].contains(&name);
-    if is_plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
-}
+use gradlake_engine::OptionValue;
 
 /// The name that an identifier stands for: folded to lower case unless it is quoted.
 pub(crate) fn folded(ident: &Ident) -> String {

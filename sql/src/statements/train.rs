@@ -5,7 +5,7 @@ use std::fmt;
 
 use datafusion::common::plan_err;
 use datafusion::error::Result;
-use gradlake_engine::{OptionValue, nearest};
+use gradlake_engine::{OptionValue, nearest, suggestion};
 use gradlake_udfs::{Algorithm, Names};
 
 use super::name::{list, quoted, write_options, write_version};
@@ -77,7 +77,7 @@ impl TransformItem {
                         Some(place) => Ok(place),
                         None => plan_err!(
                             "the wildcard of TRANSFORM names column {name}, which the query lacks{}",
-                            did_you_mean(nearest(name, columns.iter().copied()))
+                            suggestion(nearest(name, columns.iter().copied()))
                         ),
                     };
                     let except = except.iter().map(place).collect::<Result<HashSet<_>>>()?;
@@ -124,16 +124,11 @@ impl Train {
             plan_err!(
                 "unknown algorithm {}{}; there are {}",
                 self.algorithm,
-                did_you_mean(nearest(&self.algorithm, names.iter().copied())),
+                suggestion(nearest(&self.algorithm, names.iter().copied())),
                 names.join(", ")
             )
         })
     }
-}
-
-/// `; did you mean x?`, or nothing.
-pub(crate) fn did_you_mean(name: Option<&str>) -> String {
-    name.map_or_else(String::new, |name| format!("; did you mean {name}?"))
 }
 
 impl fmt::Display for TransformItem {

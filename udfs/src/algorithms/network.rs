@@ -103,11 +103,7 @@ impl Setup<'_> {
     /// L2 if the options give none: scikit-learn's `C = 1` for the linear classifiers, which is
     /// `1 / rows` for the mean loss; 0 for others.
     fn l2(&self) -> f64 {
-        let of_classes = matches!(
-            self.loss(),
-            Loss::Logistic | Loss::Softmax | Loss::Hinge | Loss::SquaredHinge
-        );
-        let default = match of_classes && self.options.hidden.is_empty() {
+        let default = match self.loss().is_of_classes() && self.options.hidden.is_empty() {
             true => 1.0 / self.rows.max(1) as f64,
             false => 0.0,
         };

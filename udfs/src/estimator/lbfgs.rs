@@ -7,9 +7,9 @@ use datafusion_common::Result;
 use super::solver::Solver;
 use super::{Request, RoundRows};
 use crate::exact::{
-    GradientScratch, GradientSum, Lbfgs, LbfgsOptions, LinearShape, Outcome, Report,
+    GradientScratch, GradientSum, Lbfgs, LbfgsOptions, LinearShape, Outcome, PassSum, Report,
 };
-use crate::round::{Buffers, GradientRound, Interrupt};
+use crate::round::{Buffers, Interrupt, PassRound};
 
 /// L-BFGS between two passes.
 #[derive(Debug)]
@@ -17,7 +17,6 @@ pub struct LbfgsSolver {
     shape: LinearShape,
     options: LbfgsOptions,
     lbfgs: Lbfgs,
-    is_stopped: bool,
     buffers: Arc<Buffers<GradientScratch>>,
     interrupt: Arc<Interrupt>,
 }
@@ -34,22 +33,22 @@ impl LbfgsSolver {
     ) -> Result<Self> {
         let start = vec![0.0; shape.parameters()];
         let lbfgs = Lbfgs::new(start, shape.weights(), options)?;
-        Ok(Self { shape, options, lbfgs, is_stopped: false, buffers: Arc::default(), interrupt })
+        Ok(Self { shape, options, lbfgs, buffers: Arc::default(), interrupt })
     }
 }
 
 impl Solver for LbfgsSolver {
     fn pass(&mut self) -> Result<Option<Request>> {
         let report = self.lbfgs.report();
-        if report.outcome != Outcome::Running || (self.is_stopped && report.steps > 0) {
+        if report.outcome != Outcome::Running {
             return Ok(None);
         }
-        let round = GradientRound::new(
-            self.shape,
-            Arc::new(self.lbfgs.trial().to_vec()),
-            Arc::clone(&self.buffers),
-            Arc::clone(&self.interrupt),
-        );
+        let round = PassRound::<GradientSum> {
+            shape: self.shape,
+            parameters: Arc::new(self.lbfgs.trial().to_vec()),
+            buffers: Arc::clone(&self.buffers),
+            interrupt: Arc::clone(&self.interrupt),
+        };
         let name = format!("lbfgs/{}", report.passes);
         Ok(Some(Request { round: Arc::new(round), rows: RoundRows::Training, name }))
     }
@@ -57,13 +56,9 @@ impl Solver for LbfgsSolver {
     fn take(&mut self, sums: Vec<u8>) -> Result<Option<f64>> {
         let before = self.lbfgs.report().steps;
         let sum = GradientSum::from_bytes(&sums)?;
-        self.lbfgs.advance(sum.mean_loss(), &sum.gradient()?, sum.is_separated())?;
+        self.lbfgs.advance(sum.mean_loss(), sum.gradient()?, sum.is_separated())?;
         let report = self.lbfgs.report();
         Ok((report.steps > before).then_some(report.loss))
-    }
-
-    fn stop(&mut self) {
-        self.is_stopped = true;
     }
 
     fn parameters(&self) -> Vec<f32> {
@@ -78,8 +73,8 @@ impl Solver for LbfgsSolver {
         self.lbfgs.report().steps
     }
 
-    fn warning(&self) -> Option<String> {
-        warning("l-bfgs", &self.lbfgs.report(), self.is_stopped)
+    fn report(&self) -> Option<(&'static str, Report)> {
+        Some(("l-bfgs", self.lbfgs.report()))
     }
 
     fn bytes(&self) -> usize {
@@ -93,34 +88,5 @@ impl Solver for LbfgsSolver {
     fn restore(&mut self, bytes: &[u8]) -> Result<()> {
         self.lbfgs = Lbfgs::from_bytes(bytes)?;
         Ok(())
-    }
-}
-
-/// The warning for the user about how a solver ended; `is_stopped` if it was asked to stop.
-pub(super) fn warning(solver: &str, report: &Report, is_stopped: bool) -> Option<String> {
-    if report.separable {
-        return Some(
-            "the classes are separable, so the weights would grow for ever; they were stopped \
-             where the gradient is small; l2 > 0 bounds them"
-                .to_owned(),
-        );
-    }
-    let steps = match report.steps {
-        1 => "1 step".to_owned(),
-        n => format!("{n} steps"),
-    };
-    match report.outcome {
-        Outcome::StepLimit => Some(format!("{solver} did not converge in {steps}")),
-        Outcome::Stalled => Some(format!(
-            "{solver} stopped after {steps}, where none lowers the loss any more: its largest \
-             derivative is {:.1e}",
-            report.gradient_max
-        )),
-        Outcome::Running if is_stopped => Some(format!(
-            "max_seconds is used up: {solver} stopped after {steps}, where its largest derivative \
-             is {:.1e}",
-            report.gradient_max
-        )),
-        Outcome::Running | Outcome::Converged => None,
     }
 }

@@ -8,9 +8,10 @@ use datafusion_common::{Result, exec_err};
 use super::solver::Solver;
 use super::{Request, RoundRows};
 use crate::exact::{
-    Advance, LinearShape, Newton, NewtonOptions, NewtonScratch, NewtonSum, Outcome, newton_memory,
+    Advance, LinearShape, Newton, NewtonOptions, NewtonScratch, NewtonSum, Outcome, PassSum,
+    Report, newton_memory,
 };
-use crate::round::{Buffers, Interrupt, NewtonRound};
+use crate::round::{Buffers, Interrupt, PassRound};
 
 /// Number of rows from which on the solver begins with a sample of one in [`SAMPLE`] chunks.
 /// Starting from the sample's result saves passes over all rows (three of five remained on the
@@ -31,7 +32,6 @@ pub struct NewtonSolver {
     newton: Newton,
     /// Whether passes still read only the sample.
     is_sample: bool,
-    is_stopped: bool,
     buffers: Arc<Buffers<NewtonScratch>>,
     interrupt: Arc<Interrupt>,
 }
@@ -59,7 +59,6 @@ impl NewtonSolver {
             options,
             newton: Newton::new(vec![0.0; shape.parameters()], own)?,
             is_sample,
-            is_stopped: false,
             buffers: Arc::default(),
             interrupt,
         })
@@ -81,21 +80,15 @@ impl NewtonSolver {
 impl Solver for NewtonSolver {
     fn pass(&mut self) -> Result<Option<Request>> {
         let report = self.newton.report();
-        if self.is_sample && report.outcome != Outcome::Running {
-            self.leave_sample()?;
-        }
-        let report = self.newton.report();
-        if report.outcome != Outcome::Running || (self.is_stopped && report.steps > 0) {
+        if report.outcome != Outcome::Running {
             return Ok(None);
         }
-        let round = NewtonRound::new(
-            self.shape.width,
-            self.shape.outputs,
-            self.shape.intercept,
-            Arc::new(self.newton.trial().to_vec()),
-            Arc::clone(&self.buffers),
-            Arc::clone(&self.interrupt),
-        );
+        let round = PassRound::<NewtonSum> {
+            shape: self.shape,
+            parameters: Arc::new(self.newton.trial().to_vec()),
+            buffers: Arc::clone(&self.buffers),
+            interrupt: Arc::clone(&self.interrupt),
+        };
         let (rows, name) = match self.is_sample {
             true => {
                 (RoundRows::Sample { step: SAMPLE }, format!("newton/sample/{}", report.passes))
@@ -118,10 +111,6 @@ impl Solver for NewtonSolver {
         Ok((report.steps > before).then_some(report.loss))
     }
 
-    fn stop(&mut self) {
-        self.is_stopped = true;
-    }
-
     fn parameters(&self) -> Vec<f32> {
         self.newton.parameters().iter().map(|w| *w as f32).collect()
     }
@@ -134,8 +123,8 @@ impl Solver for NewtonSolver {
         self.newton.report().steps
     }
 
-    fn warning(&self) -> Option<String> {
-        super::lbfgs::warning("newton", &self.newton.report(), self.is_stopped)
+    fn report(&self) -> Option<(&'static str, Report)> {
+        Some(("newton", self.newton.report()))
     }
 
     fn bytes(&self) -> usize {

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use datafusion_common::Result;
+use datafusion_common::{Result, exec_err};
 
 use super::solver::Solver;
 use super::{Request, RoundRows};
 use crate::batch::Width;
-use crate::exact::{GramSum, gram_memory};
-use crate::round::{GramRound, Interrupt};
+use crate::exact::{GramSum, PassSum, Report, gram_memory};
+use crate::round::{Interrupt, PassRound};
 
 /// The normal equations of a linear regression.
 #[derive(Debug)]
@@ -33,7 +33,12 @@ impl Solver for NormalSolver {
         if self.solution.is_some() {
             return Ok(None);
         }
-        let round = GramRound::new(self.width, Arc::clone(&self.interrupt));
+        let round = PassRound::<GramSum> {
+            shape: self.width,
+            parameters: Arc::default(),
+            buffers: Arc::default(),
+            interrupt: Arc::clone(&self.interrupt),
+        };
         Ok(Some(Request {
             round: Arc::new(round),
             rows: RoundRows::Training,
@@ -51,9 +56,6 @@ impl Solver for NormalSolver {
         Ok(Some(solved.loss))
     }
 
-    /// It makes only one pass.
-    fn stop(&mut self) {}
-
     fn parameters(&self) -> Vec<f32> {
         let solution = self.solution.iter().flat_map(|(parameters, _)| parameters);
         solution.map(|w| *w as f32).collect()
@@ -67,7 +69,7 @@ impl Solver for NormalSolver {
         u64::from(self.solution.is_some())
     }
 
-    fn warning(&self) -> Option<String> {
+    fn report(&self) -> Option<(&'static str, Report)> {
         None
     }
 
@@ -85,7 +87,15 @@ impl Solver for NormalSolver {
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<()> {
-        let mut numbers = bytes.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes));
+        let (numbers, rest) = bytes.as_chunks::<8>();
+        let parameters = self.width.inputs() + usize::from(self.intercept);
+        if !rest.is_empty() || !(bytes.is_empty() || numbers.len() == 1 + parameters) {
+            return exec_err!(
+                "a state of normal equations is damaged: {} bytes for {parameters} parameters",
+                bytes.len()
+            );
+        }
+        let mut numbers = numbers.iter().map(|bytes| f64::from_le_bytes(*bytes));
         self.solution = numbers.next().map(|loss| (numbers.collect(), loss));
         Ok(())
     }

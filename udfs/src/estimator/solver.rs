@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::record::{HistoryBits, milliseconds, pack, unpack};
 use super::{Estimator, Fitted, Iterations, Next, Request, RoundRows};
+use crate::exact::{Outcome, Report};
 use crate::learner::{Learner, Network};
 use crate::model::HistoryEntry;
 use crate::round::{LossRound, Progress};
@@ -22,9 +23,6 @@ pub trait Solver: Debug + Send + Sync {
     /// pass ends a step.
     fn take(&mut self, sums: Vec<u8>) -> Result<Option<f64>>;
 
-    /// Ends with the best parameters so far as soon as a step has been made.
-    fn stop(&mut self);
-
     /// The best parameters so far, in the layout of the network.
     fn parameters(&self) -> Vec<f32>;
 
@@ -34,8 +32,8 @@ pub trait Solver: Debug + Send + Sync {
     /// Steps made.
     fn steps(&self) -> u64;
 
-    /// A warning about the end, if there is one.
-    fn warning(&self) -> Option<String>;
+    /// Its name and what happened so far; None for a solver that makes one pass.
+    fn report(&self) -> Option<(&'static str, Report)>;
 
     /// Bytes that it allocates between passes.
     fn bytes(&self) -> usize;
@@ -71,6 +69,8 @@ pub struct SolverEstimator<S> {
     elapsed: Duration,
     phase: Phase,
     eval_loss: Option<f64>,
+    /// Whether it ends with the best parameters so far as soon as a step has been made.
+    is_stopped: bool,
 }
 
 /// The phase of a solver.
@@ -103,6 +103,7 @@ impl<S: Solver> SolverEstimator<S> {
             elapsed: Duration::ZERO,
             phase: Phase::Solving,
             eval_loss: None,
+            is_stopped: false,
         }
     }
 }
@@ -110,7 +111,8 @@ impl<S: Solver> SolverEstimator<S> {
 impl<S: Solver> Estimator for SolverEstimator<S> {
     fn next(&mut self) -> Result<Next> {
         if self.phase == Phase::Solving {
-            if let Some(request) = self.solver.pass()? {
+            let may_end = self.is_stopped && self.solver.steps() > 0;
+            if !may_end && let Some(request) = self.solver.pass()? {
                 return Ok(Next::Run(request));
             }
             self.phase = match self.settings.has_evaluation {
@@ -151,7 +153,7 @@ impl<S: Solver> Estimator for SolverEstimator<S> {
     }
 
     fn stop(&mut self) {
-        self.solver.stop();
+        self.is_stopped = true;
     }
 
     fn iterations(&self) -> Iterations {
@@ -210,7 +212,39 @@ impl<S: Solver> Estimator for SolverEstimator<S> {
             loss: self.solver.loss() * self.settings.loss_scale,
             eval_loss: self.eval_loss,
             history: self.history,
-            warning: self.solver.warning(),
+            warning: self
+                .solver
+                .report()
+                .and_then(|(solver, report)| ending(solver, &report, self.is_stopped)),
         })
+    }
+}
+
+/// The warning for the user about how a solver ended; `is_stopped` if it was asked to stop.
+fn ending(solver: &str, report: &Report, is_stopped: bool) -> Option<String> {
+    if report.separable {
+        return Some(
+            "the classes are separable, so the weights would grow for ever; they were stopped \
+             where the gradient is small; l2 > 0 bounds them"
+                .to_owned(),
+        );
+    }
+    let steps = match report.steps {
+        1 => "1 step".to_owned(),
+        n => format!("{n} steps"),
+    };
+    match report.outcome {
+        Outcome::StepLimit => Some(format!("{solver} did not converge in {steps}")),
+        Outcome::Stalled => Some(format!(
+            "{solver} stopped after {steps}, where none lowers the loss any more: its largest \
+             derivative is {:.1e}",
+            report.gradient_max
+        )),
+        Outcome::Running if is_stopped => Some(format!(
+            "max_seconds is used up: {solver} stopped after {steps}, where its largest derivative \
+             is {:.1e}",
+            report.gradient_max
+        )),
+        Outcome::Running | Outcome::Converged => None,
     }
 }

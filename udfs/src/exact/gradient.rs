@@ -8,9 +8,9 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
 use super::bytes::{Reader, Writer};
-use super::check_batch;
 use super::losses::{differentiate, differentiate_logits};
 use super::moments::{Block, add, stride_of};
+use super::{PassSum, check_batch, check_rows};
 use crate::batch::{MiniBatch, NO_CATEGORY, Width};
 use crate::kernels::double::sum;
 use crate::learner::Loss;
@@ -104,16 +104,6 @@ impl GradientSum {
         })
     }
 
-    /// The same sum with these buffers.
-    pub fn with_scratch(self, scratch: GradientScratch) -> Self {
-        Self { scratch, ..self }
-    }
-
-    /// The buffers, once nothing more is added to the sum.
-    pub fn take_scratch(&mut self) -> GradientScratch {
-        std::mem::take(&mut self.scratch)
-    }
-
     /// The shape of the linear model.
     pub fn shape(&self) -> LinearShape {
         self.shape
@@ -167,7 +157,7 @@ impl GradientSum {
                 self.shape.parameters()
             );
         }
-        self.check_rows(batch)?;
+        check_rows(batch, self.classes())?;
         self.lay_out(parameters);
         let Width { dense: d, categories: t, .. } = self.shape.width;
         let table = &parameters[d * self.shape.outputs..(d + t) * self.shape.outputs];
@@ -183,23 +173,10 @@ impl GradientSum {
         Ok(())
     }
 
-    fn check_rows(&self, batch: &MiniBatch) -> Result<()> {
-        if batch.weight.iter().any(|w| !(w.is_finite() && *w >= 0.0)) {
-            return exec_err!("row weights should be finite and at least 0");
-        }
+    /// Classes of the labels; None if they are numbers.
+    fn classes(&self) -> Option<usize> {
         let LinearShape { loss, outputs, .. } = self.shape;
-        if !matches!(loss, Loss::Logistic | Loss::Softmax | Loss::Hinge | Loss::SquaredHinge) {
-            return Ok(());
-        }
-        let classes = outputs.max(2) as f32;
-        let is_class = |label: f32| (label.trunc() == label) & (label >= 0.0) & (label < classes);
-        let mut rows = batch.label.iter().zip(batch.weight);
-        match rows.find(|(label, weight)| **weight != 0.0 && !is_class(**label)) {
-            Some((label, _)) => exec_err!(
-                "the class index {label} is out of range, the model knows {classes} classes"
-            ),
-            None => Ok(()),
-        }
+        loss.is_of_classes().then(|| outputs.max(2))
     }
 
     /// Lays out the weights of dense numbers, then those of the 1, as the products read them.
@@ -304,12 +281,34 @@ impl GradientSum {
             }
         }
     }
+}
 
-    /// Adds the sums over other rows at the same parameters.
-    ///
-    /// # Errors
-    /// When they are of another shape.
-    pub fn merge(&mut self, other: &Self) -> Result<()> {
+impl PassSum for GradientSum {
+    type Shape = LinearShape;
+    type Scratch = GradientScratch;
+    const KIND: &'static str = "gradient";
+
+    fn empty(shape: LinearShape, scratch: GradientScratch) -> Result<Self> {
+        Ok(Self { scratch, ..Self::new(shape)? })
+    }
+
+    fn width_of(shape: LinearShape) -> Width {
+        shape.width
+    }
+
+    fn memory(shape: LinearShape) -> usize {
+        size_of::<f64>() * 2 * shape.parameters()
+    }
+
+    fn add(&mut self, parameters: &[f64], rows: &MiniBatch<'_>) -> Result<()> {
+        self.update(parameters, rows)
+    }
+
+    fn take_scratch(&mut self) -> GradientScratch {
+        std::mem::take(&mut self.scratch)
+    }
+
+    fn merge(&mut self, other: &Self) -> Result<()> {
         if self.shape != other.shape {
             return internal_err!(
                 "gradients of shapes {:?} and {:?} cannot be merged",
@@ -329,7 +328,7 @@ impl GradientSum {
     /// The sums in little-endian bytes: `"GLGR"`, `u32` version 1; `u64` d, c, t, K, 1 with
     /// intercept, the loss by its index in [`Loss::ALL`], rows, wrong rows; `f64` weight, loss,
     /// dense gradient `[d + 1, K]`, category gradient `[t, K]`.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    fn to_bytes(&self) -> Vec<u8> {
         let LinearShape { width, outputs, intercept, loss } = self.shape;
         let place = Loss::ALL.iter().position(|other| *other == loss).unwrap_or(0);
         let mut writer = Writer::new(TAG, VERSION);
@@ -342,11 +341,7 @@ impl GradientSum {
         writer.finish()
     }
 
-    /// The sums that [`Self::to_bytes`] wrote.
-    ///
-    /// # Errors
-    /// When the bytes are no such sums.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+    fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes, TAG, VERSION, "a gradient sum")?;
         let (dense, columns) = (reader.dimension()?, reader.dimension()?);
         let width = Width { dense, columns, categories: reader.dimension()? };

@@ -11,9 +11,9 @@
 use datafusion_common::{Result, exec_err, internal_err, plan_err};
 
 use super::bytes::{Reader, Writer};
-use super::check_batch;
 use super::moments::{BLOCK, Block, Moments, flushes_at};
 use super::solve::solve_semidefinite;
+use super::{PassSum, check_batch, gram_memory};
 use crate::batch::{MiniBatch, Width};
 
 const TAG: [u8; 4] = *b"GLGS";
@@ -137,36 +137,6 @@ impl GramSum {
         Ok(())
     }
 
-    /// Adds the sums over other rows of the same width.
-    pub fn merge(&mut self, other: &Self) -> Result<()> {
-        if self.width != other.width {
-            return internal_err!(
-                "Gram sums of widths {:?} and {:?} cannot be merged",
-                self.width,
-                other.width
-            );
-        }
-        self.rows += other.rows;
-        let Some(theirs) = &other.reference else { return Ok(()) };
-        match &self.reference {
-            None => {
-                self.reference = Some(theirs.clone());
-                self.moments = other.moments.clone();
-            }
-            Some(ours) if ours == theirs => self.moments.merge(&other.moments),
-            Some(_) if other.weight() == 0.0 => {}
-            Some(ours) => {
-                let mut delta: Vec<f64> =
-                    theirs.iter().zip(ours).map(|(theirs, ours)| theirs - ours).collect();
-                delta.push(0.0);
-                let mut moved = other.moments.clone();
-                moved.translate(&delta);
-                self.moments.merge(&moved);
-            }
-        }
-        Ok(())
-    }
-
     /// Minimises the weighted mean of `(y - z)^2` plus `(l2 / 2) |w|^2`, `z = w x + intercept`.
     ///
     /// Where columns depend on each other and `l2` is 0, the weights are those of least norm (after
@@ -227,12 +197,66 @@ impl GramSum {
             rank: solution.rank,
         })
     }
+}
+
+/// They do not depend on parameters.
+impl PassSum for GramSum {
+    type Shape = Width;
+    type Scratch = ();
+    const KIND: &'static str = "gram";
+
+    fn empty(width: Width, (): ()) -> Result<Self> {
+        Ok(Self::new(width))
+    }
+
+    fn width_of(width: Width) -> Width {
+        width
+    }
+
+    fn memory(width: Width) -> usize {
+        gram_memory(width)
+    }
+
+    fn add(&mut self, _parameters: &[f64], rows: &MiniBatch<'_>) -> Result<()> {
+        self.update(rows)
+    }
+
+    fn take_scratch(&mut self) {}
+
+    fn merge(&mut self, other: &Self) -> Result<()> {
+        if self.width != other.width {
+            return internal_err!(
+                "Gram sums of widths {:?} and {:?} cannot be merged",
+                self.width,
+                other.width
+            );
+        }
+        self.rows += other.rows;
+        let Some(theirs) = &other.reference else { return Ok(()) };
+        match &self.reference {
+            None => {
+                self.reference = Some(theirs.clone());
+                self.moments = other.moments.clone();
+            }
+            Some(ours) if ours == theirs => self.moments.merge(&other.moments),
+            Some(_) if other.weight() == 0.0 => {}
+            Some(ours) => {
+                let mut delta: Vec<f64> =
+                    theirs.iter().zip(ours).map(|(theirs, ours)| theirs - ours).collect();
+                delta.push(0.0);
+                let mut moved = other.moments.clone();
+                moved.translate(&delta);
+                self.moments.merge(&moved);
+            }
+        }
+        Ok(())
+    }
 
     /// The sums in little-endian bytes: `"GLGS"`, `u32` version 1; `u64` d, c, t, rows and 1 where
     /// there is a reference, else 0; `f64` reference `[d + 1]`; then, with `a = d + 2` columns
     /// `[x - r, y - r_y, 1]`, the lower triangle of `[a, a]` column by column, the sums by category
     /// `[t, a]`, and the lower triangle of the counts by pairs of categories `[t, t]` row by row.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    fn to_bytes(&self) -> Vec<u8> {
         let mut writer = Writer::new(TAG, VERSION);
         let Width { dense, columns, categories } = self.width;
         let known = u64::from(self.reference.is_some());
@@ -245,8 +269,7 @@ impl GramSum {
         writer.finish()
     }
 
-    /// The sums that [`Self::to_bytes`] wrote.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+    fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes, TAG, VERSION, "a Gram sum")?;
         let (dense, columns) = (reader.dimension()?, reader.dimension()?);
         let width = Width { dense, columns, categories: reader.dimension()? };

@@ -285,8 +285,9 @@ fn newton_sums_of_one_output_are_their_sums_in_any_buffers() {
             other(width, 2, &batch(&dense, &[])),
         ];
         for scratch in shapes {
-            let own = NewtonSum::new(width, 1, intercept).expect("valid");
-            let mut own = own.with_scratch(scratch);
+            let shape =
+                LinearShape { width, outputs: 1, intercept, loss: crate::learner::Loss::Logistic };
+            let mut own = NewtonSum::empty(shape, scratch).expect("valid");
             own.update(&at, &batch(&dense, &[])).expect("valid");
             assert_eq!(own.to_bytes(), sum.to_bytes());
         }

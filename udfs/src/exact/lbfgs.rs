@@ -5,7 +5,7 @@
 //!   loop {
 //!       let mut sum = GradientSum::new(shape)?;
 //!       ... sum.update(lbfgs.trial(), &batch)? over all rows, merge ...
-//!       if lbfgs.advance(sum.mean_loss(), &sum.gradient()?)? == Advance::Finished { break }
+//!       if lbfgs.advance(sum.mean_loss(), sum.gradient()?, sum.is_separated())? == Advance::Finished { break }
 //!   }
 //!   lbfgs.parameters(), lbfgs.report()
 //! ```
@@ -17,14 +17,15 @@
 //! pseudo-gradient, steps stay in one orthant and are shortened until the objective falls (Andrew
 //! and Gao 2007, "Scalable training of L1-regularized log-linear models").
 
+mod line_search;
+mod wire;
+
 use datafusion_common::{Result, exec_err, internal_err};
 
-use super::bytes::{Reader, Writer};
-use super::newton::{Advance, Outcome, Report};
-use crate::kernels::double::dot;
+use self::line_search::{End, LineSearch};
 
-const TAG: [u8; 4] = *b"GLBF";
-const VERSION: u32 = 1;
+use super::report::{Advance, Outcome, Report};
+use crate::kernels::double::dot;
 
 /// Sufficient decrease, `c1` of Nocedal and Wright.
 const ARMIJO: f64 = 1e-4;
@@ -68,29 +69,6 @@ struct Pair {
     change: Vec<f64>,
     /// `1 / (step . change)`
     rho: f64,
-}
-
-/// An end of the interval of a line search.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct End {
-    at: f64,
-    value: f64,
-    slope: f64,
-}
-
-/// A search along a direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct LineSearch {
-    /// The current step, as a factor of the direction.
-    step: f64,
-    /// Slope of the objective where the search began; below 0.
-    slope: f64,
-    /// A step that is too short.
-    low: End,
-    /// A step that is too long, once one has been found.
-    high: Option<End>,
-    /// Passes so far.
-    trials: u64,
 }
 
 /// L-BFGS between two passes.
@@ -170,7 +148,12 @@ impl Lbfgs {
     ///
     /// # Errors
     /// When the loss is not finite where the search begins.
-    pub fn advance(&mut self, loss: f64, gradient: &[f64], is_separated: bool) -> Result<Advance> {
+    pub fn advance(
+        &mut self,
+        loss: f64,
+        mut gradient: Vec<f64>,
+        is_separated: bool,
+    ) -> Result<Advance> {
         if self.report.outcome != Outcome::Running {
             return Ok(Advance::Finished);
         }
@@ -183,7 +166,6 @@ impl Lbfgs {
         }
         self.report.passes += 1;
         let objective = loss + self.penalty(&self.trial);
-        let mut gradient = gradient.to_vec();
         for (g, w) in gradient.iter_mut().zip(&self.trial[..self.weights]) {
             *g += self.options.l2 * w;
         }
@@ -380,111 +362,6 @@ impl Lbfgs {
         self.trial.clone_from(&self.parameters);
         Advance::Finished
     }
-
-    /// The state in little-endian bytes: `"GLBF"`, `u32` version 1; `u64` number of parameters `n`,
-    /// of weights, of pairs, maximum of steps, length of the history, trials, flat steps, 1 where
-    /// there is a direction, 1 where there is a step that is too long; `f64` l1, l2, tolerance,
-    /// step, slope, then the ends of the interval (at, value, slope); the report; parameters,
-    /// trial, gradient and direction; the pairs (step, change, rho).
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut writer = Writer::new(TAG, VERSION);
-        let LbfgsOptions { l1, l2, tolerance, max_steps, history } = self.options;
-        let LineSearch { step, slope, low, high, trials } = self.line;
-        let n = self.parameters.len() as u64;
-        writer.integers(&[n, self.weights as u64, self.pairs.len() as u64]);
-        writer.integers(&[max_steps, history as u64, trials, self.flat_steps]);
-        let has_direction = !self.direction.is_empty();
-        writer.integers(&[u64::from(has_direction), u64::from(high.is_some())]);
-        writer.numbers(&[l1, l2, tolerance, step, slope]);
-        for end in [low, high.unwrap_or_default()] {
-            writer.numbers(&[end.at, end.value, end.slope]);
-        }
-        self.report.write(&mut writer);
-        writer.numbers(&self.parameters);
-        writer.numbers(&self.trial);
-        if has_direction {
-            writer.numbers(&self.gradient);
-            writer.numbers(&self.direction);
-        }
-        for pair in &self.pairs {
-            writer.numbers(&pair.step);
-            writer.numbers(&pair.change);
-            writer.numbers(&[pair.rho]);
-        }
-        writer.finish()
-    }
-
-    /// The state that [`Self::to_bytes`] wrote.
-    ///
-    /// # Errors
-    /// When the bytes are no such state.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let mut reader = Reader::new(bytes, TAG, VERSION, "a state of L-BFGS")?;
-        let (n, weights, pairs) = (reader.dimension()?, reader.dimension()?, reader.dimension()?);
-        let (max_steps, history) = (reader.integer()?, reader.dimension()?);
-        let (trials, flat_steps) = (reader.integer()?, reader.integer()?);
-        let (has_direction, has_high) = (reader.integer()? == 1, reader.integer()? == 1);
-        if weights > n || pairs > history {
-            return exec_err!("a state of L-BFGS has {weights} weights of {n} and {pairs} pairs");
-        }
-        let (l1, l2, tolerance) = (reader.number()?, reader.number()?, reader.number()?);
-        let (step, slope) = (reader.number()?, reader.number()?);
-        let mut end = || -> Result<End> {
-            Ok(End { at: reader.number()?, value: reader.number()?, slope: reader.number()? })
-        };
-        let (low, high) = (end()?, end()?);
-        let report = Report::read(&mut reader)?;
-        let (parameters, trial) = (reader.numbers(n)?, reader.numbers(n)?);
-        let known = if has_direction { n } else { 0 };
-        let (gradient, direction) = (reader.numbers(known)?, reader.numbers(known)?);
-        let mut remembered = vec![];
-        for _ in 0..pairs {
-            let (step, change) = (reader.numbers(n)?, reader.numbers(n)?);
-            remembered.push(Pair { step, change, rho: reader.number()? });
-        }
-        reader.finish()?;
-        Ok(Self {
-            options: LbfgsOptions { l1, l2, tolerance, max_steps, history },
-            weights,
-            parameters,
-            gradient,
-            trial,
-            direction,
-            line: LineSearch { step, slope, low, high: has_high.then_some(high), trials },
-            pairs: remembered,
-            flat_steps,
-            report,
-        })
-    }
-}
-
-impl LineSearch {
-    /// Fraction of the interval by which a step stays away from its ends.
-    const GUARD: f64 = 0.1;
-    /// Bounds of the factor by which a step grows while none was too long.
-    const LONGER: (f64, f64) = (1.1, 5.0);
-
-    /// The next step: the minimum of the cubic through both ends, kept away from them, or, without
-    /// an upper end, an extrapolation by the slopes (Nocedal and Wright, equation 3.59).
-    fn next(&self) -> f64 {
-        let Self { low, high, step, .. } = *self;
-        let Some(high) = high else {
-            // The secant of the slopes at the beginning and here.
-            let ratio = self.slope / (self.slope - low.slope);
-            let (least, most) = Self::LONGER;
-            let longer = if ratio.is_finite() && ratio > 0.0 { ratio } else { most };
-            return step * longer.clamp(least, most);
-        };
-        let width = high.at - low.at;
-        let (least, most) = (low.at + Self::GUARD * width, high.at - Self::GUARD * width);
-        if !high.value.is_finite() {
-            return least;
-        }
-        let d1 = low.slope + high.slope - 3.0 * (low.value - high.value) / (low.at - high.at);
-        let root = (d1 * d1 - low.slope * high.slope).sqrt();
-        let at = high.at - width * (high.slope + root - d1) / (high.slope - low.slope + 2.0 * root);
-        if at.is_finite() { at.clamp(least, most) } else { low.at + width / 2.0 }
-    }
 }
 
 /// `from -= times what`
@@ -493,128 +370,4 @@ fn subtract(from: &mut [f64], what: &[f64], times: f64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::oracle::{adult, close, iris};
-    use super::super::{GradientSum, LinearShape, Newton, NewtonOptions, NewtonSum};
-    use super::*;
-    use crate::batch::{MiniBatch, Width};
-    use crate::learner::Loss;
-
-    fn solve(shape: LinearShape, batch: &MiniBatch, options: LbfgsOptions) -> Lbfgs {
-        let start = vec![0.0; shape.parameters()];
-        let mut lbfgs = Lbfgs::new(start, shape.weights(), options).unwrap();
-        loop {
-            let mut sum = GradientSum::new(shape).unwrap();
-            sum.update(lbfgs.trial(), batch).unwrap();
-            // The saved bytes are the whole state between two passes.
-            lbfgs = Lbfgs::from_bytes(&lbfgs.to_bytes()).unwrap();
-            let gradient = sum.gradient().unwrap();
-            let advance = lbfgs.advance(sum.mean_loss(), &gradient, sum.is_separated()).unwrap();
-            if advance == Advance::Finished {
-                return lbfgs;
-            }
-        }
-    }
-
-    #[test]
-    fn logistic_regressions_end_where_newton_does() {
-        for (case, outputs) in [(adult(), 1), (iris(), 3)] {
-            let codes = case.codes();
-            let (width, batch) = (case.width(), case.batch(&codes));
-            let loss = if outputs == 1 { Loss::Logistic } else { Loss::Softmax };
-            for l2 in [0.1, 1.0 / case.rows as f64] {
-                for intercept in [true, false] {
-                    let shape = LinearShape { width, outputs, intercept, loss };
-                    let options = LbfgsOptions { l2, tolerance: 1e-9, ..Default::default() };
-                    let found = solve(shape, &batch, options);
-                    assert_eq!(found.report().outcome, Outcome::Converged, "{:?}", found.report());
-                    let start = vec![0.0; shape.parameters()];
-                    let options = NewtonOptions { l2, tolerance: 1e-12, max_steps: 100 };
-                    let mut newton = Newton::new(start, options).unwrap();
-                    loop {
-                        let mut sum = NewtonSum::new(width, outputs, intercept).unwrap();
-                        sum.update(newton.trial(), &batch).unwrap();
-                        if newton.advance(&sum).unwrap() == Advance::Finished {
-                            break;
-                        }
-                    }
-                    let (own, truth) = (found.report(), newton.report());
-                    close("objective", &[own.objective], &[truth.objective], 1e-12);
-                    // (Intercepts of a softmax are unique but for a constant.)
-                    let weights = shape.weights();
-                    let truth = &newton.parameters()[..weights];
-                    close("weights", &found.parameters()[..weights], truth, 1e-5);
-                }
-            }
-        }
-    }
-
-    /// In no direction along a weight does the objective fall, and weights that do not pay for
-    /// their L1 are exactly 0.
-    #[test]
-    fn an_l1_penalty_leaves_a_minimum_with_zeros() {
-        let case = adult();
-        let codes = case.codes();
-        let (width, batch) = (case.width(), case.batch(&codes));
-        for loss in [Loss::Logistic, Loss::SquaredHinge, Loss::Squared, Loss::Poisson, Loss::Huber]
-        {
-            let shape = LinearShape { width, outputs: 1, intercept: true, loss };
-            let options =
-                LbfgsOptions { l1: 0.01, l2: 0.003, tolerance: 1e-8, ..Default::default() };
-            let found = solve(shape, &batch, options);
-            assert_eq!(found.report().outcome, Outcome::Converged, "{loss:?} {:?}", found.report());
-            let zeros = found.parameters()[..shape.weights()].iter().filter(|w| **w == 0.0).count();
-            assert!(zeros > 20 && zeros < shape.weights(), "{loss:?}: {zeros} zeros");
-            let objective = |at: &[f64]| {
-                let mut sum = GradientSum::new(shape).unwrap();
-                sum.update(at, &batch).unwrap();
-                sum.mean_loss() + found.penalty(at)
-            };
-            let least = objective(found.parameters());
-            for i in 0..shape.parameters() {
-                for by in [-1e-3, 1e-3] {
-                    let mut moved = found.parameters().to_vec();
-                    moved[i] += by;
-                    assert!(objective(&moved) >= least - 1e-12, "{loss:?} {i} {by}");
-                }
-            }
-        }
-    }
-
-    /// Rosenbrock's valley, whose minimum is 0 at (1, 1).
-    #[test]
-    fn a_narrow_valley_is_followed_to_its_end() {
-        let value = |x: &[f64]| {
-            let (a, b) = (1.0 - x[0], x[1] - x[0] * x[0]);
-            (a * a + 100.0 * b * b, [-2.0 * a - 400.0 * x[0] * b, 200.0 * b])
-        };
-        let options = LbfgsOptions { tolerance: 1e-9, ..Default::default() };
-        let mut lbfgs = Lbfgs::new(vec![-1.2, 1.0], 0, options).unwrap();
-        loop {
-            let (loss, gradient) = value(lbfgs.trial());
-            if lbfgs.advance(loss, &gradient, false).unwrap() == Advance::Finished {
-                break;
-            }
-        }
-        assert_eq!(lbfgs.report().outcome, Outcome::Converged);
-        assert!(lbfgs.report().passes < 80, "{:?}", lbfgs.report());
-        close("minimum", lbfgs.parameters(), &[1.0, 1.0], 1e-7);
-    }
-
-    #[test]
-    fn bytes_that_are_cut_short_are_refused() {
-        let width = Width { dense: 2, ..Width::default() };
-        let shape = LinearShape { width, outputs: 1, intercept: true, loss: Loss::Squared };
-        let batch = MiniBatch {
-            rows: 3,
-            dense: &[0.0, 1.0, 2.0, 0.0, 1.0, 1.0],
-            label: &[1.0, 2.0, 0.5],
-            weight: &[1.0; 3],
-            ..MiniBatch::default()
-        };
-        let bytes = solve(shape, &batch, LbfgsOptions::default()).to_bytes();
-        for cut in [0, 8, 100, bytes.len() - 1] {
-            assert!(Lbfgs::from_bytes(&bytes[..cut]).is_err(), "cut at {cut}");
-        }
-    }
-}
+mod tests;

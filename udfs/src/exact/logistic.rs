@@ -10,14 +10,15 @@
 //! the same model in coordinates in which means far from 0 do not make the Hessian ill-conditioned.
 
 mod derivatives;
-mod wire;
+mod pass;
 
-use datafusion_common::{Result, exec_err, internal_err};
+use datafusion_common::{Result, internal_err};
 
-use super::check_batch;
+use super::losses::Logit;
 use super::moments::{BLOCK, Block, Moments, add, flushes_at, stride_of};
+use super::{check_batch, check_rows};
 use crate::batch::{MiniBatch, NO_CATEGORY, Width};
-use crate::kernels::double::{exp_of_negative, ln_1p_of_unit, sum};
+use crate::kernels::double::sum;
 use crate::kernels::math::vectorized;
 
 /// Sums over rows at one set of parameters: loss, gradient `[n + 1, K]`, Hessian.
@@ -85,16 +86,6 @@ impl NewtonSum {
         })
     }
 
-    /// The same sum with these buffers.
-    pub fn with_scratch(self, scratch: Scratch) -> Self {
-        Self { scratch, ..self }
-    }
-
-    /// The buffers, once nothing more is added to the sum.
-    pub fn take_scratch(&mut self) -> Scratch {
-        std::mem::take(&mut self.scratch)
-    }
-
     /// The width of the rows.
     pub fn width(&self) -> Width {
         self.width
@@ -145,28 +136,7 @@ impl NewtonSum {
         }
         let Width { dense: d, columns: c, categories: t } = self.width;
         let outputs = self.outputs;
-        let classes = outputs.max(2) as f32;
-        let is_bad = |weight: f32| !(weight.is_finite() && weight >= 0.0);
-        let (any_unknown, any_bad) = vectorized(
-            #[inline(always)]
-            || {
-                let rows = batch.label.iter().zip(batch.weight);
-                rows.fold((false, false), |(unknown, bad), (label, w)| {
-                    (unknown | ((*w != 0.0) & !is_class(*label, classes)), bad | is_bad(*w))
-                })
-            },
-        );
-        let mut rows = batch.label.iter().zip(batch.weight);
-        if any_unknown
-            && let Some((label, _)) = rows.find(|(l, w)| **w != 0.0 && !is_class(**l, classes))
-        {
-            return exec_err!(
-                "the class index {label} is out of range, the model knows {classes} classes"
-            );
-        }
-        if any_bad {
-            return exec_err!("row weights should be finite and at least 0");
-        }
+        check_rows(batch, Some(outputs.max(2)))?;
         self.rows += batch.rows as u64;
         if self.reference.is_none() {
             let Some(row) = batch.weight.iter().position(|&weight| weight != 0.0) else {
@@ -304,18 +274,10 @@ impl NewtonSum {
                 let (label, weight) = (&part.label[..n], &part.weight[..n]);
                 let mut wrong = 0;
                 for i in 0..n {
-                    let (own, is_one) = (f64::from(weight[i]), label[i] > 0.5);
-                    let score = if own == 0.0 { 0.0 } else { z[i] };
-                    let margin = if is_one { score } else { -score };
-                    let small = exp_of_negative(-score.abs());
-                    let large = 1.0 / (1.0 + small);
-                    let p = if score >= 0.0 { large } else { small * large };
-                    let below = if margin < 0.0 { -margin } else { 0.0 };
-                    loss[i] = own * (ln_1p_of_unit(small) + below);
-                    residual[i] = own * (p - if is_one { 1.0 } else { 0.0 });
-                    let is_right = margin > 0.0;
-                    wrong += u64::from((own != 0.0) & !is_right);
-                    z[i] = if own == 0.0 { 0.0 } else { p };
+                    let row = Logit::of(z[i], label[i], weight[i]);
+                    (loss[i], residual[i]) = (row.loss, row.derivative);
+                    z[i] = if weight[i] == 0.0 { 0.0 } else { row.probability };
+                    wrong += u64::from(row.is_wrong);
                 }
                 wrong
             },
@@ -344,59 +306,6 @@ impl NewtonSum {
             }
         }
     }
-
-    /// Adds the sums over other rows at the same parameters.
-    pub fn merge(&mut self, other: &Self) -> Result<()> {
-        let shape = |sum: &Self| (sum.width, sum.outputs, sum.intercept);
-        if shape(self) != shape(other) {
-            return internal_err!(
-                "Newton sums of shapes {:?} and {:?} cannot be merged",
-                shape(self),
-                shape(other)
-            );
-        }
-        self.rows += other.rows;
-        self.weight += other.weight;
-        self.loss += other.loss;
-        self.wrong += other.wrong;
-        let Some(theirs) = &other.reference else { return Ok(()) };
-        let Some(ours) = &self.reference else {
-            self.reference = Some(theirs.clone());
-            self.dense_gradient.clone_from(&other.dense_gradient);
-            self.category_gradient.clone_from(&other.category_gradient);
-            self.hessian.clone_from(&other.hessian);
-            return Ok(());
-        };
-        add(&mut self.category_gradient, &other.category_gradient);
-        if ours == theirs {
-            add(&mut self.dense_gradient, &other.dense_gradient);
-            self.hessian.iter_mut().zip(&other.hessian).for_each(|(ours, t)| ours.merge(t));
-            return Ok(());
-        }
-        let mut delta: Vec<f64> =
-            theirs.iter().zip(ours).map(|(theirs, ours)| theirs - ours).collect();
-        delta.push(0.0);
-        let columns = delta.len();
-        let gradients = self.dense_gradient.chunks_exact_mut(columns);
-        for (ours, theirs) in gradients.zip(other.dense_gradient.chunks_exact(columns)) {
-            let intercept = theirs[columns - 1];
-            for ((ours, theirs), delta) in ours.iter_mut().zip(theirs).zip(&delta) {
-                *ours += theirs + delta * intercept;
-            }
-        }
-        for (ours, theirs) in self.hessian.iter_mut().zip(&other.hessian) {
-            let mut moved = theirs.clone();
-            moved.translate(&delta);
-            ours.merge(&moved);
-        }
-        Ok(())
-    }
-}
-
-/// Whether a label is the index of a class.
-#[inline(always)]
-fn is_class(label: f32, classes: f32) -> bool {
-    (label.trunc() == label) & (label >= 0.0) & (label < classes)
 }
 
 /// Replaces `z` by the probabilities. Returns the loss `log sum exp(z) - z_y`, and whether class

@@ -82,6 +82,40 @@ fn softmax(z: &mut [f64], class: usize) -> f64 {
     total.ln() + (highest - own)
 }
 
+/// A row of two classes with one logit.
+pub(super) struct Logit {
+    /// `1 / (1 + exp(-z))`
+    pub probability: f64,
+    /// `weight (log(1 + exp(z)) - y z)`
+    pub loss: f64,
+    /// `weight (p - y)`
+    pub derivative: f64,
+    /// Whether the row has a weight, but its logit does not have the sign of its class.
+    pub is_wrong: bool,
+}
+
+impl Logit {
+    /// For a label of 0 or 1. A row of weight 0 counts as one whose logit is 0. There are no
+    /// branches, so that loops over rows become vector instructions.
+    #[inline(always)]
+    pub(super) fn of(z: f64, label: f32, weight: f32) -> Self {
+        let (own, is_one) = (f64::from(weight), label > 0.5);
+        let score = if own == 0.0 { 0.0 } else { z };
+        let margin = if is_one { score } else { -score };
+        let small = exp_of_negative(-score.abs());
+        let large = 1.0 / (1.0 + small);
+        let probability = if score >= 0.0 { large } else { small * large };
+        let below = if margin < 0.0 { -margin } else { 0.0 };
+        let is_right = margin > 0.0;
+        Self {
+            probability,
+            loss: own * (ln_1p_of_unit(small) + below),
+            derivative: own * (probability - if is_one { 1.0 } else { 0.0 }),
+            is_wrong: (own != 0.0) & !is_right,
+        }
+    }
+}
+
 /// Two classes with one logit per row, all rows at once: `z [r]` becomes `weight` times the
 /// derivative, `losses [r]` become `weight` times the loss. Returns the number of rows with a
 /// weight whose logit does not have the sign of their class.
@@ -101,17 +135,9 @@ pub(super) fn differentiate_logits(
             let (label, weight) = (&label[..n], &weight[..n]);
             let mut wrong = 0;
             for i in 0..n {
-                let (own, is_one) = (f64::from(weight[i]), label[i] > 0.5);
-                let score = if own == 0.0 { 0.0 } else { z[i] };
-                let margin = if is_one { score } else { -score };
-                let small = exp_of_negative(-score.abs());
-                let large = 1.0 / (1.0 + small);
-                let p = if score >= 0.0 { large } else { small * large };
-                let below = if margin < 0.0 { -margin } else { 0.0 };
-                losses[i] = own * (ln_1p_of_unit(small) + below);
-                z[i] = own * (p - if is_one { 1.0 } else { 0.0 });
-                let is_right = margin > 0.0;
-                wrong += u64::from((own != 0.0) & !is_right);
+                let row = Logit::of(z[i], label[i], weight[i]);
+                (losses[i], z[i]) = (row.loss, row.derivative);
+                wrong += u64::from(row.is_wrong);
             }
             wrong
         },

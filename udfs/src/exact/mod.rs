@@ -12,8 +12,8 @@
 //! columns, `n = d + t` inputs, `K` outputs. One-hot columns are never materialised: their products
 //! are scatters of rows and counts.
 //!
-//! Both objectives are weighted means over the rows plus `(l2 / 2) |w|^2`; intercepts are not
-//! penalised.
+//! Objectives are weighted means over the rows plus `(l2 / 2) |w|^2`, for L-BFGS also `l1 |w|_1`;
+//! intercepts are not penalised.
 //! The `C` of scikit-learn's `LogisticRegression` is `l2 = 1 / (C sum of weights)`, the `alpha` of
 //! its `Ridge` is `l2 = 2 alpha / (sum of weights)`.
 //!
@@ -30,6 +30,8 @@ mod logistic;
 mod losses;
 mod moments;
 mod newton;
+mod pass;
+mod report;
 mod solve;
 
 #[cfg(test)]
@@ -42,11 +44,14 @@ pub use gradient::{GradientScratch, GradientSum, LinearShape};
 pub use gram::GramSum;
 pub use lbfgs::{Lbfgs, LbfgsOptions};
 pub use logistic::{NewtonSum, Scratch as NewtonScratch};
-pub use newton::{Advance, Newton, NewtonOptions, Outcome, Report};
+pub use newton::{Newton, NewtonOptions};
+pub use pass::PassSum;
+pub use report::{Advance, Outcome, Report};
 
-use datafusion_common::{Result, internal_err};
+use datafusion_common::{Result, exec_err, internal_err};
 
 use crate::batch::{MiniBatch, NO_CATEGORY, Width};
+use crate::kernels::math::vectorized;
 
 /// Checks the shape of a batch, so that no index in the solvers can be out of range.
 fn check_batch(width: Width, batch: &MiniBatch) -> Result<()> {
@@ -73,4 +78,33 @@ fn check_batch(width: Width, batch: &MiniBatch) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Checks weights, and the labels of rows with a weight if they are indices of `classes` classes.
+fn check_rows(batch: &MiniBatch, classes: Option<usize>) -> Result<()> {
+    let classes = classes.map(|classes| classes as f32);
+    let is_unknown = |label: f32| {
+        classes.is_some_and(|n| !((label.trunc() == label) & (label >= 0.0) & (label < n)))
+    };
+    let is_bad = |weight: f32| !(weight.is_finite() && weight >= 0.0);
+    let (any_unknown, any_bad) = vectorized(
+        #[inline(always)]
+        || {
+            let rows = batch.label.iter().zip(batch.weight);
+            rows.fold((false, false), |(unknown, bad), (label, w)| {
+                (unknown | ((*w != 0.0) & is_unknown(*label)), bad | is_bad(*w))
+            })
+        },
+    );
+    if any_bad {
+        return exec_err!("row weights should be finite and at least 0");
+    }
+    let mut rows = batch.label.iter().zip(batch.weight);
+    match rows.find(|(label, weight)| any_unknown && **weight != 0.0 && is_unknown(**label)) {
+        Some((label, _)) => exec_err!(
+            "the class index {label} is out of range, the model knows {} classes",
+            classes.unwrap_or_default()
+        ),
+        None => Ok(()),
+    }
 }

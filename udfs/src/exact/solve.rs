@@ -37,7 +37,7 @@ fn workspace(need: StackReq) -> Result<MemBuffer> {
     match MemBuffer::try_new(need) {
         Ok(memory) => Ok(memory),
         Err(_) => {
-            exec_err!("an exact solver needs {} more bytes than there are", need.size_bytes())
+            exec_err!("a solver needs {} more bytes than there are", need.size_bytes())
         }
     }
 }

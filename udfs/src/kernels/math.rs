@@ -199,6 +199,15 @@ pub fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
     }
 }
 
+/// `sum += other`, for the length of `sum`.
+pub fn add(sum: &mut [f32], other: &[f32]) {
+    let other = &other[..sum.len()];
+    vectorized(
+        #[inline(always)]
+        || axpy(1.0, other, sum),
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

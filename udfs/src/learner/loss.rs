@@ -59,6 +59,11 @@ impl Loss {
         }
     }
 
+    /// Whether labels are indices of classes.
+    pub fn is_of_classes(self) -> bool {
+        matches!(self, Loss::Logistic | Loss::Softmax | Loss::Hinge | Loss::SquaredHinge)
+    }
+
     /// Whether raw outputs are logits of classes.
     pub fn has_probabilities(self) -> bool {
         matches!(self, Loss::Logistic | Loss::Softmax)

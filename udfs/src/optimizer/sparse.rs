@@ -30,14 +30,14 @@ pub(crate) struct Numbers {
 }
 
 impl Optimizer {
-    /// Whether [`Optimizer::is_local`] is true for some step sizes, or skipped steps can be applied
+    /// Whether [`Optimizer::is_sparse`] is true for some step sizes, or skipped steps can be applied
     /// later.
-    pub fn may_be_local(&self) -> bool {
+    pub fn may_be_sparse(&self) -> bool {
         matches!(self, Optimizer::Sgd | Optimizer::Adagrad { .. } | Optimizer::Ftrl { .. })
     }
 
     /// Whether a step of this size leaves weights and moments unchanged where the gradient is 0.
-    pub fn is_local(&self, size: &StepSize) -> bool {
+    pub fn is_sparse(&self, size: &StepSize) -> bool {
         let free = size.l1 == 0.0 && size.l2 == 0.0;
         match self {
             Optimizer::Sgd => free,
@@ -49,7 +49,7 @@ impl Optimizer {
     }
 
     /// [`Optimizer::step`] by a gradient that is 0 in the table except for the rows of `codes`,
-    /// whose gradient is 0 afterwards. For step sizes for which [`Optimizer::is_local`] is true.
+    /// whose gradient is 0 afterwards. For step sizes for which [`Optimizer::is_sparse`] is true.
     pub fn step_sparse(
         &self,
         layout: &Layout,

@@ -31,7 +31,7 @@ pub struct OptionRow {
     pub words: Vec<&'static str>,
 }
 
-/// Every option with its range and defaults, in SQL.md's order.
+/// Every option with its range and defaults, in the order of the README's table.
 pub fn option_table() -> Vec<OptionRow> {
     let defaults: Vec<_> = Algorithm::all()
         .map(|algorithm| (algorithm, TrainOptions::default_of(algorithm).written_out()))

@@ -20,16 +20,16 @@ use datafusion_common::Result;
 
 use crate::batch::{MiniBatch, Width};
 
-mod exact;
 mod interrupt;
 mod loss;
 #[cfg(test)]
 mod oracle;
+mod pass;
 mod sgd;
 
-pub use exact::{Buffers, GradientRound, GramRound, NewtonRound};
 pub use interrupt::{Interrupt, Interrupted};
 pub use loss::LossRound;
+pub use pass::{Buffers, PassRound};
 pub use sgd::{Descent, Progress, SgdRound};
 
 /// The partial result of one replica, from its share of the rows.

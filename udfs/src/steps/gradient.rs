@@ -7,6 +7,7 @@ use datafusion_common::{Result, internal_err};
 
 use super::{Step, Steps, is_wide, is_wide_by_batch};
 use crate::batch::{Gather, MiniBatch, NO_CATEGORY, Rows};
+use crate::kernels::math::add;
 use crate::learner::{LossSum, Scratch, Table};
 use crate::optimizer::LazySgd;
 use crate::round::Descent;
@@ -16,20 +17,20 @@ use crate::state::State;
 #[derive(Debug)]
 pub(super) enum Updates {
     /// All parameters.
-    All,
+    Dense,
     /// In the table of categories, only those met by the mini-batch, in steps in which a gradient
     /// of 0 changes nothing. Between two steps the gradients of the table are 0.
-    Met,
+    Sparse,
     /// The same, with L1 and L2 applied to a weight when a mini-batch meets it.
-    Lazy(LazySgd),
+    LazySparse(LazySgd),
 }
 
 impl Updates {
     /// The updates that leave the state up to date after each step.
     pub(super) fn of(descent: &Descent) -> Self {
-        match is_wide_by_batch(descent) && descent.optimizer.may_be_local() {
-            true => Updates::Met,
-            false => Updates::All,
+        match is_wide_by_batch(descent) && descent.optimizer.may_be_sparse() {
+            true => Updates::Sparse,
+            false => Updates::Dense,
         }
     }
 }
@@ -64,14 +65,20 @@ impl GradientSteps {
         Self { updates, slices, gathered: Rows::default() }
     }
 
-    /// The gradient buffer of the first slice; with [`Updates::Met`], its table is 0.
+    /// The gradient buffer of the first slice; with [`Updates::Sparse`], its table is 0.
     pub(super) fn buffer(&mut self) -> Option<&mut [f32]> {
         let first = self.slices.first_mut()?;
         Some(&mut first.get_mut().unwrap_or_else(PoisonError::into_inner).gradient)
     }
 
     /// The gradient of each slice of a mini-batch.
-    fn gradients(&self, step: &Step<'_>, batch: &MiniBatch<'_>, parameters: &[f32], is_met: bool) {
+    fn gradients(
+        &self,
+        step: &Step<'_>,
+        batch: &MiniBatch<'_>,
+        parameters: &[f32],
+        is_sparse: bool,
+    ) {
         let learner = step.descent.learner.as_ref();
         let (width, scale, n) = (learner.width(), 1.0 / batch.rows as f32, self.slices.len());
         let run = |i: usize| {
@@ -79,7 +86,7 @@ impl GradientSteps {
             let Slice { scratch, gradient, sum } = &mut *own;
             let (start, end) = bounds(batch.rows, i, n);
             let rows = if n == 1 { *batch } else { batch.slice(start, end, width) };
-            *sum = match is_met {
+            *sum = match is_sparse {
                 true => {
                     learner.sparse_gradient(parameters, &rows, step.key, scale, scratch, gradient)
                 }
@@ -106,15 +113,15 @@ impl Steps for GradientSteps {
         let mut gathered = std::mem::take(&mut self.gathered);
         let batch = rows.all(width, &mut gathered);
         let codes = batch.codes;
-        let is_met = match &mut self.updates {
-            Updates::All => false,
-            Updates::Met => is_wide(&table, codes.len()) && descent.optimizer.is_local(size),
-            Updates::Lazy(lazy) => {
+        let is_sparse = match &mut self.updates {
+            Updates::Dense => false,
+            Updates::Sparse => is_wide(&table, codes.len()) && descent.optimizer.is_sparse(size),
+            Updates::LazySparse(lazy) => {
                 lazy.catch_up(codes, &mut state.parameters);
                 true
             }
         };
-        self.gradients(step, &batch, &state.parameters, is_met);
+        self.gradients(step, &batch, &state.parameters, is_sparse);
         let n = self.slices.len();
         let Some((first, rest)) = self.slices.split_first_mut() else {
             return internal_err!("a step without slices");
@@ -124,10 +131,10 @@ impl Steps for GradientSteps {
         for (i, slice) in rest.iter_mut().enumerate() {
             let slice = slice.get_mut().unwrap_or_else(PoisonError::into_inner);
             state.round.add(slice.sum);
-            if is_met {
+            if is_sparse {
                 let (start, end) = bounds(batch.rows, i + 1, n);
                 let own = batch.slice(start, end, width).codes;
-                add_met(&mut first.gradient, &mut slice.gradient, &table, own);
+                add_sparse(&mut first.gradient, &mut slice.gradient, &table, own);
             } else {
                 add(&mut first.gradient, &slice.gradient);
             }
@@ -135,13 +142,13 @@ impl Steps for GradientSteps {
         let (optimizer, gradient) = (&descent.optimizer, &mut first.gradient);
         let State { parameters, moments, .. } = state;
         match &mut self.updates {
-            Updates::Lazy(lazy) => lazy.step(layout, size, codes, parameters, gradient),
-            Updates::Met if is_met => {
+            Updates::LazySparse(lazy) => lazy.step(layout, size, codes, parameters, gradient),
+            Updates::Sparse if is_sparse => {
                 optimizer.step_sparse(layout, size, (&table, codes), parameters, gradient, moments);
             }
             _ => optimizer.step(layout, size, parameters, gradient, moments),
         }
-        if matches!(self.updates, Updates::Met) && !is_met {
+        if matches!(self.updates, Updates::Sparse) && !is_sparse {
             for slice in &mut self.slices {
                 let slice = slice.get_mut().unwrap_or_else(PoisonError::into_inner);
                 slice.gradient[table.range()].fill(0.0);
@@ -152,7 +159,7 @@ impl Steps for GradientSteps {
     }
 
     fn unpack(&mut self, state: &mut State) {
-        if let Updates::Lazy(lazy) = &mut self.updates {
+        if let Updates::LazySparse(lazy) = &mut self.updates {
             lazy.catch_up_all(&mut state.parameters);
         }
     }
@@ -162,15 +169,8 @@ impl Steps for GradientSteps {
     }
 }
 
-/// `sum += other`.
-fn add(sum: &mut [f32], other: &[f32]) {
-    for (sum, g) in sum.iter_mut().zip(other) {
-        *sum += g;
-    }
-}
-
 /// `sum += other`; in the table, only the rows of `codes`, which are 0 in `other` afterwards.
-fn add_met(sum: &mut [f32], other: &mut [f32], table: &Table, codes: &[u32]) {
+fn add_sparse(sum: &mut [f32], other: &mut [f32], table: &Table, codes: &[u32]) {
     let range = table.range();
     add(&mut sum[..range.start], &other[..range.start]);
     add(&mut sum[range.end..], &other[range.end..]);

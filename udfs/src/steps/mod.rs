@@ -6,8 +6,9 @@
 //! | plan | for |
 //! |---|---|
 //! | [`rows`] | an optimizer that takes rows one by one |
-//! | [`dense`] | hidden layers: a pass over rows and one over packed weights |
+//! | [`dense`] | hidden layers, unless updates are sparse: a pass over rows and one over packed weights |
 //! | [`table`] | one linear output and a table of categories much longer than a mini-batch |
+//! | [`gradient`], lazily | sgd with L1 or L2 and such a table: a weight is brought up to date when it is next met |
 //! | [`gradient`] | everything else: a gradient, then the optimizer |
 //!
 //! All give the same bits on any number of threads.
@@ -107,34 +108,35 @@ impl StepPlan {
         let numbers = match self {
             // Packed weights and moments, and the transposes of the weights.
             StepPlan::Dense => 2 * parameters + moments,
-            StepPlan::LazyTable => descent.learner.width().categories + parameters,
-            _ => descent.slices.max(1) * parameters,
+            StepPlan::LazyTable => {
+                descent.learner.width().categories + self.slices(descent) * parameters
+            }
+            _ => self.slices(descent) * parameters,
         };
         let of_table = if self == StepPlan::Table { table::bytes(descent) } else { 0 };
         size_of::<f32>() * numbers + of_table
     }
 
     fn steps(self, descent: &Descent, state: &State) -> Box<dyn Steps> {
-        let gradient = |table| gradient::GradientSteps::new(descent, table);
-        match (self, dense_network(descent), table::TableSteps::new(descent)) {
-            (StepPlan::Rows, ..) => Box::new(rows::RowSteps::new(descent)),
-            (StepPlan::Dense, Some(network), _) => {
-                Box::new(dense::DenseSteps::new(network, descent, state))
+        let gradient = |updates| Box::new(gradient::GradientSteps::new(descent, updates));
+        let steps: Option<Box<dyn Steps>> = match self {
+            StepPlan::Rows => Some(Box::new(rows::RowSteps::new(descent))),
+            StepPlan::Dense => dense_network(descent)
+                .map(|network| Box::new(dense::DenseSteps::new(network, descent, state)) as _),
+            StepPlan::Table => table::TableSteps::new(descent).map(|table| Box::new(table) as _),
+            StepPlan::LazyTable => {
+                Some(gradient(gradient::Updates::LazySparse(LazySgd::new(descent.learner.table()))))
             }
-            (StepPlan::Table, _, Some(table)) => Box::new(table),
-            (StepPlan::LazyTable, ..) => {
-                let lazy = LazySgd::new(descent.learner.table());
-                Box::new(gradient(gradient::Updates::Lazy(lazy)))
-            }
-            _ => Box::new(gradient(gradient::Updates::of(descent))),
-        }
+            StepPlan::Gradient => None,
+        };
+        steps.unwrap_or_else(|| gradient(gradient::Updates::of(descent)))
     }
 }
 
 /// The network whose packed weights the steps update: one with hidden layers, unless updates are
 /// sparse.
 fn dense_network(descent: &Descent) -> Option<&Network> {
-    let is_sparse = is_wide_by_batch(descent) && descent.optimizer.may_be_local();
+    let is_sparse = is_wide_by_batch(descent) && descent.optimizer.may_be_sparse();
     if is_sparse { None } else { descent.learner.network() }
 }
 

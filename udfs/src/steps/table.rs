@@ -97,7 +97,7 @@ impl TableSteps {
                 home: Home::State,
                 found: None,
             },
-            others: GradientSteps::new(descent, Updates::Met),
+            others: GradientSteps::new(descent, Updates::Sparse),
             gathered: Rows::default(),
             z: vec![0.0; descent.batch_size],
         })
@@ -107,7 +107,7 @@ impl TableSteps {
     fn takes(&self, descent: &Descent, size: &StepSize, rows: usize) -> bool {
         rows > 0
             && is_wide(&self.packed.table, rows * descent.learner.width().columns)
-            && descent.optimizer.is_local(size)
+            && descent.optimizer.is_sparse(size)
     }
 }
 
@@ -342,7 +342,7 @@ pub(super) fn fits(descent: &Descent) -> Option<usize> {
     let table = learner.table();
     let fits = learner.linear_loss().is_some()
         && table.units == 1
-        && descent.optimizer.may_be_local()
+        && descent.optimizer.may_be_sparse()
         && descent.slices <= 1
         && !is_lazy(descent)
         && descent.batch_size > 1

@@ -82,16 +82,7 @@ impl OnlineTraining<'_> {
         if !self.publish_on_start || self.publisher.is_none() {
             return Ok(());
         }
-        let rows = self.learner.counts().0;
-        let store = &self.engine.store;
-        let is_there = store.contains(&self.request.name).await?
-            && store
-                .versions(&self.request.name)
-                .await?
-                .0
-                .iter()
-                .any(|entry| entry.version >= self.first_version && entry.rows == rows);
-        if is_there { Ok(()) } else { self.publish_version().await }
+        if self.is_published().await? { Ok(()) } else { self.publish_version().await }
     }
 
     /// Whether there is anything to publish.

@@ -62,10 +62,9 @@ impl FilteredRows {
         let mut keep = BooleanBufferBuilder::new(self.rows.num_rows());
         for row in 0..self.rows.num_rows() {
             let cause = self.usable.cause(row);
-            let group = self.groups.as_ref().map_or(0, |groups| groups.value(row));
-            let group = skipped.entry(group).or_default();
             if let Some(cause) = cause {
-                *group.entry(cause.to_owned()).or_default() += 1;
+                let group = self.groups.as_ref().map_or(0, |groups| groups.value(row));
+                *skipped.entry(group).or_default().entry(cause.to_owned()).or_default() += 1;
             }
             keep.append(cause.is_none());
         }

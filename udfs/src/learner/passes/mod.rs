@@ -20,7 +20,6 @@ use std::sync::{Mutex, PoisonError};
 use super::network::Network;
 use super::{Learner, LossSum, StepKey};
 use crate::batch::{Gather, MiniBatch, Rows, Width};
-use crate::kernels::math::{axpy, vectorized};
 use crate::kernels::panels::{PANEL, Panels};
 use crate::optimizer::{Optimizer, StepSize};
 use crate::parallel::ParallelFor;
@@ -361,13 +360,4 @@ fn inputs(network: &Network, rows: usize) -> Panels {
         ..=PANEL => Panels::default(),
         dense => Panels::new(rows, dense),
     }
-}
-
-/// `out += row`, for the length of `out`.
-fn add(out: &mut [f32], row: &[f32]) {
-    let row = &row[..out.len()];
-    vectorized(
-        #[inline(always)]
-        || axpy(1.0, row, out),
-    );
 }

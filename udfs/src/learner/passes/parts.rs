@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use super::{Share, add};
+use super::Share;
 use crate::batch::Gather;
+use crate::kernels::math::add;
 use crate::kernels::panels::{LANES, PANEL, Panels};
 use crate::kernels::tiles::{self, ByColumns, ByRows, Out, Segment, Start};
 use crate::learner::network::Network;

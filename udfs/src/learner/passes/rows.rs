@@ -1,8 +1,9 @@
 //! The pass over rows: forward, the loss, and backward to the derivatives of every layer.
 
-use super::{Block, Hidden, Kind, LOSS_ROWS, Part, Share, add, rows_of};
+use super::{Block, Hidden, Kind, LOSS_ROWS, Part, Share, rows_of};
 use crate::batch::{Gather, MiniBatch, NO_CATEGORY};
 use crate::kernels::activation;
+use crate::kernels::math::add;
 use crate::kernels::math::{dot, vectorized};
 use crate::kernels::panels::{LANES, PANEL, Panels};
 use crate::kernels::prefetch::Prefetch;

@@ -38,7 +38,7 @@ pub struct OptionSpec {
     pub get: fn(&TrainOptions) -> Option<String>,
 }
 
-/// Every option, in SQL.md's order.
+/// Every option, in the order of the README's table.
 pub fn options() -> impl Iterator<Item = &'static OptionSpec> + Clone {
     steps::ENTRIES.iter().chain(&model::ENTRIES).chain(&run::ENTRIES)
 }
