@@ -105,12 +105,12 @@ impl fmt::Debug for ModelSchema {
 #[async_trait]
 impl SchemaProvider for ModelSchema {
     fn table_names(&self) -> Vec<String> {
-        ModelTable::ALL.iter().map(|table| table.name().to_owned()).collect()
+        ModelTable::all().map(|table| table.name().to_owned()).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let Some(table) = ModelTable::ALL.into_iter().find(|table| table.name() == name) else {
-            let names = ModelTable::ALL.iter().map(|table| table.name());
+        let Some(table) = ModelTable::all().find(|table| table.name() == name) else {
+            let names = ModelTable::all().map(ModelTable::name);
             return plan_err!(
                 "model {} has no table {name}{}; it has {}",
                 self.name,
@@ -118,12 +118,14 @@ impl SchemaProvider for ModelSchema {
                 names.collect::<Vec<_>>().join(", ")
             );
         };
-        let batch = self.store.table(&self.name, None, table).await?;
+        let Some(batch) = self.store.table_if_any(&self.name, table).await? else {
+            return Ok(None);
+        };
         let rows = MemTable::try_new(batch.schema(), vec![vec![batch]])?;
         Ok(Some(Arc::new(ReadOnly(rows))))
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        ModelTable::ALL.iter().any(|table| table.name() == name)
+        ModelTable::all().any(|table| table.name() == name)
     }
 }

@@ -213,7 +213,7 @@ impl TrainRequestBuilder {
         let _ = write!(text, "{} USING {}", quoted(&self.name), self.algorithm);
         if !self.transform.is_empty() {
             let items = self.transform.iter();
-            let items = items.map(|(n, e)| format!("{e} AS \"{}\"", n.replace('"', "\"\"")));
+            let items = items.map(|(name, expression)| format!("{expression} AS {}", quoted(name)));
             let _ = write!(text, " TRANSFORM ({})", items.collect::<Vec<_>>().join(", "));
         }
         if let Some(target) = &self.target {

@@ -6,7 +6,7 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -61,6 +61,29 @@ async fn shown(database: &Database, what: impl Fn(&RecordBatch) -> bool) -> Reco
     }
 }
 
+/// The same, while `child` runs.
+async fn shown_of(
+    database: &Database,
+    child: &mut Child,
+    what: impl Fn(&RecordBatch) -> bool,
+) -> RecordBatch {
+    let begun = Instant::now();
+    loop {
+        let rows = database.rows("SHOW TRAINING").await;
+        if what(&rows) {
+            return rows;
+        }
+        let ended = child.try_wait().unwrap();
+        if ended.is_some() || begun.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            let mut said = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+            panic!("{ended:?} {said} {rows:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 const STREAM: &str = "TRAIN MODEL m USING logistic_regression TARGET y \
     WITH (batch_size = 4, publish_every = '400 rows', checkpoint_every = 0) \
     AS SELECT a, b, c, y FROM parts";
@@ -75,7 +98,7 @@ async fn a_training_is_seen_from_another_shell() {
     let is_read = |rows: &RecordBatch| {
         rows.num_rows() == 1 && cell(rows, "rows").is_some_and(|rows| rows == "600")
     };
-    let rows = shown(&database, is_read).await;
+    let rows = shown_of(&database, &mut child, is_read).await;
     for (column, value) in [
         ("model", "m"),
         ("state", "running"),
@@ -168,7 +191,7 @@ async fn a_checkpoint_without_a_model_can_be_dropped() {
             let mut child = shell(folder, &statements);
             let has_checkpoint =
                 |rows: &RecordBatch| rows.num_rows() == 1 && cell(rows, "checkpoint").is_some();
-            shown(&database, has_checkpoint).await;
+            shown_of(&database, &mut child, has_checkpoint).await;
             let error = database.error(drop).await;
             assert!(error.contains("model m is being trained by "), "{error}");
             assert!(error.ends_with("; it can be dropped afterwards"), "{error}");

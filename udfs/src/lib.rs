@@ -5,6 +5,7 @@
 
 mod algorithms;
 mod batch;
+mod description;
 mod encoder;
 mod estimator;
 mod exact;
@@ -24,10 +25,11 @@ mod state;
 mod steps;
 
 pub use algorithms::{
-    Algorithm, AlgorithmSpec, Method, OptionGroup, RoundLayout, Setup, Shape, SplitRule,
-    TargetRule, TrainingPlan, network_spec, start_state,
+    Algorithm, AlgorithmSpec, Method, OptionGroup, Outline, RoundLayout, Setup, Shape, SplitRule,
+    TargetRule, TrainingPlan, start_state,
 };
 pub use batch::{Gather, MiniBatch, NO_CATEGORY, Rows, RowsMut, Width};
+pub use description::{Description, Measure, Predictor};
 pub use encoder::{
     Categories, CodeMap, Column, Encoder, Feature, FeatureKind, Input, InputKind, Interner,
     OneShot, RawRows, RunningEncoder, RunningState, Scale, Statistics, Values, flatten_columns,
@@ -41,7 +43,8 @@ pub use functions::assert_true::assert_true_udf;
 pub use functions::predict::{predict_udfs, prediction_part_udf};
 pub use functions::train::{TRAIN, train_udaf};
 pub use learner::{
-    Activation, Learner, Loss, LossSum, Network, Reshape, Scoring, Scratch, StepKey, probabilities,
+    Activation, Layout, Learner, Loss, LossSum, Network, Reshape, Scoring, ScoringScratch, Scratch,
+    StepKey, probabilities,
 };
 pub use metrics::{Confusion, LogLoss, Ranking, Residuals, metric_functions};
 pub use model::{HistoryEntry, Labels, Member, Model, NetworkSpec, Target, Trained};

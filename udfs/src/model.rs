@@ -1,11 +1,13 @@
 //! A model: encoder, learner and parameters, the result of training and the input of prediction.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion_common::ScalarValue;
 
 use crate::algorithms::Algorithm;
+use crate::description::Description;
 use crate::encoder::Encoder;
 use crate::learner::{Activation, Loss, Network};
 use crate::optimizer::Optimizer;
@@ -22,6 +24,8 @@ pub struct Target {
 /// The encoding of the labels of a trained group.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Labels {
+    /// There is no target.
+    None,
     /// Numbers: `label = (y - mean) / stddev` (0 and 1 where the target is not standardised).
     Numbers {
         /// Subtracted from the target.
@@ -42,8 +46,8 @@ pub struct Model {
     pub version: u64,
     /// The algorithm that `USING` named.
     pub algorithm: Algorithm,
-    /// Target column.
-    pub target: Target,
+    /// Target columns; none of an algorithm that has no target.
+    pub targets: Vec<Target>,
     /// Input columns in order, with their types: the columns that PREDICT needs (after TRANSFORM).
     pub inputs: Vec<(String, DataType)>,
     /// `TRANSFORM` as (output name, SQL expression), empty without the clause.
@@ -81,6 +85,13 @@ pub struct Member {
     pub outcome: Result<Box<Trained>, String>,
 }
 
+impl Model {
+    /// The target column; None of an algorithm that has no target.
+    pub fn target(&self) -> Option<&Target> {
+        self.targets.first()
+    }
+}
+
 /// The result of training one group.
 #[derive(Clone, Debug)]
 pub struct Trained {
@@ -88,9 +99,9 @@ pub struct Trained {
     pub encoder: Encoder,
     /// The encoding of labels as numbers.
     pub labels: Labels,
-    /// The shape of the learner; see [`NetworkSpec::network`].
-    pub network: NetworkSpec,
-    /// Flat parameters in the learner's layout.
+    /// What the parameters mean.
+    pub description: Arc<dyn Description>,
+    /// Flat parameters in the layout of the description.
     pub parameters: Vec<f32>,
     /// The optimizer, or None for a solver.
     pub optimizer: Option<Optimizer>,

@@ -1,24 +1,25 @@
 //! A model ready to predict: PREDICT and `predict(...)` run it over whole batches.
 
-mod classes;
 mod latest;
+mod network;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, StructArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, StructArray, UInt32Array};
 use arrow::compute::{cast, interleave, is_null, nullif, take};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use arrow::datatypes::{DataType, Field, Fields};
 use arrow::row::{RowConverter, SortField};
-use datafusion_common::{Result, ScalarValue, exec_err, internal_err};
+use datafusion_common::{Result, exec_err, internal_err};
 
 pub use self::latest::{LatestScorer, MODEL_ROWS, MODEL_VERSION};
+pub(crate) use self::network::{NetworkPredictor, network_fields};
 
 use crate::batch::MiniBatch;
-use crate::encoder::{Column, Input, flatten_columns, flatten_fields};
-use crate::learner::{Learner, Scoring, probabilities};
-use crate::model::{Labels, Model, Trained};
+use crate::description::Predictor;
+use crate::encoder::{Column, Encoder, Input, flatten_columns, flatten_fields};
+use crate::model::{Labels, Model};
 
 /// Rows that are encoded at a time: they stay in the L2 cache until they are scored.
 const BLOCK: usize = 2048;
@@ -58,14 +59,14 @@ pub struct Scorer {
 struct Workspace {
     dense: Vec<f32>,
     codes: Vec<u32>,
-    logits: Vec<f32>,
-    probs: Vec<f64>,
+    scores: Vec<f32>,
+    numbers: Vec<f64>,
 }
 
 impl Workspace {
     fn values(&self) -> usize {
-        let Self { dense, codes, logits, probs } = self;
-        dense.capacity() + codes.capacity() + logits.capacity() + probs.capacity()
+        let Self { dense, codes, scores, numbers } = self;
+        dense.capacity() + codes.capacity() + scores.capacity() + numbers.capacity()
     }
 }
 
@@ -77,13 +78,11 @@ fn first<T: Copy + Default>(values: &mut Vec<T>, n: usize) -> &mut [T] {
     &mut values[..n]
 }
 
-/// One trained member: its network in the layout that scoring reads, and its classes as an array.
+/// One trained member.
 #[derive(Debug)]
 struct Ready {
-    trained: Trained,
-    scoring: Scoring,
-    outputs: usize,
-    classes: Option<ArrayRef>,
+    encoder: Encoder,
+    predictor: Box<dyn Predictor>,
 }
 
 /// A map from the values of the partition columns to the member.
@@ -109,30 +108,27 @@ impl Scorer {
                 members.push(None);
                 continue;
             };
-            let network = trained.network.network(trained.encoder.width());
-            if network.layout().len() != trained.parameters.len() {
+            let wanted = trained.description.layout(trained.encoder.width()).len();
+            if wanted != trained.parameters.len() {
                 return exec_err!(
-                    "model {} has {} parameters, but its layers need {}",
+                    "model {} has {} parameters, but its layers need {wanted}",
                     model.name,
-                    trained.parameters.len(),
-                    network.layout().len()
+                    trained.parameters.len()
                 );
             }
-            let classes = match &trained.labels {
-                Labels::Numbers { .. } => None,
-                Labels::Classes(classes) => {
-                    Some(ScalarValue::iter_to_array(classes.iter().cloned())?)
-                }
-            };
-            let trained = trained.as_ref().clone();
-            let scoring = Scoring::new(&network, &trained.parameters);
-            members.push(Some(Ready { trained, scoring, outputs: network.outputs(), classes }));
+            let predictor = trained.description.predictor(trained)?;
+            members.push(Some(Ready { encoder: trained.encoder.clone(), predictor }));
         }
         let dispatch = match model.partition_by.as_slice() {
             [] => None,
             columns => Some(Dispatch::new(columns, &model)?),
         };
-        let fields = output_fields(&model, &members);
+        let any = model.members.iter().find_map(|member| member.outcome.as_deref().ok());
+        let fields = match any {
+            Some(trained) => trained.description.fields(model.target()),
+            None => vec![],
+        };
+        let fields = Fields::from(fields);
         let (unseen, spare) = (AtomicU64::new(0), Mutex::default());
         Ok(Self { model, inputs, members, dispatch, unseen, fields, spare })
     }
@@ -154,8 +150,11 @@ impl Scorer {
 
     /// Number of classes of a classifier (of its first trained member).
     pub fn classes(&self) -> Option<usize> {
-        let ready = self.members.iter().flatten().next()?;
-        ready.classes.as_ref().map(|classes| classes.len())
+        let mut trained = self.model.members.iter().filter_map(|m| m.outcome.as_deref().ok());
+        match &trained.next()?.labels {
+            Labels::Classes(classes) => Some(classes.len()),
+            _ => None,
+        }
     }
 
     /// Whether there were rows without a trained member.
@@ -189,7 +188,7 @@ impl Scorer {
         let given = flatten_fields(&Fields::from(given))?;
         for member in self.members.iter().flatten().take(1) {
             let given = given.iter().map(|i| (i.name.as_str(), &i.data_type));
-            member.trained.encoder.check(given)?;
+            member.encoder.check(given)?;
         }
         Ok(())
     }
@@ -287,43 +286,23 @@ impl Scorer {
         rows: usize,
         threshold: f64,
     ) -> Result<StructArray> {
-        let Ready { trained, scoring, outputs, classes } = ready;
-        let width = trained.encoder.width();
-        let outputs = *outputs;
-        let mut scratch = scoring.scratch(SCORED.min(rows));
-        let logits = first(&mut own.logits, rows * outputs);
+        let Ready { encoder, predictor } = ready;
+        let (width, outputs) = (encoder.width(), predictor.outputs());
+        let mut scratch = predictor.scratch(SCORED.min(rows));
+        let scores = first(&mut own.scores, rows * outputs);
         for start in (0..rows).step_by(BLOCK) {
             let n = BLOCK.min(rows - start);
             let block: Vec<ArrayRef> = features.iter().map(|f| f.slice(start, n)).collect();
             let columns: Vec<Column> = block.iter().map(Column::Array).collect();
             let dense = first(&mut own.dense, n * width.dense);
             let codes = first(&mut own.codes, n * width.columns);
-            trained.encoder.encode(&columns, n, dense, codes)?;
+            encoder.encode(&columns, n, dense, codes)?;
             let batch = MiniBatch { rows: n, dense, codes, ..MiniBatch::default() };
-            let out = &mut logits[start * outputs..(start + n) * outputs];
-            scoring.scores(&trained.parameters, &batch, &mut scratch, out);
+            let out = &mut scores[start * outputs..(start + n) * outputs];
+            predictor.scores(&batch, &mut scratch, out);
         }
-        let loss = trained.network.loss;
-        match (&trained.labels, classes) {
-            (Labels::Classes(_), Some(classes)) if loss.has_probabilities() => {
-                let k = classes.len();
-                let probs = first(&mut own.probs, rows * k);
-                probabilities(loss, logits, outputs, probs);
-                self.decide(probs, k, classes, threshold)
-            }
-            (Labels::Classes(_), Some(classes)) => self.margins(logits, outputs, classes),
-            (Labels::Numbers { mean, stddev }, _) => {
-                let exponential = loss.is_log_link();
-                let values = logits.iter().map(|z| {
-                    let z = f64::from(*z);
-                    if exponential { z.exp() } else { mean + stddev * z }
-                });
-                let values: ArrayRef = Arc::new(Float64Array::from_iter_values(values));
-                let label = cast(&values, self.fields[0].data_type())?;
-                Ok(StructArray::try_new(self.fields.clone(), vec![label], None)?)
-            }
-            (Labels::Classes(_), None) => internal_err!("a classifier without classes"),
-        }
+        let parts = predictor.parts(scores, &self.fields, threshold, &mut own.numbers)?;
+        Ok(StructArray::try_new(self.fields.clone(), parts, None)?)
     }
 }
 
@@ -355,53 +334,6 @@ impl Dispatch {
         let rows = self.converter.convert_columns(&columns)?;
         Ok(rows.iter().map(|row| self.members.get::<[u8]>(row.as_ref()).copied()).collect())
     }
-}
-
-/// The type of a prediction: the target's. For a target of whole numbers or decimals it is a float,
-/// since rounding would only make predictions worse.
-fn label_type(model: &Model) -> DataType {
-    match &model.target.data_type {
-        t if model.algorithm.is_classifier() => class_type(t),
-        t @ (DataType::Float16 | DataType::Float32 | DataType::Float64) => t.clone(),
-        _ => DataType::Float64,
-    }
-}
-
-/// Classes are stored as plain values: for a dictionary of strings, predictions are strings.
-fn class_type(target: &DataType) -> DataType {
-    match target {
-        DataType::Dictionary(_, value) => class_type(value),
-        other => other.clone(),
-    }
-}
-
-/// The fields of a prediction.
-fn output_fields(model: &Model, members: &[Option<Ready>]) -> Fields {
-    let label = label_type(model);
-    let mut fields = vec![Field::new(prediction_parts::LABEL, label.clone(), true)];
-    let any = members.iter().flatten().next();
-    if let (Some(ready), true) = (any, model.algorithm.is_classifier()) {
-        if ready.trained.network.loss.has_probabilities() {
-            fields.push(Field::new(
-                prediction_parts::PROBABILITIES,
-                probabilities_type(label),
-                true,
-            ));
-        } else {
-            fields.push(Field::new(prediction_parts::SCORE, DataType::Float64, true));
-        }
-    }
-    Fields::from(fields)
-}
-
-/// `List<Struct<label, prob>>`.
-pub fn probabilities_type(label: DataType) -> DataType {
-    let pair = Fields::from(vec![
-        Field::new("label", label, true),
-        Field::new("prob", DataType::Float64, false),
-    ]);
-    let item: FieldRef = Arc::new(Field::new_list_field(DataType::Struct(pair), true));
-    DataType::List(item)
 }
 
 #[cfg(test)]

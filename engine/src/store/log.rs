@@ -15,7 +15,7 @@ use datafusion::common::{Result, exec_err};
 use serde::{Deserialize, Serialize};
 
 use super::records::{from_batch, from_parquet, to_batch, to_parquet};
-use super::{FORMAT_VERSION, ModelStore, folder};
+use super::{ModelStore, folder};
 
 /// A published version.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -146,10 +146,13 @@ fn schema() -> SchemaRef {
     ]))
 }
 
+/// Version of the entries.
+const LOG_VERSION: u32 = 1;
+
 /// The bytes of an entry.
 fn encode(state: &LogState, action: &Action) -> Result<Vec<u8>> {
     let base = Row {
-        format_version: FORMAT_VERSION,
+        format_version: LOG_VERSION,
         written_at: crate::clock::now_ms(),
         action: action.name.to_owned(),
         other_model: action.other.as_ref().map(|(name, _)| name.clone()),
@@ -187,9 +190,9 @@ fn decode(path: &str, bytes: Vec<u8>, sequence: u64) -> Result<(LogState, Option
     let Some(first) = rows.first().cloned() else {
         return exec_err!("{path} is no log entry of a model: it has no rows");
     };
-    if first.format_version > FORMAT_VERSION {
+    if first.format_version > LOG_VERSION {
         return exec_err!(
-            "{path} has format {}, but this program reads formats up to {FORMAT_VERSION}; use a \
+            "{path} has format {}, but this program reads formats up to {LOG_VERSION}; use a \
              newer gradlake",
             first.format_version
         );

@@ -9,7 +9,10 @@ use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::{Result, ScalarValue, exec_err};
-use gradlake_udfs::{Activation, Labels, Loss, Member, Model, NetworkSpec, Optimizer, Trained};
+use gradlake_udfs::{
+    Activation, Algorithm, Description, Labels, Loss, Member, Model, NetworkSpec, Optimizer,
+    Trained,
+};
 use serde::{Deserialize, Serialize};
 
 use super::records::{from_batch, to_batch};
@@ -36,6 +39,8 @@ pub(super) struct MemberRow {
     pub loss: Option<f64>,
     pub eval_loss: Option<f64>,
     pub metrics_on: String,
+    /// What was learned, where it is no network, as JSON.
+    pub description: Option<String>,
 }
 
 /// Name of the column of classes.
@@ -49,20 +54,20 @@ impl MemberRow {
         };
         let (label_mean, label_stddev) = match &trained.labels {
             Labels::Numbers { mean, stddev } => (Some(*mean), Some(*stddev)),
-            Labels::Classes(_) => (None, None),
+            Labels::Classes(_) | Labels::None => (None, None),
         };
-        let network = &trained.network;
+        let network = trained.description.network();
         let finite = |x: f64| Some(x).filter(|x| x.is_finite());
         Self {
             reason: None,
             label_mean,
             label_stddev,
-            hidden: network.hidden.iter().map(|n| *n as u64).collect(),
-            activation: Some(network.activation),
-            loss_function: Some(network.loss),
-            outputs: network.outputs as u64,
-            intercept: network.intercept,
-            dropout: f64::from(network.dropout),
+            hidden: network.iter().flat_map(|own| &own.hidden).map(|n| *n as u64).collect(),
+            activation: network.map(|own| own.activation),
+            loss_function: network.map(|own| own.loss),
+            outputs: trained.description.outputs() as u64,
+            intercept: network.is_some_and(|own| own.intercept),
+            dropout: network.map_or(0.0, |own| f64::from(own.dropout)),
             optimizer: trained.optimizer.and_then(|o| serde_json::to_string(&o).ok()),
             steps: trained.steps,
             rows: trained.rows,
@@ -70,22 +75,26 @@ impl MemberRow {
             loss: finite(trained.loss),
             eval_loss: trained.eval_loss.and_then(finite),
             metrics_on: trained.metrics_on.clone(),
+            description: network.is_none().then(|| trained.description.to_json()),
         }
     }
 
-    /// The network.
-    pub fn network(&self) -> Result<NetworkSpec> {
+    /// What was learned.
+    pub fn description(&self, algorithm: Algorithm) -> Result<Arc<dyn Description>> {
+        if let Some(json) = &self.description {
+            return (algorithm.spec().read)(json);
+        }
         let (Some(activation), Some(loss)) = (self.activation, self.loss_function) else {
             return exec_err!("a member of the model has no network");
         };
-        Ok(NetworkSpec {
+        Ok(Arc::new(NetworkSpec {
             hidden: self.hidden.iter().map(|n| *n as usize).collect(),
             activation,
             loss,
             outputs: self.outputs as usize,
             intercept: self.intercept,
             dropout: self.dropout as f32,
-        })
+        }))
     }
 
     /// The optimizer.
@@ -123,6 +132,7 @@ pub(super) fn members(model: &Model) -> Result<RecordBatch> {
         float("loss"),
         float("eval_loss"),
         Field::new("metrics_on", DataType::Utf8, false),
+        text("description"),
     ]);
     let batch = to_batch(Arc::new(schema), &rows)?;
     let classes = classes(model)?;
@@ -147,11 +157,12 @@ fn classes(model: &Model) -> Result<ArrayRef> {
         }
         lengths.push(values.len() - before);
     }
+    let target = model.target().map_or(&DataType::Null, |target| &target.data_type);
     let values = match values.first() {
         Some(_) => ScalarValue::iter_to_array(values)?,
-        None => new_empty_array(plain(&model.target.data_type)),
+        None => new_empty_array(plain(target)),
     };
-    let values = cast(&values, &portable(&model.target.data_type))?;
+    let values = cast(&values, &portable(target))?;
     let item = Arc::new(Field::new("item", values.data_type().clone(), true));
     Ok(Arc::new(ListArray::try_new(item, OffsetBuffer::from_lengths(lengths), values, None)?))
 }

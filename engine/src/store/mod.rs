@@ -54,7 +54,10 @@ use crate::object_stores;
 use crate::options::nearest;
 
 /// Version of the format that this program writes; it reads this and older ones.
-pub const FORMAT_VERSION: u32 = 1;
+///
+/// - 1: one target, one network.
+/// - 2: any number of targets, what is no network.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// The owner that errors about files name.
 const OWNER: &str = "the model store";

@@ -57,7 +57,7 @@ impl ModelStore {
                 folder: own.clone(),
                 published_at: now_ms(),
                 algorithm: model.algorithm.to_string(),
-                target: model.target.name.clone(),
+                target: targets(model),
                 rows: model.rows,
                 parent: model.parent.as_ref().map(|(name, version)| format!("{name}:{version}")),
                 files,
@@ -99,7 +99,7 @@ impl ModelStore {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         // (One thread makes a table before all threads make its row groups, so more tables are in
         // progress than there are cores. Tasks continue while a file is written.)
-        let mut made = stream::iter(ModelTable::FILES)
+        let mut made = stream::iter(ModelTable::files(model))
             .map(|table| {
                 let model = Arc::clone(model);
                 SpawnedTask::spawn(async move {
@@ -299,6 +299,11 @@ impl ModelStore {
         }
         Ok(())
     }
+}
+
+/// The targets of a model as a text; empty without one.
+fn targets(model: &Model) -> String {
+    model.targets.iter().map(|target| target.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn failed(error: &tokio::task::JoinError) -> DataFusionError {

@@ -11,7 +11,7 @@ use datafusion::arrow::compute::{cast, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Schema, TimeUnit};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, exec_err};
 use gradlake_udfs::{
-    Encoder, Feature, FeatureKind, HistoryEntry, Labels, Learner, Member, Model, Scale, Target,
+    Algorithm, Encoder, Feature, FeatureKind, HistoryEntry, Labels, Member, Model, Scale, Target,
     Trained,
 };
 
@@ -82,6 +82,21 @@ impl ModelStore {
             return weights(&self.load(name, Some(entry.version)).await?);
         }
         Ok(rows)
+    }
+
+    /// A table of the version that PREDICT uses; None if models of its algorithm have none of that
+    /// name.
+    ///
+    /// # Errors
+    /// As [`ModelStore::load`].
+    pub async fn table_if_any(&self, name: &str, table: ModelTable) -> Result<Option<RecordBatch>> {
+        if let ModelTable::Own(_) = table {
+            let (file, entry) = (table.file(), self.entry(name, None).await?);
+            if !entry.files.iter().any(|noted| noted.name == file) {
+                return Ok(None);
+            }
+        }
+        self.table(name, None, table).await.map(Some)
     }
 
     async fn file(&self, entry: &VersionEntry, table: ModelTable) -> Result<RecordBatch> {
@@ -161,6 +176,8 @@ fn assemble(
     };
     let members = table(ModelTable::Members)?;
     let rows = read_members(members, keys, &target_type)?;
+    let first = (manifest.target, target_type);
+    let has_target = first.1 != DataType::Null || !first.0.is_empty();
     let mut known = None;
     if keys > 0 {
         let types: Vec<DataType> =
@@ -187,6 +204,8 @@ fn assemble(
         let outcome = match &row.reason {
             Some(reason) => Err(reason.clone()),
             None => Ok(Box::new(trained(
+                algorithm,
+                has_target,
                 &row,
                 classes,
                 &features[i],
@@ -202,7 +221,12 @@ fn assemble(
         name: name.to_owned(),
         version: entry.version,
         algorithm,
-        target: Target { name: manifest.target, data_type: target_type },
+        targets: has_target
+            .then_some(first)
+            .into_iter()
+            .chain(parse_types(&manifest.more_targets)?)
+            .map(|(name, data_type)| Target { name, data_type })
+            .collect(),
         inputs: parse_types(&manifest.inputs)?,
         transform: manifest.transform.into_iter().map(|p| (p.name, p.value)).collect(),
         weight: manifest.weight,
@@ -220,6 +244,8 @@ fn assemble(
 }
 
 fn trained(
+    algorithm: Algorithm,
+    has_target: bool,
     row: &MemberRow,
     classes: Vec<ScalarValue>,
     features: &RecordBatch,
@@ -231,10 +257,11 @@ fn trained(
     let encoder = Encoder::new(read_features(features)?)?;
     let labels = match (row.label_mean, row.label_stddev) {
         (Some(mean), Some(stddev)) => Labels::Numbers { mean, stddev },
+        _ if !has_target => Labels::None,
         _ => Labels::Classes(classes),
     };
-    let network = row.network()?;
-    let wanted = network.network(encoder.width()).layout().len();
+    let description = row.description(algorithm)?;
+    let wanted = description.layout(encoder.width()).len();
     let optimizer_kind = row.optimizer()?;
     let moments_wanted = optimizer_kind.map_or(0, |o| o.moment_values(wanted));
     let history: Vec<HistoryRow> = from_batch(history, "the table history")?;
@@ -244,7 +271,7 @@ fn trained(
         moments: values(optimizer, moments_wanted, "optimizer")?,
         encoder,
         labels,
-        network,
+        description,
         optimizer: optimizer_kind,
         steps: row.steps,
         rows: row.rows,
@@ -336,7 +363,7 @@ fn versions_batch(versions: &[VersionEntry], current: u64) -> Result<RecordBatch
         ("is_current", Arc::new(is_current)),
         ("published_at", Arc::new(published.with_timezone("UTC"))),
         ("algorithm", text(&|v| Some(v.algorithm.clone()))),
-        ("target", text(&|v| Some(v.target.clone()))),
+        ("target", text(&|v| Some(v.target.clone()).filter(|target| !target.is_empty()))),
         ("rows", number(&|v| v.rows)),
         ("bytes", number(&|v| v.files.iter().map(|f| f.bytes).sum())),
         ("parent", text(&|v| v.parent.clone())),

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use datafusion::arrow::array::{
     ArrayRef, Float32Builder, Int32Builder, ListBuilder, RecordBatch, StringBuilder, UInt32Array,
 };
-use datafusion::arrow::compute::{cast, take};
+use datafusion::arrow::compute::{cast, concat_batches, take};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use datafusion::common::{Result, ScalarValue};
-use gradlake_udfs::{Learner, Member, Model, Trained};
+use gradlake_udfs::{Algorithm, Member, Model, Trained};
 use serde::{Deserialize, Serialize};
 
 use super::FORMAT_VERSION;
@@ -43,11 +43,13 @@ pub enum ModelTable {
     Metrics,
     /// One row per version; made from the log.
     Versions,
+    /// A table that some algorithms have: one of [`gradlake_udfs::AlgorithmSpec::tables`].
+    Own(&'static str),
 }
 
 impl ModelTable {
-    /// Every table.
-    pub const ALL: [ModelTable; 9] = [
+    /// Every table that every model has.
+    const ALL: [ModelTable; 9] = [
         ModelTable::Weights,
         ModelTable::Features,
         ModelTable::Parameters,
@@ -59,8 +61,8 @@ impl ModelTable {
         ModelTable::Versions,
     ];
 
-    /// The tables that are files, in the order in which they are written.
-    pub const FILES: [ModelTable; 8] = [
+    /// The tables that are files of every model, in the order in which they are written.
+    const FILES: [ModelTable; 8] = [
         ModelTable::Manifest,
         ModelTable::Members,
         ModelTable::Features,
@@ -70,6 +72,18 @@ impl ModelTable {
         ModelTable::History,
         ModelTable::Metrics,
     ];
+
+    /// Every table that a model may have.
+    pub fn all() -> impl Iterator<Item = ModelTable> + Clone {
+        let own = Algorithm::all().flat_map(|algorithm| algorithm.spec().tables);
+        Self::ALL.into_iter().chain(own.map(|name| ModelTable::Own(name)))
+    }
+
+    /// The tables of a model that are files, in the order in which they are written.
+    pub fn files(model: &Model) -> impl Iterator<Item = ModelTable> + use<> {
+        let own = model.algorithm.spec().tables.iter();
+        Self::FILES.into_iter().chain(own.map(|name| ModelTable::Own(name)))
+    }
 
     /// Its name in SQL.
     pub fn name(self) -> &'static str {
@@ -83,6 +97,7 @@ impl ModelTable {
             ModelTable::History => "history",
             ModelTable::Metrics => "metrics",
             ModelTable::Versions => "versions",
+            ModelTable::Own(name) => name,
         }
     }
 
@@ -103,6 +118,7 @@ impl ModelTable {
             ModelTable::History => history(model),
             ModelTable::Metrics => metrics(model),
             ModelTable::Versions => Ok(RecordBatch::new_empty(Arc::new(Schema::empty()))),
+            ModelTable::Own(name) => own_table(model, name),
         }
     }
 }
@@ -120,8 +136,12 @@ pub(super) struct Manifest {
     pub format_version: u32,
     pub model: String,
     pub algorithm: String,
+    /// The first target, of type Null if there is none.
     pub target: String,
     pub target_type: String,
+    /// The other targets.
+    #[serde(default)]
+    pub more_targets: Vec<Pair>,
     pub inputs: Vec<Pair>,
     pub transform: Vec<Pair>,
     pub weight: Option<String>,
@@ -154,12 +174,22 @@ impl Manifest {
         };
         let pair =
             |(name, value): (&String, &String)| Pair { name: name.clone(), value: value.clone() };
+        let targets: Vec<(String, DataType)> =
+            model.targets.iter().map(|own| (own.name.clone(), own.data_type.clone())).collect();
+        let (target, target_type) = match targets.first() {
+            Some((name, data_type)) => (name.clone(), data_type.to_string()),
+            None => (String::new(), DataType::Null.to_string()),
+        };
+        // Programs that know one target and one network read what has no more than these.
+        let is_plain = targets.len() == 1
+            && trained(model).all(|(_, trained)| trained.description.network().is_some());
         Self {
-            format_version: FORMAT_VERSION,
+            format_version: if is_plain { 1 } else { FORMAT_VERSION },
             model: model.name.clone(),
             algorithm: model.algorithm.to_string(),
-            target: model.target.name.clone(),
-            target_type: model.target.data_type.to_string(),
+            target,
+            target_type,
+            more_targets: types(targets.get(1..).unwrap_or_default()),
             inputs: types(&model.inputs),
             transform: model.transform.iter().map(|(name, sql)| pair((name, sql))).collect(),
             weight: model.weight.clone(),
@@ -203,6 +233,7 @@ fn manifest_schema() -> SchemaRef {
         text("algorithm"),
         text("target"),
         text("target_type"),
+        pairs("more_targets"),
         pairs("inputs"),
         pairs("transform"),
         Field::new("weight", DataType::Utf8, true),
@@ -302,8 +333,7 @@ impl Tensors {
     }
 
     fn push(&mut self, member: u32, trained: &Trained, moment: Option<&str>, values: &[f32]) {
-        let network = trained.network.network(trained.encoder.width());
-        for tensor in network.layout().tensors() {
+        for tensor in trained.description.layout(trained.encoder.width()).tensors() {
             let (layer, values) = (tensor.layer as i32, &values[tensor.range()]);
             self.push_tensor(member, layer, tensor.name, moment, &tensor.shape, values);
         }
@@ -345,6 +375,20 @@ impl Tensors {
         let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
         with_keys(model, &self.member, &batch)
     }
+}
+
+/// A table that the algorithm of the model has beside the others.
+fn own_table(model: &Model, name: &str) -> Result<RecordBatch> {
+    let (mut member, mut tables) = (vec![], vec![]);
+    for (index, trained) in trained(model) {
+        let table = trained.description.table(trained, name)?;
+        member.resize(member.len() + table.num_rows(), index);
+        tables.push(table);
+    }
+    let Some(first) = tables.first() else {
+        return Ok(RecordBatch::new_empty(Arc::new(Schema::empty())));
+    };
+    with_keys(model, &member, &concat_batches(&first.schema(), &tables)?)
 }
 
 fn parameters(model: &Model) -> Result<RecordBatch> {

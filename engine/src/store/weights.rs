@@ -15,7 +15,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, StringBuilder};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::{Result, ScalarValue};
-use gradlake_udfs::{Categories, FeatureKind, Labels, Learner, Model};
+use gradlake_udfs::{Categories, FeatureKind, Labels, Model, NetworkSpec, Trained};
 
 use super::tables::{trained, with_keys};
 
@@ -114,13 +114,19 @@ pub(super) fn lacks_kind(table: &RecordBatch) -> bool {
 /// Approximate bytes of the name of a column.
 const NAME_BYTES: usize = 16;
 
+/// The network of a linear model; None of others.
+fn linear(trained: &Trained) -> Option<&NetworkSpec> {
+    trained.description.network().filter(|network| network.hidden.is_empty())
+}
+
 /// Columns with capacity for the rows of a model: growing into fresh memory takes longer than
 /// filling it.
 fn with_capacity(model: &Model) -> Columns {
     let (mut rows, mut inputs, mut categories, mut labels) = (0, 0, 0, 0);
-    for (_, trained) in trained(model).filter(|(_, own)| own.network.hidden.is_empty()) {
+    for (_, trained) in trained(model) {
+        let Some(network) = linear(trained) else { continue };
         let width = trained.encoder.width();
-        let outputs = trained.network.outputs;
+        let outputs = network.outputs;
         let own_rows = (width.inputs() + 1) * outputs;
         rows += own_rows;
         inputs += (width.dense + 1) * outputs * NAME_BYTES;
@@ -142,27 +148,24 @@ fn with_capacity(model: &Model) -> Columns {
     }
 }
 
-/// The table; it has no rows if the model has hidden layers.
+/// The table; it has no rows if the model is not linear.
 pub(super) fn weights(model: &Model) -> Result<RecordBatch> {
     let mut rows = with_capacity(model);
     let mut member = vec![];
     for (index, trained) in trained(model) {
-        if !trained.network.hidden.is_empty() {
-            continue;
-        }
-        let network = trained.network.network(trained.encoder.width());
-        let k = network.outputs();
+        let Some(network) = linear(trained) else { continue };
+        let k = network.outputs;
         let inputs = trained.encoder.width().inputs();
         let (scale, mean) = match trained.labels {
             Labels::Numbers { mean, stddev } => (stddev, mean),
-            Labels::Classes(_) => (1.0, 0.0),
+            Labels::Classes(_) | Labels::None => (1.0, 0.0),
         };
         for output in 0..k {
             let class_label = match &trained.labels {
                 // With two classes, the one output is the logit of the larger class.
                 Labels::Classes(classes) if k == 1 => classes.last().map(ScalarValue::to_string),
                 Labels::Classes(classes) => classes.get(output).map(ScalarValue::to_string),
-                Labels::Numbers { .. } => None,
+                Labels::Numbers { .. } | Labels::None => None,
             };
             let mut shift = 0.0;
             let weights = trained.parameters[..inputs * k].iter().skip(output).step_by(k);

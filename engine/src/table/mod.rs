@@ -60,6 +60,8 @@ pub(crate) async fn run_blocking<T: Send + 'static>(
 /// How the target is interpreted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetKind {
+    /// There is none.
+    None,
     /// A number to estimate.
     Number,
     /// One of some classes.
@@ -73,8 +75,8 @@ pub struct Roles {
     pub algorithm: Algorithm,
     /// Features with their types, in order.
     pub inputs: Vec<(String, DataType)>,
-    /// The target.
-    pub target: String,
+    /// The targets; none of an algorithm without a target.
+    pub targets: Vec<String>,
     /// How the target is interpreted.
     pub kind: TargetKind,
     /// Row weights.
@@ -89,7 +91,7 @@ pub struct Roles {
 #[derive(Clone, Debug)]
 pub(crate) struct RolePlaces {
     pub inputs: Vec<usize>,
-    pub target: usize,
+    pub targets: Vec<usize>,
     pub weight: Option<usize>,
     pub partition_by: Vec<usize>,
     pub split: Option<usize>,
@@ -108,7 +110,7 @@ impl RolePlaces {
         };
         Ok(Self {
             inputs: roles.inputs.iter().map(|(name, _)| place(name)).collect::<Result<_>>()?,
-            target: place(&roles.target)?,
+            targets: roles.targets.iter().map(place).collect::<Result<_>>()?,
             weight: roles.weight.as_ref().map(place).transpose()?,
             partition_by: roles.partition_by.iter().map(place).collect::<Result<_>>()?,
             split: roles.split.as_ref().map(place).transpose()?,

@@ -5,13 +5,16 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use datafusion_common::Result;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::description::Description;
 use crate::estimator::Estimator;
 use crate::learner::Loss;
-use crate::options::Solver;
+use crate::model::Trained;
+use crate::options::{Solver, TrainOptions};
 
 mod linear_regression;
 mod linear_svm;
@@ -20,9 +23,11 @@ mod mlp_classifier;
 mod mlp_regressor;
 mod network;
 mod plan;
+mod setup;
 
-pub use network::{Setup, network_spec, start_state};
+pub use network::start_state;
 pub use plan::{Method, RoundLayout, Shape, SplitRule, TrainingPlan};
+pub use setup::Setup;
 
 /// Every algorithm, in the order in which messages name them.
 static REGISTRY: [&AlgorithmSpec; 5] = [
@@ -46,8 +51,6 @@ pub struct AlgorithmSpec {
     pub options: &'static [OptionGroup],
     /// The losses that the option `loss` may choose.
     pub losses: &'static [Loss],
-    /// The loss of `loss = auto`, by the number of classes (0 for a number).
-    pub default_loss: fn(classes: usize) -> Loss,
     /// What the option `solver` may name beside `auto` and `sgd`.
     pub solvers: &'static [Solver],
     /// Default units of the hidden layers; none for a linear model.
@@ -56,6 +59,17 @@ pub struct AlgorithmSpec {
     pub epochs: u64,
     /// Default number of rows of a mini-batch.
     pub batch_size: usize,
+    /// Metrics of EVALUATE that compare rows with the model; none where they compare predictions
+    /// with a target.
+    pub metrics: &'static [&'static str],
+    /// Readable tables of a model beside those that every model has.
+    pub tables: &'static [&'static str],
+    /// Describes what would be learned.
+    pub describe: fn(&Outline<'_>) -> Result<Arc<dyn Description>>,
+    /// Reads a description that [`Description::to_json`] wrote.
+    pub read: fn(&str) -> Result<Arc<dyn Description>>,
+    /// How parameters are found, for rows of this shape; the flag says that a model is continued.
+    pub method: fn(&TrainOptions, &dyn Description, &Shape, bool) -> Method,
     /// Makes an estimator for prepared rows.
     pub make: fn(&Setup<'_>) -> Result<Box<dyn Estimator>>,
     /// Whether, on streams, a class that first occurs after the training began gets an output of
@@ -63,9 +77,34 @@ pub struct AlgorithmSpec {
     pub grows: bool,
 }
 
+/// What is known of a training before its rows are encoded.
+#[derive(Clone, Copy, Debug)]
+pub struct Outline<'a> {
+    /// Checked options.
+    pub options: &'a TrainOptions,
+    /// The target column; empty without one.
+    pub target: &'a str,
+    /// Number of classes; None for a number, or without a target.
+    pub classes: Option<usize>,
+    /// The model to continue.
+    pub parent: Option<&'a Trained>,
+}
+
+impl Outline<'_> {
+    /// Describes what would be learned.
+    ///
+    /// # Errors
+    /// When an option does not fit the classes.
+    pub fn describe(&self) -> Result<Arc<dyn Description>> {
+        (self.options.algorithm.spec().describe)(self)
+    }
+}
+
 /// What an algorithm predicts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetRule {
+    /// It has no target.
+    None,
     /// One of two or more classes.
     Class,
     /// A number.
@@ -110,6 +149,11 @@ impl Algorithm {
     /// Its specification.
     pub fn spec(self) -> &'static AlgorithmSpec {
         self.0
+    }
+
+    /// Whether there is a target.
+    pub fn has_target(self) -> bool {
+        self.0.target != TargetRule::None
     }
 
     /// Whether the target is a class and not a number.

@@ -2,36 +2,45 @@
 
 use std::sync::Arc;
 
-use datafusion_common::{Result, plan_err};
+use arrow::datatypes::{DataType, Field};
+use datafusion_common::{Result, internal_err, plan_err};
 
-use super::{Method, RoundLayout, TrainingPlan};
-use crate::encoder::Encoder;
+use super::{Method, Outline, RoundLayout, Setup, Shape};
+use crate::batch::Width;
+use crate::description::{Description, Predictor};
 use crate::estimator::{
     DescentEstimator, DescentSettings, Estimator, LbfgsSolver, NewtonSolver, NormalSolver,
     SolverEstimator, SolverSettings,
 };
-use crate::exact::{LbfgsOptions, LinearShape, NewtonOptions};
-use crate::learner::{Learner, Loss, Network};
-use crate::model::{Labels, NetworkSpec, Trained};
-use crate::options::TrainOptions;
+use crate::exact::{self, LbfgsOptions, LinearShape, NewtonOptions};
+use crate::learner::{Layout, Learner, Loss, Network};
+use crate::model::{Labels, NetworkSpec, Target, Trained};
+use crate::options::{Choice, Solver, TrainOptions};
 use crate::parallel::ParallelFor;
 use crate::round::{Descent, Interrupt, Progress};
+use crate::scorer::{self, NetworkPredictor};
 use crate::state::State;
-use crate::steps::{Reads, StepPlan};
 
-/// The network for these options and number of classes (None for a number), or that of the model to
-/// continue.
+/// The loss of classes with probabilities.
+pub(super) fn probabilistic(classes: Option<usize>) -> Loss {
+    if classes == Some(2) { Loss::Logistic } else { Loss::Softmax }
+}
+
+/// The network for these options and number of classes, or that of the model to continue;
+/// `default_loss` is the loss of `loss = auto`.
 ///
 /// # Errors
-/// When the loss does not fit the number of classes; `target` names the column.
-pub fn network_spec(
-    options: &TrainOptions,
-    target: &str,
-    classes: Option<usize>,
-    parent: Option<&Trained>,
-) -> Result<NetworkSpec> {
+/// When the loss does not fit the number of classes.
+pub(super) fn describe(outline: &Outline<'_>, default_loss: Loss) -> Result<Arc<dyn Description>> {
+    network_spec(outline, default_loss).map(|spec| Arc::new(spec) as _)
+}
+
+fn network_spec(outline: &Outline<'_>, default_loss: Loss) -> Result<NetworkSpec> {
+    let Outline { options, target, classes, parent } = *outline;
     if let Some(parent) = parent {
-        let mut spec = parent.network.clone();
+        let Some(mut spec) = parent.description.network().cloned() else {
+            return internal_err!("the model to continue is no network");
+        };
         if options.is_given("dropout") {
             spec.dropout = options.dropout;
         }
@@ -45,7 +54,7 @@ pub fn network_spec(
             );
         }
         (Some(loss), _) => loss,
-        (None, _) => (options.algorithm.spec().default_loss)(classes.unwrap_or(0)),
+        (None, _) => default_loss,
     };
     let outputs = match (loss, classes) {
         (Loss::Softmax, Some(n)) => n,
@@ -62,149 +71,92 @@ pub fn network_spec(
     })
 }
 
-/// The inputs from which an estimator is made.
-#[derive(Debug)]
-pub struct Setup<'a> {
-    /// Checked options.
-    pub options: &'a TrainOptions,
-    /// The plan of the training.
-    pub plan: &'a TrainingPlan,
-    /// The network.
-    pub network: Arc<Network>,
-    /// Fitted preprocessing.
-    pub encoder: &'a Encoder,
-    /// The encoding of labels as numbers.
-    pub labels: &'a Labels,
-    /// Training rows.
-    pub rows: u64,
-    /// Whether there are evaluation rows.
-    pub has_evaluation: bool,
-    /// The model to continue.
-    pub parent: Option<&'a Trained>,
-    /// Runs the parts of a mini-batch on threads.
-    pub threads: Arc<dyn ParallelFor>,
-    /// Stops the rounds.
-    pub interrupt: Arc<Interrupt>,
+/// Reads the description of a network.
+///
+/// # Errors
+/// Always: a network is stored in columns of its own.
+pub(super) fn read(json: &str) -> Result<Arc<dyn Description>> {
+    internal_err!("a network is not stored as {json}")
 }
 
-impl Setup<'_> {
-    /// The estimator of the algorithm that the options were checked for.
-    ///
-    /// # Errors
-    /// When an option is out of range.
-    pub fn make(&self) -> Result<Box<dyn Estimator>> {
-        (self.options.algorithm.spec().make)(self)
+impl Description for NetworkSpec {
+    fn network(&self) -> Option<&NetworkSpec> {
+        Some(self)
     }
 
-    fn loss(&self) -> Loss {
-        self.network.loss_function()
+    fn to_json(&self) -> String {
+        String::new()
     }
 
-    /// L2 if the options give none: scikit-learn's `C = 1` for the linear classifiers, which is
-    /// `1 / rows` for the mean loss; 0 for others.
-    fn l2(&self) -> f64 {
-        let default = match self.loss().is_of_classes() && self.options.hidden.is_empty() {
-            true => 1.0 / self.rows.max(1) as f64,
-            false => 0.0,
-        };
-        self.options.l2.unwrap_or(default)
+    fn layout(&self, width: Width) -> Layout {
+        self.network(width).layout().clone()
     }
 
-    /// Factor from the loss of a standardised target to the target's own units.
-    fn loss_scale(&self) -> f64 {
-        match (self.loss(), self.labels) {
-            (Loss::Squared | Loss::Huber, Labels::Numbers { stddev, .. }) => stddev * stddev,
-            (Loss::Absolute, Labels::Numbers { stddev, .. }) => *stddev,
-            _ => 1.0,
+    fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    fn fields(&self, target: Option<&Target>) -> Vec<Field> {
+        let target = target.map_or(&DataType::Float64, |target| &target.data_type);
+        scorer::network_fields(self.loss, target)
+    }
+
+    fn predictor(&self, trained: &Trained) -> Result<Box<dyn Predictor>> {
+        Ok(Box::new(NetworkPredictor::new(self, trained)?))
+    }
+
+    fn check_continued(&self, model: &str, options: &TrainOptions) -> Result<()> {
+        if !matches!(options.solver, Solver::Auto | Solver::Sgd) {
+            return plan_err!(
+                "CONTINUE goes on by mini-batches, which solver = {} does not; leave option solver \
+                 out or set solver = sgd",
+                options.solver.name()
+            );
+        }
+        let changes = [
+            ("hidden", options.hidden != self.hidden),
+            ("activation", options.activation != self.activation),
+            ("loss", options.loss.is_some_and(|loss| loss != self.loss)),
+            ("intercept", options.intercept != self.intercept),
+        ];
+        match changes.iter().find(|(name, changed)| *changed && options.is_given(name)) {
+            Some((name, _)) => plan_err!(
+                "CONTINUE keeps the network of model {model}, which option {name} would change; \
+                 leave it out"
+            ),
+            None => Ok(()),
         }
     }
+}
 
-    fn shape(&self) -> LinearShape {
-        LinearShape {
-            width: self.network.width(),
-            outputs: self.network.outputs(),
-            intercept: self.options.intercept,
-            loss: self.loss(),
-        }
+/// The method for these options and shape. It depends on the number of operations, so that it is
+/// the same on every machine.
+pub(super) fn method(
+    options: &TrainOptions,
+    description: &dyn Description,
+    shape: &Shape,
+    continues: bool,
+) -> Method {
+    let network = match description.network() {
+        Some(network) if !continues => network,
+        _ => return Method::Descent,
+    };
+    match options.solver {
+        Solver::Normal => return Method::Normal,
+        Solver::Newton => return Method::Newton,
+        Solver::Lbfgs => return Method::Lbfgs,
+        Solver::Sgd => return Method::Descent,
+        Solver::Auto => {}
     }
-
-    fn layout(&self) -> RoundLayout {
-        RoundLayout::decide(self.options, self.network.flops_per_row(), self.rows)
-    }
-
-    fn descent(&self) -> DescentEstimator {
-        let (options, layout) = (self.options, self.layout());
-        let rows_per_step = (options.batch_size * layout.replicas) as u64;
-        let steps_per_epoch = self.rows.div_ceil(rows_per_step).max(1);
-        let descent = Descent {
-            schedule: options.schedule.resolve(steps_per_epoch, options.epochs),
-            first_step: self.parent.map_or(0, |parent| parent.steps),
-            first_categories: self.encoder.first_categories(),
-            interrupt: Arc::clone(&self.interrupt),
-            ..Descent::of_options(
-                options,
-                Arc::clone(&self.network),
-                self.l2(),
-                layout.slices,
-                Arc::clone(&self.threads),
-            )
-        };
-        let start = start_state(&descent, self.parent);
-        let settings = DescentSettings {
-            descent: Arc::new(descent),
-            rows: self.rows,
-            has_evaluation: self.has_evaluation,
-            epochs: options.epochs,
-            replicas: layout.replicas,
-            round_rows: layout.round_rows,
-            patience: options.early_stop.then_some(options.patience),
-            min_delta: options.min_delta,
-            loss_scale: self.loss_scale(),
-        };
-        DescentEstimator::new(settings, start)
-    }
-
-    /// A description of the method: `newton`, or `adam, batch 128, 2 replicas, 4 rounds an epoch`.
-    pub fn describe(&self) -> String {
-        if self.plan.method != Method::Descent {
-            return self.plan.method.name().to_owned();
+    let (width, outputs, rows) = (shape.width, network.outputs, shape.rows);
+    let is_smooth = options.l1.is_none_or(|l1| l1 == 0.0);
+    match network.loss {
+        Loss::Squared if is_smooth && exact::normal_fits(width, outputs, rows) => Method::Normal,
+        Loss::Logistic | Loss::Softmax if is_smooth && exact::newton_fits(width, outputs, rows) => {
+            Method::Newton
         }
-        let (options, layout) = (self.options, self.layout());
-        let plural = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-        let mut text = format!("{}, batch {}", options.optimizer.name(), options.batch_size);
-        text += &format!(", {}", plural(layout.replicas as u64, "replica"));
-        let descent = Descent::of_options(
-            options,
-            Arc::clone(&self.network),
-            0.0,
-            layout.slices,
-            Arc::clone(&self.threads),
-        );
-        let slices = StepPlan::choose(&descent, Reads::AtEnd).slices(&descent);
-        if slices > 1 {
-            text += &format!(", {}", plural(slices as u64, "slice"));
-        }
-        let rounds = self.rows.div_ceil(layout.round_rows).max(1);
-        text + &format!(", {} an epoch", plural(rounds, "round"))
-    }
-
-    /// Rows that each replica learns in an epoch, as the rounds are cut.
-    pub fn rows_per_replica(&self) -> Vec<u64> {
-        if self.plan.method != Method::Descent {
-            return vec![self.rows];
-        }
-        let RoundLayout { replicas, round_rows, .. } = self.layout();
-        let mut shares = vec![0; replicas];
-        let mut start = 0;
-        while start < self.rows {
-            let round = round_rows.min(self.rows - start);
-            for (i, share) in shares.iter_mut().enumerate() {
-                let cut = |i: usize| round * i as u64 / replicas as u64;
-                *share += cut(i + 1) - cut(i);
-            }
-            start += round;
-        }
-        shares
+        loss if loss.has_gradient() && exact::lbfgs_fits(width, outputs, rows) => Method::Lbfgs,
+        _ => Method::Descent,
     }
 }
 
@@ -220,21 +172,98 @@ pub fn start_state(descent: &Descent, parent: Option<&Trained>) -> State {
     state
 }
 
+/// What a linear model or a dense network adds to a [`Setup`].
+struct NetworkSetup<'a> {
+    setup: &'a Setup<'a>,
+    network: Arc<Network>,
+}
+
+impl NetworkSetup<'_> {
+    fn loss(&self) -> Loss {
+        self.network.loss_function()
+    }
+
+    /// L2 if the options give none: scikit-learn's `C = 1` for the linear classifiers, which is
+    /// `1 / rows` for the mean loss; 0 for others.
+    fn l2(&self) -> f64 {
+        let default = match self.loss().is_of_classes() && self.setup.options.hidden.is_empty() {
+            true => 1.0 / self.setup.rows.max(1) as f64,
+            false => 0.0,
+        };
+        self.setup.options.l2.unwrap_or(default)
+    }
+
+    /// Factor from the loss of a standardised target to the target's own units.
+    fn loss_scale(&self) -> f64 {
+        match (self.loss(), self.setup.labels) {
+            (Loss::Squared | Loss::Huber, Labels::Numbers { stddev, .. }) => stddev * stddev,
+            (Loss::Absolute, Labels::Numbers { stddev, .. }) => *stddev,
+            _ => 1.0,
+        }
+    }
+
+    fn shape(&self) -> LinearShape {
+        LinearShape {
+            width: self.network.width(),
+            outputs: self.network.outputs(),
+            intercept: self.setup.options.intercept,
+            loss: self.loss(),
+        }
+    }
+
+    fn layout(&self) -> RoundLayout {
+        RoundLayout::decide(self.setup.options, self.network.flops_per_row(), self.setup.rows)
+    }
+
+    fn descent(&self) -> DescentEstimator {
+        let (options, layout) = (self.setup.options, self.layout());
+        let rows_per_step = (options.batch_size * layout.replicas) as u64;
+        let steps_per_epoch = self.setup.rows.div_ceil(rows_per_step).max(1);
+        let descent = Descent {
+            schedule: options.schedule.resolve(steps_per_epoch, options.epochs),
+            first_step: self.setup.parent.map_or(0, |parent| parent.steps),
+            first_categories: self.setup.encoder.first_categories(),
+            interrupt: Arc::clone(&self.setup.interrupt),
+            ..Descent::of_options(
+                options,
+                Arc::clone(&self.network),
+                self.l2(),
+                layout.slices,
+                Arc::clone(&self.setup.threads),
+            )
+        };
+        let start = start_state(&descent, self.setup.parent);
+        let settings = DescentSettings {
+            descent: Arc::new(descent),
+            rows: self.setup.rows,
+            has_evaluation: self.setup.has_evaluation,
+            epochs: options.epochs,
+            replicas: layout.replicas,
+            round_rows: layout.round_rows,
+            patience: options.early_stop.then_some(options.patience),
+            min_delta: options.min_delta,
+            loss_scale: self.loss_scale(),
+        };
+        DescentEstimator::new(settings, start)
+    }
+}
+
 /// The estimator of a linear model or a dense network.
 ///
 /// # Errors
 /// When an option is out of range.
 pub(super) fn estimator(setup: &Setup<'_>) -> Result<Box<dyn Estimator>> {
+    let own = NetworkSetup { setup, network: Arc::new(setup.network()?) };
     let settings = SolverSettings {
-        network: Arc::clone(&setup.network),
+        network: Arc::clone(&own.network),
         rows: setup.rows,
         has_evaluation: setup.has_evaluation,
-        loss_scale: setup.loss_scale(),
+        loss_scale: own.loss_scale(),
     };
-    let (options, shape, l2) = (setup.options, setup.shape(), setup.l2());
+    let (options, shape, l2) = (setup.options, own.shape(), own.l2());
     let (interrupt, tolerance) = (Arc::clone(&setup.interrupt), options.tolerance);
     Ok(match setup.plan.method {
-        Method::Descent => Box::new(setup.descent()),
+        Method::Descent => Box::new(own.descent()),
         Method::Normal => {
             let solver = NormalSolver::new(shape.width, l2, shape.intercept, interrupt);
             Box::new(SolverEstimator::new(settings, solver))
@@ -250,6 +279,7 @@ pub(super) fn estimator(setup: &Setup<'_>) -> Result<Box<dyn Estimator>> {
             let solver = LbfgsSolver::new(shape, own, interrupt)?;
             Box::new(SolverEstimator::new(settings, solver))
         }
+        method => return internal_err!("a network is not trained by {}", method.name()),
     })
 }
 

@@ -4,10 +4,8 @@
 use std::fmt;
 
 use crate::batch::Width;
-use crate::exact;
-use crate::learner::Loss;
-use crate::model::NetworkSpec;
-use crate::options::{Parallel, Solver, Split, TrainOptions};
+use crate::description::Description;
+use crate::options::{Parallel, Split, TrainOptions};
 
 /// Floating-point operations of a mini-batch that justify another slice: handing a slice to another
 /// thread takes some 10 microseconds (at 50 GFLOP/s and more a core).
@@ -42,6 +40,12 @@ pub enum Method {
     Lbfgs,
     /// Mini-batch descent.
     Descent,
+    /// Lloyd's rounds of k-means.
+    Lloyd,
+    /// Eigenvectors of the covariance matrix.
+    Covariance,
+    /// Eigenvectors by random projections.
+    Randomized,
 }
 
 impl Method {
@@ -52,6 +56,9 @@ impl Method {
             Method::Newton => "newton",
             Method::Lbfgs => "l-bfgs",
             Method::Descent => "sgd",
+            Method::Lloyd => "lloyd",
+            Method::Covariance => "covariance",
+            Method::Randomized => "randomized",
         }
     }
 }
@@ -116,44 +123,20 @@ pub struct TrainingPlan {
 }
 
 impl TrainingPlan {
-    /// The plan for a network of this shape; `continues` says that the training continues a model.
+    /// The plan for what `description` describes and rows of this shape; `continues` says that the
+    /// training continues a model.
     pub fn decide(
         options: &TrainOptions,
-        network: &NetworkSpec,
+        description: &dyn Description,
         shape: &Shape,
         continues: bool,
     ) -> Self {
-        let method = match continues {
-            true => Method::Descent,
-            false => method(options, network, shape),
-        };
+        let method = (options.algorithm.spec().method)(options, description, shape, continues);
         Self {
             method,
             split: split_rule(options, method, shape.rows),
             shuffle: (options.shuffle && method == Method::Descent).then_some(options.seed),
         }
-    }
-}
-
-/// The method for these options and shape. It depends on the number of operations, so that it is
-/// the same on every machine.
-fn method(options: &TrainOptions, network: &NetworkSpec, shape: &Shape) -> Method {
-    match options.solver {
-        Solver::Normal => return Method::Normal,
-        Solver::Newton => return Method::Newton,
-        Solver::Lbfgs => return Method::Lbfgs,
-        Solver::Sgd => return Method::Descent,
-        Solver::Auto => {}
-    }
-    let (width, outputs, rows) = (shape.width, network.outputs, shape.rows);
-    let is_smooth = options.l1.is_none_or(|l1| l1 == 0.0);
-    match network.loss {
-        Loss::Squared if is_smooth && exact::normal_fits(width, outputs, rows) => Method::Normal,
-        Loss::Logistic | Loss::Softmax if is_smooth && exact::newton_fits(width, outputs, rows) => {
-            Method::Newton
-        }
-        loss if loss.has_gradient() && exact::lbfgs_fits(width, outputs, rows) => Method::Lbfgs,
-        _ => Method::Descent,
     }
 }
 

@@ -299,6 +299,7 @@ impl Estimator for DescentEstimator {
             eval_loss,
             history: self.history,
             warning: self.warning,
+            description: None,
         })
     }
 }

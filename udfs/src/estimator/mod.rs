@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use datafusion_common::Result;
 
+use crate::description::Description;
 use crate::model::HistoryEntry;
 use crate::round::{Progress, Round};
 
@@ -131,7 +132,7 @@ pub enum RoundRows {
 }
 
 /// The result of an estimator.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Fitted {
     /// Flat parameters.
     pub parameters: Vec<f32>,
@@ -147,4 +148,6 @@ pub struct Fitted {
     pub eval_loss: Option<f64>,
     /// A warning about the end, if there is one.
     pub warning: Option<String>,
+    /// What was learned, where that is known only now.
+    pub description: Option<Arc<dyn Description>>,
 }

@@ -216,6 +216,7 @@ impl<S: Solver> Estimator for SolverEstimator<S> {
                 .solver
                 .report()
                 .and_then(|(solver, report)| ending(solver, &report, self.is_stopped)),
+            description: None,
         })
     }
 }

@@ -16,7 +16,7 @@ mod reshape;
 pub use layout::{Layout, Role, Table};
 pub use loss::{Loss, probabilities};
 pub use network::{Activation, Network};
-pub use passes::{PassStep, Passes, Scoring};
+pub use passes::{PassStep, Passes, Scoring, ScoringScratch};
 pub use reshape::Reshape;
 
 /// Weighted loss of some rows.

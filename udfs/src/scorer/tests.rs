@@ -4,8 +4,8 @@ use super::*;
 use crate::algorithms::Algorithm;
 use crate::encoder::{Categories, Encoder, Feature, FeatureKind, Scale};
 use crate::kernels::rng::{mix, unit};
-use crate::learner::{Activation, Loss};
-use crate::model::{Member, NetworkSpec, Target};
+use crate::learner::{Activation, Learner, Loss};
+use crate::model::{Member, NetworkSpec, Target, Trained};
 
 /// A member that has some categories and classes, with made-up parameters.
 fn member(key: i64, hidden: Vec<usize>, texts: &[&str], classes: i64) -> Member {
@@ -34,7 +34,7 @@ fn member(key: i64, hidden: Vec<usize>, texts: &[&str], classes: i64) -> Member 
     let trained = Trained {
         encoder,
         labels: Labels::Classes((0..classes).map(|class| (10 * class).into()).collect()),
-        network,
+        description: Arc::new(network),
         parameters: (0..n).map(|i| 2.0 * unit(mix(3, key as u64, i as u64)) - 1.0).collect(),
         optimizer: None,
         moments: vec![],
@@ -62,7 +62,7 @@ fn model() -> Arc<Model> {
         name: "m".to_owned(),
         version: 1,
         algorithm: Algorithm::MLP_CLASSIFIER,
-        target: Target { name: "y".to_owned(), data_type: DataType::Int64 },
+        targets: vec![Target { name: "y".to_owned(), data_type: DataType::Int64 }],
         inputs: vec![("x".to_owned(), DataType::Float32), ("s".to_owned(), DataType::Utf8)],
         transform: vec![],
         weight: None,

@@ -1,12 +1,12 @@
 //! The columns of raw rows.
 
-use datafusion::arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch};
-use datafusion::arrow::datatypes::{Float64Type, SchemaRef};
+use datafusion::arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, UInt32Array};
+use datafusion::arrow::datatypes::{Float64Type, SchemaRef, UInt32Type};
 use gradlake_udfs::{Input, Values};
 
 use crate::table::TargetKind;
 
-/// A column per input (category columns as provisional codes), then the target, then weight and
+/// A column per input (category columns as provisional codes), then the targets, then weight and
 /// split where there are such.
 #[derive(Debug)]
 pub(in crate::table) struct RawColumns {
@@ -14,7 +14,8 @@ pub(in crate::table) struct RawColumns {
     /// Which inputs are categories.
     pub is_category: Vec<bool>,
     pub kind: TargetKind,
-    pub target_name: String,
+    /// Names of the targets.
+    pub targets: Vec<String>,
     pub has_weight: bool,
     pub schema: SchemaRef,
 }
@@ -32,14 +33,20 @@ impl RawColumns {
             .collect()
     }
 
-    /// The target: float64 of numbers, provisional codes of classes.
-    pub(in crate::table) fn target<'a>(&self, block: &'a RecordBatch) -> &'a ArrayRef {
-        block.column(self.inputs.len())
+    /// The targets: float64 of numbers, provisional codes of classes.
+    pub(in crate::table) fn targets<'a>(&self, block: &'a RecordBatch) -> &'a [ArrayRef] {
+        let first = self.inputs.len();
+        &block.columns()[first..first + self.targets.len()]
+    }
+
+    /// Provisional codes of classes; None if the target is no class.
+    pub(in crate::table) fn codes<'a>(&self, block: &'a RecordBatch) -> Option<&'a UInt32Array> {
+        self.targets(block).first()?.as_primitive_opt::<UInt32Type>()
     }
 
     /// Row weights, float64, if there are any.
     pub(in crate::table) fn weight<'a>(&self, block: &'a RecordBatch) -> Option<&'a ArrayRef> {
-        self.has_weight.then(|| block.column(self.inputs.len() + 1))
+        self.has_weight.then(|| block.column(self.inputs.len() + self.targets.len()))
     }
 
     /// The split column, boolean, if there is one.
@@ -47,11 +54,13 @@ impl RawColumns {
         &self,
         block: &'a RecordBatch,
     ) -> Option<&'a ArrayRef> {
-        block.columns().get(self.inputs.len() + 1 + usize::from(self.has_weight))
+        let before = self.inputs.len() + self.targets.len();
+        block.columns().get(before + usize::from(self.has_weight))
     }
 
-    /// The target as numbers.
-    pub(in crate::table) fn numbers<'a>(&self, block: &'a RecordBatch) -> Option<&'a Float64Array> {
-        self.target(block).as_primitive_opt::<Float64Type>()
+    /// The targets as numbers; empty if they are classes, or there are none.
+    pub(in crate::table) fn numbers<'a>(&self, block: &'a RecordBatch) -> Vec<&'a Float64Array> {
+        let targets = self.targets(block).iter();
+        targets.filter_map(|target| target.as_primitive_opt::<Float64Type>()).collect()
     }
 }

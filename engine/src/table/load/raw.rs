@@ -188,15 +188,18 @@ impl RawData {
             .map(|((input, values), interner)| (input.name.as_str(), values, interner.as_ref()))
             .collect();
         hash_rows(&columns, &mut hashes)?;
-        let target = self.columns.target(block);
-        match (&self.classes, target.as_any().downcast_ref::<UInt32Array>()) {
+        match (&self.classes, self.columns.codes(block)) {
             (Some(classes), Some(codes)) => {
                 let known: Vec<u64> = classes.hashes();
                 for (hash, code) in hashes.iter_mut().zip(codes.values()) {
                     *hash = gradlake_udfs::kernels::rng::mix(*hash, 1, known[*code as usize]);
                 }
             }
-            _ => hash_rows(&[("target", Values::Array(target), None)], &mut hashes)?,
+            _ => {
+                for target in self.columns.targets(block) {
+                    hash_rows(&[("target", Values::Array(target), None)], &mut hashes)?;
+                }
+            }
         }
         Ok(hashes)
     }

@@ -101,21 +101,24 @@ impl RowFilter {
             let data_type = if own { DataType::UInt32 } else { input.data_type.clone() };
             fields.push(Field::new(&input.name, data_type, true));
         }
-        let target = schema.field(places.target).data_type();
-        let classes = match roles.kind {
-            TargetKind::Class => {
-                check_class_type(roles, target)?;
-                let what = format!("the target {} of {}", roles.target, roles.algorithm);
-                let distinct = LabelEncoder::new(std::slice::from_ref(target), what, MAX_CLASSES)?;
-                fields.push(Field::new("target", DataType::UInt32, true));
-                Some(Mutex::new(distinct))
-            }
-            TargetKind::Number => {
-                check_number_type(roles, target)?;
-                fields.push(Field::new("target", DataType::Float64, true));
-                None
-            }
-        };
+        let mut classes = None;
+        for (place, name) in places.targets.iter().zip(&roles.targets) {
+            let target = schema.field(*place).data_type();
+            let own = match roles.kind {
+                TargetKind::Class => {
+                    check_class_type(roles, name, target)?;
+                    let what = format!("the target {name} of {}", roles.algorithm);
+                    let types = std::slice::from_ref(target);
+                    classes = Some(Mutex::new(LabelEncoder::new(types, what, MAX_CLASSES)?));
+                    DataType::UInt32
+                }
+                TargetKind::Number | TargetKind::None => {
+                    check_number_type(roles, name, target)?;
+                    DataType::Float64
+                }
+            };
+            fields.push(Field::new(name, own, true));
+        }
         if roles.weight.is_some() {
             // (Their scale does not matter, and may be beyond the range of float32.)
             fields.push(Field::new("weight", DataType::Float64, true));
@@ -138,7 +141,7 @@ impl RowFilter {
                 inputs,
                 is_category,
                 kind: roles.kind,
-                target_name: roles.target.clone(),
+                targets: roles.targets.clone(),
                 has_weight: roles.weight.is_some(),
                 schema: Arc::new(Schema::new(fields)),
             },
@@ -164,24 +167,25 @@ impl RowFilter {
         };
         let mut columns = flatten_columns(&features, &self.columns.inputs)?;
         self.intern(&mut columns)?;
-        let target = column(&places.target);
-        let (target_column, numbers): (ArrayRef, _) = match &self.classes {
+        let targets: Vec<ArrayRef> = places.targets.iter().map(column).collect();
+        let own: Vec<ArrayRef> = match &self.classes {
             Some(classes) => {
-                let codes = lock(classes).intern(std::slice::from_ref(&target))?;
-                let nulls = target.logical_nulls();
-                (Arc::new(UInt32Array::new(codes.values().clone(), nulls)), None)
+                let codes = lock(classes).intern(&targets)?;
+                let nulls = targets.first().and_then(|target| target.logical_nulls());
+                vec![Arc::new(UInt32Array::new(codes.values().clone(), nulls))]
             }
             None => {
-                let numbers = cast(&target, &DataType::Float64)?;
-                (Arc::clone(&numbers), Some(numbers))
+                let numbers = targets.iter().map(|target| cast(target, &DataType::Float64));
+                numbers.collect::<Result<_, _>>()?
             }
         };
         let weight = match &places.weight {
             Some(weight) => Some(cast(&column(weight), &DataType::Float64)?),
             None => None,
         };
-        let usable = Usable::new(&target, numbers.as_ref(), weight.as_ref())?;
-        columns.push(target_column);
+        let numbers = if self.classes.is_none() { own.as_slice() } else { &[] };
+        let usable = Usable::new(&targets, numbers, weight.as_ref())?;
+        columns.extend(own);
         columns.extend(weight);
         columns.extend(places.split.as_ref().map(column));
         let rows = RecordBatch::try_new(Arc::clone(&self.columns.schema), columns)?;

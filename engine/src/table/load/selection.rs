@@ -87,7 +87,8 @@ impl Selection {
 fn known(data: &RawData, subset: &Subset, class_of: &[Option<u32>]) -> Result<BooleanBuffer> {
     let mut bits = BooleanBufferBuilder::new(subset.rows() as usize);
     Blocks::new(data, subset).for_each(|_, block| {
-        for code in data.columns.target(block).as_primitive::<UInt32Type>().values() {
+        let codes = data.columns.codes(block).map(|codes| codes.values());
+        for code in codes.into_iter().flatten() {
             bits.append(class_of.get(*code as usize).is_some_and(Option::is_some));
         }
         Ok(())

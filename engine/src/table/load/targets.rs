@@ -6,7 +6,7 @@ use datafusion::common::{Result, plan_err};
 use crate::table::Roles;
 
 /// Refuses targets that are not numbers.
-pub fn check_number_type(roles: &Roles, data_type: &DataType) -> Result<()> {
+pub fn check_number_type(roles: &Roles, target: &str, data_type: &DataType) -> Result<()> {
     let plain = match data_type {
         DataType::Dictionary(_, value) => value,
         other => other,
@@ -14,7 +14,7 @@ pub fn check_number_type(roles: &Roles, data_type: &DataType) -> Result<()> {
     if plain.is_numeric() || matches!(plain, DataType::Boolean | DataType::Null) {
         return Ok(());
     }
-    let (target, algorithm) = (&roles.target, &roles.algorithm);
+    let algorithm = roles.algorithm;
     let hint = match plain {
         other if is_class_type(other) => {
             "a classifier (logistic_regression, linear_svm, mlp_classifier) takes it as a class"
@@ -26,7 +26,7 @@ pub fn check_number_type(roles: &Roles, data_type: &DataType) -> Result<()> {
 }
 
 /// Refuses targets that are not classes.
-pub fn check_class_type(roles: &Roles, data_type: &DataType) -> Result<()> {
+pub fn check_class_type(roles: &Roles, target: &str, data_type: &DataType) -> Result<()> {
     let plain = match data_type {
         DataType::Dictionary(_, value) => value,
         other => other,
@@ -34,7 +34,7 @@ pub fn check_class_type(roles: &Roles, data_type: &DataType) -> Result<()> {
     if is_class_type(plain) {
         return Ok(());
     }
-    let (target, algorithm) = (&roles.target, &roles.algorithm);
+    let algorithm = roles.algorithm;
     let hint = as_class(target, plain);
     plan_err!(
         "the target {target} of {algorithm} must be a string, boolean, date or number, but is \

@@ -6,36 +6,42 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::Result;
 
-/// Target and weight of some rows, as far as they say whether a row can be learned from.
+/// Targets and weight of some rows, as far as they say whether a row can be learned from.
 pub(crate) struct Usable {
-    /// Where the target is NULL.
+    /// Where a target is NULL.
     nulls: Option<NullBuffer>,
-    /// The target, if its values may be not finite.
-    numbers: Option<Float64Array>,
+    /// The targets whose values may be not finite.
+    numbers: Vec<Float64Array>,
     weight: Option<Float64Array>,
 }
 
 impl Usable {
-    /// For a target as the query gives it; `numbers` is the target as float64, if it is a number.
+    /// For targets as the query gives them; `numbers` are the targets as float64, if they are
+    /// numbers.
     ///
     /// # Errors
     /// When a value cannot be read as a number.
     pub fn new(
-        target: &ArrayRef,
-        numbers: Option<&ArrayRef>,
+        targets: &[ArrayRef],
+        numbers: &[ArrayRef],
         weight: Option<&ArrayRef>,
     ) -> Result<Self> {
         let float64 = |column: &ArrayRef| -> Result<Float64Array> {
             Ok(cast(column, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
         };
         let numbers = match numbers {
-            Some(numbers) => Some(float64(numbers)?),
             // Classes that are floats.
-            None if target.data_type().is_floating() => Some(float64(target)?),
-            None => None,
+            [] => targets.iter().filter(|target| target.data_type().is_floating()).collect(),
+            numbers => numbers.iter().collect::<Vec<_>>(),
         };
-        let own = numbers.as_ref().and_then(|numbers| numbers.nulls());
-        let nulls = NullBuffer::union(target.logical_nulls().as_ref(), own);
+        let numbers = numbers.into_iter().map(float64).collect::<Result<Vec<_>>>()?;
+        let mut nulls = None;
+        for own in targets.iter().map(|target| target.logical_nulls()) {
+            nulls = NullBuffer::union(nulls.as_ref(), own.as_ref());
+        }
+        for own in &numbers {
+            nulls = NullBuffer::union(nulls.as_ref(), own.nulls());
+        }
         Ok(Self { nulls, numbers, weight: weight.map(float64).transpose()? })
     }
 
@@ -43,7 +49,7 @@ impl Usable {
     pub fn all(&self) -> bool {
         let is_finite = |v: &f64| v.is_finite();
         self.nulls.as_ref().is_none_or(|nulls| nulls.null_count() == 0)
-            && self.numbers.as_ref().is_none_or(|numbers| numbers.values().iter().all(is_finite))
+            && self.numbers.iter().all(|numbers| numbers.values().iter().all(is_finite))
             && self.weight.as_ref().is_none_or(|weight| {
                 weight.null_count() == 0 && weight.values().iter().copied().all(is_weight)
             })
@@ -54,7 +60,7 @@ impl Usable {
         if self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
             return Some("the target is NULL");
         }
-        if self.numbers.as_ref().is_some_and(|numbers| !numbers.value(row).is_finite()) {
+        if self.numbers.iter().any(|numbers| !numbers.value(row).is_finite()) {
             return Some("the target is not finite");
         }
         match &self.weight {

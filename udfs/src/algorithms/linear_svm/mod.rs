@@ -10,12 +10,16 @@ pub(super) static SPEC: AlgorithmSpec = AlgorithmSpec {
     target: TargetRule::Class,
     options: &[OptionGroup::Classes, OptionGroup::Solver, OptionGroup::Loss],
     losses: &[Loss::Hinge, Loss::SquaredHinge],
-    // The default of scikit-learn's `LinearSVC`.
-    default_loss: |_| Loss::SquaredHinge,
     solvers: &[Solver::Lbfgs],
     hidden: &[],
     epochs: 20,
     batch_size: 256,
+    metrics: &[],
+    tables: &[],
+    // The default of scikit-learn's `LinearSVC`.
+    describe: |outline| network::describe(outline, Loss::SquaredHinge),
+    read: network::read,
+    method: network::method,
     make: network::estimator,
     // A third hinge output has no logit to start from.
     grows: false,

@@ -33,7 +33,7 @@ mod tests;
 
 use parts::{Block, Kind, Part};
 use rows::RowPass;
-pub use scoring::Scoring;
+pub use scoring::{Scoring, ScoringScratch};
 
 /// Rows whose losses are summed before they are added to others: the order of these sums affects
 /// the result.

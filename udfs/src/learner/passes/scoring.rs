@@ -18,13 +18,13 @@ pub struct Scoring {
 }
 
 /// The working memory of a scoring thread.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ScoringScratch {
     rows: usize,
     /// For a network with hidden layers.
     share: Share,
-    /// For a linear network.
-    scratch: Scratch,
+    /// For a linear network, and for what is no network.
+    pub(crate) scratch: Scratch,
 }
 
 impl Scoring {
