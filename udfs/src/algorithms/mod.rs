@@ -116,11 +116,19 @@ pub enum TargetRule {
 pub enum OptionGroup {
     /// Options of every algorithm.
     All,
+    /// The number of passes over the rows.
+    Passes,
+    /// The size of a mini-batch.
+    Batch,
+    /// Options of learning by gradients.
+    Gradient,
+    /// When steps over all rows end.
+    Tolerance,
     /// Options of hidden layers.
     Layers,
     /// Options of classes.
     Classes,
-    /// The choice of a solver, and its stopping criterion.
+    /// The choice of a solver.
     Solver,
     /// The choice of a loss.
     Loss,

@@ -4,6 +4,7 @@ use datafusion_common::{Result, plan_err};
 
 use super::entries::{is_full_batch, options};
 use super::{Choice, Parallel, Solver, Split, Statistics, TrainOptions};
+use crate::algorithms::OptionGroup;
 use crate::learner::Loss;
 
 impl TrainOptions {
@@ -28,6 +29,9 @@ impl TrainOptions {
 
     /// Options that only mini-batch training can use decide `auto`, and contradict another solver.
     fn check_solver(&mut self) -> Result<()> {
+        if !self.algorithm.takes(OptionGroup::Gradient) {
+            return Ok(());
+        }
         let own = options().filter(|option| option.is_of_steps);
         let needs_steps = own.map(|option| option.name).find(|name| self.is_given(name));
         let is_tolerance_given = self.is_given("tolerance");

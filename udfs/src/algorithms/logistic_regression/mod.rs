@@ -1,14 +1,20 @@
 //! Logistic regression of two or many classes: one logit, or one for each class.
 
 use super::{Algorithm, AlgorithmSpec, OptionGroup, TargetRule, network};
-use crate::learner::Loss;
 use crate::options::Solver;
 
 pub(super) static SPEC: AlgorithmSpec = AlgorithmSpec {
     name: "logistic_regression",
     about: "probabilities of classes from weighted sums of the features",
     target: TargetRule::Class,
-    options: &[OptionGroup::Classes, OptionGroup::Solver],
+    options: &[
+        OptionGroup::Passes,
+        OptionGroup::Batch,
+        OptionGroup::Gradient,
+        OptionGroup::Classes,
+        OptionGroup::Solver,
+        OptionGroup::Tolerance,
+    ],
     losses: &[],
     solvers: &[Solver::Newton, Solver::Lbfgs],
     hidden: &[],

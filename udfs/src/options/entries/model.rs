@@ -8,7 +8,7 @@ use crate::learner::{Activation, Loss};
 pub(super) static ENTRIES: [OptionSpec; 11] = [
     OptionSpec {
         name: "l1",
-        group: OptionGroup::All,
+        group: OptionGroup::Gradient,
         is_of_steps: false,
         kind: number_or("auto", 0.0, 1e6),
         doc: "strength of the sum of absolute weights; auto is 0; ftrl adds it (and l2) once to its sum over steps, as McMahan et al. 2013 do",
@@ -18,7 +18,7 @@ pub(super) static ENTRIES: [OptionSpec; 11] = [
     },
     OptionSpec {
         name: "l2",
-        group: OptionGroup::All,
+        group: OptionGroup::Gradient,
         is_of_steps: false,
         kind: number_or("auto", 0.0, 1e6),
         doc: "strength of half the sum of squared weights; auto is 1 / rows for logistic_regression and linear_svm over rows that are all known, 0 for others and where rows are learned from as they come",
@@ -100,7 +100,7 @@ pub(super) static ENTRIES: [OptionSpec; 11] = [
     },
     OptionSpec {
         name: "intercept",
-        group: OptionGroup::All,
+        group: OptionGroup::Gradient,
         is_of_steps: false,
         kind: Kind::Boolean,
         doc: "whether an intercept (of networks: a bias of the output layer) is learned",

@@ -17,7 +17,7 @@ pub(super) static ENTRIES: [OptionSpec; 16] = [
     },
     OptionSpec {
         name: "replicas",
-        group: OptionGroup::All,
+        group: OptionGroup::Gradient,
         is_of_steps: true,
         kind: whole_or("auto", 1, 1024),
         doc: "copies that are trained side by side and averaged, or parts of parallel = 'gradient'",
@@ -27,7 +27,7 @@ pub(super) static ENTRIES: [OptionSpec; 16] = [
     },
     OptionSpec {
         name: "parallel",
-        group: OptionGroup::All,
+        group: OptionGroup::Gradient,
         is_of_steps: true,
         kind: Kind::OneOf(Parallel::names),
         doc: "average copies after each round, or sum gradients in each step",
@@ -37,7 +37,7 @@ pub(super) static ENTRIES: [OptionSpec; 16] = [
     },
     OptionSpec {
         name: "shuffle",
-        group: OptionGroup::All,
+        group: OptionGroup::Gradient,
         is_of_steps: true,
         kind: Kind::Boolean,
         doc: "whether rows are taken in random order",
@@ -47,7 +47,7 @@ pub(super) static ENTRIES: [OptionSpec; 16] = [
     },
     OptionSpec {
         name: "round_rows",
-        group: OptionGroup::All,
+        group: OptionGroup::Gradient,
         is_of_steps: true,
         kind: whole_or("auto", 1, 1_000_000_000_000),
         doc: "rows of a round, after which replicas are merged; auto is a quarter of the rows at most with more than one",
@@ -92,7 +92,7 @@ pub(super) static ENTRIES: [OptionSpec; 16] = [
     },
     OptionSpec {
         name: "early_stop",
-        group: OptionGroup::All,
+        group: OptionGroup::Gradient,
         is_of_steps: true,
         kind: Kind::Boolean,
         doc: "whether training stops when the evaluation loss no longer falls",
@@ -102,7 +102,7 @@ pub(super) static ENTRIES: [OptionSpec; 16] = [
     },
     OptionSpec {
         name: "patience",
-        group: OptionGroup::All,
+        group: OptionGroup::Gradient,
         is_of_steps: true,
         kind: whole(1, 1_000_000),
         doc: "epochs without a better evaluation loss before it stops",
@@ -112,7 +112,7 @@ pub(super) static ENTRIES: [OptionSpec; 16] = [
     },
     OptionSpec {
         name: "min_delta",
-        group: OptionGroup::All,
+        group: OptionGroup::Gradient,
         is_of_steps: true,
         kind: number(0.0, 1e6),
         doc: "fall of the evaluation loss that counts as better",
@@ -132,7 +132,7 @@ pub(super) static ENTRIES: [OptionSpec; 16] = [
     },
     OptionSpec {
         name: "tolerance",
-        group: OptionGroup::Solver,
+        group: OptionGroup::Tolerance,
         is_of_steps: false,
         kind: number(0.0, 1.0),
         doc: "largest derivative of the objective at which newton and lbfgs end",

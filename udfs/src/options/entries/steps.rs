@@ -25,7 +25,7 @@ const OPTIMIZERS: [&str; 9] = [
 pub(super) static ENTRIES: [OptionSpec; 10] = [
     OptionSpec {
         name: "epochs",
-        group: OptionGroup::All,
+        group: OptionGroup::Passes,
         is_of_steps: true,
         kind: whole(1, 1_000_000),
         doc: "passes over the training rows",
@@ -35,7 +35,7 @@ pub(super) static ENTRIES: [OptionSpec; 10] = [
     },
     OptionSpec {
         name: "batch_size",
-        group: OptionGroup::All,
+        group: OptionGroup::Batch,
         is_of_steps: true,
         kind: whole(1, 1 << 20),
         doc: "rows of a mini-batch",
@@ -45,7 +45,7 @@ pub(super) static ENTRIES: [OptionSpec; 10] = [
     },
     OptionSpec {
         name: "learning_rate",
-        group: OptionGroup::All,
+        group: OptionGroup::Gradient,
         is_of_steps: true,
         kind: positive(1000.0),
         doc: "size of a step, before the schedule",
@@ -55,7 +55,7 @@ pub(super) static ENTRIES: [OptionSpec; 10] = [
     },
     OptionSpec {
         name: "intercept_learning_rate",
-        group: OptionGroup::All,
+        group: OptionGroup::Gradient,
         is_of_steps: true,
         kind: number_or("auto", 0.0, 1000.0),
         doc: "size of a step of the intercept (of networks: the bias of the output layer); auto is learning_rate",
@@ -68,7 +68,7 @@ pub(super) static ENTRIES: [OptionSpec; 10] = [
     },
     OptionSpec {
         name: "schedule",
-        group: OptionGroup::All,
+        group: OptionGroup::Gradient,
         is_of_steps: true,
         kind: Kind::Words(|| {
             "one of constant, step, exponential, cosine, or a map such as {'kind': 'step', \
@@ -82,7 +82,7 @@ pub(super) static ENTRIES: [OptionSpec; 10] = [
     },
     OptionSpec {
         name: "optimizer",
-        group: OptionGroup::All,
+        group: OptionGroup::Gradient,
         is_of_steps: true,
         kind: Kind::OneOf(|| OPTIMIZERS.to_vec()),
         doc: "how to step; adaptive_invariant is Vowpal Wabbit's update of linear models, which takes the rows of a mini-batch one after another",
@@ -98,7 +98,7 @@ pub(super) static ENTRIES: [OptionSpec; 10] = [
     },
     OptionSpec {
         name: "momentum",
-        group: OptionGroup::All,
+        group: OptionGroup::Gradient,
         is_of_steps: true,
         kind: BELOW_ONE,
         doc: "decay of the velocity of momentum and nesterov",
@@ -120,7 +120,7 @@ pub(super) static ENTRIES: [OptionSpec; 10] = [
     },
     OptionSpec {
         name: "beta1",
-        group: OptionGroup::All,
+        group: OptionGroup::Gradient,
         is_of_steps: true,
         kind: BELOW_ONE,
         doc: "decay of the first moment of adam and adamw",
@@ -140,7 +140,7 @@ pub(super) static ENTRIES: [OptionSpec; 10] = [
     },
     OptionSpec {
         name: "beta2",
-        group: OptionGroup::All,
+        group: OptionGroup::Gradient,
         is_of_steps: true,
         kind: BELOW_ONE,
         doc: "decay of the second moment of rmsprop, adam and adamw",
@@ -162,7 +162,7 @@ pub(super) static ENTRIES: [OptionSpec; 10] = [
     },
     OptionSpec {
         name: "epsilon",
-        group: OptionGroup::All,
+        group: OptionGroup::Gradient,
         is_of_steps: true,
         kind: number(1e-30, 1.0),
         doc: "added to the root by adagrad, rmsprop, adam and adamw; beta of ftrl",
