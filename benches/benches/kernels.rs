@@ -239,7 +239,7 @@ fn activations(criterion: &mut Criterion) -> Result<()> {
 
 fn gathers(criterion: &mut Criterion) -> Result<()> {
     let (rows, u) = (1024, 64);
-    let width = Width { dense: 0, columns: 8, categories: 96 };
+    let width = Width { dense: 0, columns: 8, categories: 96, ..Width::default() };
     let mut group = group(criterion, "gather, 8 of 96 categories x 64 (rows)", rows);
     let (c, t) = (width.columns, width.categories);
     let data = Rows::new(rows, width, 2);
@@ -312,7 +312,7 @@ fn first_categories(width: Width) -> Arc<[u32]> {
 /// Whole steps of a training, gradient and optimizer: what a row costs within a round.
 fn steps(criterion: &mut Criterion) -> Result<()> {
     let numbers = Width { dense: 28, ..Width::default() };
-    let wide = Width { dense: 0, columns: 20, categories: 1_000_000 };
+    let wide = Width { dense: 0, columns: 20, categories: 1_000_000, ..Width::default() };
     let adam = Optimizer::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
     let (adagrad, ftrl) = (Optimizer::Adagrad { epsilon: 1e-10 }, Optimizer::Ftrl { beta: 1.0 });
     let all: [Training<'_>; 8] = [
@@ -439,7 +439,7 @@ fn sums(criterion: &mut Criterion) -> Result<()> {
     let rows = 4096;
     let dense = Width { dense: 28, ..Width::default() };
     // As of Adult.
-    let mixed = Width { dense: 6, columns: 8, categories: 104 };
+    let mixed = Width { dense: 6, columns: 8, categories: 104, ..Width::default() };
     for (name, width) in [("28 numbers", dense), ("6 numbers and 8 categories", mixed)] {
         let mut group = group(criterion, &format!("exact sums, {name} (rows)"), rows);
         let data = Rows::new(rows, width, 2);

@@ -140,7 +140,7 @@ mod tests {
             std::fs::read(path).unwrap()
         });
         assert_eq!(bytes[0], bytes[1]);
-        let width = Width { dense: 3, columns: 2, categories: 10 };
+        let width = Width { dense: 3, columns: 2, categories: 10, ..Width::default() };
         let rows = Rows::new(100, width, 2);
         assert_eq!(rows.codes.len(), 200);
         assert!(rows.codes.iter().all(|code| *code < 10 || *code == NO_CATEGORY));

@@ -98,11 +98,12 @@ fn column_names(input: &LogicalPlan, predictor: &Predictor) -> Vec<String> {
 
 /// The column that a part of a prediction becomes, where no other has its name.
 pub(crate) fn column_name(model: &Model, part: &str) -> String {
-    let target = &model.target.name;
-    match part {
-        prediction_parts::LABEL => format!("predicted_{target}"),
-        MODEL_VERSION | MODEL_ROWS => part.to_owned(),
-        part => format!("predicted_{target}_{part}"),
+    match (part, model.targets.as_slice()) {
+        (MODEL_VERSION | MODEL_ROWS, _) | (_, []) => part.to_owned(),
+        (prediction_parts::LABEL, [target]) => format!("predicted_{}", target.name),
+        (part, [target]) => format!("predicted_{}_{part}", target.name),
+        // The parts are named after the targets.
+        (part, _) => format!("predicted_{part}"),
     }
 }
 

@@ -24,8 +24,8 @@ pub struct TrainRequest {
     pub algorithm: Algorithm,
     /// TRANSFORM as (output name, SQL expression); empty without the clause.
     pub transform: Vec<(String, String)>,
-    /// TARGET.
-    pub target: Option<String>,
+    /// TARGET; empty without the clause.
+    pub targets: Vec<String>,
     /// FEATURES; every other column if absent.
     pub features: Option<Vec<String>>,
     /// WEIGHT.
@@ -72,7 +72,7 @@ impl TrainRequest {
             or_replace: false,
             if_not_exists: false,
             transform: vec![],
-            target: None,
+            targets: vec![],
             features: None,
             weight: None,
             partition_by: vec![],
@@ -103,7 +103,7 @@ pub struct TrainRequestBuilder {
     or_replace: bool,
     if_not_exists: bool,
     transform: Vec<(String, String)>,
-    target: Option<String>,
+    targets: Vec<String>,
     features: Option<Vec<String>>,
     weight: Option<String>,
     partition_by: Vec<String>,
@@ -124,9 +124,9 @@ impl TrainRequestBuilder {
         self
     }
 
-    /// The column to predict.
+    /// The column to predict. Called again, it adds another.
     pub fn target(mut self, column: impl Into<String>) -> Self {
-        self.target = Some(column.into());
+        self.targets.push(column.into());
         self
     }
 
@@ -187,7 +187,7 @@ impl TrainRequestBuilder {
             if_not_exists: self.if_not_exists,
             algorithm,
             transform: self.transform,
-            target: self.target,
+            targets: self.targets,
             features: self.features,
             weight: self.weight,
             partition_by: self.partition_by,
@@ -216,8 +216,10 @@ impl TrainRequestBuilder {
             let items = items.map(|(name, expression)| format!("{expression} AS {}", quoted(name)));
             let _ = write!(text, " TRANSFORM ({})", items.collect::<Vec<_>>().join(", "));
         }
-        if let Some(target) = &self.target {
-            let _ = write!(text, " TARGET {}", quoted(target));
+        match self.targets.as_slice() {
+            [] => {}
+            [target] => _ = write!(text, " TARGET {}", quoted(target)),
+            targets => _ = write!(text, " TARGET ({})", list(targets)),
         }
         if let Some(features) = &self.features {
             let _ = write!(text, " FEATURES ({})", list(features));

@@ -209,7 +209,7 @@ impl Session {
             if_not_exists: train.if_not_exists,
             algorithm,
             transform: TransformItem::expand(&train.transform, &columns)?,
-            target: train.target.clone(),
+            targets: train.targets.clone(),
             features: train.features.clone(),
             weight: train.weight.clone(),
             partition_by: train.partition_by.clone(),
@@ -256,7 +256,7 @@ impl Session {
         Engine::refuse_unbounded(&query, "EVALUATE")?;
         let plan = self.engine.evaluate(&scorer, options, query)?;
         let rows = self.run(plan, &events).await?;
-        let schema = reported_schema(&rows.schema())?;
+        let schema = reported_schema(&rows.schema(), &scorer)?;
         let (model, sink) = (Arc::clone(&scorer), Arc::clone(&events));
         let metrics = rows.map(move |rows| reported(&rows?, &model, &sink));
         let stream = Box::pin(RecordBatchStreamAdapter::new(schema, metrics));

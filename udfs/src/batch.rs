@@ -12,8 +12,8 @@ use crate::kernels::prefetch::Prefetch;
 /// The index of a category that the encoder does not know: it contributes nothing.
 pub const NO_CATEGORY: u32 = u32::MAX;
 
-/// The width of an encoded row.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The width of an encoded row. The default has one target and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Width {
     /// Dense numbers in a row (`d`).
     pub dense: usize,
@@ -21,6 +21,14 @@ pub struct Width {
     pub columns: usize,
     /// Number of categories of all columns (`t`): the rows of the weight table.
     pub categories: usize,
+    /// Numbers of the target (`k`): 0 without a target, 1 for a class.
+    pub targets: usize,
+}
+
+impl Default for Width {
+    fn default() -> Self {
+        Self { dense: 0, columns: 0, categories: 0, targets: 1 }
+    }
 }
 
 impl Width {
@@ -44,7 +52,7 @@ pub struct MiniBatch<'a> {
     pub dense: &'a [f32],
     /// `[rows, c]`, row-major.
     pub codes: &'a [u32],
-    /// `[rows]`: the (standardised) target, or the index of the class.
+    /// `[rows, k]`, row-major: the (standardised) targets, or the index of the class.
     pub label: &'a [f32],
     /// `[rows]`: row weight times class weight.
     pub weight: &'a [f32],
@@ -61,7 +69,7 @@ impl<'a> MiniBatch<'a> {
             first_row: self.first_row + start,
             dense: &self.dense[start * width.dense..end * width.dense],
             codes: &self.codes[start * width.columns..end * width.columns],
-            label: &self.label[start..end],
+            label: &self.label[start * width.targets..end * width.targets],
             weight: &self.weight[start..end],
             prefetch: Prefetch::NONE,
         }
@@ -70,8 +78,12 @@ impl<'a> MiniBatch<'a> {
     /// Copies of the rows that `indices` names, in its order.
     pub fn gathered(&self, indices: &[u32]) -> Rows {
         let n = self.rows.max(1);
-        let width =
-            Width { dense: self.dense.len() / n, columns: self.codes.len() / n, categories: 0 };
+        let width = Width {
+            dense: self.dense.len() / n,
+            columns: self.codes.len() / n,
+            categories: 0,
+            targets: self.label.len() / n,
+        };
         let mut rows = Rows::zeros(width, indices.len());
         rows.as_mut().copy(0, self, indices, width);
         rows
@@ -198,7 +210,7 @@ pub struct Rows {
     pub dense: Vec<f32>,
     /// `[rows, c]`, row-major.
     pub codes: Vec<u32>,
-    /// `[rows]`: see [`MiniBatch::label`].
+    /// `[rows, k]`, row-major: see [`MiniBatch::label`].
     pub label: Vec<f32>,
     /// `[rows]`: see [`MiniBatch::weight`].
     pub weight: Vec<f32>,
@@ -210,7 +222,7 @@ impl Rows {
         Self {
             dense: Vec::with_capacity(rows * width.dense),
             codes: Vec::with_capacity(rows * width.columns),
-            label: Vec::with_capacity(rows),
+            label: Vec::with_capacity(rows * width.targets),
             weight: Vec::with_capacity(rows),
         }
     }
@@ -220,7 +232,7 @@ impl Rows {
         Self {
             dense: vec![0.0; rows * width.dense],
             codes: vec![0; rows * width.columns],
-            label: vec![0.0; rows],
+            label: vec![0.0; rows * width.targets],
             weight: vec![0.0; rows],
         }
     }
@@ -236,7 +248,7 @@ impl Rows {
     pub fn resize(&mut self, rows: usize, width: Width) {
         self.dense.resize(rows * width.dense, 0.0);
         self.codes.resize(rows * width.columns, 0);
-        self.label.resize(rows, 0.0);
+        self.label.resize(rows * width.targets, 0.0);
         self.weight.resize(rows, 0.0);
     }
 
@@ -253,26 +265,26 @@ impl Rows {
 
     /// Number of rows.
     pub fn len(&self) -> usize {
-        self.label.len()
+        self.weight.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.label.is_empty()
+        self.weight.is_empty()
     }
 
     /// Appends a copy of a row of `from`.
     pub fn push(&mut self, from: &Self, row: usize, width: Width) {
         self.dense.extend_from_slice(&from.dense[row * width.dense..(row + 1) * width.dense]);
         self.codes.extend_from_slice(&from.codes[row * width.columns..(row + 1) * width.columns]);
-        self.label.push(from.label[row]);
+        self.label.extend_from_slice(&from.label[row * width.targets..(row + 1) * width.targets]);
         self.weight.push(from.weight[row]);
     }
 
     /// All rows as one mini-batch.
     pub fn batch(&self) -> MiniBatch<'_> {
         MiniBatch {
-            rows: self.label.len(),
+            rows: self.weight.len(),
             first_row: 0,
             dense: &self.dense,
             codes: &self.codes,
@@ -316,13 +328,14 @@ impl RowsMut<'_> {
         let end = first + indices.len();
         let dense = &mut self.dense[first * width.dense..end * width.dense];
         let codes = &mut self.codes[first * width.columns..end * width.columns];
-        let (label, weight) = (&mut self.label[first..end], &mut self.weight[first..end]);
+        let label = &mut self.label[first * width.targets..end * width.targets];
+        let weight = &mut self.weight[first..end];
         vectorized(
             #[inline(always)]
             || {
                 gather(dense, from.dense, width.dense, indices, prefetch);
                 gather(codes, from.codes, width.columns, indices, Prefetch::NONE);
-                gather(label, from.label, 1, indices, Prefetch::NONE);
+                gather(label, from.label, width.targets, indices, Prefetch::NONE);
                 gather(weight, from.weight, 1, indices, Prefetch::NONE);
             },
         );
@@ -333,10 +346,10 @@ impl RowsMut<'_> {
     /// Overwrites row `to` by a copy of a row of `from`.
     #[inline(always)]
     pub fn copy_row(&mut self, to: usize, from: &MiniBatch<'_>, row: usize, width: Width) {
-        let Width { dense: d, columns: c, .. } = width;
+        let Width { dense: d, columns: c, targets: k, .. } = width;
         copy_row(&mut self.dense[to * d..(to + 1) * d], &from.dense[row * d..(row + 1) * d]);
         copy_row(&mut self.codes[to * c..(to + 1) * c], &from.codes[row * c..(row + 1) * c]);
-        self.label[to] = from.label[row];
+        copy_row(&mut self.label[to * k..(to + 1) * k], &from.label[row * k..(row + 1) * k]);
         self.weight[to] = from.weight[row];
     }
 
@@ -345,7 +358,7 @@ impl RowsMut<'_> {
         let end = first + from.rows;
         self.dense[first * width.dense..end * width.dense].copy_from_slice(from.dense);
         self.codes[first * width.columns..end * width.columns].copy_from_slice(from.codes);
-        self.label[first..end].copy_from_slice(from.label);
+        self.label[first * width.targets..end * width.targets].copy_from_slice(from.label);
         self.weight[first..end].copy_from_slice(from.weight);
     }
 }

@@ -33,7 +33,7 @@ pub trait Description: Debug + Send + Sync {
     fn outputs(&self) -> usize;
 
     /// The parts of a prediction.
-    fn fields(&self, target: Option<&Target>) -> Vec<Field>;
+    fn fields(&self, targets: &[Target]) -> Vec<Field>;
 
     /// A member that has this description, ready to predict.
     ///

@@ -40,6 +40,7 @@ pub use exact::{
     GradientSum, GramSum, Lbfgs, LbfgsOptions, LinearShape, Newton, NewtonSum, PassSum,
 };
 pub use functions::assert_true::assert_true_udf;
+pub use functions::measure::measure_udaf;
 pub use functions::predict::{predict_udfs, prediction_part_udf};
 pub use functions::train::{TRAIN, train_udaf};
 pub use learner::{
@@ -47,7 +48,7 @@ pub use learner::{
     StepKey, probabilities,
 };
 pub use metrics::{Confusion, LogLoss, Ranking, Residuals, metric_functions};
-pub use model::{HistoryEntry, Labels, Member, Model, NetworkSpec, Target, Trained};
+pub use model::{HistoryEntry, LabelScale, Labels, Member, Model, NetworkSpec, Target, Trained};
 pub use names::Names;
 pub use optimizer::{Optimizer, Schedule, StepSize};
 pub use parallel::{ParallelFor, Sequential};

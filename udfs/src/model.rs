@@ -21,20 +21,48 @@ pub struct Target {
     pub data_type: DataType,
 }
 
+/// `label = (y - mean) / stddev` of a number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LabelScale {
+    /// Subtracted from the target.
+    pub mean: f64,
+    /// The target is divided by it.
+    pub stddev: f64,
+}
+
+impl LabelScale {
+    /// The scale of a target that is not standardised.
+    pub const NONE: LabelScale = LabelScale { mean: 0.0, stddev: 1.0 };
+}
+
 /// The encoding of the labels of a trained group.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Labels {
     /// There is no target.
     None,
-    /// Numbers: `label = (y - mean) / stddev` (0 and 1 where the target is not standardised).
-    Numbers {
-        /// Subtracted from the target.
-        mean: f64,
-        /// The target is divided by it.
-        stddev: f64,
-    },
+    /// Numbers: one scale for each of the targets' numbers.
+    Numbers(Vec<LabelScale>),
     /// Classes in ascending order, of the target's type; the label is the index.
     Classes(Vec<ScalarValue>),
+}
+
+impl Labels {
+    /// Numbers in an encoded row.
+    pub fn targets(&self) -> usize {
+        match self {
+            Labels::None => 0,
+            Labels::Classes(_) => 1,
+            Labels::Numbers(scales) => scales.len(),
+        }
+    }
+
+    /// Number of classes; None of numbers, or without a target.
+    pub fn classes(&self) -> Option<usize> {
+        match self {
+            Labels::Classes(classes) => Some(classes.len()),
+            Labels::Numbers(_) | Labels::None => None,
+        }
+    }
 }
 
 /// A named, versioned model.

@@ -16,10 +16,10 @@ use datafusion_common::{Result, exec_err, internal_err};
 pub use self::latest::{LatestScorer, MODEL_ROWS, MODEL_VERSION};
 pub(crate) use self::network::{NetworkPredictor, network_fields};
 
-use crate::batch::MiniBatch;
-use crate::description::Predictor;
+use crate::batch::{MiniBatch, Width};
+use crate::description::{Measure, Predictor};
 use crate::encoder::{Column, Encoder, Input, flatten_columns, flatten_fields};
-use crate::model::{Labels, Model};
+use crate::model::{Labels, Member, Model};
 
 /// Rows that are encoded at a time: they stay in the L2 cache until they are scored.
 const BLOCK: usize = 2048;
@@ -125,7 +125,7 @@ impl Scorer {
         };
         let any = model.members.iter().find_map(|member| member.outcome.as_deref().ok());
         let fields = match any {
-            Some(trained) => trained.description.fields(model.target()),
+            Some(trained) => trained.description.fields(&model.targets),
             None => vec![],
         };
         let fields = Fields::from(fields);
@@ -259,6 +259,62 @@ impl Scorer {
         Ok(interleave(&pieces, &places)?.as_struct().clone())
     }
 
+    /// Sums for the metrics of each member that was trained, over no rows.
+    ///
+    /// # Errors
+    /// When the metrics of the model compare predictions with a target.
+    pub fn measures(&self) -> Result<Vec<Option<Box<dyn Measure>>>> {
+        let of_member = |member: &Member| match &member.outcome {
+            Ok(trained) => {
+                let width = Width { targets: 0, ..trained.encoder.width() };
+                match trained.description.measure(&trained.parameters, width)? {
+                    Some(measure) => Ok(Some(measure)),
+                    None => internal_err!("model {} has a target", self.model.name),
+                }
+            }
+            Err(_) => Ok(None),
+        };
+        self.model.members.iter().map(of_member).collect()
+    }
+
+    /// Adds rows with their weights to the sums of their members: `columns` as in
+    /// [`Scorer::score`].
+    ///
+    /// # Errors
+    /// See [`Scorer::score`].
+    pub fn measure(
+        &self,
+        measures: &mut [Option<Box<dyn Measure>>],
+        columns: &[ArrayRef],
+        weight: &[f32],
+    ) -> Result<()> {
+        let inputs = self.model.inputs.len();
+        let features = flatten_columns(&columns[..inputs], &self.inputs)?;
+        let Some(dispatch) = &self.dispatch else {
+            return match (self.members.first(), measures.first_mut()) {
+                (Some(Some(ready)), Some(Some(sums))) => ready.measure(sums, &features, weight),
+                _ => exec_err!("model {} was not trained", self.model.name),
+            };
+        };
+        let mut rows_of: Vec<Vec<u32>> = vec![vec![]; self.members.len()];
+        for (row, member) in dispatch.members(&columns[inputs..])?.into_iter().enumerate() {
+            if let Some(member) = member {
+                rows_of[member].push(row as u32);
+            }
+        }
+        for ((ready, sums), rows) in self.members.iter().zip(measures).zip(rows_of) {
+            let (Some(ready), Some(sums), false) = (ready, sums, rows.is_empty()) else { continue };
+            let weight: Vec<f32> = rows.iter().map(|row| weight[*row as usize]).collect();
+            let rows = UInt32Array::from(rows);
+            let own: Vec<ArrayRef> = features
+                .iter()
+                .map(|column| take(column, &rows, None))
+                .collect::<Result<_, _>>()?;
+            ready.measure(sums, &own, &weight)?;
+        }
+        Ok(())
+    }
+
     /// Predicts rows that all belong to one member.
     fn score_member(
         &self,
@@ -303,6 +359,30 @@ impl Scorer {
         }
         let parts = predictor.parts(scores, &self.fields, threshold, &mut own.numbers)?;
         Ok(StructArray::try_new(self.fields.clone(), parts, None)?)
+    }
+}
+
+impl Ready {
+    /// Adds rows to sums for metrics.
+    fn measure(
+        &self,
+        sums: &mut Box<dyn Measure>,
+        features: &[ArrayRef],
+        weight: &[f32],
+    ) -> Result<()> {
+        let width = self.encoder.width();
+        let (mut dense, mut codes) = (vec![], vec![]);
+        for start in (0..weight.len()).step_by(BLOCK) {
+            let rows = BLOCK.min(weight.len() - start);
+            let block: Vec<ArrayRef> = features.iter().map(|f| f.slice(start, rows)).collect();
+            let columns: Vec<Column> = block.iter().map(Column::Array).collect();
+            let dense = first(&mut dense, rows * width.dense);
+            let codes = first(&mut codes, rows * width.columns);
+            self.encoder.encode(&columns, rows, dense, codes)?;
+            let weight = &weight[start..start + rows];
+            sums.update(&MiniBatch { rows, dense, codes, weight, ..MiniBatch::default() })?;
+        }
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use datafusion::arrow::compute::{cast, filter_record_batch};
 use datafusion::arrow::datatypes::{
     DataType, Field, Fields, Float32Type, Float64Type, Schema, SchemaRef, UInt32Type, UInt64Type,
 };
-use datafusion::common::{Result, ScalarValue, exec_err};
+use datafusion::common::{Result, ScalarValue, plan_err};
 use gradlake_udfs::{Input, flatten_columns, flatten_fields};
 
 use crate::source::ROW_COLUMN;
@@ -54,30 +54,37 @@ impl Intake {
         let inputs = flatten_fields(&columns.collect::<Fields>())?;
         let mut fields: Vec<Field> =
             inputs.iter().map(|i| Field::new(&i.name, i.data_type.clone(), true)).collect();
-        let target = schema.field(places.target).data_type();
-        let distinct = match roles.kind {
-            TargetKind::Class => {
-                crate::table::check_class_type(roles, target)?;
-                let what = format!("the target {} of {}", roles.target, roles.algorithm);
-                fields.push(Field::new("target", DataType::UInt32, true));
-                Some(LabelEncoder::new(std::slice::from_ref(target), what, MAX_CLASSES)?)
+        let (mut distinct, mut class_type) = (None, DataType::Null);
+        for (place, name) in places.targets.iter().zip(&roles.targets) {
+            let target = schema.field(*place).data_type();
+            if roles.kind == TargetKind::Class {
+                crate::table::check_class_type(roles, name, target)?;
+                let what = format!("the target {name} of {}", roles.algorithm);
+                fields.push(target_field(DataType::UInt32));
+                distinct =
+                    Some(LabelEncoder::new(std::slice::from_ref(target), what, MAX_CLASSES)?);
+                class_type = match target {
+                    DataType::Dictionary(_, value) => value.as_ref().clone(),
+                    other => other.clone(),
+                };
+            } else {
+                crate::table::check_number_type(roles, name, target)?;
+                if target.is_nested() {
+                    return plan_err!(
+                        "the target {name} is a vector, which is not possible with rows that are \
+                         learned from as they come; name one of its elements, such as {name}[1]"
+                    );
+                }
+                fields.push(target_field(DataType::Float64));
             }
-            TargetKind::Number => {
-                crate::table::check_number_type(roles, target)?;
-                fields.push(Field::new("target", DataType::Float64, true));
-                None
-            }
-        };
+        }
         fields.push(Field::new("weight", DataType::Float32, true));
         fields.push(Field::new("row", DataType::UInt64, false));
         Ok(Self {
             places,
             inputs,
             distinct,
-            class_type: match target {
-                DataType::Dictionary(_, value) => value.as_ref().clone(),
-                other => other.clone(),
-            },
+            class_type,
             class_of: vec![],
             arrived: vec![],
             is_open,
@@ -195,17 +202,19 @@ impl Intake {
         let features: Vec<ArrayRef> = self.places.inputs.iter().map(column).collect();
         let mut columns = flatten_columns(&features, &self.inputs)?;
         let n = batch.num_rows();
-        let target = column(&self.places.target);
+        let targets: Vec<ArrayRef> = self.places.targets.iter().map(column).collect();
         let codes = match &mut self.distinct {
-            Some(distinct) => Some(distinct.intern(std::slice::from_ref(&target))?),
+            Some(distinct) => Some(distinct.intern(&targets)?),
             None => None,
         };
-        let numbers = match codes {
-            Some(_) => None,
-            None => Some(cast(&target, &DataType::Float64)?),
-        };
+        let mut numbers = vec![];
+        if codes.is_none() {
+            for target in &targets {
+                numbers.push(cast(target, &DataType::Float64)?);
+            }
+        }
         let weight = self.places.weight.as_ref().map(column);
-        let usable = Usable::new(&target, numbers.as_ref(), weight.as_ref())?;
+        let usable = Usable::new(&targets, &numbers, weight.as_ref())?;
         let ordinals: ArrayRef = match batch.column_by_name(ROW_COLUMN) {
             Some(ordinals) => Arc::clone(ordinals),
             None => Arc::new(UInt64Array::from_iter_values(self.next..self.next + n as u64)),
@@ -213,11 +222,8 @@ impl Intake {
         let rows = ordinals.as_primitive::<UInt64Type>().values().clone();
         self.next = rows.last().map_or(self.next, |row| row + 1);
         let keep = self.keep(&usable, codes.as_ref(), &rows);
-        columns.push(match (codes, numbers) {
-            (Some(codes), _) => Arc::new(codes),
-            (None, Some(numbers)) => numbers,
-            (None, None) => return exec_err!("the target has no values"),
-        });
+        columns.extend(codes.map(|codes| Arc::new(codes) as ArrayRef));
+        columns.extend(numbers);
         columns.push(match weight {
             Some(weight) => cast(&weight, &DataType::Float32)?,
             None => Arc::new(datafusion::arrow::array::Float32Array::from_value(1.0, n)),
@@ -286,15 +292,32 @@ impl<'a> FilteredRows<'a> {
     pub fn of(batch: &'a RecordBatch) -> Self {
         let n = batch.num_columns();
         let columns = batch.columns();
-        let target = &columns[n - 3];
+        // (Before weight and row; a feature may have its name.)
+        let target = (n > 2 && batch.schema_ref().field(n - 3).metadata().contains_key(TARGET))
+            .then(|| &columns[n - 3]);
+        let (codes, numbers) = match target {
+            Some(own) => {
+                (own.as_primitive_opt::<UInt32Type>(), own.as_primitive_opt::<Float64Type>())
+            }
+            None => (None, None),
+        };
         Self {
-            features: &columns[..n - 3],
-            codes: target.as_primitive_opt::<UInt32Type>().map(|codes| &codes.values()[..]),
-            numbers: target.as_primitive_opt::<Float64Type>().map(|numbers| &numbers.values()[..]),
+            features: &columns[..n - 2 - usize::from(target.is_some())],
+            codes: codes.map(|codes| &codes.values()[..]),
+            numbers: numbers.map(|numbers| &numbers.values()[..]),
             weight: columns[n - 2].as_primitive::<Float32Type>().values(),
             rows: columns[n - 1].as_primitive::<UInt64Type>().values(),
         }
     }
+}
+
+/// The name of the column of the target, and the key of its metadata.
+const TARGET: &str = "target";
+
+/// The column of the target.
+fn target_field(data_type: DataType) -> Field {
+    let metadata = [(TARGET.to_owned(), String::new())].into();
+    Field::new(TARGET, data_type, true).with_metadata(metadata)
 }
 
 /// Whether float32 can hold a weight, possibly with fewer digits.

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use datafusion::arrow::array::ArrayRef;
 use datafusion::common::{Result, ScalarValue, exec_err, internal_err};
 use gradlake_udfs::{
-    Column, Descent, Encoder, Labels, Learner as _, Loss, MiniBatch, Network, NetworkSpec, RawRows,
-    Reads, Reshape, RunningEncoder, RunningState, Scratch, State, Stepper, Width,
+    Column, Descent, Encoder, LabelScale, Labels, Learner as _, Loss, MiniBatch, Network,
+    NetworkSpec, RawRows, Reads, Reshape, RunningEncoder, RunningState, Scratch, State, Stepper,
+    Width,
 };
 use serde::{Deserialize, Serialize};
 
@@ -209,7 +210,7 @@ impl Learner {
     pub fn classes(&self) -> &[ScalarValue] {
         match &self.labels {
             Labels::Classes(classes) => classes,
-            Labels::Numbers { .. } => &[],
+            Labels::Numbers(_) | Labels::None => &[],
         }
     }
 
@@ -222,9 +223,9 @@ impl Learner {
 
     /// Mean and standard deviation by which a number becomes a label.
     fn label_scale(&self) -> (f64, f64) {
-        match self.labels {
-            Labels::Numbers { mean, stddev } => (mean, stddev),
-            Labels::Classes(_) => (0.0, 1.0),
+        match &self.labels {
+            Labels::Numbers(scales) => scales.first().map_or((0.0, 1.0), |s| (s.mean, s.stddev)),
+            Labels::Classes(_) | Labels::None => (0.0, 1.0),
         }
     }
 
@@ -342,7 +343,7 @@ impl Learner {
     fn label_by_target(&mut self) {
         if let Some(target) = &self.target {
             let (mean, stddev) = target.scale();
-            self.labels = Labels::Numbers { mean, stddev };
+            self.labels = Labels::Numbers(vec![LabelScale { mean, stddev }]);
         }
     }
 

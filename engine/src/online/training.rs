@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::{RecordBatch, UInt64Array};
 use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Result, exec_err};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::execute_stream_partitioned;
@@ -131,7 +132,8 @@ impl<'a> OnlineTraining<'a> {
         let is_resumed = checkpoint.is_some();
         if let Some(bytes) = checkpoint {
             let (progress, state) = OnlineProgress::from_bytes(&bytes)?;
-            let classes = progress.classes_of(&columns.target.1)?;
+            let classes =
+                progress.classes_of(columns.targets.first().map_or(&DataType::Null, |t| &t.1))?;
             intake.restore(progress.skipped.clone(), &classes)?;
             learner.resume(&progress.learner, state, classes)?;
             (consumed, from) = (progress.consumed, progress.from);
@@ -372,7 +374,7 @@ impl<'a> OnlineTraining<'a> {
         };
         exec_err!(
             "the target {} has one class only, {class}; a classifier needs two",
-            self.columns.target.0
+            self.columns.target_names()
         )
     }
 
@@ -404,7 +406,7 @@ impl<'a> OnlineTraining<'a> {
                     {
                         return exec_err!(
                             "loss = 'poisson' needs a target of at least 0, but {} has {bad}",
-                            self.columns.target.0
+                            self.columns.target_names()
                         );
                     }
                     Targets::Numbers(&numbers[start..end])

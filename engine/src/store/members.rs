@@ -10,8 +10,8 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::{Result, ScalarValue, exec_err};
 use gradlake_udfs::{
-    Activation, Algorithm, Description, Labels, Loss, Member, Model, NetworkSpec, Optimizer,
-    Trained,
+    Activation, Algorithm, Description, LabelScale, Labels, Loss, Member, Model, NetworkSpec,
+    Optimizer, Trained,
 };
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,11 @@ pub(super) struct MemberRow {
     pub reason: Option<String>,
     pub label_mean: Option<f64>,
     pub label_stddev: Option<f64>,
+    /// Means and deviations of the numbers of several targets.
+    #[serde(default)]
+    pub label_means: Vec<f64>,
+    #[serde(default)]
+    pub label_stddevs: Vec<f64>,
     pub hidden: Vec<u64>,
     pub activation: Option<Activation>,
     pub loss_function: Option<Loss>,
@@ -52,16 +57,22 @@ impl MemberRow {
             Ok(trained) => trained,
             Err(reason) => return Self { reason: Some(reason.clone()), ..Self::default() },
         };
-        let (label_mean, label_stddev) = match &trained.labels {
-            Labels::Numbers { mean, stddev } => (Some(*mean), Some(*stddev)),
-            Labels::Classes(_) | Labels::None => (None, None),
+        let scales = match &trained.labels {
+            Labels::Numbers(scales) => scales.as_slice(),
+            Labels::Classes(_) | Labels::None => &[],
+        };
+        let (one, several) = match scales {
+            [one] => (Some(one), &[][..]),
+            several => (None, several),
         };
         let network = trained.description.network();
         let finite = |x: f64| Some(x).filter(|x| x.is_finite());
         Self {
             reason: None,
-            label_mean,
-            label_stddev,
+            label_mean: one.map(|own| own.mean),
+            label_stddev: one.map(|own| own.stddev),
+            label_means: several.iter().map(|own| own.mean).collect(),
+            label_stddevs: several.iter().map(|own| own.stddev).collect(),
             hidden: network.iter().flat_map(|own| &own.hidden).map(|n| *n as u64).collect(),
             activation: network.map(|own| own.activation),
             loss_function: network.map(|own| own.loss),
@@ -97,6 +108,15 @@ impl MemberRow {
         }))
     }
 
+    /// The encoding of labels that are numbers; None of others.
+    pub fn label_scales(&self) -> Option<Vec<LabelScale>> {
+        let several = self.label_means.iter().zip(&self.label_stddevs);
+        let one = self.label_mean.iter().zip(&self.label_stddev);
+        let scale = |(mean, stddev): (&f64, &f64)| LabelScale { mean: *mean, stddev: *stddev };
+        let all: Vec<LabelScale> = one.chain(several).map(scale).collect();
+        Some(all).filter(|all| !all.is_empty())
+    }
+
     /// The optimizer.
     pub fn optimizer(&self) -> Result<Option<Optimizer>> {
         match &self.optimizer {
@@ -119,6 +139,8 @@ pub(super) fn members(model: &Model) -> Result<RecordBatch> {
         text("reason"),
         float("label_mean"),
         float("label_stddev"),
+        Field::new("label_means", DataType::new_list(DataType::Float64, false), false),
+        Field::new("label_stddevs", DataType::new_list(DataType::Float64, false), false),
         Field::new("hidden", DataType::new_list(DataType::UInt64, false), false),
         text("activation"),
         text("loss_function"),

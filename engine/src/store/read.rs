@@ -255,8 +255,8 @@ fn trained(
     metrics: &RecordBatch,
 ) -> Result<Trained> {
     let encoder = Encoder::new(read_features(features)?)?;
-    let labels = match (row.label_mean, row.label_stddev) {
-        (Some(mean), Some(stddev)) => Labels::Numbers { mean, stddev },
+    let labels = match row.label_scales() {
+        Some(scales) => Labels::Numbers(scales),
         _ if !has_target => Labels::None,
         _ => Labels::Classes(classes),
     };
@@ -406,7 +406,7 @@ mod tests {
                 if_not_exists: false,
                 algorithm,
                 transform: vec![],
-                target: Some("y".to_owned()),
+                targets: vec!["y".to_owned()],
                 features: Some(vec!["c".to_owned()]),
                 weight: None,
                 partition_by,

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, StringBuilder};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::{Result, ScalarValue};
-use gradlake_udfs::{Categories, FeatureKind, Labels, Model, NetworkSpec, Trained};
+use gradlake_udfs::{Categories, FeatureKind, LabelScale, Labels, Model, NetworkSpec, Trained};
 
 use super::tables::{trained, with_keys};
 
@@ -148,6 +148,14 @@ fn with_capacity(model: &Model) -> Columns {
     }
 }
 
+/// The name of one of several numbers of the targets: `b`, or `v[2]` of a vector.
+fn target_name(model: &Model, output: usize) -> String {
+    match model.targets.as_slice() {
+        [vector] => format!("{}[{}]", vector.name, output + 1),
+        targets => targets.get(output).map_or_else(String::new, |target| target.name.clone()),
+    }
+}
+
 /// The table; it has no rows if the model is not linear.
 pub(super) fn weights(model: &Model) -> Result<RecordBatch> {
     let mut rows = with_capacity(model);
@@ -156,16 +164,17 @@ pub(super) fn weights(model: &Model) -> Result<RecordBatch> {
         let Some(network) = linear(trained) else { continue };
         let k = network.outputs;
         let inputs = trained.encoder.width().inputs();
-        let (scale, mean) = match trained.labels {
-            Labels::Numbers { mean, stddev } => (stddev, mean),
-            Labels::Classes(_) | Labels::None => (1.0, 0.0),
-        };
         for output in 0..k {
+            let LabelScale { mean, stddev: scale } = match &trained.labels {
+                Labels::Numbers(scales) => scales[output],
+                Labels::Classes(_) | Labels::None => LabelScale::NONE,
+            };
             let class_label = match &trained.labels {
                 // With two classes, the one output is the logit of the larger class.
                 Labels::Classes(classes) if k == 1 => classes.last().map(ScalarValue::to_string),
                 Labels::Classes(classes) => classes.get(output).map(ScalarValue::to_string),
-                Labels::Numbers { .. } | Labels::None => None,
+                Labels::Numbers(scales) if scales.len() > 1 => Some(target_name(model, output)),
+                Labels::Numbers(_) | Labels::None => None,
             };
             let mut shift = 0.0;
             let weights = trained.parameters[..inputs * k].iter().skip(output).step_by(k);

@@ -55,7 +55,7 @@ impl Candidates {
     pub fn named_features(
         &self,
         features: &[String],
-        target: usize,
+        targets: &[usize],
         others: &[usize],
     ) -> Result<Vec<usize>> {
         let own = self.columns.iter().take(self.features);
@@ -72,7 +72,7 @@ impl Candidates {
                 );
             };
             let name = &self.columns[place].name;
-            if place == target {
+            if targets.contains(&place) {
                 return plan_err!("the target {name} cannot be a feature");
             }
             if others.contains(&place) {
@@ -92,11 +92,12 @@ impl Candidates {
     pub fn other_columns(
         &self,
         names: &Names<'_>,
-        target: usize,
+        targets: &[usize],
         others: &[usize],
     ) -> Result<Vec<usize>> {
         let mut places = vec![];
-        for place in (0..self.features).filter(|place| *place != target && !others.contains(place))
+        for place in
+            (0..self.features).filter(|place| !targets.contains(place) && !others.contains(place))
         {
             names.find_exact(&self.columns[place].name)?;
             places.push(place);

@@ -6,7 +6,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::{Result, plan_err};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use gradlake_udfs::{Input, Model, Names, flatten_fields};
+use gradlake_udfs::{Input, Model, Names, TargetRule, flatten_fields};
 
 use super::candidates::{Candidate, Candidates};
 use super::parent::{Spelling, check_parent};
@@ -19,15 +19,15 @@ use crate::table::{Roles, TargetKind};
 /// The columns of a training.
 #[derive(Debug)]
 pub struct TrainingColumns {
-    /// The query with TRANSFORM applied, cut down to the columns that are used: inputs, target,
+    /// The query with TRANSFORM applied, cut down to the columns that are used: inputs, targets,
     /// then weight, partition and split columns.
     pub plan: LogicalPlan,
     /// The roles of the columns of the plan.
     pub roles: Roles,
     /// Features with their types, in order.
     pub inputs: Vec<(String, DataType)>,
-    /// Target with its type.
-    pub target: (String, DataType),
+    /// Targets with their types.
+    pub targets: Vec<(String, DataType)>,
     /// Partition columns with their types.
     pub partition_by: Vec<(String, DataType)>,
     /// TRANSFORM as (output name, SQL expression), columns written as the query has them.
@@ -50,33 +50,50 @@ impl TrainingColumns {
         let name_of = |place: usize| source.columns[place].name.as_str();
         let clauses = ClauseColumns::find(request, &source, &names)?;
         let others = clauses.others(&source)?;
-        let ClauseColumns { target, weight, partition_by, split } = clauses;
+        let ClauseColumns { targets, weight, partition_by, split } = clauses;
         let inputs = match &request.features {
-            Some(features) => source.named_features(features, target, &others)?,
-            None => source.other_columns(&names, target, &others)?,
+            Some(features) => source.named_features(features, &targets, &others)?,
+            None => source.other_columns(&names, &targets, &others)?,
         };
         if inputs.is_empty() {
-            return plan_err!(
-                "no feature is left: the query needs a column beside the target {}",
-                name_of(target)
-            );
+            let targets: Vec<&str> = targets.iter().map(|target| name_of(*target)).collect();
+            return match targets.as_slice() {
+                [] => plan_err!("no feature is left: the query needs a column to learn from"),
+                targets => plan_err!(
+                    "no feature is left: the query needs a column beside the target {}",
+                    targets.join(", ")
+                ),
+            };
         }
-        let used: Vec<usize> = inputs.iter().copied().chain([target]).chain(others).collect();
+        let used: Vec<usize> =
+            inputs.iter().copied().chain(targets.iter().copied()).chain(others).collect();
         let spelling = Spelling::new(parent, used.iter().map(|place| name_of(*place)));
         let own = |place: usize| spelling.of(name_of(place)).to_owned();
         let typed = |place: usize| (own(place), source.columns[place].field.data_type().clone());
-        let kind =
-            if request.algorithm.is_classifier() { TargetKind::Class } else { TargetKind::Number };
+        let kind = match request.algorithm.spec().target {
+            TargetRule::None => TargetKind::None,
+            TargetRule::Class => TargetKind::Class,
+            TargetRule::Number => TargetKind::Number,
+        };
         let roles = Roles {
             algorithm: request.algorithm,
             inputs: inputs.iter().copied().map(typed).collect(),
-            target: own(target),
+            targets: targets.iter().copied().map(own).collect(),
             kind,
             weight: weight.map(own),
             partition_by: partition_by.iter().copied().map(own).collect(),
             split: split.map(own),
         };
         check_feature_names(&roles.inputs)?;
+        if let [_, _, ..] = roles.targets.as_slice()
+            && let Some(vector) = targets.iter().find(|own| typed(**own).1.is_nested())
+        {
+            return plan_err!(
+                "the target {} is a vector, which is the only target where there is one; name its \
+                 elements in the query, such as {0}[1] AS first",
+                name_of(*vector)
+            );
+        }
         if let Some(parent) = parent {
             check_parent(parent, request, &roles)?;
         }
@@ -86,7 +103,7 @@ impl TrainingColumns {
         Ok(Self {
             plan,
             inputs: roles.inputs.clone(),
-            target: typed(target),
+            targets: targets.iter().copied().map(typed).collect(),
             partition_by: partition_by.iter().copied().map(typed).collect(),
             transform: source.transform,
             roles,
@@ -94,9 +111,16 @@ impl TrainingColumns {
     }
 }
 
+impl TrainingColumns {
+    /// The names of the targets, for messages.
+    pub fn target_names(&self) -> String {
+        self.roles.targets.join(", ")
+    }
+}
+
 /// Numbers of the columns that clauses name.
 struct ClauseColumns {
-    target: usize,
+    targets: Vec<usize>,
     weight: Option<usize>,
     partition_by: Vec<usize>,
     split: Option<usize>,
@@ -117,13 +141,14 @@ impl ClauseColumns {
                 ),
             }
         };
-        let Some(target) = &request.target else {
-            return plan_err!(
-                "{} needs a target: add TARGET and the name of the column to predict",
-                request.algorithm
-            );
-        };
-        let target = find(target, "TARGET")?;
+        check_number(request)?;
+        let targets = request.targets.iter().map(|name| find(name, "TARGET"));
+        let targets = targets.collect::<Result<Vec<_>>>()?;
+        for (i, target) in targets.iter().enumerate() {
+            if targets[..i].contains(target) {
+                return plan_err!("TARGET names column {} twice", source.columns[*target].name);
+            }
+        }
         let weight = request.weight.iter().map(|name| find(name, "WEIGHT")).next().transpose()?;
         if let Some(Candidate { name, field, .. }) = weight.map(|place| &source.columns[place])
             && !field.data_type().is_numeric()
@@ -149,7 +174,7 @@ impl ClauseColumns {
                 field.data_type()
             );
         }
-        Ok(Self { target, weight, partition_by, split })
+        Ok(Self { targets, weight, partition_by, split })
     }
 
     /// Columns of the weight, of groups and of the split: each once, in this order.
@@ -176,13 +201,28 @@ impl ClauseColumns {
                 others.push(place);
             }
         }
-        if others.contains(&self.target) {
-            return plan_err!(
-                "the target {} cannot serve another purpose too",
-                name_of(self.target)
-            );
+        if let Some(target) = self.targets.iter().find(|target| others.contains(target)) {
+            return plan_err!("the target {} cannot serve another purpose too", name_of(*target));
         }
         Ok(others)
+    }
+}
+
+/// Refuses a number of targets that the algorithm does not take.
+fn check_number(request: &TrainRequest) -> Result<()> {
+    let algorithm = request.algorithm;
+    match (algorithm.spec().target, request.targets.as_slice()) {
+        (TargetRule::None, [target, ..]) => plan_err!(
+            "{algorithm} has no target: it learns from the features alone; leave TARGET {target} out"
+        ),
+        (TargetRule::Class | TargetRule::Number, []) => plan_err!(
+            "{algorithm} needs a target: add TARGET and the name of the column to predict"
+        ),
+        (TargetRule::Class, [_, _, ..]) => plan_err!(
+            "{algorithm} takes one target, but TARGET names {}",
+            request.targets.join(", ")
+        ),
+        _ => Ok(()),
     }
 }
 

@@ -11,8 +11,8 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, exec_err};
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 use gradlake_udfs::{
-    Encoder, Iterations, Labels, Learner, LossRound, Method, NetworkSpec, Setup, Trained,
-    TrainingPlan, Width,
+    Description, Encoder, Iterations, Labels, Method, Next, Round, Setup, Trained, TrainingPlan,
+    Width,
 };
 
 use super::Finished;
@@ -144,9 +144,13 @@ fn training_text(request: &TrainRequest, columns: &TrainingColumns) -> String {
         columns.inputs.iter().map(|(name, data_type)| format!("{name} {data_type}")).collect();
     let mut lines = vec![
         format!("algorithm: {}", request.algorithm),
-        format!("target: {} {}", columns.target.0, columns.target.1),
         format!("features: {}", features.join(", ")),
     ];
+    if !columns.targets.is_empty() {
+        let targets = columns.targets.iter().map(|(name, data_type)| format!("{name} {data_type}"));
+        let targets: Vec<String> = targets.collect();
+        lines.insert(1, format!("target: {}", targets.join(", ")));
+    }
     if !request.partition_by.is_empty() {
         lines.push(format!("one model per {}", columns.roles.partition_by.join(", ")));
     }
@@ -211,8 +215,8 @@ fn single_input(plan: &dyn ExecutionPlan) -> bool {
 struct MemberPlan {
     text: String,
     plan: TrainingPlan,
-    network: NetworkSpec,
-    encoder: Encoder,
+    /// The first round, and the width of its rows.
+    round: Option<(Arc<dyn Round>, Width)>,
     replicas: usize,
 }
 
@@ -272,7 +276,10 @@ async fn plan_text(
                 Ok(plan) => {
                     let sides = (load.rows(), 0);
                     let setup = training.setup(&fitted, None);
-                    setup.map(|setup| describe(&training, plan, setup, sides, None))
+                    match setup {
+                        Ok(setup) => describe(&training, plan, setup, sides, None),
+                        Err(failure) => Err(failure),
+                    }
                 }
                 Err(failure) => Err(failure),
             };
@@ -284,9 +291,11 @@ async fn plan_text(
         let counts: Vec<_> = methods.iter().map(|(name, n)| format!("{name} {n}")).collect();
         lines.push(format!("... {members} models in all: {}", counts.join(", ")));
     }
-    let round = match &first {
-        Some(member) => Some(round_text(engine, &shared, member)?),
-        None => None,
+    let round = match first {
+        Some(MemberPlan { round: Some(round), replicas, .. }) => {
+            Some(round_text(engine, &shared, round, replicas)?)
+        }
+        _ => None,
     };
     let memory = engine.context().runtime_env().memory_pool.memory_limit();
     lines.push(format!(
@@ -300,22 +309,21 @@ fn member_plan(training: &MemberTraining<'_>, decided: Decided) -> Result<Member
     let Decided { plan, mask, fitted, parent } = decided;
     let setup = training.setup(&fitted, parent.as_ref())?;
     let sides = (mask.training_rows(), mask.evaluation_rows());
-    Ok(describe(training, plan, setup, sides, parent.as_ref()))
+    describe(training, plan, setup, sides, parent.as_ref())
 }
 
 /// A member's plan in words, with its numbers of training and evaluation rows.
 fn describe(
     training: &MemberTraining<'_>,
     plan: TrainingPlan,
-    (encoder, labels, network): (Encoder, Labels, NetworkSpec),
+    (encoder, labels, description): (Encoder, Labels, Arc<dyn Description>),
     (rows, eval_rows): (u64, u64),
     parent: Option<&Trained>,
-) -> MemberPlan {
-    let width = encoder.width();
+) -> Result<MemberPlan, Failure> {
     let setup = Setup {
         options: &training.shared.request.options,
         plan: &plan,
-        network: Arc::new(network.network(width)),
+        description: &description,
         encoder: &encoder,
         labels: &labels,
         rows,
@@ -324,37 +332,43 @@ fn describe(
         threads: Arc::clone(&training.shared.pool),
         interrupt: Arc::clone(&training.shared.interrupt),
     };
-    let method = setup.describe();
+    let (method, width) = (setup.describe(), setup.width());
+    let round = match setup.make()?.next()? {
+        Next::Run(request) => Some((request.round, width)),
+        Next::Done => None,
+    };
     let replicas = match plan.method {
         Method::Descent => setup.rows_per_replica().len(),
-        Method::Normal | Method::Newton | Method::Lbfgs => partitions(rows),
+        _ => partitions(rows),
     };
     let shuffle = match plan.shuffle {
         Some(seed) => format!("from seed {seed}"),
         None => "none".to_owned(),
     };
-    let Width { dense, columns, categories } = width;
-    // Numbers and codes of 4 bytes, then label and weight.
-    let bytes = rows * 4 * (dense + columns + 2) as u64;
+    let Width { dense, columns, categories, targets } = width;
+    // Numbers and codes of 4 bytes, then targets and weight.
+    let bytes = rows * 4 * (dense + columns + targets + 1) as u64;
     let text = format!(
         "method: {method}\nrows: {rows} train, {eval_rows} evaluate\nsplit: {}\nshuffle: \
          {shuffle}\nencoded row: {dense} numbers, {categories} categories of {columns} columns, {} \
          outputs\nmemory: {bytes} bytes of encoded rows",
-        plan.split, network.outputs
+        plan.split,
+        description.outputs()
     );
-    MemberPlan { text, plan, network, encoder, replicas }
+    Ok(MemberPlan { text, plan, round, replicas })
 }
 
 /// The physical plan of one round.
-fn round_text(engine: &Engine, shared: &Shared, member: &MemberPlan) -> Result<String> {
-    let width = member.encoder.width();
-    let network = Arc::new(member.network.network(width));
+fn round_text(
+    engine: &Engine,
+    shared: &Shared,
+    (round, width): (Arc<dyn Round>, Width),
+    replicas: usize,
+) -> Result<String> {
     let table = Arc::new(EncodedTable::empty(width));
     let order = table.epoch_order(0, 0, false);
-    let slice = table.slice(&order, 0, 0, member.replicas);
+    let slice = table.slice(&order, 0, 0, replicas);
     let reference = format!("{}/0/0", shared.request.name);
-    let parameters = Arc::new(vec![0.0; network.layout().len()]);
-    let round = Arc::new(LossRound::new(network, parameters));
     let _known = engine.registry.register_round(&reference, round);
     let plan = shared.runner.plan(&reference, &slice)?;
     Ok(displayable(plan.as_ref()).indent(false).to_string().trim_end().to_owned())

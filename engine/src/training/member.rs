@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use datafusion::common::ScalarValue;
 use datafusion::error::DataFusionError;
-use gradlake_udfs::{Fitted, Interrupt, Iterations, Method, Model, ParallelFor, Setup, Trained};
+use gradlake_udfs::{
+    Description, Fitted, Interrupt, Iterations, Method, Model, ParallelFor, Setup, Trained,
+};
 
 use super::columns::TrainingColumns;
 use super::driver::Driver;
@@ -89,13 +91,12 @@ impl MemberTraining<'_> {
         let prepared = prepared?;
         let options = &self.shared.request.options;
         let begun = Instant::now();
-        let network = Arc::new(prepared.network.network(prepared.encoder.width()));
         let rows = prepared.train.rows();
         let eval_rows = prepared.eval.as_ref().map_or(0, |t| t.rows());
         let setup = Setup {
             options,
             plan: &prepared.plan,
-            network: Arc::clone(&network),
+            description: &prepared.description,
             encoder: &prepared.encoder,
             labels: &prepared.labels,
             rows,
@@ -142,8 +143,14 @@ impl MemberTraining<'_> {
             Some(eval) => ("evaluation", eval),
             None => ("training", &prepared.train),
         };
-        let (spec, labels) = (&prepared.network, &prepared.labels);
-        let metrics = metrics::measure(&network, spec, labels, &fitted.parameters, table).await?;
+        let description = fitted.description.take().unwrap_or(Arc::clone(&prepared.description));
+        let measured = metrics::Measured {
+            description: Arc::clone(&description),
+            width: table.width(),
+            labels: prepared.labels.clone(),
+            parameters: fitted.parameters.clone(),
+        };
+        let metrics = measured.measure(table).await?;
         let report = Report {
             label: self.label.clone(),
             method,
@@ -155,32 +162,38 @@ impl MemberTraining<'_> {
             encoded_bytes: (prepared.train.memory_bytes(), prepared.train.spilled_bytes()),
         };
         log::debug!("member {} took {:?}", self.label, begun.elapsed());
-        Ok((trained(prepared, fitted, options, metrics, on), report))
+        let outcome = Outcome { description, fitted, metrics, metrics_on: on };
+        Ok((outcome.trained(prepared, options), report))
     }
 }
 
-/// The trained member: what the estimator found for prepared rows.
-fn trained(
-    prepared: Prepared,
+/// What a training found for prepared rows.
+struct Outcome {
+    description: Arc<dyn Description>,
     fitted: Fitted,
-    options: &TrainOptions,
     metrics: Vec<(String, f64)>,
-    metrics_on: &str,
-) -> Trained {
-    Trained {
-        rows: prepared.train.rows(),
-        encoder: prepared.encoder,
-        labels: prepared.labels,
-        network: prepared.network,
-        parameters: fitted.parameters,
-        optimizer: (prepared.plan.method == Method::Descent).then_some(options.optimizer),
-        moments: fitted.moments,
-        steps: fitted.steps,
-        skipped_rows: prepared.skipped,
-        history: fitted.history,
-        metrics,
-        metrics_on: metrics_on.to_owned(),
-        loss: fitted.loss,
-        eval_loss: fitted.eval_loss,
+    metrics_on: &'static str,
+}
+
+impl Outcome {
+    /// The trained member.
+    fn trained(self, prepared: Prepared, options: &TrainOptions) -> Trained {
+        let Self { description, fitted, metrics, metrics_on } = self;
+        Trained {
+            rows: prepared.train.rows(),
+            encoder: prepared.encoder,
+            labels: prepared.labels,
+            description,
+            parameters: fitted.parameters,
+            optimizer: (prepared.plan.method == Method::Descent).then_some(options.optimizer),
+            moments: fitted.moments,
+            steps: fitted.steps,
+            skipped_rows: prepared.skipped,
+            history: fitted.history,
+            metrics,
+            metrics_on: metrics_on.to_owned(),
+            loss: fitted.loss,
+            eval_loss: fitted.eval_loss,
+        }
     }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use datafusion::common::Result;
+use datafusion::common::{Result, internal_err};
 use gradlake_udfs::{
-    Confusion, Labels, Learner, LogLoss, Loss, Network, NetworkSpec, Ranking, Residuals, Scoring,
-    Width, probabilities,
+    Confusion, Description, LabelScale, Labels, Learner, LogLoss, Loss, Measure, Network, Ranking,
+    Residuals, Scoring, Width, probabilities,
 };
 
 use crate::table::{EncodedTable, run_blocking};
@@ -16,30 +16,65 @@ const BLOCK: usize = 1024;
 /// every row.
 const MAX_AUC_CLASSES: usize = 100;
 
-/// The metrics of EVALUATE that are defined, as (name, value).
-///
-/// # Errors
-/// When spilled rows cannot be read.
-pub async fn measure(
-    network: &Arc<Network>,
-    spec: &NetworkSpec,
-    labels: &Labels,
-    parameters: &[f32],
-    table: &Arc<EncodedTable>,
-) -> Result<Vec<(String, f64)>> {
-    let (network, loss, labels) = (Arc::clone(network), spec.loss, labels.clone());
-    let (parameters, table) = (parameters.to_vec(), Arc::clone(table));
-    let is_quick = table.is_small();
-    let task = run_blocking(is_quick, "measuring", move || match &labels {
-        Labels::Classes(classes) => of_classes(&network, loss, classes.len(), &parameters, &table),
-        Labels::Numbers { mean, stddev } => {
-            of_numbers(&network, loss, (*mean, *stddev), &parameters, &table)
+/// What is measured.
+pub struct Measured {
+    /// What was learned.
+    pub description: Arc<dyn Description>,
+    /// Width of encoded rows.
+    pub width: Width,
+    /// The encoding of labels.
+    pub labels: Labels,
+    /// Flat parameters.
+    pub parameters: Vec<f32>,
+}
+
+impl Measured {
+    /// The metrics of EVALUATE that are defined, as (name, value).
+    ///
+    /// # Errors
+    /// When spilled rows cannot be read.
+    pub async fn measure(self, table: &Arc<EncodedTable>) -> Result<Vec<(String, f64)>> {
+        let (table, is_quick) = (Arc::clone(table), table.is_small());
+        let metrics = run_blocking(is_quick, "measuring", move || self.metrics(&table)).await?;
+        // (The addition turns -0.0 into 0.0.)
+        let defined = |(name, value): (&str, Option<f64>)| Some((name.to_owned(), value? + 0.0));
+        Ok(metrics.into_iter().filter_map(defined).collect())
+    }
+
+    fn metrics(&self, table: &EncodedTable) -> Result<Metrics> {
+        if let Some(measure) = self.description.measure(&self.parameters, self.width)? {
+            return self.of_rows(measure, table);
         }
-    });
-    let metrics = task.await?;
-    // (The addition turns -0.0 into 0.0.)
-    let defined = |(name, value): (&str, Option<f64>)| Some((name.to_owned(), value? + 0.0));
-    Ok(metrics.into_iter().filter_map(defined).collect())
+        let Some(spec) = self.description.network() else { return Ok(vec![]) };
+        let network = spec.network(self.width);
+        match &self.labels {
+            Labels::Classes(classes) => {
+                of_classes(&network, spec.loss, classes.len(), &self.parameters, table)
+            }
+            Labels::Numbers(scales) => {
+                of_numbers(&network, spec.loss, scales, &self.parameters, table)
+            }
+            Labels::None => Ok(vec![]),
+        }
+    }
+
+    /// Metrics that compare rows with the model.
+    fn of_rows(&self, mut all: Box<dyn Measure>, table: &EncodedTable) -> Result<Metrics> {
+        let own = || match self.description.measure(&self.parameters, self.width)? {
+            Some(measure) => Ok(measure),
+            None => internal_err!("a measure vanished"),
+        };
+        table.for_each_chunk(
+            || (),
+            |(), chunk| {
+                let mut sums = own()?;
+                sums.update(&chunk.mini_batch())?;
+                Ok(sums.to_bytes())
+            },
+            |bytes| all.merge(&bytes),
+        )?;
+        Ok(all.metrics())
+    }
 }
 
 /// Calls `add` with raw outputs `[rows, outputs]`, labels and weights of some rows and the sums of
@@ -194,27 +229,38 @@ fn of_classes(
 fn of_numbers(
     network: &Network,
     loss: Loss,
-    (mean, stddev): (f64, f64),
+    scales: &[LabelScale],
     parameters: &[f32],
     table: &EncodedTable,
 ) -> Result<Metrics> {
-    let mut residuals = Residuals::default();
-    let add = |own: &mut Residuals, z: &[f32], label: &[f32], weight: &[f32]| {
-        for ((z, label), weight) in z.iter().zip(label).zip(weight) {
-            let z = f64::from(*z);
-            let prediction = if loss == Loss::Poisson { z.exp() } else { z * stddev + mean };
-            own.add(f64::from(*label) * stddev + mean, prediction, f64::from(*weight));
+    let k = scales.len();
+    let none = || vec![Residuals::default(); k];
+    let mut residuals = none();
+    let add = |own: &mut Vec<Residuals>, z: &[f32], label: &[f32], weight: &[f32]| {
+        let rows = z.chunks_exact(k).zip(label.chunks_exact(k)).zip(weight);
+        for ((z, label), weight) in rows {
+            let numbers = z.iter().zip(label).zip(scales).zip(own.iter_mut());
+            for (((z, label), LabelScale { mean, stddev }), own) in numbers {
+                let z = f64::from(*z);
+                let prediction = if loss == Loss::Poisson { z.exp() } else { z * stddev + mean };
+                own.add(f64::from(*label) * stddev + mean, prediction, f64::from(*weight));
+            }
         }
     };
-    for_each_chunk(network, parameters, table, Residuals::default, add, |own| {
-        residuals.merge(&own);
+    for_each_chunk(network, parameters, table, none, add, |own| {
+        residuals.iter_mut().zip(&own).for_each(|(all, own)| all.merge(own));
     })?;
+    // The mean over the numbers of all targets, as scikit-learn's `uniform_average`.
+    let mean = |metric: fn(&Residuals) -> Option<f64>| {
+        let values = residuals.iter().map(metric).collect::<Option<Vec<f64>>>()?;
+        Some(values.iter().sum::<f64>() / k as f64)
+    };
     Ok(vec![
-        ("mean_absolute_error", residuals.mean_absolute_error()),
-        ("mean_squared_error", residuals.mean_squared_error()),
-        ("mean_squared_log_error", residuals.mean_squared_log_error()),
-        ("median_absolute_error", residuals.median_absolute_error()),
-        ("r2_score", residuals.r2_score()),
-        ("explained_variance", residuals.explained_variance()),
+        ("mean_absolute_error", mean(Residuals::mean_absolute_error)),
+        ("mean_squared_error", mean(Residuals::mean_squared_error)),
+        ("mean_squared_log_error", mean(Residuals::mean_squared_log_error)),
+        ("median_absolute_error", mean(Residuals::median_absolute_error)),
+        ("r2_score", mean(Residuals::r2_score)),
+        ("explained_variance", mean(Residuals::explained_variance)),
     ])
 }

@@ -26,12 +26,12 @@ impl ModelParts<'_> {
     /// The model, which ends now and is not published yet.
     pub fn model(self, members: Vec<Member>) -> Model {
         let Self { request, columns, options, parent, rows, skipped_rows, started_ms } = self;
-        let (name, data_type) = columns.target.clone();
+        let targets = columns.targets.iter().cloned();
         Model {
             name: request.name.clone(),
             version: 0,
             algorithm: request.algorithm,
-            target: Target { name, data_type },
+            targets: targets.map(|(name, data_type)| Target { name, data_type }).collect(),
             inputs: columns.inputs.clone(),
             transform: columns.transform.clone(),
             weight: columns.roles.weight.clone(),

@@ -4,9 +4,8 @@ use std::collections::HashMap;
 
 use datafusion::arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::{Result, plan_err};
-use gradlake_udfs::{Model, Names, NetworkSpec, flatten_fields};
+use gradlake_udfs::{Model, Names, flatten_fields};
 
-use crate::options::{Choice, Solver};
 use crate::request::TrainRequest;
 use crate::table::Roles;
 
@@ -19,8 +18,8 @@ impl Spelling {
     pub fn new<'a>(parent: Option<&Model>, names: impl Iterator<Item = &'a str>) -> Self {
         let Some(parent) = parent else { return Self(HashMap::new()) };
         let old = parent.inputs.iter().chain(&parent.partition_by).map(|(name, _)| name);
-        let old: Vec<&str> =
-            old.chain([&parent.target.name]).chain(&parent.weight).map(String::as_str).collect();
+        let targets = parent.targets.iter().map(|target| &target.name);
+        let old: Vec<&str> = old.chain(targets).chain(&parent.weight).map(String::as_str).collect();
         let known = Names::new(old.iter().copied());
         let own: Vec<&str> = names.collect();
         let mut spelling = HashMap::new();
@@ -73,11 +72,12 @@ pub(super) fn check_parent(parent: &Model, request: &TrainRequest, roles: &Roles
             roles.partition_by
         );
     }
-    if roles.target != parent.target.name {
+    let targets: Vec<&str> = parent.targets.iter().map(|target| target.name.as_str()).collect();
+    if roles.targets != targets {
         return plan_err!(
             "CONTINUE needs the target of model {}, {}",
             parent.name,
-            parent.target.name
+            targets.join(", ")
         );
     }
     let fields: Vec<Field> =
@@ -85,32 +85,7 @@ pub(super) fn check_parent(parent: &Model, request: &TrainRequest, roles: &Roles
     let given = flatten_fields(&Fields::from(fields))?;
     for member in parent.members.iter().filter_map(|m| m.outcome.as_ref().ok()).take(1) {
         member.encoder.check(given.iter().map(|i| (i.name.as_str(), &i.data_type)))?;
-        check_options(parent, request, &member.network)?;
+        member.description.check_continued(&parent.name, &request.options)?;
     }
     Ok(())
-}
-
-/// Refuses options that would have to change the network that CONTINUE keeps.
-fn check_options(parent: &Model, request: &TrainRequest, network: &NetworkSpec) -> Result<()> {
-    let options = &request.options;
-    if !matches!(options.solver, Solver::Auto | Solver::Sgd) {
-        return plan_err!(
-            "CONTINUE goes on by mini-batches, which solver = {} does not; leave option solver out \
-             or set solver = sgd",
-            options.solver.name()
-        );
-    }
-    let changes = [
-        ("hidden", options.hidden != network.hidden),
-        ("activation", options.activation != network.activation),
-        ("loss", options.loss.is_some_and(|loss| loss != network.loss)),
-        ("intercept", options.intercept != network.intercept),
-    ];
-    match changes.iter().find(|(name, changed)| *changed && options.is_given(name)) {
-        Some((name, _)) => plan_err!(
-            "CONTINUE keeps the network of model {}, which option {name} would change; leave it out",
-            parent.name
-        ),
-        None => Ok(()),
-    }
 }

@@ -46,7 +46,7 @@ async fn request(engine: &Engine, replicas: usize) -> TrainRequest {
         if_not_exists: false,
         algorithm: Algorithm::MLP_CLASSIFIER,
         transform: vec![],
-        target: Some("y".to_owned()),
+        targets: vec!["y".to_owned()],
         features: None,
         weight: None,
         partition_by: vec![],
@@ -84,7 +84,8 @@ async fn encoded(engine: &Engine, request: &TrainRequest, model: &Model) -> Arc<
 /// The [`Descent`] for the options, built by hand.
 fn descent(engine: &Engine, request: &TrainRequest, model: &Model) -> Descent {
     let trained = model.members[0].outcome.as_ref().unwrap();
-    let learner: Arc<dyn Learner> = Arc::new(trained.network.network(trained.encoder.width()));
+    let learner: Arc<dyn Learner> =
+        Arc::new(trained.description.network().unwrap().network(trained.encoder.width()));
     let options = &request.options;
     Descent {
         learner,

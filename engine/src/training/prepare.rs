@@ -6,8 +6,8 @@ use std::sync::Arc;
 use datafusion::common::internal_datafusion_err;
 use datafusion::error::DataFusionError;
 use gradlake_udfs::{
-    Encoder, Labels, Loss, Model, NetworkSpec, Shape, SplitRule, Trained, TrainingPlan,
-    network_spec,
+    Description, Encoder, LabelScale, Labels, Loss, Model, Outline, Shape, SplitRule, TargetRule,
+    Trained, TrainingPlan, Width,
 };
 
 use super::member::{Failure, MemberTraining, Shared};
@@ -17,7 +17,7 @@ use crate::table::{EncodedTable, Encoding, Fitted, Mask, RawTable, Side, SingleP
 pub struct Prepared {
     pub encoder: Encoder,
     pub labels: Labels,
-    pub network: NetworkSpec,
+    pub description: Arc<dyn Description>,
     pub plan: TrainingPlan,
     pub train: Arc<EncodedTable>,
     pub eval: Option<Arc<EncodedTable>>,
@@ -75,7 +75,7 @@ impl MemberTraining<'_> {
     ) -> Result<Prepared, Failure> {
         let options = &self.shared.request.options;
         let Decided { plan, mask, fitted, parent } = self.decide(raw, subset).await?;
-        let (encoder, labels, network) = self.setup(&fitted, parent.as_ref())?;
+        let (encoder, labels, description) = self.setup(&fitted, parent.as_ref())?;
         let encode = |side: Side, shuffle: Option<u64>, is_last: bool| {
             let encoding = Encoding {
                 encoder: &encoder,
@@ -102,7 +102,7 @@ impl MemberTraining<'_> {
             }
         }
         let eval = eval.map(Arc::new);
-        Ok(Prepared { encoder, labels, network, plan, train, eval, skipped, parent })
+        Ok(Prepared { encoder, labels, description, plan, train, eval, skipped, parent })
     }
 
     /// Fits and encodes rows of a single-pass load; all of them train.
@@ -116,15 +116,16 @@ impl MemberTraining<'_> {
                 plan.method.name()
             )));
         }
-        let (encoder, labels, network) = self.setup(&fitted, None)?;
+        let (encoder, labels, description) = self.setup(&fitted, None)?;
         let train = load.encode(&encoder, &labels, &options.class_weights, &fitted).await?;
         let (train, skipped) = (Arc::new(train), BTreeMap::new());
-        Ok(Prepared { encoder, labels, network, plan, train, eval: None, skipped, parent: None })
+        let (eval, parent) = (None, None);
+        Ok(Prepared { encoder, labels, description, plan, train, eval, skipped, parent })
     }
 
     pub fn standardize_target(&self) -> bool {
         let request = &self.shared.request;
-        request.options.standardize && !request.algorithm.is_classifier()
+        request.options.standardize && request.algorithm.spec().target == TargetRule::Number
     }
 
     /// The plan of a training on `rows` rows.
@@ -134,39 +135,41 @@ impl MemberTraining<'_> {
         parent: Option<&Trained>,
         rows: u64,
     ) -> Result<TrainingPlan, Failure> {
-        let network = self.network_spec(&fitted.labels, parent)?;
-        let classes = classes(&fitted.labels);
-        let shape = Shape { width: fitted.encoder.width(), classes, rows };
+        let description = self.description(&fitted.labels, parent)?;
+        let width = Width { targets: fitted.labels.targets(), ..fitted.encoder.width() };
+        let shape = Shape { width, classes: fitted.labels.classes(), rows };
         let options = &self.shared.request.options;
-        Ok(TrainingPlan::decide(options, &network, &shape, parent.is_some()))
+        Ok(TrainingPlan::decide(options, description.as_ref(), &shape, parent.is_some()))
     }
 
-    /// The encoder, the labels and the network for training rows, or those of the model to
+    /// The encoder, the labels and what is learned for training rows, or those of the model to
     /// continue.
     pub fn setup(
         &self,
         fitted: &Fitted,
         parent: Option<&Trained>,
-    ) -> Result<(Encoder, Labels, NetworkSpec), Failure> {
+    ) -> Result<(Encoder, Labels, Arc<dyn Description>), Failure> {
         let (encoder, labels) = match parent {
             Some(parent) => (parent.encoder.clone(), parent.labels.clone()),
             None => (fitted.encoder.clone(), fitted.labels.clone()),
         };
-        let network = self.network_spec(&labels, parent)?;
+        let description = self.description(&labels, parent)?;
+        let is_poisson = description.network().is_some_and(|own| own.loss == Loss::Poisson);
         // Only a loss with a scale of its own needs a raw target; see `NetworkSpec`.
         let labels = match labels {
-            Labels::Numbers { .. } if network.loss == Loss::Poisson => {
-                Labels::Numbers { mean: 0.0, stddev: 1.0 }
+            Labels::Numbers(scales) if is_poisson => {
+                Labels::Numbers(vec![LabelScale::NONE; scales.len()])
             }
             labels => labels,
         };
-        if network.loss == Loss::Poisson && fitted.smallest_target < 0.0 {
+        if is_poisson && fitted.smallest_target < 0.0 {
             return Err(Failure::Untrainable(format!(
                 "loss = 'poisson' needs a target of at least 0, but {} has {}",
-                self.shared.columns.target.0, fitted.smallest_target
+                self.shared.columns.target_names(),
+                fitted.smallest_target
             )));
         }
-        Ok((encoder, labels, network))
+        Ok((encoder, labels, description))
     }
 
     /// The member of the model to continue that has the same key.
@@ -188,7 +191,7 @@ impl MemberTraining<'_> {
 
     /// Refuses labels that cannot be learned.
     fn check_labels(&self, labels: &Labels) -> Result<(), Failure> {
-        let target = &self.shared.columns.target.0;
+        let target = self.shared.columns.target_names();
         match labels {
             Labels::Classes(classes) if classes.len() < 2 => {
                 let only = classes.first().map_or("none".to_owned(), ToString::to_string);
@@ -200,24 +203,22 @@ impl MemberTraining<'_> {
         }
     }
 
-    /// The network for these labels.
-    fn network_spec(
+    /// What is learned for these labels.
+    fn description(
         &self,
         labels: &Labels,
         parent: Option<&Trained>,
-    ) -> Result<NetworkSpec, Failure> {
+    ) -> Result<Arc<dyn Description>, Failure> {
         self.check_labels(labels)?;
         let Shared { request, columns, .. } = self.shared;
-        network_spec(&request.options, &columns.target.0, classes(labels), parent)
-            .map_err(untrainable)
-    }
-}
-
-/// The number of classes; None for numbers.
-fn classes(labels: &Labels) -> Option<usize> {
-    match labels {
-        Labels::Classes(classes) => Some(classes.len()),
-        Labels::Numbers { .. } => None,
+        let outline = Outline {
+            options: &request.options,
+            target: &columns.target_names(),
+            classes: labels.classes(),
+            targets: labels.targets(),
+            parent,
+        };
+        outline.describe().map_err(untrainable)
     }
 }
 

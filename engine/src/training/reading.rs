@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::common::{Result, exec_err};
 use datafusion::execution::SessionState;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream_partitioned};
-use gradlake_udfs::{Shape, SplitRule, TrainingPlan, Width, network_spec};
+use gradlake_udfs::{Outline, Shape, SplitRule, TrainingPlan, Width};
 
 use super::columns::TrainingColumns;
 use crate::event::{Event, EventSink};
@@ -64,14 +64,21 @@ fn arrangement(request: &TrainRequest, d: usize, rows: u64) -> Option<Arrangemen
     }
     let (options, algorithm) = (request.options.clone(), request.algorithm);
     let standardize = options.standardize;
-    let target = request.target.clone().unwrap_or_default();
-    let width = Width { dense: d, ..Width::default() };
+    let names = request.targets.join(", ");
+    let width = Width { dense: d, targets: request.targets.len(), ..Width::default() };
     // The shuffle, if all rows train.
     let shuffle_of = move |classes: usize| {
         let classes = algorithm.is_classifier().then_some(classes);
-        let network = network_spec(&options, &target, classes, None).ok()?;
+        let outline = Outline {
+            options: &options,
+            target: &names,
+            classes,
+            targets: width.targets,
+            parent: None,
+        };
+        let description = outline.describe().ok()?;
         let shape = Shape { width, classes, rows };
-        let plan = TrainingPlan::decide(&options, &network, &shape, false);
+        let plan = TrainingPlan::decide(&options, description.as_ref(), &shape, false);
         (plan.split == SplitRule::None).then_some(plan.shuffle)
     };
     let shuffle = shuffle_of(2)?;
@@ -124,7 +131,7 @@ mod tests {
             if_not_exists: false,
             algorithm,
             transform: vec![],
-            target: Some(target.to_owned()),
+            targets: vec![target.to_owned()],
             features: None,
             weight: weight.then(|| "w".to_owned()),
             partition_by: vec![],

@@ -56,7 +56,7 @@ struct Clauses {
     given: Vec<&'static str>,
     algorithm: Option<String>,
     transform: Vec<crate::statements::TransformItem>,
-    target: Option<String>,
+    targets: Vec<String>,
     features: Option<Vec<String>>,
     weight: Option<String>,
     partition_by: Vec<String>,
@@ -87,7 +87,7 @@ impl Clauses {
         match clause {
             "USING" => self.algorithm = Some(cursor.name("the name of an algorithm after USING")?),
             "TRANSFORM" => self.transform = parse_transform(cursor)?,
-            "TARGET" => self.target = Some(parse_column(cursor, "TARGET")?),
+            "TARGET" => self.targets = parse_targets(cursor)?,
             "FEATURES" => {
                 let mut inside = cursor.parenthesized("after FEATURES")?;
                 let names = parse_columns(&mut inside, "FEATURES")?;
@@ -127,7 +127,7 @@ impl Clauses {
             name,
             algorithm,
             transform: self.transform,
-            target: self.target,
+            targets: self.targets,
             features: self.features,
             weight: self.weight,
             partition_by: self.partition_by,
@@ -140,12 +140,27 @@ impl Clauses {
     }
 }
 
+/// `name`, or `(name, ...)`.
+fn parse_targets(cursor: &mut Cursor<'_>) -> Result<Vec<String>> {
+    // An expression in parentheses is refused as an expression.
+    let is_list = matches!(cursor.peek(), Some(Token::LParen))
+        && matches!(cursor.after().peek(), Some(Token::Word(_)))
+        && matches!(cursor.after().after().peek(), Some(Token::Comma | Token::RParen));
+    if !is_list {
+        return Ok(vec![parse_column(cursor, "TARGET")?]);
+    }
+    let mut inside = cursor.parenthesized("after TARGET")?;
+    let names = parse_columns(&mut inside, "TARGET")?;
+    inside.end("the names of TARGET")?;
+    Ok(names)
+}
+
 /// A column has one role.
 fn check_roles(train: &Train) -> Result<()> {
     let one = |role, name: &Option<String>| name.iter().map(|n| (role, n.clone())).collect();
     let many = |role, names: &[String]| names.iter().map(|n| (role, n.clone())).collect();
     let roles: [Vec<(&str, String)>; 4] = [
-        one("TARGET", &train.target),
+        many("TARGET", &train.targets),
         one("WEIGHT", &train.weight),
         many("PARTITION BY", &train.partition_by),
         many("FEATURES", train.features.as_deref().unwrap_or_default()),

@@ -25,7 +25,7 @@ pub struct Train {
     /// TRANSFORM; empty without the clause.
     pub transform: Vec<TransformItem>,
     /// TARGET.
-    pub target: Option<String>,
+    pub targets: Vec<String>,
     /// FEATURES; None without the clause.
     pub features: Option<Vec<String>>,
     /// WEIGHT.
@@ -183,8 +183,13 @@ impl fmt::Display for Train {
             let items: Vec<String> = self.transform.iter().map(ToString::to_string).collect();
             write!(f, " TRANSFORM ({})", items.join(", "))?;
         }
-        if let Some(target) = &self.target {
-            write!(f, " TARGET {}", quoted(target))?;
+        match self.targets.as_slice() {
+            [] => {}
+            [target] => write!(f, " TARGET {}", quoted(target))?,
+            targets => {
+                let targets: Vec<String> = targets.iter().map(|name| quoted(name)).collect();
+                write!(f, " TARGET ({})", targets.join(", "))?;
+            }
         }
         if let Some(features) = &self.features {
             write!(f, " FEATURES ({})", list(features))?;

@@ -82,10 +82,12 @@ pub struct AlgorithmSpec {
 pub struct Outline<'a> {
     /// Checked options.
     pub options: &'a TrainOptions,
-    /// The target column; empty without one.
+    /// Names of the targets; empty without one.
     pub target: &'a str,
-    /// Number of classes; None for a number, or without a target.
+    /// Number of classes; None for numbers, or without a target.
     pub classes: Option<usize>,
+    /// Numbers of the targets in an encoded row: 1 for a class.
+    pub targets: usize,
     /// The model to continue.
     pub parent: Option<&'a Trained>,
 }

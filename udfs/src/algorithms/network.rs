@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::Field;
 use datafusion_common::{Result, internal_err, plan_err};
 
 use super::{Method, Outline, RoundLayout, Setup, Shape};
@@ -36,7 +36,7 @@ pub(super) fn describe(outline: &Outline<'_>, default_loss: Loss) -> Result<Arc<
 }
 
 fn network_spec(outline: &Outline<'_>, default_loss: Loss) -> Result<NetworkSpec> {
-    let Outline { options, target, classes, parent } = *outline;
+    let Outline { options, target, classes, targets, parent } = *outline;
     if let Some(parent) = parent {
         let Some(mut spec) = parent.description.network().cloned() else {
             return internal_err!("the model to continue is no network");
@@ -59,7 +59,8 @@ fn network_spec(outline: &Outline<'_>, default_loss: Loss) -> Result<NetworkSpec
     let outputs = match (loss, classes) {
         (Loss::Softmax, Some(n)) => n,
         (Loss::Hinge | Loss::SquaredHinge, Some(n)) if n > 2 => n,
-        _ => 1,
+        (_, Some(_)) => 1,
+        (_, None) => targets.max(1),
     };
     Ok(NetworkSpec {
         hidden: options.hidden.clone(),
@@ -96,9 +97,8 @@ impl Description for NetworkSpec {
         self.outputs
     }
 
-    fn fields(&self, target: Option<&Target>) -> Vec<Field> {
-        let target = target.map_or(&DataType::Float64, |target| &target.data_type);
-        scorer::network_fields(self.loss, target)
+    fn fields(&self, targets: &[Target]) -> Vec<Field> {
+        scorer::network_fields(self.loss, self.outputs, targets)
     }
 
     fn predictor(&self, trained: &Trained) -> Result<Box<dyn Predictor>> {
@@ -151,7 +151,7 @@ pub(super) fn method(
     let (width, outputs, rows) = (shape.width, network.outputs, shape.rows);
     let is_smooth = options.l1.is_none_or(|l1| l1 == 0.0);
     match network.loss {
-        Loss::Squared if is_smooth && exact::normal_fits(width, outputs, rows) => Method::Normal,
+        Loss::Squared if is_smooth && exact::normal_fits(width, rows) => Method::Normal,
         Loss::Logistic | Loss::Softmax if is_smooth && exact::newton_fits(width, outputs, rows) => {
             Method::Newton
         }
@@ -193,11 +193,14 @@ impl NetworkSetup<'_> {
         self.setup.options.l2.unwrap_or(default)
     }
 
-    /// Factor from the loss of a standardised target to the target's own units.
+    /// Factor from the loss of a standardised target to the target's own units. (Several targets
+    /// may have several units: their loss stays that of standardised targets.)
     fn loss_scale(&self) -> f64 {
         match (self.loss(), self.setup.labels) {
-            (Loss::Squared | Loss::Huber, Labels::Numbers { stddev, .. }) => stddev * stddev,
-            (Loss::Absolute, Labels::Numbers { stddev, .. }) => *stddev,
+            (Loss::Squared | Loss::Huber, Labels::Numbers(scales)) if scales.len() == 1 => {
+                scales[0].stddev * scales[0].stddev
+            }
+            (Loss::Absolute, Labels::Numbers(scales)) if scales.len() == 1 => scales[0].stddev,
             _ => 1.0,
         }
     }

@@ -52,7 +52,7 @@ impl Setup<'_> {
 
     /// Width of encoded rows.
     pub fn width(&self) -> Width {
-        self.encoder.width()
+        Width { targets: self.labels.targets(), ..self.encoder.width() }
     }
 
     /// The network, of an algorithm that trains one.

@@ -208,7 +208,7 @@ fn features_are_those_of_scikit_learn() {
     let encoder = table.finish(&table.statistics(0, table.rows(), &oracle.mask()));
     assert_eq!(
         encoder.width(),
-        Width { dense: 8 + 2 + 7 + 1, columns: 4, categories: 7 + 3 + 7 + 7 }
+        Width { dense: 8 + 2 + 7 + 1, columns: 4, categories: 7 + 3 + 7 + 7, ..Width::default() }
     );
     for from_codes in [false, true] {
         let (dense, codes) = table.encode(&encoder, from_codes);

@@ -127,6 +127,7 @@ impl RunningEncoder {
             dense: self.slots.len(),
             columns: self.interners.len(),
             categories: self.table.len(),
+            ..Width::default()
         }
     }
 

@@ -17,7 +17,7 @@ pub struct NormalSolver {
     l2: f64,
     intercept: bool,
     interrupt: Arc<Interrupt>,
-    /// Weights `[d + t]`, then the intercept where there is one; and the loss.
+    /// Weights `[d + t, targets]`, then the intercepts where there are such; and the loss.
     solution: Option<(Vec<f64>, f64)>,
 }
 
@@ -47,13 +47,18 @@ impl Solver for NormalSolver {
     }
 
     fn take(&mut self, sums: Vec<u8>) -> Result<Option<f64>> {
-        let solved = GramSum::from_bytes(&sums)?.solve(self.l2, self.intercept)?;
-        let mut parameters = solved.weights;
-        if self.intercept {
-            parameters.push(solved.intercept);
+        let solved = GramSum::from_bytes(&sums)?.solve_all(self.l2, self.intercept)?;
+        // As the network has them: `[inputs, targets]`.
+        let mut parameters = vec![];
+        for input in 0..self.width.inputs() {
+            parameters.extend(solved.iter().map(|own| own.weights[input]));
         }
-        self.solution = Some((parameters, solved.loss));
-        Ok(Some(solved.loss))
+        if self.intercept {
+            parameters.extend(solved.iter().map(|own| own.intercept));
+        }
+        let loss = solved.iter().map(|own| own.loss).sum();
+        self.solution = Some((parameters, loss));
+        Ok(Some(loss))
     }
 
     fn parameters(&self) -> Vec<f32> {
@@ -88,7 +93,8 @@ impl Solver for NormalSolver {
 
     fn restore(&mut self, bytes: &[u8]) -> Result<()> {
         let (numbers, rest) = bytes.as_chunks::<8>();
-        let parameters = self.width.inputs() + usize::from(self.intercept);
+        let inputs = self.width.inputs() + usize::from(self.intercept);
+        let parameters = inputs * self.width.targets;
         if !rest.is_empty() || !(bytes.is_empty() || numbers.len() == 1 + parameters) {
             return exec_err!(
                 "a state of normal equations is damaged: {} bytes for {parameters} parameters",

@@ -26,7 +26,7 @@ fn blocks(outputs: usize) -> usize {
 /// Memory of a Gram sum in bytes, without buffers. Solving takes in addition about four times the
 /// memory of the matrix `[d + t, d + t]`.
 pub fn gram_memory(width: Width) -> usize {
-    Moments::len(width.dense + 2, width.categories).saturating_mul(size_of::<f64>())
+    Moments::len(width.dense + width.targets + 1, width.categories).saturating_mul(size_of::<f64>())
 }
 
 /// Memory of a Newton sum in bytes, without buffers. A step takes in addition two matrices of the
@@ -60,14 +60,19 @@ const NEWTON_OVER_LBFGS: f64 = 120.0;
 /// beside passes of L-BFGS.
 pub fn newton_fits(width: Width, outputs: usize, rows: u64) -> bool {
     let most = NEWTON_OVER_LBFGS * lbfgs_flops(width, outputs, rows);
-    normal_fits(width, outputs, rows) && newton_flops(width, outputs, rows) <= most
+    are_few(width, outputs) && newton_flops(width, outputs, rows) <= most.min(STEP)
 }
 
-/// Whether normal equations are the right solver: 1500 parameters at most, and seconds a pass at
-/// most.
-pub fn normal_fits(width: Width, outputs: usize, rows: u64) -> bool {
-    let parameters = (width.inputs() + 1).saturating_mul(outputs);
-    parameters <= PARAMETERS && newton_flops(width, outputs, rows) <= STEP
+/// Whether normal equations are the right solver: 1500 parameters of a target at most, and seconds
+/// a pass at most. Targets beside the first are further columns of one Gram matrix.
+pub fn normal_fits(width: Width, rows: u64) -> bool {
+    let all = Width { dense: width.dense + width.targets.saturating_sub(1), ..width };
+    are_few(width, 1) && newton_flops(all, 1, rows) <= STEP
+}
+
+/// Whether there are 1500 parameters at most.
+fn are_few(width: Width, outputs: usize) -> bool {
+    (width.inputs() + 1).saturating_mul(outputs) <= PARAMETERS
 }
 
 /// Operations of a pass up to which L-BFGS, which needs some hundred, is worth its time: a second
@@ -98,14 +103,15 @@ mod tests {
 
     #[test]
     fn small_models_fit_and_wide_or_long_ones_do_not() {
-        let width = |dense, columns, categories| Width { dense, columns, categories };
+        let width =
+            |dense, columns, categories| Width { dense, columns, categories, ..Width::default() };
         let adult = width(6, 8, 99);
         assert!(newton_fits(adult, 1, 32_561) && newton_fits(adult, 1, 20_000_000));
         assert!(!newton_fits(adult, 1, 1_000_000_000));
         assert!(newton_fits(width(64, 0, 0), 10, 1797));
         assert!(!newton_fits(width(784, 0, 0), 10, 60_000));
         assert!(!newton_fits(width(1400, 0, 0), 1, 1_000_000));
-        assert!(normal_fits(width(500, 0, 0), 1, 100_000));
+        assert!(normal_fits(width(500, 0, 0), 100_000));
         assert!(!newton_fits(width(500, 0, 0), 1, 100_000));
         assert!(lbfgs_fits(width(784, 0, 0), 10, 60_000));
         assert!(lbfgs_fits(width(500, 0, 0), 1, 1_000_000));

@@ -236,19 +236,20 @@ impl GradientSum {
         if loss == Loss::Logistic && outputs == 1 {
             self.wrong += differentiate_logits(scores, part.label, part.weight, losses);
         } else {
-            let rows = part.label.iter().zip(part.weight).zip(losses.iter_mut());
-            for (z, ((&label, &weight), value)) in scores.chunks_exact_mut(outputs).zip(rows) {
+            let labels = part.label.chunks_exact(self.shape.width.targets.max(1));
+            let rows = labels.zip(part.weight).zip(losses.iter_mut());
+            for (z, ((label, &weight), value)) in scores.chunks_exact_mut(outputs).zip(rows) {
                 if weight == 0.0 {
                     z.fill(0.0);
                     *value = 0.0;
                     continue;
                 }
-                let own = z.get(label as usize).copied();
+                let own = z.get(label[0] as usize).copied();
                 let is_right =
                     loss == Loss::Softmax && z.iter().filter(|z| Some(**z) >= own).count() == 1;
                 self.wrong += u64::from(!is_right);
                 let weight = f64::from(weight);
-                *value = weight * differentiate(loss, z, f64::from(label));
+                *value = weight * differentiate(loss, z, label);
                 z.iter_mut().for_each(|z| *z *= weight);
             }
         }
@@ -344,7 +345,7 @@ impl PassSum for GradientSum {
     fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes, TAG, VERSION, "a gradient sum")?;
         let (dense, columns) = (reader.dimension()?, reader.dimension()?);
-        let width = Width { dense, columns, categories: reader.dimension()? };
+        let width = Width { dense, columns, categories: reader.dimension()?, ..Width::default() };
         let outputs = reader.dimension()?;
         let intercept = reader.integer()? == 1;
         let Some(&loss) = Loss::ALL.get(reader.dimension()?) else {
@@ -395,7 +396,7 @@ mod tests {
                 })
                 .collect();
             let weight = f64::from(batch.weight[row]);
-            total += weight * differentiate(loss, &mut z, f64::from(batch.label[row]));
+            total += weight * differentiate(loss, &mut z, &batch.label[row..=row]);
             weights += weight;
             for (k, slope) in z.iter().enumerate() {
                 for (j, x) in &inputs {

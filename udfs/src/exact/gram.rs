@@ -12,23 +12,24 @@ use datafusion_common::{Result, exec_err, internal_err, plan_err};
 
 use super::bytes::{Reader, Writer};
 use super::moments::{BLOCK, Block, Moments, flushes_at};
-use super::solve::solve_semidefinite;
+use super::solve::{Solution, solve_semidefinite};
 use super::{PassSum, check_batch, gram_memory};
 use crate::batch::{MiniBatch, Width};
 
 const TAG: [u8; 4] = *b"GLGS";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
-/// Weighted sums over rows: `w`, `w x`, `w x x^T`, `w y`, `w y x`, `w y^2`, for `n = d + t` inputs.
+/// Weighted sums over rows: `w`, `w x`, `w x x^T`, `w y`, `w y x`, `w y y^T`, for `n = d + t` inputs
+/// and `k` numbers of the target.
 ///
 /// Merging is addition; where references differ the other sum is translated first.
 #[derive(Clone, Debug)]
 pub struct GramSum {
     width: Width,
     rows: u64,
-    /// `[d + 1]`: dense numbers and target; nothing before the first row with a weight.
+    /// `[d + k]`: dense numbers and targets; nothing before the first row with a weight.
     reference: Option<Vec<f64>>,
-    /// Dense columns `[x - r, y - r_y, 1]`.
+    /// Dense columns `[x - r, y - r_y, 1]`, `d + k + 1` of them.
     moments: Moments,
     block: Block,
     weights: Vec<f64>,
@@ -55,21 +56,22 @@ impl GramSum {
             width,
             rows: 0,
             reference: None,
-            moments: Moments::new(width.dense + 2, width.categories),
+            moments: Moments::new(width.dense + width.targets + 1, width.categories),
             block: Block::default(),
             weights: Vec::new(),
         }
     }
 
-    /// Sums over no rows with a given reference, `[d]` dense numbers and the target: sums with the
+    /// Sums over no rows with a given reference, `[d]` dense numbers and the targets: sums with the
     /// same reference merge by plain addition. Means are the best reference, 0 for standardised
     /// inputs.
     pub fn with_reference(width: Width, reference: &[f64]) -> Result<Self> {
-        if reference.len() != width.dense + 1 {
+        if reference.len() != width.dense + width.targets {
             return internal_err!(
-                "the reference of a Gram sum has {} numbers, expected {} and the target",
+                "the reference of a Gram sum has {} numbers, expected {} and {} of the target",
                 reference.len(),
-                width.dense
+                width.dense,
+                width.targets
             );
         }
         Ok(Self { reference: Some(reference.to_vec()), ..Self::new(width) })
@@ -87,12 +89,13 @@ impl GramSum {
 
     /// The sum of weights.
     pub fn weight(&self) -> f64 {
-        self.moments.dense(self.width.dense + 1, self.width.dense + 1)
+        let one = self.width.dense + self.width.targets;
+        self.moments.dense(one, one)
     }
 
-    /// The weighted mean of the target, what the best constant predicts.
+    /// The weighted mean of the first target, what the best constant predicts.
     pub fn mean_target(&self) -> f64 {
-        let (y, one) = (self.width.dense, self.width.dense + 1);
+        let (y, one) = (self.width.dense, self.width.dense + self.width.targets);
         let reference = self.reference.as_ref().map_or(0.0, |reference| reference[y]);
         reference + self.moments.dense(one, y) / self.weight()
     }
@@ -100,33 +103,35 @@ impl GramSum {
     /// Adds rows. Rows of weight 0 only count in `rows`, whatever their values are.
     pub fn update(&mut self, batch: &MiniBatch) -> Result<()> {
         check_batch(self.width, batch)?;
-        let Width { dense: d, columns: c, .. } = self.width;
+        let Width { dense: d, columns: c, targets: k, .. } = self.width;
         self.rows += batch.rows as u64;
         if self.reference.is_none() {
             let Some(row) = batch.weight.iter().position(|&weight| weight != 0.0) else {
                 return Ok(());
             };
             let dense = batch.dense[row * d..(row + 1) * d].iter();
-            let values = dense.chain([&batch.label[row]]);
+            let values = dense.chain(&batch.label[row * k..(row + 1) * k]);
             self.reference = Some(values.map(|&x| f64::from(x)).collect());
         }
         let Some(reference) = &self.reference else { return Ok(()) };
         self.weights.resize(BLOCK, 0.0);
         for start in (0..batch.rows).step_by(BLOCK) {
             let rows = BLOCK.min(batch.rows - start);
-            self.block.reset(rows, d + 2);
+            self.block.reset(rows, d + k + 1);
             let weight = &batch.weight[start..start + rows];
             self.block.fill(&batch.dense[start * d..(start + rows) * d], &reference[..d], weight);
             for (own, weight) in self.weights.iter_mut().zip(weight) {
                 // A negative weight has no meaning here; NaN is reported by `solve`.
                 *own = if *weight < 0.0 { f64::NAN } else { f64::from(*weight) };
             }
-            let (label, origin) = (&batch.label[start..start + rows], reference[d]);
+            let label = &batch.label[start * k..(start + rows) * k];
             let is_there = |row: usize| weight[row] != 0.0;
-            self.block.fill_column(d, |row| {
-                if is_there(row) { f64::from(label[row]) - origin } else { 0.0 }
-            });
-            self.block.fill_column(d + 1, |row| if is_there(row) { 1.0 } else { 0.0 });
+            for (i, origin) in reference[d..].iter().enumerate() {
+                self.block.fill_column(d + i, |row| {
+                    if is_there(row) { f64::from(label[row * k + i]) - origin } else { 0.0 }
+                });
+            }
+            self.block.fill_column(d + k, |row| if is_there(row) { 1.0 } else { 0.0 });
             let codes = &batch.codes[start * c..(start + rows) * c];
             let weights = &self.weights[..rows];
             self.moments.add_block(&mut self.block, codes, weights);
@@ -137,11 +142,26 @@ impl GramSum {
         Ok(())
     }
 
-    /// Minimises the weighted mean of `(y - z)^2` plus `(l2 / 2) |w|^2`, `z = w x + intercept`.
+    /// The solution for the first target; see [`Self::solve_all`].
+    ///
+    /// # Errors
+    /// As [`Self::solve_all`], and without a target.
+    pub fn solve(&self, l2: f64, intercept: bool) -> Result<LinearSolution> {
+        match self.solve_all(l2, intercept)?.into_iter().next() {
+            Some(solution) => Ok(solution),
+            None => internal_err!("a Gram sum without a target has no solution"),
+        }
+    }
+
+    /// Minimises, for each target, the weighted mean of `(y - z)^2` plus `(l2 / 2) |w|^2`, `z = w x +
+    /// intercept`.
     ///
     /// Where columns depend on each other and `l2` is 0, the weights are those of least norm (after
     /// centring, with an intercept), as scikit-learn's `LinearRegression` chooses them.
-    pub fn solve(&self, l2: f64, intercept: bool) -> Result<LinearSolution> {
+    ///
+    /// # Errors
+    /// When `l2` is out of range, no row has a weight, or a value is not finite.
+    pub fn solve_all(&self, l2: f64, intercept: bool) -> Result<Vec<LinearSolution>> {
         if !(l2.is_finite() && l2 >= 0.0) {
             return plan_err!("l2 is {l2}, it should be a finite number of at least 0");
         }
@@ -149,10 +169,10 @@ impl GramSum {
         if self.rows == 0 || weight == 0.0 {
             return exec_err!("there is no row with a weight to fit a linear model to");
         }
-        let Width { dense: d, categories: t, .. } = self.width;
-        let (y, one, n) = (d, d + 1, d + t);
+        let Width { dense: d, categories: t, targets: k, .. } = self.width;
+        let (one, n) = (d + k, d + t);
         let mut moments = self.moments.clone();
-        let mut reference = self.reference.clone().unwrap_or_else(|| vec![0.0; d + 1]);
+        let mut reference = self.reference.clone().unwrap_or_else(|| vec![0.0; d + k]);
         if !intercept {
             reference.push(0.0);
             moments.translate(&reference);
@@ -176,26 +196,32 @@ impl GramSum {
         };
         let centre = if intercept { 1.0 } else { 0.0 };
         let mean: Vec<f64> = (0..n).map(|i| centre * with(i, one) / weight).collect();
-        let mean_y = centre * moments.dense(y, one) / weight;
+        let mean_y = |y: usize| centre * moments.dense(one, y) / weight;
         let mut gram = vec![0.0; n * n];
         for j in 0..n {
             for i in j..n {
                 gram[j * n + i] = second(i, j) / weight - mean[i] * mean[j];
             }
         }
-        let b: Vec<f64> = (0..n).map(|i| with(i, y) / weight - mean[i] * mean_y).collect();
+        let right = |y: usize| -> Vec<f64> {
+            (0..n).map(|i| with(i, y) / weight - mean[i] * mean_y(y)).collect()
+        };
+        let right: Vec<Vec<f64>> = (d..d + k).map(right).collect();
         let raw: Vec<f64> = (0..n).map(|i| second(i, i) / weight).collect();
-        let solution = solve_semidefinite(&gram, &b, &raw, l2 / 2.0)?;
-        let weights = solution.x;
-        let centred: f64 =
-            (0..n).map(|i| weights[i] * (mean[i] + if i < d { reference[i] } else { 0.0 })).sum();
-        let intercept = centre * (mean_y + reference[y] - centred);
-        Ok(LinearSolution {
-            loss: loss(&gram, &b, &weights, moments.dense(y, y) / weight - mean_y * mean_y),
-            intercept,
-            weights,
-            rank: solution.rank,
-        })
+        let solutions = solve_semidefinite(&gram, &right, &raw, l2 / 2.0)?;
+        let solved = |(y, solution): (usize, Solution)| {
+            let (mean_y, weights) = (mean_y(y), solution.x);
+            let origin = |i: usize| mean[i] + if i < d { reference[i] } else { 0.0 };
+            let centred: f64 = (0..n).map(|i| weights[i] * origin(i)).sum();
+            let variance = moments.dense(y, y) / weight - mean_y * mean_y;
+            LinearSolution {
+                loss: loss(&gram, &right[y - d], &weights, variance),
+                intercept: centre * (mean_y + reference[y] - centred),
+                weights,
+                rank: solution.rank,
+            }
+        };
+        Ok((d..d + k).zip(solutions).map(solved).collect())
     }
 }
 
@@ -252,18 +278,19 @@ impl PassSum for GramSum {
         Ok(())
     }
 
-    /// The sums in little-endian bytes: `"GLGS"`, `u32` version 1; `u64` d, c, t, rows and 1 where
-    /// there is a reference, else 0; `f64` reference `[d + 1]`; then, with `a = d + 2` columns
-    /// `[x - r, y - r_y, 1]`, the lower triangle of `[a, a]` column by column, the sums by category
+    /// The sums in little-endian bytes: `"GLGS"`, `u32` version 2; `u64` d, c, t, rows and 1 where
+    /// there is a reference, else 0, then k; `f64` reference `[d + k]`; then, with `a = d + k + 1`
+    /// columns `[x - r, y - r_y, 1]`, the lower triangle of `[a, a]` column by column, the sums by category
     /// `[t, a]`, and the lower triangle of the counts by pairs of categories `[t, t]` row by row.
     fn to_bytes(&self) -> Vec<u8> {
         let mut writer = Writer::new(TAG, VERSION);
-        let Width { dense, columns, categories } = self.width;
+        let Width { dense, columns, categories, targets } = self.width;
         let known = u64::from(self.reference.is_some());
-        writer.integers(&[dense as u64, columns as u64, categories as u64, self.rows, known]);
+        let shape = [dense, columns, categories].map(|n| n as u64);
+        writer.integers(&[&shape[..], &[self.rows, known, targets as u64]].concat());
         match &self.reference {
             Some(reference) => writer.numbers(reference),
-            None => writer.numbers(&vec![0.0; dense + 1]),
+            None => writer.numbers(&vec![0.0; dense + targets]),
         }
         self.moments.values().for_each(|values| writer.numbers(values));
         writer.finish()
@@ -272,17 +299,20 @@ impl PassSum for GramSum {
     fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes, TAG, VERSION, "a Gram sum")?;
         let (dense, columns) = (reader.dimension()?, reader.dimension()?);
-        let width = Width { dense, columns, categories: reader.dimension()? };
+        let categories = reader.dimension()?;
         let rows = reader.integer()?;
         let known = reader.integer()? == 1;
-        let reference = reader.numbers(dense + 1)?;
-        let values = reader.numbers(Moments::packed_len(dense + 2, width.categories))?;
+        let targets = reader.dimension()?;
+        let width = Width { dense, columns, categories, targets };
+        let all = dense + targets + 1;
+        let reference = reader.numbers(dense + targets)?;
+        let values = reader.numbers(Moments::packed_len(all, width.categories))?;
         reader.finish()?;
         Ok(Self {
             width,
             rows,
             reference: known.then_some(reference),
-            moments: Moments::from_values(dense + 2, width.categories, &values),
+            moments: Moments::from_values(all, width.categories, &values),
             block: Block::default(),
             weights: Vec::new(),
         })

@@ -102,8 +102,8 @@ fn dependent_columns_do_not_change_the_loss() {
             })
             .collect();
         let batch = |dense, codes| rows_of(dense, codes, &label, &weight);
-        let hot = Width { dense: 1, columns: 1, categories: 3 };
-        let plain = Width { dense: 3, columns: 0, categories: 0 };
+        let hot = Width { dense: 1, columns: 1, categories: 3, ..Width::default() };
+        let plain = Width { dense: 3, columns: 0, categories: 0, ..Width::default() };
         let expected = run(plain, outputs, true, 0.0, &batch(&dummies, &[])).report();
         assert_eq!(expected.outcome, Outcome::Converged);
         for intercept in [true, false] {
@@ -125,7 +125,7 @@ fn a_logistic_regression_of_timestamps_keeps_its_digits() {
         .map(|i| f32::from(u8::from((i * i + (near[i] / 2000.0) as usize) % 7 > 3)))
         .collect();
     let weight = vec![1.0; rows];
-    let width = Width { dense: 1, columns: 0, categories: 0 };
+    let width = Width { dense: 1, columns: 0, categories: 0, ..Width::default() };
     let fit = |x| {
         let batch =
             MiniBatch { rows, dense: x, label: &label, weight: &weight, ..MiniBatch::default() };
@@ -141,7 +141,7 @@ fn a_logistic_regression_of_timestamps_keeps_its_digits() {
 /// single class.
 #[test]
 fn separable_classes_end_with_finite_weights() {
-    let width = Width { dense: 1, columns: 1, categories: 2 };
+    let width = Width { dense: 1, columns: 1, categories: 2, ..Width::default() };
     let x: Vec<f32> = (0..40).map(|i| i as f32 / 10.0 - 2.0).collect();
     let codes: Vec<u32> = (0..40).map(|i| u32::from(i % 2 == 0)).collect();
     let label: Vec<f32> = x.iter().map(|&x| f32::from(u8::from(x > 0.33))).collect();
@@ -191,7 +191,7 @@ fn a_bad_start_is_damped() {
 
 #[test]
 fn bad_input_is_an_error() {
-    let width = Width { dense: 1, columns: 1, categories: 2 };
+    let width = Width { dense: 1, columns: 1, categories: 2, ..Width::default() };
     let good = MiniBatch {
         rows: 2,
         dense: &[1.0, 2.0],
@@ -247,7 +247,7 @@ fn newton_sums_of_one_output_are_their_sums_in_any_buffers() {
     let wide: Vec<f32> = (0..rows * 70).map(|i| draw(6, i)).collect();
     let codes: Vec<u32> = (0..rows as u32).map(|i| i % 3).collect();
     let batch = |dense, codes| rows_of(dense, codes, &label, &weight);
-    let width = Width { dense: d, columns: 0, categories: 0 };
+    let width = Width { dense: d, columns: 0, categories: 0, ..Width::default() };
     let other = |width: Width, outputs: usize, batch: &MiniBatch| {
         let mut sum = NewtonSum::new(width, outputs, true).expect("valid");
         sum.update(&vec![0.1; sum.parameter_count()], batch).expect("valid");
@@ -278,8 +278,12 @@ fn newton_sums_of_one_output_are_their_sums_in_any_buffers() {
         close("gradient", &sum.gradient(), &gradient, 1e-12);
         close("hessian", &sum.hessian(), &hessian, 1e-12);
         let shapes = [
-            other(Width { dense: 70, columns: 0, categories: 0 }, 1, &batch(&wide, &[])),
-            other(Width { dense: 12, columns: 1, categories: 3 }, 3, &{
+            other(
+                Width { dense: 70, columns: 0, categories: 0, ..Width::default() },
+                1,
+                &batch(&wide, &[]),
+            ),
+            other(Width { dense: 12, columns: 1, categories: 3, ..Width::default() }, 3, &{
                 MiniBatch { dense: &wide[..rows * 12], ..batch(&wide, &codes) }
             }),
             other(width, 2, &batch(&dense, &[])),

@@ -134,7 +134,7 @@ impl NewtonSum {
                 self.parameter_count()
             );
         }
-        let Width { dense: d, columns: c, categories: t } = self.width;
+        let Width { dense: d, columns: c, categories: t, .. } = self.width;
         let outputs = self.outputs;
         check_rows(batch, Some(outputs.max(2)))?;
         self.rows += batch.rows as u64;

@@ -4,10 +4,13 @@ use crate::kernels::double::{exp_of_negative, ln_1p_of_unit};
 use crate::kernels::math::vectorized;
 use crate::learner::Loss;
 
-/// The loss of a row with label `y`; replaces its raw outputs `z [K]` by the derivative with
-/// respect to them. The formulas are those of [`Loss`].
-pub(super) fn differentiate(loss: Loss, z: &mut [f64], y: f64) -> f64 {
+/// The loss of a row with the label `y`: its numbers `[K]`, whose losses are added up, or its class
+/// `[1]`. Replaces its raw outputs `z [K]` by the derivative with respect to them. The formulas are
+/// those of [`Loss`].
+pub(super) fn differentiate(loss: Loss, z: &mut [f64], y: &[f32]) -> f64 {
     let mut value = 0.0;
+    let labels = y.iter().map(|y| f64::from(*y));
+    let y = y.first().map_or(0.0, |y| f64::from(*y));
     match loss {
         Loss::Softmax => return softmax(z, y as usize),
         Loss::Logistic => {
@@ -19,28 +22,28 @@ pub(super) fn differentiate(loss: Loss, z: &mut [f64], y: f64) -> f64 {
             *z = p - y;
         }
         Loss::Squared => {
-            for z in z {
+            for (z, y) in z.iter_mut().zip(labels) {
                 let r = *z - y;
                 value += r * r;
                 *z = 2.0 * r;
             }
         }
         Loss::Absolute => {
-            for z in z {
+            for (z, y) in z.iter_mut().zip(labels) {
                 let r = *z - y;
                 value += r.abs();
                 *z = if r == 0.0 { 0.0 } else { r.signum() };
             }
         }
         Loss::Huber => {
-            for z in z {
+            for (z, y) in z.iter_mut().zip(labels) {
                 let r = *z - y;
                 value += if r.abs() <= 1.0 { 0.5 * r * r } else { r.abs() - 0.5 };
                 *z = r.clamp(-1.0, 1.0);
             }
         }
         Loss::Poisson => {
-            for z in z {
+            for (z, y) in z.iter_mut().zip(labels) {
                 let mean = z.exp();
                 value += mean - y * *z;
                 *z = mean - y;
@@ -158,7 +161,7 @@ mod tests {
                 for shift in [-2.3, -0.4, 0.3, 1.7] {
                     let at: Vec<f64> = (0..outputs).map(|k| shift + 0.5 * k as f64).collect();
                     let mut slope = at.clone();
-                    let value = differentiate(loss, &mut slope, y);
+                    let value = differentiate(loss, &mut slope, &[y as f32]);
                     let single: Vec<f32> = at.iter().map(|z| *z as f32).collect();
                     let truth = loss.value(&single, y as f32);
                     assert!((value - truth).abs() < 1e-5 * (1.0 + truth), "{loss:?} {y} {shift}");
@@ -166,7 +169,7 @@ mod tests {
                         let moved = |by: f64| {
                             let mut z = at.clone();
                             z[k] += by;
-                            differentiate(loss, &mut z, y)
+                            differentiate(loss, &mut z, &[y as f32])
                         };
                         let difference = (moved(H) - moved(-H)) / (2.0 * H);
                         assert!((slope[k] - difference).abs() < 1e-6, "{loss:?} {y} {shift} {k}");
@@ -186,7 +189,7 @@ mod tests {
         let mut expected = 0;
         for i in 0..37 {
             let mut slope = [z[i]];
-            let value = differentiate(Loss::Logistic, &mut slope, f64::from(label[i]));
+            let value = differentiate(Loss::Logistic, &mut slope, &[label[i]]);
             let own = f64::from(weight[i]);
             assert!((losses[i] - own * value).abs() < 1e-14, "{i}");
             assert!((slopes[i] - own * slope[0]).abs() < 1e-14, "{i}");

@@ -59,7 +59,7 @@ fn check_batch(width: Width, batch: &MiniBatch) -> Result<()> {
     for (name, found, columns) in [
         ("dense", batch.dense.len(), width.dense),
         ("codes", batch.codes.len(), width.columns),
-        ("label", batch.label.len(), 1),
+        ("label", batch.label.len(), width.targets),
         ("weight", batch.weight.len(), 1),
     ] {
         if Some(found) != rows.checked_mul(columns) {

@@ -34,7 +34,12 @@ impl Case {
     }
 
     pub(super) fn width(&self) -> Width {
-        Width { dense: self.dense, columns: self.columns, categories: self.categories }
+        Width {
+            dense: self.dense,
+            columns: self.columns,
+            categories: self.categories,
+            ..Width::default()
+        }
     }
 
     /// Category indices, NO_CATEGORY for -1.
@@ -148,7 +153,7 @@ fn logistic_regressions_equal_scikit_learn() {
 #[test]
 fn distant_columns_keep_their_digits() {
     let case = diamonds();
-    let width = Width { dense: 3, columns: 0, categories: 0 };
+    let width = Width { dense: 3, columns: 0, categories: 0, ..Width::default() };
     let mut x = Vec::new();
     let mut label = Vec::new();
     for (row, &price) in case.label.iter().enumerate() {

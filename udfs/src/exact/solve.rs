@@ -93,7 +93,7 @@ fn equilibrate(a: &mut [f64], scales: &[f64]) {
 }
 
 /// Solves `(A + ridge I) x = b` for a positive semidefinite `A [n, n]` (column-major, lower
-/// triangle). Where columns depend on each other, the solution is the one of least `|x|`, as
+/// triangle) and each of some `b [n]`. Where columns depend on each other, the solution is the one of least `|x|`, as
 /// scikit-learn's `LinearRegression` gives it; a `ridge` below the cutoff is treated as its limit
 /// 0.
 ///
@@ -101,11 +101,11 @@ fn equilibrate(a: &mut [f64], scales: &[f64]) {
 /// 0 for columns that are constant but for rounding.
 pub(super) fn solve_semidefinite(
     a: &[f64],
-    b: &[f64],
+    right: &[Vec<f64>],
     moments: &[f64],
     ridge: f64,
-) -> Result<Solution> {
-    let total = b.len();
+) -> Result<Vec<Solution>> {
+    let total = moments.len();
     let varies = |&i: &usize| a[i * total + i] > CONSTANT * moments[i];
     let active: Vec<usize> = (0..total).filter(varies).collect();
     let n = active.len();
@@ -118,25 +118,27 @@ pub(super) fn solve_semidefinite(
     }
     let scales = scales(&matrix, n);
     equilibrate(&mut matrix, &scales);
-    let mut y: Vec<f64> = active.iter().zip(&scales).map(|(&i, scale)| b[i] * scale).collect();
-
     let mut factor = matrix.clone();
     let cutoff = n as f64 * DEPENDENT;
     let enough = if ridge > 0.0 { cutoff } else { cutoff.max(SUSPICIOUS) };
-    let rank = match cholesky(&mut factor, n)? {
-        Some(pivot) if pivot > enough => {
+    let is_regular = cholesky(&mut factor, n)?.is_some_and(|pivot| pivot > enough);
+    let solve = |b: &Vec<f64>| {
+        let mut y: Vec<f64> = active.iter().zip(&scales).map(|(&i, scale)| b[i] * scale).collect();
+        let rank = if is_regular {
             substitute(&factor, n, &mut y);
             y.iter_mut().zip(&scales).for_each(|(y, scale)| *y *= scale);
             n
+        } else {
+            least_norm(&matrix, &scales, cutoff, &mut y)?
+        };
+        let mut x = vec![0.0; total];
+        active.iter().zip(&y).for_each(|(&i, &y)| x[i] = y);
+        if x.iter().any(|x| !x.is_finite()) {
+            return exec_err!("the normal equations have no finite solution: inputs are too large");
         }
-        _ => least_norm(&matrix, &scales, cutoff, &mut y)?,
+        Ok(Solution { x, rank })
     };
-    let mut x = vec![0.0; total];
-    active.iter().zip(&y).for_each(|(&i, &y)| x[i] = y);
-    if x.iter().any(|x| !x.is_finite()) {
-        return exec_err!("the normal equations have no finite solution: inputs are too large");
-    }
-    Ok(Solution { x, rank })
+    right.iter().map(solve).collect()
 }
 
 /// Solves `R u = y` by eigenvalues above `cutoff`, then removes the dependent directions from
@@ -249,8 +251,8 @@ mod tests {
     #[test]
     fn dependent_columns_give_the_least_norm() {
         let a = [2., 0.5, 2.5, 0., 0.5, 1., 1.5, 0., 2.5, 1.5, 4., 0., 0., 0., 0., 1e-17];
-        let found = solve_semidefinite(&a, &[1., 2., 3., 0.], &[2., 1., 4., 1.], 0.0);
-        let found = found.expect("solvable");
+        let found = solve_semidefinite(&a, &[vec![1., 2., 3., 0.]], &[2., 1., 4., 1.], 0.0);
+        let found = &found.expect("solvable")[0];
         assert_eq!(found.rank, 2);
         for (x, expected) in found.x.iter().zip([-2. / 3., 4. / 3., 2. / 3., 0.]) {
             assert!((x - expected).abs() < 1e-12, "{x} {expected}");
@@ -261,7 +263,9 @@ mod tests {
     fn scales_do_not_change_the_answer() {
         // Two independent columns, one 1e12 times the other.
         let a = [1e24, 0.5e12, 0.5e12, 1.0];
-        let found = solve_semidefinite(&a, &[1e12, 1.0], &[1e24, 1.0], 0.0).expect("solvable");
+        let found =
+            solve_semidefinite(&a, &[vec![1e12, 1.0]], &[1e24, 1.0], 0.0).expect("solvable");
+        let found = &found[0];
         assert_eq!(found.rank, 2);
         assert!((found.x[0] * 1e12 - 2. / 3.).abs() < 1e-12);
         assert!((found.x[1] - 2. / 3.).abs() < 1e-12);

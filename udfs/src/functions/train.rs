@@ -1,4 +1,4 @@
-//! `train(reference, [features], [categories], label, weight, replica)`: the training aggregate.
+//! `train(reference, [features], [categories], [label], weight, replica)`: the training aggregate.
 //!
 //! `reference` is a literal that names a round (see [`StateResolver`]). The other arguments are the
 //! columns of an encoded table; `features` and `categories` are present only if the rows have them.
@@ -142,7 +142,8 @@ impl Columns {
 
     /// Number of arguments, including the reference.
     fn len(&self) -> usize {
-        4 + usize::from(self.width.dense > 0) + usize::from(self.width.columns > 0)
+        let Width { dense, columns, targets, .. } = self.width;
+        3 + [dense, columns, targets].iter().filter(|n| **n > 0).count()
     }
 
     fn check(&self, fields: &[FieldRef]) -> Result<()> {
@@ -156,7 +157,11 @@ impl Columns {
         if self.width.columns > 0 {
             expected.push(("categories", list(DataType::UInt32, self.width.columns)));
         }
-        expected.push(("label", DataType::Float32));
+        match self.width.targets {
+            0 => {}
+            1 => expected.push(("label", DataType::Float32)),
+            k => expected.push(("label", list(DataType::Float32, k))),
+        }
         expected.push(("weight", DataType::Float32));
         expected.push(("replica", DataType::UInt32));
         if fields.len() != self.len() {
@@ -214,18 +219,28 @@ impl Columns {
         if self.width.columns > 0 {
             codes = list_values::<UInt32Type>(column()?)?;
         }
-        let label = column()?.as_primitive::<Float32Type>();
+        let label: &[f32] = match self.width.targets {
+            0 => &[],
+            1 => {
+                let label = column()?.as_primitive::<Float32Type>();
+                if label.null_count() > 0 {
+                    return exec_err!("an encoded table has no NULL, but the column label has");
+                }
+                label.values()
+            }
+            _ => list_values::<Float32Type>(column()?)?,
+        };
         let weight = column()?.as_primitive::<Float32Type>();
         let replica = column()?.as_primitive::<UInt32Type>();
-        if label.null_count() + weight.null_count() + replica.null_count() > 0 {
+        if weight.null_count() + replica.null_count() > 0 {
             return exec_err!("an encoded table has no NULL, but the columns of train have");
         }
-        let rows = label.len();
+        let rows = weight.len();
         let lie = MiniBatch {
             rows,
             dense,
             codes,
-            label: label.values(),
+            label,
             weight: weight.values(),
             ..MiniBatch::default()
         };
@@ -233,6 +248,7 @@ impl Columns {
         let fit = [
             (dense.len(), rows * self.width.dense),
             (codes.len(), rows * self.width.columns),
+            (label.len(), rows * self.width.targets),
             (weight.len(), rows),
             (replica.len(), n),
         ];

@@ -82,6 +82,39 @@ pub(super) fn of_row(loss: Loss, z: f32, label: f32, weight: f32, scale: f32) ->
     }
 }
 
+/// The same as [`differentiate`] for rows of several numbers: `z` and `label` `[r, k]`. The loss of a
+/// row is the sum of those of its numbers.
+pub fn differentiate_numbers(
+    loss: Loss,
+    z: &mut [f32],
+    k: usize,
+    label: &[f32],
+    weight: &[f32],
+    scale: f32,
+) -> LossSum {
+    let mut sum = LossSum { rows: weight.len() as u64, ..LossSum::default() };
+    for ((z, y), w) in z.chunks_exact_mut(k).zip(label.chunks_exact(k)).zip(weight) {
+        for (z, y) in z.iter_mut().zip(y) {
+            let (slope, own) = of_row(loss, *z, *y, *w, scale);
+            *z = slope;
+            sum.loss += own.loss;
+        }
+        sum.weight += f64::from(*w);
+    }
+    sum
+}
+
+/// The weighted sum of the losses of rows of several numbers: `z` and `label` `[r, k]`.
+pub fn sum_numbers(loss: Loss, z: &[f32], k: usize, label: &[f32], weight: &[f32]) -> LossSum {
+    let mut sum = LossSum { rows: weight.len() as u64, ..LossSum::default() };
+    for ((z, y), w) in z.chunks_exact(k).zip(label.chunks_exact(k)).zip(weight) {
+        let own = z.iter().zip(y).map(|(z, y)| loss.value(std::slice::from_ref(z), *y));
+        sum.loss += f64::from(*w) * own.sum::<f64>();
+        sum.weight += f64::from(*w);
+    }
+    sum
+}
+
 #[inline(always)]
 fn slope<R: Rule>((z, y, w): (f32, f32, f32), scale: f32) -> (f32, LossSum) {
     let (part, slope) = R::row(z, y);

@@ -47,7 +47,7 @@ impl Case {
         // One row has weight 0.
         let weight = (0..ROWS).map(|i| if i == 4 { 0.0 } else { 1.0 + draw(4, i) as f32 });
         Self {
-            width: Width { dense: d, columns: c, categories: t },
+            width: Width { dense: d, columns: c, categories: t, ..Width::default() },
             rows: Rows {
                 dense: draws(5, ROWS * d, 1.5),
                 codes: codes.collect(),

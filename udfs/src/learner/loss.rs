@@ -80,7 +80,8 @@ impl Loss {
     }
 
     /// Returns the weighted sum of losses of some rows, and replaces the raw outputs
-    /// `z[r, outputs]` by `scale * weight` times the derivative of the row's loss.
+    /// `z[r, outputs]` by `scale * weight` times the derivative of the row's loss. Labels are
+    /// classes `[r]`, or numbers `[r, outputs]`, whose losses are added up.
     pub fn differentiate(
         self,
         z: &mut [f32],
@@ -92,6 +93,9 @@ impl Loss {
         match self {
             Loss::Softmax => return softmax::softmax(z, outputs, label, weight, scale),
             _ if outputs == 1 => return kernels::differentiate(self, z, label, weight, scale),
+            _ if !self.is_of_classes() => {
+                return kernels::differentiate_numbers(self, z, outputs, label, weight, scale);
+            }
             _ => {}
         }
         let mut sum = LossSum { rows: label.len() as u64, ..LossSum::default() };
@@ -112,6 +116,9 @@ impl Loss {
         match self {
             Loss::Softmax => return softmax::softmax_sum(z, outputs, label, weight),
             _ if outputs == 1 => return kernels::sum(self, z, label, weight),
+            _ if !self.is_of_classes() => {
+                return kernels::sum_numbers(self, z, outputs, label, weight);
+            }
             _ => {}
         }
         let mut sum = LossSum { rows: label.len() as u64, ..LossSum::default() };

@@ -47,7 +47,7 @@ struct Factors {
     factors: Vec<f32>,
 }
 
-const WIDTH: Width = Width { dense: 5, columns: 1, categories: 3 };
+const WIDTH: Width = Width { dense: 5, columns: 1, categories: 3, targets: 1 };
 const BATCH: usize = 16;
 /// Rows learned after 1, 10, 100 and 101 steps, the last of 5 rows.
 const ENDS: [usize; 4] = [BATCH, 10 * BATCH, 100 * BATCH, 100 * BATCH + 5];

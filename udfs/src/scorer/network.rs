@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Float64Array, ListArray, StructArray, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, FixedSizeListArray, Float64Array, ListArray, StructArray, UInt32Array,
+};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
@@ -13,7 +15,7 @@ use super::prediction_parts;
 use crate::batch::MiniBatch;
 use crate::description::Predictor;
 use crate::learner::{Learner, Loss, Scoring, ScoringScratch, probabilities};
-use crate::model::{Labels, NetworkSpec, Trained};
+use crate::model::{LabelScale, Labels, NetworkSpec, Target, Trained};
 
 /// A trained network, ready to predict.
 #[derive(Debug)]
@@ -77,23 +79,68 @@ impl Predictor for NetworkPredictor {
                 decide(probs, k, classes, fields, threshold)
             }
             (Labels::Classes(_), Some(classes)) => margins(scores, self.outputs, classes),
-            (Labels::Numbers { mean, stddev }, _) => {
-                let exponential = self.loss.is_log_link();
-                let values = scores.iter().map(|z| {
-                    let z = f64::from(*z);
-                    if exponential { z.exp() } else { mean + stddev * z }
-                });
-                let values: ArrayRef = Arc::new(Float64Array::from_iter_values(values));
-                Ok(vec![cast(&values, fields[0].data_type())?])
-            }
+            (Labels::Numbers(scales), _) => numbers(self.loss, scores, scales, fields),
             (Labels::Classes(_), None) => internal_err!("a classifier without classes"),
             (Labels::None, _) => internal_err!("a network without a target"),
         }
     }
 }
 
-/// The parts of the prediction of a network with this loss, for a target of this type.
-pub fn network_fields(loss: Loss, target: &DataType) -> Vec<Field> {
+/// The predictions of numbers from raw outputs `[rows, outputs]`.
+fn numbers(
+    loss: Loss,
+    scores: &[f32],
+    scales: &[LabelScale],
+    fields: &Fields,
+) -> Result<Vec<ArrayRef>> {
+    let (outputs, exponential) = (scales.len(), loss.is_log_link());
+    let part = |output: usize| {
+        let LabelScale { mean, stddev } = scales[output];
+        let values = scores.iter().skip(output).step_by(outputs).map(|z| {
+            let z = f64::from(*z);
+            if exponential { z.exp() } else { mean + stddev * z }
+        });
+        Float64Array::from_iter_values(values)
+    };
+    let values: Vec<Float64Array> = (0..outputs).map(part).collect();
+    let mut values = values.into_iter();
+    let mut parts = vec![];
+    for field in fields {
+        parts.push(match field.data_type() {
+            DataType::FixedSizeList(item, n) => {
+                let own: Vec<Float64Array> = values.by_ref().take(*n as usize).collect();
+                let rows = own.first().map_or(0, |own| own.len());
+                let flat = (0..rows).flat_map(|row| own.iter().map(move |own| own.value(row)));
+                let flat: ArrayRef = Arc::new(Float64Array::from_iter_values(flat));
+                let flat = cast(&flat, item.data_type())?;
+                Arc::new(FixedSizeListArray::try_new(Arc::clone(item), *n, flat, None)?) as ArrayRef
+            }
+            data_type => match values.next() {
+                Some(values) => cast(&values, data_type)?,
+                None => return internal_err!("there are more targets than outputs"),
+            },
+        });
+    }
+    Ok(parts)
+}
+
+/// The parts of the prediction of a network with this loss: those of its one target, or one for
+/// each of several targets, with its name.
+pub fn network_fields(loss: Loss, outputs: usize, targets: &[Target]) -> Vec<Field> {
+    let target = match targets {
+        [target] => &target.data_type,
+        targets => {
+            let field = |target: &Target| {
+                Field::new(&target.name, label_type(loss, &target.data_type), true)
+            };
+            return targets.iter().map(field).collect();
+        }
+    };
+    if let DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(_, _) = target {
+        let item = Arc::new(Field::new_list_field(DataType::Float64, true));
+        let vector = DataType::FixedSizeList(item, outputs as i32);
+        return vec![Field::new(prediction_parts::LABEL, vector, true)];
+    }
     let label = label_type(loss, target);
     let mut fields = vec![Field::new(prediction_parts::LABEL, label.clone(), true)];
     if loss.has_probabilities() {

@@ -13,7 +13,7 @@ use crate::parallel::Sequential;
 use crate::round::{Descent, Round, SgdRound};
 use crate::state::State;
 
-const WIDTH: Width = Width { dense: 3, columns: 2, categories: 120 };
+const WIDTH: Width = Width { dense: 3, columns: 2, categories: 120, targets: 1 };
 const BATCH: usize = 6;
 
 pub(crate) fn spec(hidden: &[usize]) -> NetworkSpec {

@@ -124,7 +124,7 @@ impl OnlineTraining<'_> {
         let trained = Trained {
             encoder: snapshot.encoder,
             labels: snapshot.labels,
-            network: snapshot.network,
+            description: Arc::new(snapshot.network),
             parameters: snapshot.parameters,
             optimizer: Some(self.options.optimizer),
             moments: snapshot.moments,

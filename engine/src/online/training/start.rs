@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use datafusion::common::{Result, plan_err};
 use gradlake_udfs::{
-    Descent, Labels, Learner as _, Loss, Model, Network, RoundLayout, RunningEncoder, Trained,
-    network_spec, start_state,
+    Descent, LabelScale, Labels, Learner as _, Loss, Model, Network, Outline, RoundLayout,
+    RunningEncoder, Trained, start_state,
 };
 
 use super::super::intake::Intake;
@@ -36,7 +36,10 @@ pub(super) fn learner(
     let is_classifier = request.algorithm.is_classifier();
     // It begins with the first two classes.
     let classes = is_classifier.then_some(2);
-    let spec = network_spec(options, &columns.target.0, classes, parent)?;
+    let outline = Outline { options, target: &columns.target_names(), classes, targets: 1, parent };
+    let Some(spec) = outline.describe()?.network().cloned() else {
+        return plan_err!("{} does not learn from rows as they come", request.algorithm);
+    };
     let make_descent = descents(engine, options, parent.map_or(0, |parent| parent.steps))?;
     // An optimizer that takes rows one by one uses the raw target, as it uses the raw features.
     let standardizes = parent.is_none()
@@ -49,7 +52,7 @@ pub(super) fn learner(
             let running = RunningEncoder::new(&intake.inputs(), options.standardize)?;
             let labels = match is_classifier {
                 true => Labels::Classes(vec![]),
-                false => Labels::Numbers { mean: 0.0, stddev: 1.0 },
+                false => Labels::Numbers(vec![LabelScale::NONE]),
             };
             (Features::Running(Box::new(running)), labels)
         }
@@ -88,6 +91,13 @@ pub fn check(request: &TrainRequest, options: &TrainOptions, is_stream: bool) ->
         return plan_err!(
             "PARTITION BY is not possible with rows that are learned from as they come; leave it \
              out, or train on a table with statistics = fixed"
+        );
+    }
+    if request.targets.len() > 1 {
+        return plan_err!(
+            "several targets are not possible with rows that are learned from as they come; name one \
+             of {}, or train on a table with statistics = fixed",
+            request.targets.join(", ")
         );
     }
     if !is_stream && options.publish_every.is_some() {

@@ -18,7 +18,7 @@ pub struct EncodedChunk {
     pub dense: Float32Array,
     /// `[rows, c]`.
     pub codes: UInt32Array,
-    /// `[rows]`.
+    /// `[rows, k]`.
     pub label: Float32Array,
     /// `[rows]`.
     pub weight: Float32Array,
@@ -29,10 +29,13 @@ impl EncodedChunk {
         let mut columns = batch.columns().iter();
         let dense = if width.dense > 0 { numbers(columns.next()) } else { Some(none()) };
         let codes = if width.columns > 0 { numbers(columns.next()) } else { Some(none()) };
-        let mut floats =
-            || columns.next().and_then(|c| c.as_primitive_opt::<Float32Type>().cloned());
-        let (Some(dense), Some(codes), Some(label), Some(weight)) =
-            (dense, codes, floats(), floats())
+        let label = match width.targets {
+            0 => Some(none()),
+            1 => floats(columns.next()),
+            _ => numbers(columns.next()),
+        };
+        let weight = floats(columns.next());
+        let (Some(dense), Some(codes), Some(label), Some(weight)) = (dense, codes, label, weight)
         else {
             return exec_err!("an encoded chunk has lost a column");
         };
@@ -44,7 +47,7 @@ impl EncodedChunk {
         Self {
             dense: self.dense.slice(first * width.dense, rows * width.dense),
             codes: self.codes.slice(first * width.columns, rows * width.columns),
-            label: self.label.slice(first, rows),
+            label: self.label.slice(first * width.targets, rows * width.targets),
             weight: self.weight.slice(first, rows),
         }
     }
@@ -52,7 +55,7 @@ impl EncodedChunk {
     /// The rows as kernels take them.
     pub fn mini_batch(&self) -> MiniBatch<'_> {
         MiniBatch {
-            rows: self.label.len(),
+            rows: self.weight.len(),
             dense: self.dense.values(),
             codes: self.codes.values(),
             label: self.label.values(),
@@ -86,7 +89,11 @@ impl EncodedChunk {
         if width.columns > 0 {
             columns.push(list(Arc::new(self.codes), width.columns)?);
         }
-        columns.push(Arc::new(self.label));
+        match width.targets {
+            0 => {}
+            1 => columns.push(Arc::new(self.label)),
+            k => columns.push(list(Arc::new(self.label), k)?),
+        }
         columns.push(Arc::new(self.weight));
         Ok(columns)
     }
@@ -107,6 +114,11 @@ fn none<T: ArrowPrimitiveType>() -> PrimitiveArray<T> {
     PrimitiveArray::new(ScalarBuffer::default(), None)
 }
 
+/// A column of numbers.
+fn floats(column: Option<&ArrayRef>) -> Option<Float32Array> {
+    column?.as_primitive_opt::<Float32Type>().cloned()
+}
+
 /// The numbers of all lists of a column.
 fn numbers<T: ArrowPrimitiveType>(column: Option<&ArrayRef>) -> Option<PrimitiveArray<T>> {
     let list = column?.as_fixed_size_list_opt()?;
@@ -117,7 +129,7 @@ fn numbers<T: ArrowPrimitiveType>(column: Option<&ArrayRef>) -> Option<Primitive
 
 /// Bytes of an encoded row.
 pub(in crate::table) fn row_bytes(width: Width) -> usize {
-    4 * (width.dense + width.columns + 2)
+    4 * (width.dense + width.columns + width.targets + 1)
 }
 
 /// The columns of an encoded table, without the replica.
@@ -129,7 +141,11 @@ pub(in crate::table) fn fields(width: Width) -> Vec<Field> {
     if width.columns > 0 {
         fields.push(Field::new("categories", list_type(DataType::UInt32, width.columns), false));
     }
-    fields.push(Field::new("label", DataType::Float32, false));
+    match width.targets {
+        0 => {}
+        1 => fields.push(Field::new("label", DataType::Float32, false)),
+        k => fields.push(Field::new("label", list_type(DataType::Float32, k), false)),
+    }
     fields.push(Field::new("weight", DataType::Float32, false));
     fields
 }

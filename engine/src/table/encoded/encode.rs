@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{AsArray, RecordBatch};
-use datafusion::arrow::datatypes::{Float64Type, UInt32Type};
+use datafusion::arrow::array::{Array, AsArray, Float64Array, RecordBatch};
+use datafusion::arrow::datatypes::Float64Type;
 use datafusion::common::Result;
 use datafusion::execution::memory_pool::MemoryReservation;
 use gradlake_udfs::kernels::rng::mix;
-use gradlake_udfs::{CodeMap, Column, Encoder, Labels, Rows, Values, Width};
+use gradlake_udfs::{CodeMap, Column, Encoder, LabelScale, Labels, Rows, Values, Width};
 
 use crate::options::ClassWeights;
 use crate::table::encoded::chunk::row_bytes;
@@ -56,6 +56,13 @@ pub struct Encoding<'a> {
     pub is_last: bool,
 }
 
+impl Encoding<'_> {
+    /// Width of an encoded row.
+    fn width(&self) -> Width {
+        Width { targets: self.labels.targets(), ..self.encoder.width() }
+    }
+}
+
 impl EncodedTable {
     /// Encodes one side of a subset.
     ///
@@ -69,6 +76,7 @@ impl EncodedTable {
         encoding: Encoding<'_>,
     ) -> Result<Self> {
         let data = raw.data()?;
+        let width = encoding.width();
         let class_of = class_of(data.classes.as_ref(), encoding.labels)?;
         let factors =
             factors(encoding.class_weights, encoding.labels, &encoding.fitted.sums, &class_of)?;
@@ -77,6 +85,7 @@ impl EncodedTable {
             mask: mask.clone(),
             side,
             encoder: encoding.encoder.clone(),
+            width,
             labels: encoding.labels.clone(),
             class_of,
             factors,
@@ -99,6 +108,7 @@ struct Job {
     mask: Mask,
     side: Side,
     encoder: Encoder,
+    width: Width,
     labels: Labels,
     class_of: Vec<Option<u32>>,
     factors: Factors,
@@ -116,7 +126,7 @@ impl Job {
             let cause = "the target is a class without training rows";
             skipped.insert(cause.to_owned(), selection.unknown());
         }
-        let width = self.encoder.width();
+        let width = self.width;
         let mut builder = Builder::new(width, &data.resources);
         let reservation = data.resources.reservation("encoding of training rows");
         let bytes = selection.rows() as usize * row_bytes(width);
@@ -137,7 +147,7 @@ impl Job {
         reservation: &MemoryReservation,
         builder: &mut Builder,
     ) -> Result<()> {
-        let width = self.encoder.width();
+        let width = self.width;
         // In a shuffle, every block of rows goes to every chunk.
         let pages = if plan.is_random() { PageSize::Small } else { PageSize::Huge };
         let mut placement = ScatterBuffer::new(width, plan, pages)?;
@@ -162,7 +172,7 @@ impl Job {
         plan: &ShufflePlan,
         builder: &mut Builder,
     ) -> Result<()> {
-        let width = self.encoder.width();
+        let width = self.width;
         // If there are evaluation rows, the metrics are computed on those.
         let measured = if self.mask.evaluation_rows() == 0 { selection.rows() } else { 0 };
         let room = MetricsReservation::new(&self.data.resources, measured);
@@ -251,7 +261,7 @@ impl Job {
 
     /// Encodes the rows of a block.
     fn encode(&self, block: &RecordBatch, maps: &[Option<CodeMap>], rows: &mut Rows) -> Result<()> {
-        let width = self.encoder.width();
+        let width = self.width;
         let n = block.num_rows();
         // The old content is overwritten.
         rows.dense.resize(n * width.dense, 0.0);
@@ -276,25 +286,41 @@ impl Job {
         rows.label.clear();
         rows.weight.clear();
         let factors = &self.factors.by_class;
-        match (&self.labels, self.data.columns.numbers(block)) {
-            (Labels::Numbers { mean, stddev }, Some(target)) => {
-                rows.label.extend(target.values().iter().map(|y| ((y - mean) / stddev) as f32));
-                rows.weight.resize(rows.label.len(), factors[0]);
-            }
-            _ => {
-                let codes = self.data.columns.target(block).as_primitive::<UInt32Type>();
+        match (&self.labels, self.data.columns.codes(block)) {
+            (Labels::Classes(_), Some(codes)) => {
                 for code in codes.values() {
                     let class = self.class_of.get(*code as usize).copied().flatten().unwrap_or(0);
                     rows.label.push(class as f32);
                     rows.weight.push(factors[class as usize]);
                 }
             }
+            (Labels::Numbers(scales), _) => {
+                let numbers = self.data.columns.numbers(block);
+                standardized(&numbers, scales, &mut rows.label);
+                rows.weight.resize(block.num_rows(), factors[0]);
+            }
+            _ => rows.weight.resize(block.num_rows(), factors[0]),
         }
-        if let Some(weight) = self.data.columns.weight(block) {
-            let weight = weight.as_primitive::<Float64Type>();
-            let rows = rows.weight.iter_mut().zip(&rows.label).zip(weight.values());
-            rows.for_each(|((own, label), w)| *own = self.factors.weight(*own, *label, *w));
+        let Some(weight) = self.data.columns.weight(block) else { return };
+        let given = weight.as_primitive::<Float64Type>().values();
+        let is_class = matches!(self.labels, Labels::Classes(_));
+        for (row, (own, weight)) in rows.weight.iter_mut().zip(given).enumerate() {
+            let class = if is_class { rows.label[row] } else { 0.0 };
+            *own = self.factors.weight(*own, class, *weight);
         }
+    }
+}
+
+/// Appends the labels `[rows, k]` of numeric targets.
+fn standardized(numbers: &[Float64Array], scales: &[LabelScale], labels: &mut Vec<f32>) {
+    if let ([target], [LabelScale { mean, stddev }]) = (numbers, scales) {
+        labels.extend(target.values().iter().map(|y| ((y - mean) / stddev) as f32));
+        return;
+    }
+    let rows = numbers.first().map_or(0, |target| target.len());
+    for row in 0..rows {
+        let targets = numbers.iter().zip(scales);
+        labels.extend(targets.map(|(y, own)| ((y.value(row) - own.mean) / own.stddev) as f32));
     }
 }
 

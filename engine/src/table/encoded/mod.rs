@@ -37,7 +37,8 @@ const CHUNK_ROWS: (usize, usize) = (1024, 65_536);
 const ORDER_VERSION: u64 = 4;
 
 /// Rows as kernels take them: `features` (`FixedSizeList<Float32>[d]`), `categories`
-/// (`FixedSizeList<UInt32>[c]`), `label` and `weight` (float32).
+/// (`FixedSizeList<UInt32>[c]`), `label` (float32, or `FixedSizeList<Float32>[k]` of several
+/// targets, none without a target) and `weight` (float32).
 #[derive(Debug)]
 pub struct EncodedTable {
     pub(in crate::table) width: Width,
@@ -57,6 +58,11 @@ impl EncodedTable {
             hash: 0,
             class_weights: vec![],
         }
+    }
+
+    /// Width of the rows.
+    pub fn width(&self) -> Width {
+        self.width
     }
 
     /// Number of rows.
@@ -181,7 +187,7 @@ impl Builder {
         drop(chunks);
         for chunk in placement.placed().into_chunks() {
             // The reservation passes to the list of chunks.
-            let bytes = chunk.label.len() * row_bytes(self.width);
+            let bytes = chunk.weight.len() * row_bytes(self.width);
             reservation.shrink(bytes.min(reservation.size()));
             let batch = RecordBatch::try_new(Arc::clone(&self.schema), chunk.columns(self.width)?)?;
             self.chunks.push(batch)?;
@@ -270,6 +276,6 @@ fn hash(dense: &[f32], codes: &[u32], label: &[f32], weight: &[f32]) -> u64 {
 
 /// Approximate number of rows of a chunk.
 pub(in crate::table) fn chunk_rows(width: Width) -> usize {
-    let widest = 4 * width.dense.max(width.columns).max(1);
+    let widest = 4 * width.dense.max(width.columns).max(width.targets).max(1);
     (CHUNK_BYTES / widest).clamp(CHUNK_ROWS.0, CHUNK_ROWS.1)
 }

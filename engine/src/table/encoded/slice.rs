@@ -99,7 +99,7 @@ impl Slice {
             let mut replica = round.replica(share.replica)?;
             for (chunk, from, to) in share.pieces() {
                 let rows = share.table.chunk(chunk as usize)?;
-                match share.order.of_chunk(chunk, rows.label.len()) {
+                match share.order.of_chunk(chunk, rows.weight.len()) {
                     Some(order) => {
                         replica.update_gathered(&rows.mini_batch(), &order[from..to], None)?;
                     }

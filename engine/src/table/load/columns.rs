@@ -1,7 +1,7 @@
 //! The columns of raw rows.
 
-use datafusion::arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, UInt32Array};
-use datafusion::arrow::datatypes::{Float64Type, SchemaRef, UInt32Type};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, UInt32Array};
+use datafusion::arrow::datatypes::{DataType, Float64Type, SchemaRef, UInt32Type};
 use gradlake_udfs::{Input, Values};
 
 use crate::table::TargetKind;
@@ -33,10 +33,19 @@ impl RawColumns {
             .collect()
     }
 
-    /// The targets: float64 of numbers, provisional codes of classes.
+    /// The targets: float64 of numbers, lists of float64, or provisional codes of classes.
     pub(in crate::table) fn targets<'a>(&self, block: &'a RecordBatch) -> &'a [ArrayRef] {
         let first = self.inputs.len();
         &block.columns()[first..first + self.targets.len()]
+    }
+
+    /// The numeric targets with their types in raw rows.
+    pub(in crate::table) fn number_targets(&self) -> Vec<(String, DataType)> {
+        if self.kind != TargetKind::Number {
+            return vec![];
+        }
+        let fields = self.schema.fields().iter().skip(self.inputs.len()).take(self.targets.len());
+        fields.map(|field| (field.name().clone(), field.data_type().clone())).collect()
     }
 
     /// Provisional codes of classes; None if the target is no class.
@@ -58,9 +67,21 @@ impl RawColumns {
         block.columns().get(before + usize::from(self.has_weight))
     }
 
-    /// The targets as numbers; empty if they are classes, or there are none.
-    pub(in crate::table) fn numbers<'a>(&self, block: &'a RecordBatch) -> Vec<&'a Float64Array> {
-        let targets = self.targets(block).iter();
-        targets.filter_map(|target| target.as_primitive_opt::<Float64Type>()).collect()
+    /// The numbers of the targets, those of a list one after another; empty if they are classes, or
+    /// there are none. All lists of a target have the same length.
+    pub(in crate::table) fn numbers(&self, block: &RecordBatch) -> Vec<Float64Array> {
+        let mut numbers = vec![];
+        for target in self.targets(block) {
+            if let Some(target) = target.as_primitive_opt::<Float64Type>() {
+                numbers.push(target.clone());
+            } else if let Some(lists) = target.as_list_opt::<i32>() {
+                let (first, rows) = (lists.value_offsets()[0] as usize, lists.len());
+                let all = lists.values().as_primitive::<Float64Type>().values();
+                let k = lists.value_length(0).max(0) as usize;
+                let element = |i: usize| (0..rows).map(move |row| all[first + row * k + i]);
+                numbers.extend((0..k).map(|i| Float64Array::from_iter_values(element(i))));
+            }
+        }
+        numbers
     }
 }

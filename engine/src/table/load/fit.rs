@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::buffer::BooleanBuffer;
-use datafusion::arrow::datatypes::{DataType, Float64Type, UInt32Type};
+use datafusion::arrow::datatypes::Float64Type;
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, internal_err};
 use gradlake_udfs::{
-    Encoder, FeatureKind, Interner, Labels, ParallelFor, Sequential, Statistics, Values,
+    Encoder, FeatureKind, Interner, LabelScale, Labels, ParallelFor, Scale, Sequential, Statistics,
+    Values,
 };
 
 use crate::table::load::blocks::Blocks;
@@ -82,8 +83,8 @@ fn fit(
 #[derive(Clone, Debug)]
 pub(in crate::table) struct FitStatistics {
     features: Statistics,
-    target: Statistics,
-    target_name: String,
+    targets: Statistics,
+    target_names: Vec<String>,
     weights: WeightSums,
 }
 
@@ -94,8 +95,8 @@ impl FitStatistics {
             columns.inputs.iter().map(|i| (i.name.clone(), i.data_type.clone())).collect();
         Ok(Self {
             features: Statistics::new(&inputs, standardize)?,
-            target: Statistics::new(&[(columns.target_name.clone(), DataType::Float64)], true)?,
-            target_name: columns.target_name.clone(),
+            targets: Statistics::new(&columns.number_targets(), true)?,
+            target_names: columns.targets.clone(),
             weights: WeightSums::default(),
         })
     }
@@ -110,7 +111,8 @@ impl FitStatistics {
         let mut own = self.clone();
         own.features.update_numbers(&columns.values(block), train)?;
         if columns.kind == TargetKind::Number {
-            own.target.update(&[Values::Array(columns.target(block))], train)?;
+            let targets: Vec<_> = columns.targets(block).iter().map(Values::Array).collect();
+            own.targets.update(&targets, train)?;
         }
         own.weights = weights(columns, block, train);
         Ok(own)
@@ -119,7 +121,7 @@ impl FitStatistics {
     /// Merges the statistics of rows that come after these.
     pub(in crate::table) fn merge(&mut self, other: &Self) -> Result<()> {
         self.features.merge(&other.features)?;
-        self.target.merge(&other.target)?;
+        self.targets.merge(&other.targets)?;
         self.weights.merge(&other.weights);
         Ok(())
     }
@@ -142,36 +144,47 @@ impl FitStatistics {
                 let codes = classes.sorted().into_iter().filter(|code| rows_of(*code) > 0);
                 Labels::Classes(codes.flat_map(|code| values[code as usize].clone()).collect())
             }
+            None if self.target_names.is_empty() => Labels::None,
             None => {
-                let encoder = self.target.finish(&[None]).map_err(|_| {
-                    exec_datafusion_err!(
-                        "the values of the target {} are too large: their standard deviation is \
-                         not finite",
-                        self.target_name
-                    )
-                })?;
-                let Some(FeatureKind::Number(scale)) = encoder.features().first().map(|f| &f.kind)
-                else {
-                    return internal_err!("the target is no number");
-                };
+                let scales = target_scales(&self.targets, &self.target_names)?;
                 if rows_of(0) > 0 {
-                    smallest_target = scale.min;
+                    smallest_target =
+                        scales.iter().map(|scale| scale.min).fold(f64::INFINITY, f64::min);
                 }
-                if standardize_target {
-                    Labels::Numbers { mean: scale.mean, stddev: scale.stddev }
-                } else {
-                    Labels::Numbers { mean: 0.0, stddev: 1.0 }
-                }
+                let label_scale = |scale: &Scale| match standardize_target {
+                    true => LabelScale { mean: scale.mean, stddev: scale.stddev },
+                    false => LabelScale::NONE,
+                };
+                Labels::Numbers(scales.iter().map(label_scale).collect())
             }
         };
         Ok(Fitted { encoder, labels, smallest_target, sums: self.weights })
     }
 }
 
+/// The scales of the numbers of all targets, in order.
+fn target_scales(targets: &Statistics, names: &[String]) -> Result<Vec<Scale>> {
+    let encoder = targets.finish(&vec![None; names.len()]).map_err(|_| {
+        exec_datafusion_err!(
+            "the values of the target {} are too large: their standard deviation is not finite",
+            names.join(", ")
+        )
+    })?;
+    let mut scales = vec![];
+    for feature in encoder.features() {
+        match &feature.kind {
+            FeatureKind::Number(scale) => scales.push(*scale),
+            FeatureKind::Vector(own) => scales.extend(own),
+            _ => return internal_err!("the target {} is no number", feature.name),
+        }
+    }
+    Ok(scales)
+}
+
 /// Rows and weights of a block by class.
 fn weights(columns: &RawColumns, block: &RecordBatch, train: Option<&BooleanBuffer>) -> WeightSums {
     let mut sums = WeightSums::default();
-    let codes = columns.target(block).as_primitive_opt::<UInt32Type>();
+    let codes = columns.codes(block);
     let weight = columns.weight(block).map(|w| w.as_primitive::<Float64Type>());
     for row in 0..block.num_rows() {
         if train.is_none_or(|train| train.value(row)) {

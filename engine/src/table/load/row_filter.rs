@@ -17,7 +17,9 @@ use gradlake_udfs::{InputKind, Interner, flatten_columns, flatten_fields};
 use crate::table::load::columns::RawColumns;
 use crate::table::load::label_encoder::LabelEncoder;
 use crate::table::load::raw::Skipped;
-use crate::table::load::targets::{check_class_type, check_number_type};
+use crate::table::load::targets::{
+    ListLength, check_class_type, check_number_type, number_type, numbers_of,
+};
 use crate::table::load::usable::Usable;
 use crate::table::parallel::lock;
 use crate::table::{Resources, RolePlaces, Roles, TargetKind};
@@ -35,6 +37,8 @@ pub(in crate::table) struct RowFilter {
     pub(in crate::table) categories: Vec<Option<Mutex<Interner>>>,
     pub(in crate::table) classes: Option<Mutex<LabelEncoder>>,
     pub(in crate::table) groups: Option<Mutex<LabelEncoder>>,
+    /// Of each target.
+    lengths: Vec<ListLength>,
     interned: Mutex<(MemoryReservation, usize)>,
     /// Rows so far.
     pub(in crate::table) seen: AtomicU64,
@@ -114,7 +118,7 @@ impl RowFilter {
                 }
                 TargetKind::Number | TargetKind::None => {
                     check_number_type(roles, name, target)?;
-                    DataType::Float64
+                    number_type(target)
                 }
             };
             fields.push(Field::new(name, own, true));
@@ -147,6 +151,7 @@ impl RowFilter {
             },
             classes,
             groups,
+            lengths: roles.targets.iter().map(|name| ListLength::new(name)).collect(),
             interned: Mutex::new((resources.reservation("categories"), 0)),
             seen: AtomicU64::new(0),
             resources: resources.clone(),
@@ -175,8 +180,8 @@ impl RowFilter {
                 vec![Arc::new(UInt32Array::new(codes.values().clone(), nulls))]
             }
             None => {
-                let numbers = targets.iter().map(|target| cast(target, &DataType::Float64));
-                numbers.collect::<Result<_, _>>()?
+                let numbers = targets.iter().zip(&self.lengths);
+                numbers.map(|(target, length)| numbers_of(target, length)).collect::<Result<_>>()?
             }
         };
         let weight = match &places.weight {

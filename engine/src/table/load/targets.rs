@@ -1,7 +1,11 @@
 //! Types of targets, and hints on how to convert columns of other types.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray};
+use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::{Result, plan_err};
+use datafusion::common::{Result, exec_err, plan_err};
 
 use crate::table::Roles;
 
@@ -11,7 +15,14 @@ pub fn check_number_type(roles: &Roles, target: &str, data_type: &DataType) -> R
         DataType::Dictionary(_, value) => value,
         other => other,
     };
-    if plain.is_numeric() || matches!(plain, DataType::Boolean | DataType::Null) {
+    let is_number = |t: &DataType| t.is_numeric() || matches!(t, DataType::Boolean);
+    if is_number(plain) || *plain == DataType::Null {
+        return Ok(());
+    }
+    if let DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) =
+        plain
+        && is_number(item.data_type())
+    {
         return Ok(());
     }
     let algorithm = roles.algorithm;
@@ -40,6 +51,61 @@ pub fn check_class_type(roles: &Roles, target: &str, data_type: &DataType) -> Re
         "the target {target} of {algorithm} must be a string, boolean, date or number, but is \
          {data_type}; {hint}"
     )
+}
+
+/// The type of a numeric target in raw rows.
+pub(in crate::table) fn number_type(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(_, _) => {
+            DataType::new_list(DataType::Float64, true)
+        }
+        _ => DataType::Float64,
+    }
+}
+
+/// The length that the lists of a target have in common.
+pub(in crate::table) struct ListLength {
+    target: String,
+    /// 0 before the first list.
+    length: AtomicUsize,
+}
+
+impl ListLength {
+    pub(in crate::table) fn new(target: &str) -> Self {
+        Self { target: target.to_owned(), length: AtomicUsize::new(0) }
+    }
+
+    /// Notes the length of a list.
+    fn note(&self, length: usize) -> Result<()> {
+        let known = self.length.compare_exchange(0, length, Ordering::Relaxed, Ordering::Relaxed);
+        match known {
+            _ if length == 0 => {
+                exec_err!("the target {} has an empty list; leave such rows out", self.target)
+            }
+            Err(known) if known != length => exec_err!(
+                "the target {} has a list of {} numbers and one of {}; all its lists must have the \
+                 same length",
+                self.target,
+                known.min(length),
+                known.max(length)
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A numeric target as float64, or as lists of float64.
+///
+/// # Errors
+/// When a value is no number, or lists differ in length.
+pub(in crate::table) fn numbers_of(target: &ArrayRef, length: &ListLength) -> Result<ArrayRef> {
+    let numbers = cast(target, &number_type(target.data_type()))?;
+    if let Some(lists) = numbers.as_list_opt::<i32>() {
+        for row in (0..lists.len()).filter(|row| lists.is_valid(*row)) {
+            length.note(lists.value_length(row) as usize)?;
+        }
+    }
+    Ok(numbers)
 }
 
 /// Whether values of a type are classes.

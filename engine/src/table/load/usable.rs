@@ -1,6 +1,6 @@
 //! Which rows can be learned from: the rule for target and weight, the same for tables and streams.
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float64Array};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float64Array, ListArray};
 use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Float64Type};
@@ -27,6 +27,9 @@ impl Usable {
         weight: Option<&ArrayRef>,
     ) -> Result<Self> {
         let float64 = |column: &ArrayRef| -> Result<Float64Array> {
+            if let Some(lists) = column.as_list_opt::<i32>() {
+                return Ok(of_lists(lists));
+            }
             Ok(cast(column, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
         };
         let numbers = match numbers {
@@ -76,6 +79,18 @@ impl Usable {
     pub fn weight(&self, row: usize) -> f64 {
         self.weight.as_ref().map_or(1.0, |weight| weight.value(row))
     }
+}
+
+/// A number for each list: NULL if the list or one of its numbers is NULL, NaN if one is not
+/// finite, else 0.
+fn of_lists(lists: &ListArray) -> Float64Array {
+    let of_list = |list: Option<ArrayRef>| {
+        let list = list?;
+        let numbers = list.as_primitive_opt::<Float64Type>().filter(|own| own.null_count() == 0)?;
+        let is_finite = numbers.values().iter().all(|number| number.is_finite());
+        Some(if is_finite { 0.0 } else { f64::NAN })
+    };
+    lists.iter().map(of_list).collect()
 }
 
 fn is_weight(value: f64) -> bool {

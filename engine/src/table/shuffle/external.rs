@@ -309,7 +309,7 @@ mod tests {
     use crate::table::shuffle::plan::StratumSlots;
     use crate::thread_pool::ThreadPool;
 
-    const WIDTH: Width = Width { dense: 2, columns: 0, categories: 0 };
+    const WIDTH: Width = Width { dense: 2, columns: 0, categories: 0, targets: 1 };
 
     fn resources(threads: usize, limit: usize) -> Resources {
         let runtime = RuntimeEnvBuilder::new().with_memory_limit(limit, 1.0).build_arc().unwrap();

@@ -64,7 +64,7 @@ impl ChunkSpans {
         let span = |start, values: usize| Span { start, bytes: 4 * values };
         let dense = span(start, rows * width.dense);
         let codes = span(dense.next(), rows * width.columns);
-        let label = span(codes.next(), rows);
+        let label = span(codes.next(), rows * width.targets);
         Self { dense, codes, label, weight: span(label.next(), rows) }
     }
 
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn rows_come_to_stand_in_their_places() {
-        let width = Width { dense: 2, columns: 1, categories: 9 };
+        let width = Width { dense: 2, columns: 1, categories: 9, ..Width::default() };
         let n = 37;
         let value = |row: usize| row as f32;
         let part = |rows: std::ops::Range<usize>| Rows {

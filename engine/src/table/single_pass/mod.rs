@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use datafusion::common::{Result, exec_datafusion_err, internal_err};
 use datafusion::execution::memory_pool::MemoryReservation;
-use gradlake_udfs::{Encoder, Labels, RowsMut, Width};
+use gradlake_udfs::{Encoder, LabelScale, Labels, RowsMut, Width};
 
 use self::reading::{Reading, StopOnDrop};
 use crate::options::ClassWeights;
@@ -199,9 +199,9 @@ impl Encoding {
         self.encoder.encode_plain(rows.dense)?;
         let factors = &self.factors.by_class;
         match &self.labels {
-            Labels::Numbers { mean, stddev } => {
-                for label in rows.label.iter_mut() {
-                    *label = ((f64::from(*label) - mean) / stddev) as f32;
+            Labels::Numbers(_) | Labels::None => {
+                if let Labels::Numbers(scales) = &self.labels {
+                    standardize(rows.label, scales);
                 }
                 let weights = rows.weight.iter_mut();
                 weights
@@ -217,6 +217,15 @@ impl Encoding {
             }
         }
         Ok(())
+    }
+}
+
+/// Standardises labels `[rows, k]`.
+fn standardize(labels: &mut [f32], scales: &[LabelScale]) {
+    for row in labels.chunks_exact_mut(scales.len()) {
+        for (label, own) in row.iter_mut().zip(scales) {
+            *label = ((f64::from(*label) - own.mean) / own.stddev) as f32;
+        }
     }
 }
 

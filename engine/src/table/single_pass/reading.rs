@@ -115,9 +115,11 @@ impl Reading {
             return Ok(None);
         }
         // (A dictionary may have classes without rows.)
-        let target = pages.schema().field_with_name(&roles.target)?.data_type();
-        if matches!(target, DataType::Dictionary(_, _)) {
-            return Ok(None);
+        for target in &roles.targets {
+            let target = pages.schema().field_with_name(target)?.data_type();
+            if matches!(target, DataType::Dictionary(_, _)) || target.is_nested() {
+                return Ok(None);
+            }
         }
         let filter = RowFilter::new(roles, pages.schema(), resources)?;
         for input in &filter.columns.inputs {
@@ -125,7 +127,11 @@ impl Reading {
                 return Ok(None);
             }
         }
-        let width = Width { dense: filter.columns.inputs.len(), ..Width::default() };
+        let width = Width {
+            dense: filter.columns.inputs.len(),
+            targets: roles.targets.len(),
+            ..Width::default()
+        };
         let Some(arrangement) = arrange(width.dense, rows) else { return Ok(None) };
         let reservation = resources.reservation("encoding of training rows");
         let sums = width.dense * SUMS_BYTES.0 + MAX_CLASSES * SUMS_BYTES.1;
@@ -225,14 +231,20 @@ impl Reading {
             return Ok(false);
         }
         rows.label.clear();
-        match columns.numbers(block) {
-            Some(target) if target.values().iter().all(|y| is_single(*y)) => {
-                rows.label.extend(target.values().iter().map(|y| *y as f32));
-            }
-            Some(_) => return Ok(false),
+        match columns.codes(block) {
+            Some(codes) => rows.label.extend(codes.values().iter().map(|code| *code as f32)),
             None => {
-                let codes = columns.target(block).as_primitive::<UInt32Type>().values();
-                rows.label.extend(codes.iter().map(|code| *code as f32));
+                let targets = columns.numbers(block);
+                if !targets.iter().all(|target| target.values().iter().all(|y| is_single(*y))) {
+                    return Ok(false);
+                }
+                match targets.as_slice() {
+                    [target] => rows.label.extend(target.values().iter().map(|y| *y as f32)),
+                    targets => {
+                        let row = |row: usize| targets.iter().map(move |y| y.value(row) as f32);
+                        rows.label.extend((0..n).flat_map(row));
+                    }
+                }
             }
         }
         rows.weight.clear();

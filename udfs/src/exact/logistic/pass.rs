@@ -88,7 +88,7 @@ impl PassSum for NewtonSum {
     /// gradient `[K, d + 1]`, category gradient `[t, K]`, then the blocks of the Hessian
     /// (0, 0), (1, 0), (1, 1), (2, 0) ... as a Gram sum writes its moments, with `a = d + 1`.
     fn to_bytes(&self) -> Vec<u8> {
-        let Width { dense, columns, categories } = self.width;
+        let Width { dense, columns, categories, .. } = self.width;
         let packed = Moments::packed_len(dense + 1, categories) * self.hessian.len();
         let gradients = self.dense_gradient.len() + self.category_gradient.len();
         let mut writer = Writer::new(TAG, VERSION);
@@ -110,7 +110,7 @@ impl PassSum for NewtonSum {
     fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes, TAG, VERSION, "a Newton sum")?;
         let (dense, columns) = (reader.dimension()?, reader.dimension()?);
-        let width = Width { dense, columns, categories: reader.dimension()? };
+        let width = Width { dense, columns, categories: reader.dimension()?, ..Width::default() };
         let outputs = reader.dimension()?;
         let intercept = reader.integer()? == 1;
         if outputs == 0 {

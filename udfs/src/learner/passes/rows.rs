@@ -185,7 +185,9 @@ impl RowPass<'_> {
     fn differentiate(&self, share: &mut Share, batch: &MiniBatch<'_>, scale: f32) {
         let outputs = self.network.outputs();
         let z = &mut share.z[..batch.rows * outputs];
-        let rows = batch.label.chunks(LOSS_ROWS).zip(batch.weight.chunks(LOSS_ROWS));
+        let numbers = batch.label.len() / batch.rows.max(1);
+        let labels = batch.label.chunks(LOSS_ROWS * numbers.max(1));
+        let rows = labels.zip(batch.weight.chunks(LOSS_ROWS));
         for (z, (label, weight)) in z.chunks_mut(LOSS_ROWS * outputs).zip(rows) {
             let sum = self.network.loss.differentiate(z, outputs, label, weight, scale);
             share.sums.push(sum);

@@ -29,8 +29,8 @@ fn cases() -> Vec<Case> {
         width,
         batch,
     };
-    let dense = |dense| Width { dense, columns: 0, categories: 0 };
-    let mixed = Width { dense: 5, columns: 2, categories: 40 };
+    let dense = |dense| Width { dense, columns: 0, categories: 0, ..Width::default() };
+    let mixed = Width { dense: 5, columns: 2, categories: 40, ..Width::default() };
     vec![
         case(&[64, 32], Activation::Relu, Loss::Logistic, 1, 0.0, dense(28), 256),
         case(&[150, 70], Activation::Tanh, Loss::Softmax, 10, 0.0, dense(70), 130),
@@ -54,7 +54,7 @@ fn cases() -> Vec<Case> {
 }
 
 fn rows_of(case: &Case, rows: usize) -> Rows {
-    let Width { dense, columns, categories } = case.width;
+    let Width { dense, columns, categories, .. } = case.width;
     let classes = if case.spec.loss == Loss::Squared { 7 } else { case.spec.outputs.max(2) };
     let code = |i| match mix(1, 1, i) % 9 {
         0 => NO_CATEGORY,

@@ -21,6 +21,9 @@ use crate::names::suggested;
 use crate::operators::{Pick, SelectColumns, without_idle_projections};
 use crate::prediction::{PredictOptions, Predictor, picks, predict_picks};
 
+mod rows;
+mod targets;
+
 /// The target's values beside the predictions.
 const ACTUAL: &str = "__gradlake_actual";
 /// The row weights beside the predictions.
@@ -57,27 +60,21 @@ pub fn evaluate_plan(
     options: PredictOptions,
 ) -> Result<LogicalPlan> {
     let model = scorer.model();
-    let target = &model.target.name;
     let input = without_idle_projections(input);
-    let beside: Vec<&str> = [target].into_iter().chain(&model.weight).map(String::as_str).collect();
-    let (arguments, beside) = picks(state, input.schema(), scorer, &beside)?;
-    let mut beside = beside.into_iter();
-    let Some(actual) = beside.next().flatten() else {
-        let names = Names::of(input.schema().fields());
-        return plan_err!(
-            "EVALUATE needs the target {target} of model {}, which the query lacks{}",
-            model.name,
-            suggested(&names, target)
-        );
+    let target = match model.targets.as_slice() {
+        [] => return rows::plan(state, input, scorer),
+        [target] if !target.data_type.is_nested() => &target.name,
+        _ => return targets::plan(state, input, scorer, options),
     };
-    let weight = beside.next().flatten();
+    let Columns { arguments, actual, weight } = Columns::find(state, &input, scorer)?;
     let weighted = weight.is_some();
 
     let given = input.schema().fields().len();
     let predictor = Predictor::Fixed(Arc::clone(scorer));
     let predicted = predict_picks(input, &predictor, options, arguments)?;
     // The columns of the input stay where they are.
-    let columns = [(ACTUAL, actual)].into_iter().chain(weight.map(|weight| (WEIGHT, weight)));
+    let actual = actual.into_iter().map(|actual| (ACTUAL, actual));
+    let columns = actual.chain(weight.map(|weight| (WEIGHT, weight)));
     let own = scorer.fields().iter().enumerate();
     let own = own.map(|(i, part)| (part.name().as_str(), Pick::Column(given + i)));
     let predicted = SelectColumns::plan(predicted, columns.chain(own))?;
@@ -103,6 +100,43 @@ pub fn evaluate_plan(
         .aggregate(Vec::<Expr>::new(), aggregates)?
         .project(columns)?
         .build()
+}
+
+/// The columns of an evaluation among those of its query.
+struct Columns {
+    /// The arguments of the model.
+    arguments: Vec<Pick>,
+    /// The targets.
+    actual: Vec<Pick>,
+    /// Row weights.
+    weight: Option<Pick>,
+}
+
+impl Columns {
+    /// Finds them in a query.
+    ///
+    /// # Errors
+    /// When one of the arguments or targets is missing.
+    fn find(state: &SessionState, input: &LogicalPlan, scorer: &Scorer) -> Result<Self> {
+        let model = scorer.model();
+        let targets = || model.targets.iter().map(|target| target.name.as_str());
+        let beside: Vec<&str> = targets().chain(model.weight.as_deref()).collect();
+        let (arguments, beside) = picks(state, input.schema(), scorer, &beside)?;
+        let mut beside = beside.into_iter();
+        let mut actual = vec![];
+        for (target, pick) in targets().zip(beside.by_ref().take(model.targets.len())) {
+            let Some(pick) = pick else {
+                let names = Names::of(input.schema().fields());
+                return plan_err!(
+                    "EVALUATE needs the target {target} of model {}, which the query lacks{}",
+                    model.name,
+                    suggested(&names, target)
+                );
+            };
+            actual.push(pick);
+        }
+        Ok(Self { arguments, actual, weight: beside.next().flatten() })
+    }
 }
 
 /// A part of the predictions as an expression, if the model has it.
@@ -195,7 +229,8 @@ pub fn reported(rows: &RecordBatch, scorer: &Scorer, events: &EventSink) -> Resu
             Some(column) => ScalarValue::try_from_array(column, row)?.to_string(),
             None => String::new(),
         };
-        let target = &scorer.model().target.name;
+        let names = scorer.model().targets.iter().map(|target| target.name.as_str());
+        let target = names.collect::<Vec<_>>().join(" or ");
         let model = &scorer.model().name;
         let some = |n: i64| if n == 1 { "1 row has".to_owned() } else { format!("{n} rows have") };
         if all == 0 {
@@ -215,11 +250,15 @@ pub fn reported(rows: &RecordBatch, scorer: &Scorer, events: &EventSink) -> Resu
             )));
         }
     }
-    Ok(rows.project(&(0..metrics).collect::<Vec<_>>())?)
+    let metrics = rows.project(&(0..metrics).collect::<Vec<_>>())?;
+    if targets::are_several(scorer.model()) { targets::by_target(&metrics) } else { Ok(metrics) }
 }
 
 /// The schema of [`reported`] rows.
-pub fn reported_schema(schema: &Schema) -> Result<SchemaRef> {
+pub fn reported_schema(schema: &Schema, scorer: &Scorer) -> Result<SchemaRef> {
+    if targets::are_several(scorer.model()) {
+        return Ok(targets::schema());
+    }
     let metrics = schema.fields().len().saturating_sub(COUNTS.len() + 1);
     Ok(Arc::new(schema.project(&(0..metrics).collect::<Vec<_>>())?))
 }

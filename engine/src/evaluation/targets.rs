@@ -1,0 +1,113 @@
+//! The evaluation of a model with several targets: a row for each of them, or for each number of a
+//! vector.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
+use datafusion::arrow::compute::concat;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::{Column, Result, internal_datafusion_err, internal_err};
+use datafusion::execution::{FunctionRegistry, SessionState};
+use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::functions_nested::expr_fn::array_element;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
+use gradlake_udfs::{Model, Scorer};
+
+use super::{COUNTS, Columns, NUMBER_METRICS, UNKNOWN, WEIGHT};
+use crate::operators::{Pick, SelectColumns};
+use crate::prediction::{PredictOptions, Predictor, predict_picks};
+
+/// Separates the name of a target from that of its metric.
+const OF: &str = "\u{1}";
+
+/// Whether a model has more than one number to estimate.
+pub(super) fn are_several(model: &Model) -> bool {
+    match model.targets.as_slice() {
+        [] => false,
+        [target] => target.data_type.is_nested(),
+        _ => true,
+    }
+}
+
+/// The plan of the evaluation: one row, with the metrics of each target.
+pub(super) fn plan(
+    state: &SessionState,
+    input: LogicalPlan,
+    scorer: &Arc<Scorer>,
+    options: PredictOptions,
+) -> Result<LogicalPlan> {
+    let model = scorer.model();
+    let Columns { arguments, actual, weight } = Columns::find(state, &input, scorer)?;
+    let given = input.schema().fields().len();
+    let predictor = Predictor::Fixed(Arc::clone(scorer));
+    let predicted = predict_picks(input, &predictor, options, arguments)?;
+    let actual_names: Vec<String> = (0..actual.len()).map(|i| format!("__actual_{i}")).collect();
+    let names: Vec<String> = (0..scorer.fields().len()).map(|i| format!("__own_{i}")).collect();
+    let weighted = weight.is_some();
+    let columns = actual_names.iter().map(String::as_str).zip(actual);
+    let columns = columns.chain(weight.map(|weight| (WEIGHT, weight)));
+    let own = names.iter().enumerate().map(|(i, name)| (name.as_str(), Pick::Column(given + i)));
+    let predicted = SelectColumns::plan(predicted, columns.chain(own))?;
+    let column = |name: &str| Expr::Column(Column::from_name(name));
+    // (Target, actual, predicted) of each number.
+    let mut numbers: Vec<(String, Expr, Expr)> = vec![];
+    for (i, target) in model.targets.iter().enumerate() {
+        let (actual, own) = (column(&actual_names[i]), column(&names[i]));
+        match scorer.fields()[i].data_type() {
+            DataType::FixedSizeList(_, n) => numbers.extend((1..=i64::from(*n)).map(|element| {
+                let of = |list: &Expr| array_element(list.clone(), lit(element));
+                (format!("{}[{element}]", target.name), of(&actual), of(&own))
+            })),
+            _ => numbers.push((target.name.clone(), actual, own)),
+        }
+    }
+    let mut aggregates = vec![];
+    for (target, actual, own) in &numbers {
+        for metric in NUMBER_METRICS {
+            let function = state
+                .udaf(metric)
+                .map_err(|e| internal_datafusion_err!("metric {metric} is not registered: {e}"))?;
+            let mut arguments = vec![actual.clone(), own.clone()];
+            arguments.extend(weighted.then(|| column(WEIGHT)));
+            aggregates.push(function.call(arguments).alias(format!("{target}{OF}{metric}")));
+        }
+    }
+    let mut all: Vec<Expr> =
+        aggregates.iter().map(|own| column(&own.schema_name().to_string())).collect();
+    let [rows, with_target, unknown] = COUNTS;
+    let Some((_, first, _)) = numbers.first() else { return internal_err!("there is no target") };
+    aggregates.push(count(lit(1)).alias(rows));
+    aggregates.push(count(first.clone()).alias(with_target));
+    all.extend([column(rows), column(with_target), lit(0_i64).alias(unknown)]);
+    all.push(lit("").alias(UNKNOWN));
+    LogicalPlanBuilder::from(predicted)
+        .aggregate(Vec::<Expr>::new(), aggregates)?
+        .project(all)?
+        .build()
+}
+
+/// The metrics as a row for each target.
+pub(super) fn by_target(metrics: &RecordBatch) -> Result<RecordBatch> {
+    let schema = metrics.schema();
+    let per_target = NUMBER_METRICS.len();
+    let mut columns: Vec<ArrayRef> = vec![];
+    let names = schema.fields().iter().step_by(per_target).map(|field| {
+        let name = field.name();
+        Some(name.split_once(OF).map_or(name.as_str(), |(target, _)| target).to_owned())
+    });
+    let names: StringArray = names.collect();
+    columns.push(Arc::new(names));
+    for metric in 0..per_target {
+        let own = metrics.columns().iter().skip(metric).step_by(per_target);
+        let own: Vec<_> = own.map(|column| column.as_ref()).collect();
+        columns.push(concat(&own)?);
+    }
+    Ok(RecordBatch::try_new(self::schema(), columns)?)
+}
+
+/// The schema of the rows of all targets.
+pub(super) fn schema() -> SchemaRef {
+    let metrics = NUMBER_METRICS.iter().map(|name| Field::new(*name, DataType::Float64, true));
+    let fields = [Field::new("target", DataType::Utf8, true)].into_iter().chain(metrics);
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
