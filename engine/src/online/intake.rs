@@ -10,7 +10,7 @@ use datafusion::arrow::compute::{cast, filter_record_batch};
 use datafusion::arrow::datatypes::{
     DataType, Field, Fields, Float32Type, Float64Type, Schema, SchemaRef, UInt32Type, UInt64Type,
 };
-use datafusion::common::{Result, ScalarValue, plan_err};
+use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use gradlake_udfs::{Input, flatten_columns, flatten_fields};
 
 use crate::source::ROW_COLUMN;

@@ -109,7 +109,7 @@ mod tests {
             if_not_exists: false,
             algorithm,
             transform: vec![],
-            target: Some("y".to_owned()),
+            targets: vec!["y".to_owned()],
             features: None,
             weight: None,
             partition_by: vec![],

@@ -37,14 +37,16 @@ impl Part {
         }
     }
 
-    /// The index of the part in a prediction.
-    fn place(self, scorer: &Scorer) -> Result<usize> {
+    /// The index of the part in a prediction; None: all parts as a struct, of a model that predicts
+    /// several things.
+    fn place(self, scorer: &Scorer) -> Result<Option<usize>> {
         let name = match self {
             Part::Label => prediction_parts::LABEL,
             Part::Probabilities => prediction_parts::PROBABILITIES,
         };
         match scorer.fields().find(name) {
-            Some((place, _)) => Ok(place),
+            Some((place, _)) => Ok(Some(place)),
+            None if self == Part::Label => Ok(None),
             None => plan_err!(
                 "model {} gives no probabilities, because {} has none; use predict",
                 scorer.model().name,
@@ -73,7 +75,7 @@ pub fn predict_udfs(resolver: &Arc<dyn StateResolver>) -> Vec<ScalarUDF> {
 pub fn prediction_part_udf(scorer: Arc<Scorer>, part: usize, threshold: f64) -> ScalarUDF {
     let name = scorer.fields().get(part).map_or("part", |field| field.name());
     let name = format!("predict_{name}");
-    ScalarUDF::from(BoundPredict::new(scorer, part, &name, threshold))
+    ScalarUDF::from(BoundPredict::new(scorer, Some(part), &name, threshold))
 }
 
 #[derive(Debug)]
@@ -159,8 +161,8 @@ impl ScalarUDFImpl for Predict {
 #[derive(Debug)]
 struct BoundPredict {
     scorer: Arc<Scorer>,
-    /// Index in [`Scorer::fields`].
-    part: usize,
+    /// Index in [`Scorer::fields`]; None: all of them as a struct.
+    part: Option<usize>,
     threshold: f64,
     name: String,
     signature: Signature,
@@ -184,7 +186,7 @@ impl Hash for BoundPredict {
 }
 
 impl BoundPredict {
-    fn new(scorer: Arc<Scorer>, part: usize, function: &str, threshold: f64) -> Self {
+    fn new(scorer: Arc<Scorer>, part: Option<usize>, function: &str, threshold: f64) -> Self {
         let model = scorer.model();
         let name = format!("{function}[{} version {}]", model.name, model.version);
         let signature = Signature::variadic_any(Volatility::Immutable);
@@ -203,10 +205,14 @@ impl BoundPredict {
             }
             types => self.scorer.check(types)?,
         }
-        let Some(part) = self.scorer.fields().get(self.part) else {
-            return exec_err!("a prediction has no part {}", self.part);
+        let fields = self.scorer.fields();
+        let data_type = match self.part {
+            None => DataType::Struct(fields.clone()),
+            Some(part) => match fields.get(part) {
+                Some(part) => part.data_type().clone(),
+                None => return exec_err!("a prediction has no part {part}"),
+            },
         };
-        let data_type = part.data_type().clone();
         Ok(Arc::new(Field::new(&self.name, data_type, true)))
     }
 
@@ -235,14 +241,20 @@ impl BoundPredict {
             let places = self.places(row.fields())?;
             columns = places.into_iter().map(|place| Arc::clone(row.column(place))).collect();
         }
-        let parts = self.scorer.predict(&columns, rows, self.threshold)?;
-        let Some(array) = parts.get(self.part) else {
-            return exec_err!("a prediction has no part {}", self.part);
+        let array = match self.part {
+            None => Arc::new(self.scorer.score(&columns, rows, self.threshold)?) as ArrayRef,
+            Some(part) => {
+                let parts = self.scorer.predict(&columns, rows, self.threshold)?;
+                match parts.into_iter().nth(part) {
+                    Some(array) => array,
+                    None => return exec_err!("a prediction has no part {part}"),
+                }
+            }
         };
         if all_scalar {
-            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(array, 0)?));
+            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?));
         }
-        Ok(ColumnarValue::Array(Arc::clone(array)))
+        Ok(ColumnarValue::Array(array))
     }
 
     /// The indices of the arguments among the fields of a struct.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, AsArray, Float64Array, RecordBatch};
+use datafusion::arrow::array::{AsArray, Float64Array, RecordBatch};
 use datafusion::arrow::datatypes::Float64Type;
 use datafusion::common::Result;
 use datafusion::execution::memory_pool::MemoryReservation;

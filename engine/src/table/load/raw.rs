@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, RecordBatch, UInt32Array};
+use datafusion::arrow::array::{RecordBatch, UInt32Array};
 use datafusion::common::{Result, ScalarValue, internal_datafusion_err};
 use gradlake_udfs::{Interner, Values, hash_rows};
 

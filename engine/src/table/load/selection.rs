@@ -1,9 +1,8 @@
 //! Which rows of a subset are encoded, and which number each has among them.
 
-use datafusion::arrow::array::{AsArray, BooleanBufferBuilder, RecordBatch};
+use datafusion::arrow::array::{BooleanBufferBuilder, RecordBatch};
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::filter_record_batch;
-use datafusion::arrow::datatypes::UInt32Type;
 use datafusion::common::Result;
 
 use crate::table::BLOCK_ROWS;

@@ -64,10 +64,10 @@ fn roles(features: &[&str], batch: &[(&str, ArrayRef)], target: &str, weight: bo
     Roles {
         algorithm: match kind {
             TargetKind::Class => Algorithm::LOGISTIC_REGRESSION,
-            TargetKind::Number => Algorithm::LINEAR_REGRESSION,
+            TargetKind::Number | TargetKind::None => Algorithm::LINEAR_REGRESSION,
         },
         inputs: features.iter().map(|name| ((*name).to_owned(), data_type(name))).collect(),
-        target: target.to_owned(),
+        targets: vec![target.to_owned()],
         kind,
         weight: weight.then(|| "weight".to_owned()),
         partition_by: vec![],
