@@ -129,6 +129,17 @@ impl ModelStore {
         Ok(!self.checkpoint_names(model).await?.is_empty())
     }
 
+    /// When the last checkpoint was saved, in milliseconds since the epoch. (One that is still being
+    /// written is none yet.)
+    pub(super) async fn checkpoint_at(&self, model: &str) -> Result<Option<i64>> {
+        match self.checkpoint_names(model).await?.last() {
+            Some(name) => {
+                self.files.written_at(&format!("{}/checkpoints/{name}", folder(model))).await
+            }
+            None => Ok(None),
+        }
+    }
+
     async fn checkpoint_names(&self, model: &str) -> Result<Vec<String>> {
         let mut names = self.files.names(&format!("{}/checkpoints", folder(model))).await?;
         names.retain(|name| name.parse::<u64>().is_ok());
@@ -145,10 +156,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = ModelStore::open(folder.path().to_str().unwrap()).unwrap();
         assert_eq!(store.checkpoint("m").await.unwrap(), None);
+        // The first one is being written.
+        let files = folder.path().join("models/m/checkpoints");
+        std::fs::create_dir_all(files.join(".staged")).unwrap();
+        std::fs::write(files.join(".staged/.tmp1"), b"GL").unwrap();
+        assert_eq!(store.checkpoint_at("m").await.unwrap(), None);
+        std::fs::remove_dir_all(files.join(".staged")).unwrap();
         for n in 1..=4u8 {
             store.put_checkpoint("m", "TRAIN", vec![n; 10], false).await.unwrap();
         }
-        let files = folder.path().join("models/m/checkpoints");
+        assert!(store.checkpoint_at("m").await.unwrap().is_some());
         assert_eq!(std::fs::read_dir(&files).unwrap().count(), KEPT);
         assert_eq!(store.checkpoint("m").await.unwrap().unwrap().bytes, [4; 10]);
         let bytes = std::fs::read(files.join("000004")).unwrap();

@@ -199,7 +199,17 @@ impl Files {
         Ok(())
     }
 
-    /// When the youngest file of a folder was written, in milliseconds since the epoch.
+    /// When a file was written, in milliseconds since the epoch; None if there is none.
+    pub async fn written_at(&self, path: &str) -> Result<Option<i64>> {
+        match self.store.head(&self.path(path)).await {
+            Ok(meta) => Ok(Some(meta.last_modified.timestamp_millis())),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.failed("read", path, &error)),
+        }
+    }
+
+    /// When the youngest file of a folder was written, in milliseconds since the epoch; also one
+    /// that is still being written.
     pub async fn youngest(&self, folder: &str) -> Result<Option<i64>> {
         let prefix = self.path(folder);
         let mut listed = self.store.list(Some(&prefix));

@@ -118,7 +118,7 @@ impl ModelStore {
             owner: state.lease.owner,
             heartbeat_age: held,
             status,
-            checkpoint_at: self.files.youngest(&format!("{}/checkpoints", folder(model))).await?,
+            checkpoint_at: self.checkpoint_at(model).await?,
             version: state.versions.last().map(|entry| entry.version),
             statement,
         }))
