@@ -44,7 +44,8 @@ pub struct MiniBatch<'a> {
     pub dense: &'a [f32],
     /// `[rows, c]`, row-major.
     pub codes: &'a [u32],
-    /// `[rows]`: the (standardised) target, or the index of the class.
+    /// `[rows]`: the (standardised) target, or the index of the class; may be empty where it is not
+    /// read.
     pub label: &'a [f32],
     /// `[rows]`: row weight times class weight.
     pub weight: &'a [f32],
@@ -61,8 +62,8 @@ impl<'a> MiniBatch<'a> {
             first_row: self.first_row + start,
             dense: &self.dense[start * width.dense..end * width.dense],
             codes: &self.codes[start * width.columns..end * width.columns],
-            label: &self.label[start..end],
-            weight: &self.weight[start..end],
+            label: part(self.label, start, end),
+            weight: part(self.weight, start, end),
             prefetch: Prefetch::NONE,
         }
     }
@@ -76,6 +77,12 @@ impl<'a> MiniBatch<'a> {
         rows.as_mut().copy(0, self, indices, width);
         rows
     }
+}
+
+/// The values `start..end`, none where there are none at all.
+#[inline(always)]
+fn part(values: &[f32], start: usize, end: usize) -> &[f32] {
+    if values.is_empty() { values } else { &values[start..end] }
 }
 
 /// A mini-batch to gather: its first rows are contiguous, the others at random positions of a
