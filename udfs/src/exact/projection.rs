@@ -11,6 +11,7 @@ use faer::{Accum, MatMut, MatRef, Par};
 
 use super::moments::stride_of;
 use crate::batch::{MiniBatch, NO_CATEGORY, Width};
+use crate::kernels::double::dot;
 use crate::kernels::gram::widen;
 
 /// The shape of a projection.
@@ -139,10 +140,9 @@ impl<'a> Projection<'a> {
 
     /// `|x - mean|^2` of a row from its dense numbers minus their means, and its categories.
     pub(super) fn distance(&self, values: &[f64], codes: &[u32]) -> f64 {
-        let dense: f64 = values.iter().map(|value| value * value).sum();
         let of_categories = &self.mean[self.shape.width.dense..];
         let known = codes.iter().filter(|code| **code != NO_CATEGORY);
         let categories: f64 = known.map(|code| 1.0 - 2.0 * of_categories[*code as usize]).sum();
-        dense + (self.square + categories).max(0.0)
+        dot(values, values) + (self.square + categories).max(0.0)
     }
 }

@@ -7,6 +7,7 @@ use super::moments::BLOCK;
 use super::projection::{Projection, ProjectionScratch, ProjectionShape};
 use super::{PassSum, check_inputs, check_weights};
 use crate::batch::{MiniBatch, Width};
+use crate::kernels::double::dot;
 
 const TAG: [u8; 4] = *b"GLRS";
 const VERSION: u32 = 1;
@@ -55,7 +56,7 @@ impl PassSum for ResidualSum {
                 let values = &self.scratch.values[row * stride..row * stride + width.dense];
                 let scores = &self.scratch.scores[row * l..(row + 1) * l];
                 let total = projection.distance(values, &block.codes[row * c..(row + 1) * c]);
-                let explained: f64 = scores.iter().map(|score| score * score).sum();
+                let explained = dot(scores, scores);
                 let weight = f64::from(*weight);
                 self.weight += weight;
                 self.total += weight * total;

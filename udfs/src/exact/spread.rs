@@ -5,6 +5,7 @@ use datafusion_common::{Result, exec_err, internal_err};
 use super::bytes::{Reader, Writer};
 use super::{PassSum, check_inputs, check_weights};
 use crate::batch::{MiniBatch, NO_CATEGORY, Width};
+use crate::kernels::math::vectorized;
 
 const TAG: [u8; 4] = *b"GLPS";
 const VERSION: u32 = 1;
@@ -100,11 +101,17 @@ impl PassSum for SpreadSum {
             self.rows += 1;
             self.weight += weight;
             let sums = self.sums.iter_mut().zip(&mut self.squares);
-            for ((x, r), (sum, square)) in dense.iter().zip(reference.iter()).zip(sums) {
-                let x = f64::from(*x) - r;
-                *sum += weight * x;
-                *square += weight * x * x;
-            }
+            let numbers = dense.iter().zip(reference.iter()).zip(sums);
+            vectorized(
+                #[inline(always)]
+                || {
+                    for ((x, r), (sum, square)) in numbers {
+                        let x = f64::from(*x) - r;
+                        *sum += weight * x;
+                        *square += weight * x * x;
+                    }
+                },
+            );
             let codes = rows.codes[row * c..(row + 1) * c].iter();
             for code in codes.filter(|code| **code != NO_CATEGORY) {
                 self.categories[*code as usize] += weight;

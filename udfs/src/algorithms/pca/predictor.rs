@@ -10,6 +10,7 @@ use super::description::Tensors;
 use crate::batch::{MiniBatch, Width};
 use crate::description::Predictor;
 use crate::kernels::gather;
+use crate::kernels::math::vectorized;
 use crate::kernels::panels::{PANEL, Panels};
 use crate::kernels::tiles::{ByRows, Out, Segment, Start, sum};
 use crate::learner::ScoringScratch;
@@ -86,11 +87,16 @@ impl Predictor for PcaPredictor {
             centred.resize(centred.len().max(n * d), 0.0);
             let values = &mut centred[..n * d];
             let pairs = values.chunks_exact_mut(d.max(1)).zip(block.dense.chunks_exact(d.max(1)));
-            for (to, from) in pairs {
-                for ((to, from), mean) in to.iter_mut().zip(from).zip(&self.mean) {
-                    *to = from - mean;
-                }
-            }
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (to, from) in pairs {
+                        for ((to, from), mean) in to.iter_mut().zip(from).zip(&self.mean) {
+                            *to = from - mean;
+                        }
+                    }
+                },
+            );
             let out = &mut out[start * k..(start + n) * k];
             for panel in 0..self.dense.panels() {
                 let segment = Segment {
