@@ -47,7 +47,7 @@ pub struct MiniBatch<'a> {
     /// `[rows]`: the (standardised) target, or the index of the class; may be empty where it is not
     /// read.
     pub label: &'a [f32],
-    /// `[rows]`: row weight times class weight.
+    /// `[rows]`: row weight times class weight; may be empty where rows are only scored.
     pub weight: &'a [f32],
     /// What is read after these rows, to be fetched into the cache meanwhile; a [`Gather`] sets it.
     pub prefetch: Prefetch<'a>,

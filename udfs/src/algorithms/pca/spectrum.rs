@@ -124,8 +124,8 @@ impl Spectrum {
     }
 }
 
-/// The number of components of `inputs` inputs and `rows` rows with the variance `total`; None where
-/// the eigenvalues decide.
+/// The number of components of `inputs` inputs and `rows` rows with the variance `total`; None
+/// where the eigenvalues decide.
 ///
 /// # Errors
 /// When there cannot be so many, or there is no variance.

@@ -17,8 +17,8 @@ pub(super) const INFO: &str = "component_info";
 
 const ID: &str = "principal_component_id";
 
-/// One row for each component and input; inputs of numbers have no category, nor has the category of
-/// NULL.
+/// One row for each component and input; inputs of numbers have no category, nor has the category
+/// of NULL.
 pub(super) fn components(tensors: Tensors<'_>, encoder: &Encoder) -> Result<RecordBatch> {
     let (n, k) = (tensors.mean.len(), tensors.variances.len());
     let (mut features, mut categories) = (StringBuilder::new(), StringBuilder::new());

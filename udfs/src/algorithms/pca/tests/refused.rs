@@ -97,6 +97,9 @@ fn options_are_counts_or_shares() {
     let text = refused(&[("components", number("0.5")), ("svd", word("randomized"))]);
     assert!(text.contains("components = 0.5 is a share of the variance"), "{text}");
     assert!(refused(&[("learning_rate", number("0.5"))]).contains("pca takes no option"));
+    assert!(options(&[]).for_stream(false).is_ok());
+    let random = options(&[("svd", word("randomized"))]).for_stream(false).unwrap_err();
+    assert!(random.to_string().contains("option svd must be covariance with"), "{random}");
     let written = options(&[("components", number("0.25"))]).written_out();
     assert_eq!(written["components"], "0.25");
     assert_eq!((&*written["whiten"], &*written["svd"]), ("FALSE", "auto"));
