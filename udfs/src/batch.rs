@@ -52,9 +52,10 @@ pub struct MiniBatch<'a> {
     pub dense: &'a [f32],
     /// `[rows, c]`, row-major.
     pub codes: &'a [u32],
-    /// `[rows, k]`, row-major: the (standardised) targets, or the index of the class.
+    /// `[rows, k]`, row-major: the (standardised) targets, or the index of the class; may be empty
+    /// where it is not read.
     pub label: &'a [f32],
-    /// `[rows]`: row weight times class weight.
+    /// `[rows]`: row weight times class weight; may be empty where rows are only scored.
     pub weight: &'a [f32],
     /// What is read after these rows, to be fetched into the cache meanwhile; a [`Gather`] sets it.
     pub prefetch: Prefetch<'a>,
@@ -69,8 +70,8 @@ impl<'a> MiniBatch<'a> {
             first_row: self.first_row + start,
             dense: &self.dense[start * width.dense..end * width.dense],
             codes: &self.codes[start * width.columns..end * width.columns],
-            label: &self.label[start * width.targets..end * width.targets],
-            weight: &self.weight[start..end],
+            label: part(self.label, start * width.targets, end * width.targets),
+            weight: part(self.weight, start, end),
             prefetch: Prefetch::NONE,
         }
     }
@@ -88,6 +89,12 @@ impl<'a> MiniBatch<'a> {
         rows.as_mut().copy(0, self, indices, width);
         rows
     }
+}
+
+/// The values `start..end`, none where there are none at all.
+#[inline(always)]
+fn part(values: &[f32], start: usize, end: usize) -> &[f32] {
+    if values.is_empty() { values } else { &values[start..end] }
 }
 
 /// A mini-batch to gather: its first rows are contiguous, the others at random positions of a

@@ -25,8 +25,8 @@ mod state;
 mod steps;
 
 pub use algorithms::{
-    Algorithm, AlgorithmSpec, Method, OptionGroup, Outline, RoundLayout, Setup, Shape, SplitRule,
-    TargetRule, TrainingPlan, start_state,
+    Algorithm, AlgorithmSpec, Method, OnlinePca, OptionGroup, Outline, PcaFit, RoundLayout, Setup,
+    Shape, SplitRule, TargetRule, TrainingPlan, start_state,
 };
 pub use batch::{Gather, MiniBatch, NO_CATEGORY, Rows, RowsMut, Width};
 pub use description::{Description, Measure, Predictor};
@@ -37,7 +37,8 @@ pub use encoder::{
 };
 pub use estimator::{Estimator, Fitted, Iterations, Next, Request, RoundRows};
 pub use exact::{
-    GradientSum, GramSum, Lbfgs, LbfgsOptions, LinearShape, Newton, NewtonSum, PassSum,
+    CovarianceSum, GradientSum, GramSum, Lbfgs, LbfgsOptions, LinearShape, Newton, NewtonSum,
+    PassSum,
 };
 pub use functions::assert_true::assert_true_udf;
 pub use functions::measure::measure_udaf;

@@ -123,11 +123,11 @@ impl Scorer {
             [] => None,
             columns => Some(Dispatch::new(columns, &model)?),
         };
-        let any = model.members.iter().find_map(|member| member.outcome.as_deref().ok());
-        let fields = match any {
-            Some(trained) => trained.description.fields(&model.targets),
-            None => vec![],
-        };
+        // (Principal components may be more in one member than in another: the widest decides.)
+        let trained = model.members.iter().filter_map(|member| member.outcome.as_deref().ok());
+        let fields = trained.map(|trained| trained.description.fields(&model.targets));
+        let fields = fields.reduce(|a, b| if b.len() > a.len() { b } else { a });
+        let fields = fields.unwrap_or_default();
         let fields = Fields::from(fields);
         let (unseen, spare) = (AtomicU64::new(0), Mutex::default());
         Ok(Self { model, inputs, members, dispatch, unseen, fields, spare })

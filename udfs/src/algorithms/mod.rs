@@ -22,20 +22,23 @@ mod logistic_regression;
 mod mlp_classifier;
 mod mlp_regressor;
 mod network;
+mod pca;
 mod plan;
 mod setup;
 
 pub use network::start_state;
+pub use pca::{OnlinePca, PcaFit};
 pub use plan::{Method, RoundLayout, Shape, SplitRule, TrainingPlan};
 pub use setup::Setup;
 
 /// Every algorithm, in the order in which messages name them.
-static REGISTRY: [&AlgorithmSpec; 5] = [
+static REGISTRY: [&AlgorithmSpec; 6] = [
     &linear_regression::SPEC,
     &logistic_regression::SPEC,
     &linear_svm::SPEC,
     &mlp_classifier::SPEC,
     &mlp_regressor::SPEC,
+    &pca::SPEC,
 ];
 
 /// The specification of an algorithm.
@@ -134,6 +137,8 @@ pub enum OptionGroup {
     Solver,
     /// The choice of a loss.
     Loss,
+    /// Options of principal components.
+    Components,
 }
 
 /// An algorithm of the registry.
@@ -232,7 +237,8 @@ mod tests {
                 "logistic_regression",
                 "linear_svm",
                 "mlp_classifier",
-                "mlp_regressor"
+                "mlp_regressor",
+                "pca"
             ]
         );
         for name in names {

@@ -29,6 +29,12 @@ pub fn gram_memory(width: Width) -> usize {
     Moments::len(width.dense + width.targets + 1, width.categories).saturating_mul(size_of::<f64>())
 }
 
+/// Memory of a covariance sum in bytes, without buffers. Eigenvectors take in addition about four
+/// times the memory of the matrix `[d + t, d + t]`.
+pub fn covariance_memory(width: Width) -> usize {
+    Moments::len(width.dense + 1, width.categories).saturating_mul(size_of::<f64>())
+}
+
 /// Memory of a Newton sum in bytes, without buffers. A step takes in addition two matrices of the
 /// number of parameters squared.
 pub fn newton_memory(width: Width, outputs: usize) -> usize {

@@ -345,12 +345,14 @@ impl PassSum for GradientSum {
     fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes, TAG, VERSION, "a gradient sum")?;
         let (dense, columns) = (reader.dimension()?, reader.dimension()?);
-        let width = Width { dense, columns, categories: reader.dimension()?, ..Width::default() };
+        let categories = reader.dimension()?;
         let outputs = reader.dimension()?;
         let intercept = reader.integer()? == 1;
         let Some(&loss) = Loss::ALL.get(reader.dimension()?) else {
             return plan_err!("a gradient sum has a loss that this build does not know");
         };
+        let targets = if loss.is_of_classes() { 1 } else { outputs };
+        let width = Width { dense, columns, categories, targets };
         let (rows, wrong) = (reader.integer()?, reader.integer()?);
         let (weight, loss_sum) = (reader.number()?, reader.number()?);
         let dense = reader.numbers((width.dense + 1) * outputs)?;

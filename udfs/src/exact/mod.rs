@@ -6,6 +6,9 @@
 //!                                                logistic regression: some ten passes
 //!   rows ──► GradientSum ──merge──► Lbfgs::advance ──► next trial ──► rows ...
 //!                                                any linear model: some hundred passes
+//!   rows ──► CovarianceSum ──merge──► eigenvectors   principal components: one pass
+//!   rows ──► SpreadSum ──merge──► SubspaceSum ... ──► eigenvectors
+//!                                                the first of them: some eight passes
 //! ```
 //!
 //! Dimension letters: `d` dense numbers of a row, `c` category columns, `t` categories of all
@@ -23,6 +26,7 @@
 
 mod bytes;
 mod cost;
+mod covariance;
 mod gradient;
 mod gram;
 mod lbfgs;
@@ -30,23 +34,37 @@ mod logistic;
 mod losses;
 mod moments;
 mod newton;
+mod orthonormal;
 mod pass;
+mod projection;
 mod report;
+mod residual;
 mod solve;
+mod spread;
+mod subspace;
 
 #[cfg(test)]
 mod laws;
 #[cfg(test)]
 mod oracle;
 
-pub use cost::{gram_memory, lbfgs_fits, newton_fits, newton_memory, normal_fits};
+pub use cost::{
+    covariance_memory, gram_memory, lbfgs_fits, newton_fits, newton_memory, normal_fits,
+};
+pub use covariance::{Covariance, CovarianceSum};
 pub use gradient::{GradientScratch, GradientSum, LinearShape};
 pub use gram::GramSum;
 pub use lbfgs::{Lbfgs, LbfgsOptions};
 pub use logistic::{NewtonSum, Scratch as NewtonScratch};
 pub use newton::{Newton, NewtonOptions};
+pub use orthonormal::orthonormalize;
 pub use pass::PassSum;
+pub use projection::{ProjectionShape, projection};
 pub use report::{Advance, Outcome, Report};
+pub use residual::ResidualSum;
+pub(crate) use solve::eigen;
+pub use spread::{Spread, SpreadSum};
+pub use subspace::SubspaceSum;
 
 use datafusion_common::{Result, exec_err, internal_err};
 
@@ -55,19 +73,28 @@ use crate::kernels::math::vectorized;
 
 /// Checks the shape of a batch, so that no index in the solvers can be out of range.
 fn check_batch(width: Width, batch: &MiniBatch) -> Result<()> {
-    let rows = batch.rows;
+    check_length("label", batch.label.len(), batch.rows, width.targets)?;
+    check_inputs(width, batch)
+}
+
+fn check_length(name: &str, found: usize, rows: usize, columns: usize) -> Result<()> {
+    if Some(found) == rows.checked_mul(columns) {
+        return Ok(());
+    }
+    internal_err!(
+        "the {name} buffer of an encoded batch holds {found} values, expected {rows} rows of \
+         {columns}"
+    )
+}
+
+/// Checks the shape of a batch whose target is not read.
+fn check_inputs(width: Width, batch: &MiniBatch) -> Result<()> {
     for (name, found, columns) in [
         ("dense", batch.dense.len(), width.dense),
         ("codes", batch.codes.len(), width.columns),
-        ("label", batch.label.len(), width.targets),
         ("weight", batch.weight.len(), 1),
     ] {
-        if Some(found) != rows.checked_mul(columns) {
-            return internal_err!(
-                "the {name} buffer of an encoded batch holds {found} values, expected {rows} rows \
-                 of {columns}"
-            );
-        }
+        check_length(name, found, batch.rows, columns)?;
     }
     let unknown =
         batch.codes.iter().find(|&&code| code != NO_CATEGORY && code as usize >= width.categories);
@@ -78,6 +105,18 @@ fn check_batch(width: Width, batch: &MiniBatch) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Checks weights.
+fn check_weights(weights: &[f32]) -> Result<()> {
+    let any_bad = vectorized(
+        #[inline(always)]
+        || weights.iter().fold(false, |bad, w| bad | !(w.is_finite() && *w >= 0.0)),
+    );
+    match any_bad {
+        true => exec_err!("row weights should be finite and at least 0"),
+        false => Ok(()),
+    }
 }
 
 /// Checks weights, and the labels of rows with a weight if they are indices of `classes` classes.

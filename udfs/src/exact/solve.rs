@@ -141,10 +141,12 @@ pub(super) fn solve_semidefinite(
     right.iter().map(solve).collect()
 }
 
-/// Solves `R u = y` by eigenvalues above `cutoff`, then removes the dependent directions from
-/// `x = S u`. Returns the rank; `y` becomes `x`.
-fn least_norm(matrix: &[f64], scales: &[f64], cutoff: f64, y: &mut [f64]) -> Result<usize> {
-    let n = y.len();
+/// Eigenvalues `[n]`, ascending, and eigenvectors `[n, n]`, a column each, of the symmetric
+/// `matrix [n, n]` (column-major, lower triangle).
+///
+/// # Errors
+/// When the matrix is not finite or there is too little memory.
+pub(crate) fn eigen(matrix: &[f64], n: usize) -> Result<(Col<f64>, Mat<f64>)> {
     let parameters = Default::default();
     let mut memory = workspace(self_adjoint_evd_scratch::<f64>(
         n,
@@ -163,8 +165,16 @@ fn least_norm(matrix: &[f64], scales: &[f64], cutoff: f64, y: &mut [f64]) -> Res
         parameters,
     );
     if found.is_err() {
-        return exec_err!("the eigenvalues of the normal equations did not converge");
+        return exec_err!("the eigenvalues of a matrix of {n} columns did not converge");
     }
+    Ok((values, vectors))
+}
+
+/// Solves `R u = y` by eigenvalues above `cutoff`, then removes the dependent directions from
+/// `x = S u`. Returns the rank; `y` becomes `x`.
+fn least_norm(matrix: &[f64], scales: &[f64], cutoff: f64, y: &mut [f64]) -> Result<usize> {
+    let n = y.len();
+    let (values, vectors) = eigen(matrix, n)?;
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     let subtract = |from: &mut [f64], direction: &[f64], times: f64| {
         from.iter_mut().zip(direction).for_each(|(from, direction)| *from -= times * direction);

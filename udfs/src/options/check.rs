@@ -8,8 +8,8 @@ use datafusion_common::{Result, plan_err};
 use super::entries::{find, is_full_batch, options, takers};
 use super::given::Given;
 use super::{
-    ClassWeights, OptionValue, Parallel, ScheduleOption, Solver, Split, Statistics, TrainOptions,
-    nearest,
+    ClassWeights, Components, OptionValue, Parallel, ScheduleOption, Solver, Split, Statistics,
+    Svd, TrainOptions, nearest,
 };
 use crate::algorithms::Algorithm;
 use crate::learner::Activation;
@@ -85,6 +85,9 @@ impl TrainOptions {
             l2: None,
             epochs: 1,
             batch_size: 1,
+            components: Components::Auto,
+            whiten: false,
+            svd: Svd::Auto,
             class_weights: ClassWeights::None,
             seed: 0,
             replicas: None,

@@ -113,6 +113,23 @@ choice!(Statistics {
     Statistics::Running => "running",
 });
 
+/// How principal components are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Svd {
+    /// By the number of operations.
+    Auto,
+    /// Eigenvectors of the covariance matrix, in one pass over the rows.
+    Covariance,
+    /// Random projections, in some eight passes over the rows.
+    Randomized,
+}
+
+choice!(Svd {
+    Svd::Auto => "auto",
+    Svd::Covariance => "covariance",
+    Svd::Randomized => "randomized",
+});
+
 choice!(Activation {
     Activation::Relu => "relu",
     Activation::Gelu => "gelu",

@@ -8,7 +8,7 @@ use super::entries::OptionSpec;
 use super::kind::Kind;
 use super::schedule::{ScheduleKind, ScheduleOption, Warmup};
 use super::value::OptionValue;
-use super::{Choice, ClassWeights, PublishEvery, Solver, nearest};
+use super::{Choice, ClassWeights, Components, PublishEvery, Solver, nearest};
 use crate::algorithms::Algorithm;
 use crate::learner::Loss;
 
@@ -154,6 +154,19 @@ impl<'a> Given<'a> {
         self.check(match self.value {
             OptionValue::List(values) if values.len() <= 32 => values.iter().map(units).collect(),
             _ => None,
+        })
+    }
+
+    /// `auto`, a whole number or a share.
+    pub(super) fn components(&self) -> Result<Components> {
+        if text(self.value).is_some_and(|text| text.eq_ignore_ascii_case("auto")) {
+            return Ok(Components::Auto);
+        }
+        let count = whole(self.value).filter(|n| (1..=Components::MOST).contains(n));
+        let share = number(self.value).filter(|share| *share > 0.0 && *share < 1.0);
+        self.check(match count {
+            Some(count) => Some(Components::Count(count as usize)),
+            None => share.map(Components::Share),
         })
     }
 

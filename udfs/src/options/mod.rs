@@ -13,6 +13,7 @@ use crate::optimizer::Optimizer;
 
 mod check;
 mod choice;
+mod components;
 mod entries;
 mod given;
 mod kind;
@@ -23,7 +24,8 @@ mod schedule;
 mod value;
 
 pub use check::{OptionRow, option_table};
-pub use choice::{Choice, Parallel, Solver, Split, Statistics};
+pub use choice::{Choice, Parallel, Solver, Split, Statistics, Svd};
+pub use components::Components;
 pub use nearest::nearest;
 pub use schedule::{ScheduleKind, ScheduleOption, Warmup};
 pub use value::OptionValue;
@@ -67,6 +69,12 @@ pub struct TrainOptions {
     pub epochs: u64,
     /// Rows of a mini-batch.
     pub batch_size: usize,
+    /// Principal components.
+    pub components: Components,
+    /// Whether components are divided by their standard deviation.
+    pub whiten: bool,
+    /// How components are found.
+    pub svd: Svd,
     /// Weight of the rows of a class.
     pub class_weights: ClassWeights,
     /// Seed of every random choice.

@@ -3,7 +3,7 @@
 use datafusion_common::{Result, plan_err};
 
 use super::{
-    ClassWeights, Parallel, ScheduleKind, Solver, Split, Statistics, TrainOptions, Warmup,
+    ClassWeights, Parallel, ScheduleKind, Solver, Split, Statistics, Svd, TrainOptions, Warmup,
 };
 
 impl TrainOptions {
@@ -29,6 +29,7 @@ impl TrainOptions {
             ("round_rows", true, "left out"),
             ("class_weights", self.class_weights == ClassWeights::Balanced, "none or a map"),
             ("schedule", !self.is_endless(), "constant"),
+            ("svd", self.svd == Svd::Randomized, "covariance"),
         ];
         if let Some((name, _, right)) =
             wrong.iter().find(|(name, wrong, _)| *wrong && self.is_given(name))

@@ -3,7 +3,7 @@
 use datafusion_common::{Result, plan_err};
 
 use super::entries::{is_full_batch, options};
-use super::{Choice, Parallel, Solver, Split, Statistics, TrainOptions};
+use super::{Choice, Components, Parallel, Solver, Split, Statistics, Svd, TrainOptions};
 use crate::algorithms::OptionGroup;
 use crate::learner::Loss;
 
@@ -16,6 +16,7 @@ impl TrainOptions {
         self.check_solver()?;
         self.check_network()?;
         self.check_rows()?;
+        self.check_components()?;
         self.check_split()?;
         self.check_stopping()?;
         if !self.intercept && self.is_given("intercept_learning_rate") && self.hidden.is_empty() {
@@ -111,6 +112,18 @@ impl TrainOptions {
             );
         }
         Ok(())
+    }
+
+    /// A share of the variance needs all eigenvalues.
+    fn check_components(&self) -> Result<()> {
+        match (self.components, self.svd) {
+            (Components::Share(share), Svd::Randomized) => plan_err!(
+                "components = {share} is a share of the variance, which svd = randomized cannot \
+                 know, since it finds only the first components; set svd = covariance or a whole \
+                 number of components"
+            ),
+            _ => Ok(()),
+        }
     }
 
     fn check_split(&self) -> Result<()> {

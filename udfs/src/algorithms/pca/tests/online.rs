@@ -1,0 +1,101 @@
+//! Streams: the same result as tables, a loss before each update, resuming.
+
+use super::oracle::weighted;
+use super::*;
+
+/// Learns the rows in mini-batches; returns the sums of losses and of weights.
+fn learn(pca: &mut OnlinePca, data: &Data, from: usize, batch: usize) -> (f64, f64) {
+    let mut sums = (0.0, 0.0);
+    for start in (from..data.rows()).step_by(batch) {
+        let end = data.rows().min(start + batch);
+        let (loss, weight) = pca.learn(&data.batch().slice(start, end, data.width)).unwrap();
+        sums = (sums.0 + loss, sums.1 + weight);
+    }
+    sums
+}
+
+#[test]
+fn a_stream_finds_what_a_table_does() {
+    for (data, wanted, given) in [
+        (weighted(), Components::Count(4), "4"),
+        (Data::decaying(2000, 6, 6), Components::Share(0.9), "0.9"),
+    ] {
+        let expected = fit(&data, &[("components", number(given))]);
+        for batch in [1, 37, 5000] {
+            let mut pca = OnlinePca::new(data.width, wanted, true).unwrap();
+            let (_, weight) = learn(&mut pca, &data, 0, batch);
+            assert_eq!(weight, data.weight.iter().map(|w| f64::from(*w)).sum::<f64>());
+            assert!(pca.is_ready());
+            let found = pca.fitted().unwrap();
+            let single = |values: &[f32]| -> Vec<f64> {
+                values.iter().map(|value| f64::from(*value)).collect()
+            };
+            close("parameters", &single(&found.parameters), &single(&expected.parameters), 1e-6);
+            close("loss", &[found.loss], &[expected.loss], 1e-9);
+            let outputs = expected.description.as_ref().unwrap().outputs();
+            assert_eq!(
+                found.description.to_json(),
+                format!(r#"{{"components":{outputs},"whiten":true}}"#)
+            );
+        }
+    }
+}
+
+/// The loss is that of the origin at first, and nearly that of the final components at the end.
+#[test]
+fn the_loss_of_new_rows_falls() {
+    let data = Data::decaying(4000, 6, 6);
+    let mut pca = OnlinePca::new(data.width, Components::Count(8), false).unwrap();
+    let rows: Vec<usize> = (0..50).collect();
+    let (first, weight) = pca.learn(&data.take(&rows).batch()).unwrap();
+    let dense: f64 = data.dense[..300].iter().map(|x| f64::from(*x).powi(2)).sum();
+    let known = data.codes[..100].iter().filter(|code| **code != NO_CATEGORY).count() as f64;
+    assert_eq!(weight, 50.0);
+    assert!((first - dense - known).abs() < 1e-9 * first, "{first}");
+    learn(&mut pca, &data, 50, 50);
+    let rows: Vec<usize> = (3000..4000).collect();
+    let (last, weight) = pca.learn(&data.take(&rows).batch()).unwrap();
+    let fitted = pca.fitted().unwrap();
+    assert!((last / weight - fitted.loss).abs() < 0.2 * fitted.loss, "{last} {}", fitted.loss);
+}
+
+#[test]
+fn a_resumed_stream_equals_one_that_never_stopped() {
+    let data = Data::decaying(3000, 6, 6);
+    let new = || OnlinePca::new(data.width, Components::Auto, false).unwrap();
+    let mut straight = new();
+    let (loss, _) = learn(&mut straight, &data, 0, 100);
+    let mut resumed = new();
+    let mut sum = 0.0;
+    for start in (0..3000).step_by(100) {
+        let bytes = resumed.to_bytes().unwrap();
+        resumed = OnlinePca::from_bytes(data.width, Components::Auto, false, &bytes).unwrap();
+        assert_eq!(resumed.to_bytes().unwrap(), bytes);
+        sum += resumed.learn(&data.batch().slice(start, start + 100, data.width)).unwrap().0;
+    }
+    assert_eq!(sum.to_bits(), loss.to_bits());
+    assert_eq!(resumed.to_bytes().unwrap(), straight.to_bytes().unwrap());
+    assert_eq!(resumed.fitted().unwrap().parameters, straight.fitted().unwrap().parameters);
+    let bytes = straight.to_bytes().unwrap();
+    let other = Width { dense: 7, ..data.width };
+    let read = |width, bytes: &[u8]| {
+        OnlinePca::from_bytes(width, Components::Auto, false, bytes).map(|_| ())
+    };
+    assert!(read(other, &bytes).unwrap_err().to_string().contains("but these are of"));
+    assert!(read(data.width, &bytes[..bytes.len() - 1]).is_err());
+}
+
+#[test]
+fn equal_rows_are_not_ready() {
+    let data = Data::of(2, [3.0, 5.0].repeat(40));
+    let mut pca = OnlinePca::new(data.width, Components::Auto, false).unwrap();
+    learn(&mut pca, &data, 0, 3);
+    assert!(!pca.is_ready());
+    assert!(pca.fitted().unwrap_err().to_string().contains("have the same inputs"));
+    pca.learn(&Data::of(2, vec![3.0, 6.0]).batch()).unwrap();
+    assert!(pca.is_ready());
+    assert!(pca.fitted().is_ok());
+    let wide = Width { dense: 3000, columns: 0, categories: 0, targets: 0 };
+    let error = OnlinePca::new(wide, Components::Auto, false).unwrap_err().to_string();
+    assert!(error.contains("at most 2048, but there are 3000"), "{error}");
+}
