@@ -110,7 +110,8 @@ impl SchemaProvider for ModelSchema {
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         let Some(table) = ModelTable::all().find(|table| table.name() == name) else {
-            let names = ModelTable::all().map(ModelTable::name);
+            let own = self.store.tables(&self.name).await?;
+            let names = own.iter().map(|table| table.name());
             return plan_err!(
                 "model {} has no table {name}{}; it has {}",
                 self.name,

@@ -25,8 +25,8 @@ mod state;
 mod steps;
 
 pub use algorithms::{
-    Algorithm, AlgorithmSpec, Method, OnlinePca, OptionGroup, Outline, PcaFit, RoundLayout, Setup,
-    Shape, SplitRule, TargetRule, TrainingPlan, start_state,
+    Algorithm, AlgorithmSpec, Method, OptionGroup, Outline, RoundLayout, Setup, Shape, SplitRule,
+    TargetRule, TrainingPlan, start_state,
 };
 pub use batch::{Gather, MiniBatch, NO_CATEGORY, Rows, RowsMut, Width};
 pub use description::{Description, Measure, Predictor};
@@ -35,7 +35,9 @@ pub use encoder::{
     OneShot, RawRows, RunningEncoder, RunningState, Scale, Statistics, Values, flatten_columns,
     flatten_fields, hash_rows, is_plain, is_single, plain_rows,
 };
-pub use estimator::{Estimator, Fitted, Iterations, Next, Request, RoundRows};
+pub use estimator::{
+    Estimator, Fitted, Iterations, Next, OnlineEstimator, OnlineFit, Request, RoundRows,
+};
 pub use exact::{
     CovarianceSum, GradientSum, GramSum, Lbfgs, LbfgsOptions, LinearShape, Newton, NewtonSum,
     PassSum,

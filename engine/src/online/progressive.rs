@@ -111,6 +111,11 @@ impl Progressive {
         }
     }
 
+    /// Adds rows of an algorithm without a target: the sums of their weights and weighted losses.
+    pub fn add_rows(&mut self, rows: u64, weight: f64, loss: f64) {
+        self.add(&Sums { rows, weight, loss, ..Sums::default() });
+    }
+
     fn add(&mut self, row: &Sums) {
         self.all.add(row);
         match self.blocks.back_mut() {

@@ -20,7 +20,7 @@ use gradlake_udfs::{Interrupted, Labels, Loss, Model};
 
 use super::checkpoint::OnlineProgress;
 use super::intake::{FilteredRows, Intake};
-use super::learner::{Learner, Prepared, Targets};
+use super::learner::{OnlineLearner, Prepared, Targets};
 use super::query::StreamQuery;
 use super::report::Rate;
 use crate::clock::now_ms;
@@ -61,7 +61,7 @@ pub struct OnlineTraining<'a> {
     query: Option<StreamQuery>,
     ledger: Arc<Ledger>,
     intake: Intake,
-    learner: Learner,
+    learner: Box<dyn OnlineLearner>,
     prepared: Prepared,
     /// Rows after the last full mini-batch.
     rest: Option<RecordBatch>,
@@ -401,7 +401,7 @@ impl<'a> OnlineTraining<'a> {
                     Targets::Classes(&label)
                 }
                 (None, Some(numbers)) => {
-                    if self.learner.loss() == Loss::Poisson
+                    if self.learner.loss() == Some(Loss::Poisson)
                         && let Some(bad) = numbers[start..end].iter().find(|y| **y < 0.0)
                     {
                         return exec_err!(
@@ -411,7 +411,7 @@ impl<'a> OnlineTraining<'a> {
                     }
                     Targets::Numbers(&numbers[start..end])
                 }
-                (None, None) => return exec_err!("the target has no values"),
+                (None, None) => Targets::None,
             };
             self.learner.learn(&mut prepared, start..end, targets, &weight)?;
             self.consumed = taken.rows[end - 1] + 1;
@@ -420,7 +420,9 @@ impl<'a> OnlineTraining<'a> {
                 && self.learner.counts().0 >= next
             {
                 self.next_publication = self.publication_after(self.learner.counts().0);
-                self.publish().await?;
+                if self.learner.is_ready() {
+                    self.publish().await?;
+                }
             }
         }
         self.prepared = prepared;

@@ -84,17 +84,27 @@ impl ModelStore {
         Ok(rows)
     }
 
+    /// The tables of the version that PREDICT uses.
+    ///
+    /// # Errors
+    /// When there is no such model.
+    pub async fn tables(&self, name: &str) -> Result<Vec<ModelTable>> {
+        let entry = self.entry(name, None).await?;
+        let has = |table: &ModelTable| match table {
+            ModelTable::Own(_) => entry.files.iter().any(|noted| noted.name == table.file()),
+            _ => true,
+        };
+        Ok(ModelTable::all().filter(has).collect())
+    }
+
     /// A table of the version that PREDICT uses; None if models of its algorithm have none of that
     /// name.
     ///
     /// # Errors
     /// As [`ModelStore::load`].
     pub async fn table_if_any(&self, name: &str, table: ModelTable) -> Result<Option<RecordBatch>> {
-        if let ModelTable::Own(_) = table {
-            let (file, entry) = (table.file(), self.entry(name, None).await?);
-            if !entry.files.iter().any(|noted| noted.name == file) {
-                return Ok(None);
-            }
+        if !self.tables(name).await?.contains(&table) {
+            return Ok(None);
         }
         self.table(name, None, table).await.map(Some)
     }

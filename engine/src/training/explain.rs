@@ -11,8 +11,8 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, exec_err};
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 use gradlake_udfs::{
-    Description, Encoder, Iterations, Labels, Method, Next, Round, Setup, Trained, TrainingPlan,
-    Width,
+    Description, Encoder, Iterations, Labels, Method, Next, OptionGroup, Round, Setup, Trained,
+    TrainingPlan, Width,
 };
 
 use super::Finished;
@@ -122,9 +122,12 @@ async fn explain_stream(
 
 /// Describes the training on rows that are taken once, in the order of arrival.
 fn online_text(options: &TrainOptions) -> String {
+    let method = match options.algorithm.takes(OptionGroup::Gradient) {
+        true => options.optimizer.name(),
+        false => options.algorithm.name(),
+    };
     format!(
-        "method: {}, mini-batches of {} row{} cut by their number alone",
-        options.optimizer.name(),
+        "method: {method}, mini-batches of {} row{} cut by their number alone",
         options.batch_size,
         if options.batch_size == 1 { "" } else { "s" }
     )

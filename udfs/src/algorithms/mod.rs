@@ -10,8 +10,9 @@ use std::sync::Arc;
 use datafusion_common::Result;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::batch::Width;
 use crate::description::Description;
-use crate::estimator::Estimator;
+use crate::estimator::{Estimator, OnlineEstimator};
 use crate::learner::Loss;
 use crate::model::Trained;
 use crate::options::{Solver, TrainOptions};
@@ -27,7 +28,6 @@ mod plan;
 mod setup;
 
 pub use network::start_state;
-pub use pca::{OnlinePca, PcaFit};
 pub use plan::{Method, RoundLayout, Shape, SplitRule, TrainingPlan};
 pub use setup::Setup;
 
@@ -75,10 +75,17 @@ pub struct AlgorithmSpec {
     pub method: fn(&TrainOptions, &dyn Description, &Shape, bool) -> Method,
     /// Makes an estimator for prepared rows.
     pub make: fn(&Setup<'_>) -> Result<Box<dyn Estimator>>,
+    /// Makes an estimator for rows that come in mini-batches, of an algorithm without a target, which
+    /// may continue a model.
+    pub online: Option<MakeOnline>,
     /// Whether, on streams, a class that first occurs after the training began gets an output of
     /// its own.
     pub grows: bool,
 }
+
+/// Makes an [`OnlineEstimator`] for rows of some width.
+pub type MakeOnline =
+    fn(&TrainOptions, Width, Option<&Trained>) -> Result<Box<dyn OnlineEstimator>>;
 
 /// What is known of a training before its rows are encoded.
 #[derive(Clone, Copy, Debug)]

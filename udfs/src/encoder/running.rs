@@ -131,6 +131,11 @@ impl RunningEncoder {
         }
     }
 
+    /// What dense inputs are encoded with now: subtrahends and divisors `[d]`.
+    pub fn scales(&self) -> (&[f64], &[f64]) {
+        self.slots.scales()
+    }
+
     /// Reads columns (flattened, in the order of the inputs) of `rows` rows into `out`, replacing
     /// its contents.
     ///

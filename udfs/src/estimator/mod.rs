@@ -22,6 +22,7 @@ mod descent;
 mod lbfgs;
 mod newton;
 mod normal;
+mod online;
 pub(crate) mod record;
 mod solver;
 
@@ -29,6 +30,7 @@ pub use descent::{DescentEstimator, DescentSettings};
 pub use lbfgs::LbfgsSolver;
 pub use newton::NewtonSolver;
 pub use normal::NormalSolver;
+pub use online::{OnlineEstimator, OnlineFit};
 pub use solver::{SolverEstimator, SolverSettings};
 
 /// A running algorithm.

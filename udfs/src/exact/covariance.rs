@@ -40,6 +40,23 @@ pub struct Covariance {
     pub rows: u64,
 }
 
+impl Covariance {
+    /// The same of `dense` numbers and of the categories that `order` lists, in that order.
+    pub fn ordered(&self, dense: usize, order: &[usize]) -> Self {
+        let before = self.mean.len();
+        let inputs: Vec<usize> = (0..dense).chain(order.iter().map(|own| dense + own)).collect();
+        let n = inputs.len();
+        let mut matrix = vec![0.0; n * n];
+        for (j, a) in inputs.iter().enumerate() {
+            for (i, b) in inputs.iter().enumerate().skip(j) {
+                matrix[j * n + i] = self.matrix[a.min(b) * before + a.max(b)];
+            }
+        }
+        let mean = inputs.iter().map(|input| self.mean[*input]).collect();
+        Self { mean, matrix, rows: self.rows }
+    }
+}
+
 impl CovarianceSum {
     /// Sums over no rows; the first row with a positive weight becomes the reference.
     pub fn new(width: Width) -> Self {
@@ -111,6 +128,20 @@ impl CovarianceSum {
             }
         }
         Ok(())
+    }
+
+    /// Follows a change of scale: dense numbers `x` become `factor x + shift`.
+    pub fn rescale(&mut self, factor: &[f64], shift: &[f64]) {
+        let all: Vec<f64> = factor.iter().copied().chain([1.0]).collect();
+        self.moments.rescale(&all);
+        let reference = self.reference.iter_mut().flatten().zip(factor).zip(shift);
+        reference.for_each(|((own, factor), shift)| *own = factor * *own + shift);
+    }
+
+    /// Takes rows with so many categories from now on, more than before.
+    pub fn grow(&mut self, categories: usize) {
+        self.width.categories = categories;
+        self.moments.grow(categories);
     }
 
     /// Mean and covariance.

@@ -271,6 +271,25 @@ impl Moments {
         self.pairs[packed(k, l)]
     }
 
+    /// Multiplies the dense columns by factors `[a]`.
+    pub(super) fn rescale(&mut self, factor: &[f64]) {
+        for j in 0..self.columns {
+            for i in j..self.columns {
+                self.dense[j * self.columns + i] *= factor[i] * factor[j];
+            }
+        }
+        for row in self.cross.chunks_exact_mut(self.columns) {
+            row.iter_mut().zip(factor).for_each(|(value, factor)| *value *= factor);
+        }
+    }
+
+    /// Adds categories that no row has had.
+    pub(super) fn grow(&mut self, categories: usize) {
+        self.categories = categories;
+        self.cross.resize(categories * self.columns, 0.0);
+        self.pairs.resize(triangle(categories), 0.0);
+    }
+
     /// Numbers in the wire format: see [`Self::values`].
     pub(super) fn packed_len(columns: usize, categories: usize) -> usize {
         triangle(columns) + categories * columns + triangle(categories)

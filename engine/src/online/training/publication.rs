@@ -110,23 +110,25 @@ impl OnlineTraining<'_> {
         let (all, rows) = (progressive.all(), self.learner.counts().0);
         let loss = all.mean_loss().unwrap_or(f64::NAN);
         let mut metrics = vec![];
+        let own = |name: &str, value: Option<f64>| value.map(|value| (name.to_owned(), value));
         if self.request.algorithm.is_classifier() {
-            metrics.extend(all.accuracy().map(|x| ("accuracy".to_owned(), x)));
-            if snapshot.network.loss.has_probabilities() {
-                metrics.extend(all.mean_loss().map(|x| ("log_loss".to_owned(), x)));
+            metrics.extend(own("accuracy", all.accuracy()));
+            if self.learner.loss().is_some_and(|loss| loss.has_probabilities()) {
+                metrics.extend(own("log_loss", all.mean_loss()));
             }
+        } else if self.learner.loss().is_some() {
+            metrics.extend(own("mean_absolute_error", all.mean_absolute_error()));
         } else {
-            metrics
-                .extend(all.mean_absolute_error().map(|x| ("mean_absolute_error".to_owned(), x)));
+            metrics.extend(own("mean_loss", all.mean_loss()));
         }
         let skipped_rows: BTreeMap<String, u64> = self.intake.counted().clone();
         let finished_ms = now_ms();
         let trained = Trained {
             encoder: snapshot.encoder,
             labels: snapshot.labels,
-            description: Arc::new(snapshot.network),
+            description: snapshot.description,
             parameters: snapshot.parameters,
-            optimizer: Some(self.options.optimizer),
+            optimizer: self.learner.loss().map(|_| self.options.optimizer),
             moments: snapshot.moments,
             steps: snapshot.steps,
             rows,

@@ -27,6 +27,7 @@ impl OnlineTraining<'_> {
     fn has_news(&self) -> bool {
         self.publisher.is_some()
             && self.learner.counts().0 > self.revisions.rows
+            && self.learner.is_ready()
             && self.engine.latest.is_used(&self.request.name)
     }
 

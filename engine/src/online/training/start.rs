@@ -5,11 +5,13 @@ use std::sync::Arc;
 use datafusion::common::{Result, plan_err};
 use gradlake_udfs::{
     Descent, LabelScale, Labels, Learner as _, Loss, Model, Network, Outline, RoundLayout,
-    RunningEncoder, Trained, start_state,
+    RunningEncoder, Trained, Width, start_state,
 };
 
 use super::super::intake::Intake;
-use super::super::learner::{Features, Learner, MakeDescent};
+use super::super::learner::{
+    Features, MakeDescent, NetworkLearner, OnlineLearner, UnsupervisedLearner,
+};
 use crate::options::TrainOptions;
 use crate::request::TrainRequest;
 use crate::session::Engine;
@@ -32,7 +34,12 @@ pub(super) fn learner(
     columns: &TrainingColumns,
     intake: &Intake,
     parent: Option<&Trained>,
-) -> Result<Learner> {
+) -> Result<Box<dyn OnlineLearner>> {
+    if let Some(make) = request.algorithm.spec().online {
+        let features = features(options, intake, parent)?;
+        let width = Width { targets: 0, ..features.width(0) };
+        return Ok(Box::new(UnsupervisedLearner::new(features, make(options, width, parent)?)));
+    }
     let is_classifier = request.algorithm.is_classifier();
     // It begins with the first two classes.
     let classes = is_classifier.then_some(2);
@@ -46,30 +53,37 @@ pub(super) fn learner(
         && options.standardize
         && matches!(spec.loss, Loss::Squared | Loss::Absolute | Loss::Huber)
         && !options.optimizer.takes_rows();
-    let (features, labels) = match parent {
-        Some(parent) => (Features::Fixed(Box::new(parent.encoder.clone())), parent.labels.clone()),
-        None => {
-            let running = RunningEncoder::new(&intake.inputs(), options.standardize)?;
-            let labels = match is_classifier {
-                true => Labels::Classes(vec![]),
-                false => Labels::Numbers(vec![LabelScale::NONE]),
-            };
-            (Features::Running(Box::new(running)), labels)
-        }
+    let features = features(options, intake, parent)?;
+    let labels = match (parent, is_classifier) {
+        (Some(parent), _) => parent.labels.clone(),
+        (None, true) => Labels::Classes(vec![]),
+        (None, false) => Labels::Numbers(vec![LabelScale::NONE]),
     };
     let start = parent.map(|parent| {
         let network = Arc::new(spec.network(parent.encoder.width()));
         let descent = make_descent(network);
         start_state(&descent, Some(parent))
     });
-    Ok(Learner::new(
+    Ok(Box::new(NetworkLearner::new(
         features,
         (labels, standardizes),
         spec,
         options.batch_size,
         make_descent,
         start,
-    ))
+    )))
+}
+
+/// How the features become numbers: with the statistics of the rows so far, or with the encoder of
+/// the model to continue.
+fn features(options: &TrainOptions, intake: &Intake, parent: Option<&Trained>) -> Result<Features> {
+    Ok(match parent {
+        Some(parent) => Features::Fixed(Box::new(parent.encoder.clone())),
+        None => {
+            let running = RunningEncoder::new(&intake.inputs(), options.standardize)?;
+            Features::Running(Box::new(running))
+        }
+    })
 }
 
 /// Returns a function that makes the [`Descent`] of a network of any size.

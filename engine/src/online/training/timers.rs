@@ -21,6 +21,7 @@ impl OnlineTraining<'_> {
             && self.publisher.is_some()
             && self.published.elapsed() >= every
             && self.learner.counts().0 > self.published_rows
+            && self.learner.is_ready()
         {
             return self.publish().await;
         }
@@ -56,7 +57,7 @@ impl OnlineTraining<'_> {
             Some(_) => self.ledger.cursors_between(from, self.consumed),
             None => vec![],
         };
-        let (learner, state) = self.learner.save();
+        let (learner, state) = self.learner.save()?;
         let progress = OnlineProgress::new(
             self.started_ms,
             (self.consumed, from),

@@ -29,6 +29,7 @@ pub(super) static SPEC: AlgorithmSpec = AlgorithmSpec {
     read: network::read,
     method: network::method,
     make: network::estimator,
+    online: None,
     // A third hinge output has no logit to start from.
     grows: false,
 };

@@ -26,6 +26,7 @@ pub(super) static SPEC: AlgorithmSpec = AlgorithmSpec {
     read: network::read,
     method: network::method,
     make: network::estimator,
+    online: None,
     grows: true,
 };
 

@@ -25,6 +25,7 @@ pub(super) static SPEC: AlgorithmSpec = AlgorithmSpec {
     read: network::read,
     method: network::method,
     make: network::estimator,
+    online: None,
     grows: true,
 };
 

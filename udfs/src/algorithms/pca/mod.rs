@@ -32,7 +32,6 @@ mod tables;
 mod tests;
 
 pub use description::PcaDescription;
-pub use online::{OnlinePca, PcaFit};
 
 use covariance::CovarianceFinder;
 use estimator::{Finder, PcaEstimator, PcaSettings};
@@ -54,6 +53,7 @@ pub(super) static SPEC: AlgorithmSpec = AlgorithmSpec {
     read: PcaDescription::read,
     method,
     make,
+    online: Some(online::make),
     grows: false,
 };
 

@@ -12,12 +12,13 @@ use serde::{Deserialize, Serialize};
 use super::spectrum::{Spectrum, bytes_of, numbers_of};
 use super::{PcaDescription, check_inputs};
 use crate::batch::{MiniBatch, Width};
-use crate::description::Description;
 use crate::estimator::record::{pack, unpack};
+use crate::estimator::{OnlineEstimator, OnlineFit};
 use crate::exact::{
     CovarianceSum, PassSum, ProjectionShape, ResidualSum, covariance_memory, projection,
 };
-use crate::options::Components;
+use crate::model::Trained;
+use crate::options::{Components, TrainOptions};
 
 /// Inputs at most: the matrix then takes 34 MB, and a mini-batch of 1,000 rows a tenth of a second.
 const MOST_INPUTS: usize = 2048;
@@ -38,17 +39,6 @@ pub struct OnlinePca {
     components: usize,
     /// The number of rows at which it is found again.
     due: u64,
-}
-
-/// What an [`OnlinePca`] has found.
-#[derive(Clone, Debug)]
-pub struct PcaFit {
-    /// Flat parameters in the layout of the description.
-    pub parameters: Vec<f32>,
-    /// What they mean.
-    pub description: Arc<dyn Description>,
-    /// Mean squared distance of the rows so far from the space of the components.
-    pub loss: f64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -87,51 +77,6 @@ impl OnlinePca {
         self.sum.rows()
     }
 
-    /// Bytes that it allocates.
-    pub fn bytes(&self) -> usize {
-        2 * covariance_memory(self.width)
-    }
-
-    /// Adds the rows. Returns the weighted sum of their squared distances from the space of the
-    /// components that were known before (at first of the origin), and the sum of their weights.
-    ///
-    /// # Errors
-    /// When the rows are of another shape or a weight is negative or not finite.
-    pub fn learn(&mut self, rows: &MiniBatch<'_>) -> Result<(f64, f64)> {
-        let shape = ProjectionShape { width: self.width, vectors: self.components };
-        let mut before = ResidualSum::empty(shape, Default::default())?;
-        before.add(&self.current, rows)?;
-        self.sum.update(rows)?;
-        if self.rows() >= self.due {
-            self.refresh()?;
-        }
-        Ok((before.residual, before.weight))
-    }
-
-    /// Whether there are rows that differ and at least as many as components, so that
-    /// [`Self::fitted`] has a result.
-    pub fn is_ready(&self) -> bool {
-        let enough = match self.wanted {
-            Components::Count(count) => (count as u64).max(2),
-            Components::Auto | Components::Share(_) => 2,
-        };
-        self.rows() >= enough && self.sum.has_variance()
-    }
-
-    /// Finds the components of the rows so far, the same as those of a table of these rows.
-    ///
-    /// # Errors
-    /// When there are too few rows, or they are all equal.
-    pub fn fitted(&self) -> Result<PcaFit> {
-        let found = self.find()?;
-        let components = Some(found.components());
-        Ok(PcaFit {
-            parameters: found.parameters(),
-            description: Arc::new(PcaDescription { components, whiten: self.whiten }),
-            loss: found.loss(),
-        })
-    }
-
     fn find(&self) -> Result<Spectrum> {
         Spectrum::of_covariance(self.sum.covariance()?, self.wanted)
     }
@@ -146,37 +91,102 @@ impl OnlinePca {
         self.due = self.rows() + (self.rows() / 4).max(fresh);
         Ok(())
     }
+}
 
-    /// The bytes with which [`Self::from_bytes`] continues as if nothing had happened, bit for bit.
-    ///
-    /// # Errors
-    /// Never in practice.
-    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+/// For a stream of rows of this width.
+///
+/// # Errors
+/// See [`OnlinePca::new`]; and when a model is continued.
+pub(super) fn make(
+    options: &TrainOptions,
+    width: Width,
+    parent: Option<&Trained>,
+) -> Result<Box<dyn OnlineEstimator>> {
+    if parent.is_some() {
+        return plan_err!(
+            "a pca cannot be continued: its components do not hold the sums of its rows"
+        );
+    }
+    Ok(Box::new(OnlinePca::new(width, options.components, options.whiten)?))
+}
+
+impl OnlineEstimator for OnlinePca {
+    fn rescale(&mut self, factor: &[f64], shift: &[f64]) {
+        self.sum.rescale(factor, shift);
+        // (The loss is measured by components that are some rows old anyway, so that it is enough
+        // to move their mean.)
+        for ((mean, factor), shift) in self.current.iter_mut().zip(factor).zip(shift) {
+            *mean = factor * *mean + shift;
+        }
+    }
+
+    fn grow(&mut self, categories: usize) {
+        let before = self.width.inputs();
+        self.width.categories = categories;
+        self.sum.grow(categories);
+        let n = self.width.inputs();
+        let mean = self.current[..before].iter().copied().chain(vec![0.0; n - before]);
+        let basis = &self.current[before..before + before * self.components];
+        let vectors = (0..self.components).flat_map(|j| {
+            let own = basis.iter().skip(j).step_by(self.components.max(1)).copied();
+            own.chain(vec![0.0; n - before])
+        });
+        self.current =
+            projection(self.width, &mean.collect::<Vec<_>>(), &vectors.collect::<Vec<_>>());
+    }
+
+    fn learn(&mut self, rows: &MiniBatch<'_>) -> Result<(f64, f64)> {
+        let shape = ProjectionShape { width: self.width, vectors: self.components };
+        let mut before = ResidualSum::empty(shape, Default::default())?;
+        before.add(&self.current, rows)?;
+        self.sum.update(rows)?;
+        if self.rows() >= self.due {
+            self.refresh()?;
+        }
+        Ok((before.residual, before.weight))
+    }
+
+    fn is_ready(&self) -> bool {
+        let enough = match self.wanted {
+            Components::Count(count) => (count as u64).max(2),
+            Components::Auto | Components::Share(_) => 2,
+        };
+        self.rows() >= enough && self.sum.has_variance()
+    }
+
+    fn fitted(&self, categories: &[usize]) -> Result<OnlineFit> {
+        let covariance = self.sum.covariance()?.ordered(self.width.dense, categories);
+        let found = Spectrum::of_covariance(covariance, self.wanted)?;
+        let components = Some(found.components());
+        Ok(OnlineFit {
+            parameters: found.parameters(),
+            description: Arc::new(PcaDescription { components, whiten: self.whiten }),
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        2 * covariance_memory(self.width)
+    }
+
+    fn save(&self) -> Result<Vec<u8>> {
         let header = Header { components: self.components, due: self.due };
         pack(&header, &[&self.sum.to_bytes(), &bytes_of(&self.current)])
     }
 
-    /// Continues from the bytes of an analysis of the same width and options.
-    ///
-    /// # Errors
-    /// When the bytes are damaged or of another width.
-    pub fn from_bytes(
-        width: Width,
-        wanted: Components,
-        whiten: bool,
-        bytes: &[u8],
-    ) -> Result<Self> {
+    fn restore(&mut self, bytes: &[u8]) -> Result<()> {
         let (Header { components, due }, parts) = unpack::<Header>(bytes)?;
         let [sum, current] = parts.as_slice() else {
             return exec_err!("the state of a pca is damaged: it has {} parts", parts.len());
         };
         let (sum, current) = (CovarianceSum::from_bytes(sum)?, numbers_of(current)?);
-        if sum.width() != width {
+        let width = sum.width();
+        if (width.dense, width.columns) != (self.width.dense, self.width.columns) {
             return exec_err!(
-                "the state of a pca is of rows of {:?}, but these are of {width:?}",
-                sum.width()
+                "the state of a pca is of rows of {width:?}, but these are of {:?}",
+                self.width
             );
         }
-        Ok(Self { sum, current, components, due, ..Self::new(width, wanted, whiten)? })
+        *self = Self { width, sum, current, components, due, ..self.clone() };
+        Ok(())
     }
 }

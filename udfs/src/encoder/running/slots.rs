@@ -37,6 +37,11 @@ pub(super) struct Slots {
 }
 
 impl Slots {
+    /// Subtrahends and divisors, as of the last [`Slots::rescale`].
+    pub(super) fn scales(&self) -> (&[f64], &[f64]) {
+        (&self.center, &self.divisor)
+    }
+
     /// Number of dense inputs.
     pub(super) fn len(&self) -> usize {
         self.scaling.len()

@@ -1,4 +1,4 @@
-//! The model of an online training: features, labels and network grow with new categories and
+//! A network of an online training: features, labels and weights grow with new categories and
 //! classes.
 
 use std::ops::Range;
@@ -11,42 +11,16 @@ use gradlake_udfs::{
     NetworkSpec, RawRows, Reads, Reshape, RunningEncoder, RunningState, Scratch, State, Stepper,
     Width,
 };
-use serde::{Deserialize, Serialize};
 
-use super::progressive::{Progressive, ProgressiveState};
-use super::target::{RunningTarget, TargetState};
-
-/// How features become numbers.
-#[derive(Debug)]
-pub enum Features {
-    /// With the statistics of the rows so far.
-    Running(Box<RunningEncoder>),
-    /// With the encoder of a model that is continued.
-    Fixed(Box<Encoder>),
-}
-
-/// Rows that wait to be learned from, as numbers.
-#[derive(Debug, Default)]
-pub struct Prepared {
-    raw: RawRows,
-    dense: Vec<f32>,
-    codes: Vec<u32>,
-}
-
-/// The targets of some rows.
-#[derive(Clone, Copy, Debug)]
-pub enum Targets<'a> {
-    /// Indices of classes.
-    Classes(&'a [f32]),
-    /// Numbers in their own unit.
-    Numbers(&'a [f64]),
-}
+use super::{Features, LearnerState, OnlineLearner, Prepared, Snapshot, Targets};
+use crate::online::progressive::Progressive;
+use crate::online::target::RunningTarget;
 
 /// Makes a [`Descent`] for a network; the network is replaced when it grows.
 pub type MakeDescent = Box<dyn Fn(Arc<Network>) -> Descent + Send + Sync>;
 
-/// The model of an online training.
-pub struct Learner {
+/// A network that is trained on rows as they come.
+pub struct NetworkLearner {
     features: Features,
     /// Classes by their index (empty until two have appeared), or the scale of numbers.
     labels: Labels,
@@ -71,41 +45,13 @@ struct Buffers {
     label: Vec<f32>,
 }
 
-/// What a checkpoint keeps of a [`Learner`] besides its [`State`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LearnerState {
-    /// Running statistics; None if the encoder is that of a continued model.
-    pub running: Option<RunningState>,
-    /// Capacity of the weight table, in categories.
-    pub room: usize,
-    /// Raw outputs.
-    pub outputs: usize,
-    /// Progressive validation.
-    pub progressive: ProgressiveState,
-    /// Statistics of the target; None if the target is not standardised, or if the training began
-    /// with a program version that had no such statistics.
-    #[serde(default)]
-    pub target: Option<TargetState>,
-}
-
-impl std::fmt::Debug for Learner {
+impl std::fmt::Debug for NetworkLearner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Learner").field("spec", &self.spec).finish_non_exhaustive()
+        f.debug_struct("NetworkLearner").field("spec", &self.spec).finish_non_exhaustive()
     }
 }
 
-/// The parts of a model: see `Trained`.
-#[derive(Debug)]
-pub struct Snapshot {
-    pub encoder: Encoder,
-    pub labels: Labels,
-    pub network: NetworkSpec,
-    pub parameters: Vec<f32>,
-    pub moments: Vec<f32>,
-    pub steps: u64,
-}
-
-impl Learner {
+impl NetworkLearner {
     /// A learner before its first row. `standardizes` says whether labels are numbers on the scale
     /// of the rows so far, `start` is the state of a continued model.
     pub fn new(
@@ -138,190 +84,12 @@ impl Learner {
         learner
     }
 
-    /// Resumes from a checkpoint.
-    ///
-    /// # Errors
-    /// When it does not fit these columns.
-    pub fn resume(
-        &mut self,
-        saved: &LearnerState,
-        state: &[u8],
-        classes: Vec<ScalarValue>,
-    ) -> Result<()> {
-        self.name_classes(classes);
-        if self.spec.outputs == 1 && saved.outputs > 1 {
-            self.spec.loss = Loss::Softmax;
-        }
-        match (&mut self.features, &saved.running) {
-            (Features::Running(running), Some(state)) => running.restore(state)?,
-            (Features::Fixed(_), None) => {}
-            _ => return internal_err!("the checkpoint has other statistics"),
-        }
-        self.target = match (self.target, &saved.target) {
-            (Some(_), Some(state)) => Some(RunningTarget::restore(state)),
-            // A training that began with the raw target continues with it.
-            (_, None) => None,
-            (None, Some(_)) => return internal_err!("the checkpoint has another target"),
-        };
-        self.label_by_target();
-        self.spec.outputs = saved.outputs;
-        let network = Arc::new(self.spec.network(self.features.width(saved.room)));
-        let descent = Arc::new((self.make_descent)(Arc::clone(&network)));
-        let state = State::from_bytes(state, network.layout().len(), descent.moments())?;
-        self.stepper = Stepper::new(descent, state, 0, Reads::EachStep);
-        self.network = network;
-        self.progressive = Progressive::restore(&saved.progressive);
-        self.make_room();
-        Ok(())
-    }
-
-    /// Returns what a checkpoint keeps, with the bytes of the state.
-    pub fn save(&self) -> (LearnerState, Vec<u8>) {
-        let running = match &self.features {
-            Features::Running(running) => Some(running.state()),
-            Features::Fixed(_) => None,
-        };
-        let saved = LearnerState {
-            running,
-            room: self.network.width().categories,
-            outputs: self.spec.outputs,
-            progressive: self.progressive.state(),
-            target: self.target.as_ref().map(RunningTarget::state),
-        };
-        (saved, self.stepper.state().to_bytes())
-    }
-
-    /// Progressive validation so far.
-    pub fn progressive(&self) -> &Progressive {
-        &self.progressive
-    }
-
-    /// Rows learned from and steps made.
-    pub fn counts(&self) -> (u64, u64) {
-        (self.stepper.state().rows, self.stepper.state().steps)
-    }
-
-    /// Whether every parameter is finite.
-    pub fn is_finite(&self) -> bool {
-        self.stepper.state().is_finite()
-    }
-
-    /// The classes by their index; empty for a regression.
-    pub fn classes(&self) -> &[ScalarValue] {
-        match &self.labels {
-            Labels::Classes(classes) => classes,
-            Labels::Numbers(_) | Labels::None => &[],
-        }
-    }
-
-    /// Gives the first classes their index.
-    pub fn name_classes(&mut self, classes: Vec<ScalarValue>) {
-        if let Labels::Classes(own) = &mut self.labels {
-            *own = classes;
-        }
-    }
-
     /// Mean and standard deviation by which a number becomes a label.
     fn label_scale(&self) -> (f64, f64) {
         match &self.labels {
             Labels::Numbers(scales) => scales.first().map_or((0.0, 1.0), |s| (s.mean, s.stddev)),
             Labels::Classes(_) | Labels::None => (0.0, 1.0),
         }
-    }
-
-    /// The loss.
-    pub fn loss(&self) -> Loss {
-        self.spec.loss
-    }
-
-    /// Adds a class, with a logit of 0. Two classes share one logit, that of the second class
-    /// against the first.
-    pub fn add_class(&mut self, class: ScalarValue) {
-        let before = self.spec.outputs;
-        if let Labels::Classes(classes) = &mut self.labels {
-            classes.push(class);
-        }
-        let outputs: Vec<Option<usize>> = if before == 1 {
-            self.spec.loss = Loss::Softmax;
-            vec![None, Some(0), None]
-        } else {
-            (0..before).map(Some).chain([None]).collect()
-        };
-        self.spec.outputs = outputs.len();
-        self.regrow(self.network.width(), None, Some(&outputs));
-    }
-
-    /// Reads the features of `rows` rows (flattened columns).
-    ///
-    /// # Errors
-    /// When a column has another form than its type says.
-    pub fn prepare(&mut self, columns: &[ArrayRef], rows: usize, out: &mut Prepared) -> Result<()> {
-        match &mut self.features {
-            Features::Running(running) => running.read(columns, rows, &mut out.raw),
-            Features::Fixed(encoder) => {
-                let width = encoder.width();
-                out.dense.clear();
-                out.dense.resize(rows * width.dense, 0.0);
-                out.codes.clear();
-                out.codes.resize(rows * width.columns, 0);
-                let columns: Vec<Column<'_>> = columns.iter().map(Column::Array).collect();
-                encoder.encode(&columns, rows, &mut out.dense, &mut out.codes)
-            }
-        }
-    }
-
-    /// Scores a mini-batch, then makes a step on it.
-    ///
-    /// # Errors
-    /// When the numbers of the target are too far apart to have a deviation.
-    pub fn learn(
-        &mut self,
-        rows: &mut Prepared,
-        range: Range<usize>,
-        targets: Targets<'_>,
-        weight: &[f32],
-    ) -> Result<()> {
-        let n = range.len();
-        if let Features::Running(running) = &mut self.features {
-            running.update(&mut rows.raw, range.clone());
-            self.make_room();
-        }
-        let width = self.network.width();
-        let mut buffers = std::mem::take(&mut self.buffers);
-        let (dense, codes): (&[f32], &[u32]) = match &self.features {
-            Features::Running(running) => {
-                let dense = &mut buffers.dense[..n * width.dense];
-                let codes = &mut buffers.codes[..n * width.columns];
-                running.encode(&mut rows.raw, range, dense, codes);
-                (dense, codes)
-            }
-            Features::Fixed(_) => (
-                &rows.dense[range.start * width.dense..range.end * width.dense],
-                &rows.codes[range.start * width.columns..range.end * width.columns],
-            ),
-        };
-        let batch = MiniBatch { rows: n, dense, codes, weight, ..MiniBatch::default() };
-        let scores = &mut buffers.scores[..n * self.spec.outputs];
-        self.network.scores(&self.stepper.state().parameters, &batch, &mut self.scratch, scores);
-        let label = match targets {
-            Targets::Classes(label) => {
-                self.progressive.add_classes(self.spec.loss, scores, label, weight);
-                label
-            }
-            Targets::Numbers(numbers) => {
-                let scale = self.label_scale();
-                self.progressive.add_numbers(self.spec.loss, scores, numbers, scale, weight);
-                // Rows are scored before the statistics and the weights see their targets.
-                self.follow_target(numbers)?;
-                let (mean, stddev) = self.label_scale();
-                buffers.label.clear();
-                buffers.label.extend(numbers.iter().map(|y| ((y - mean) / stddev) as f32));
-                &buffers.label
-            }
-        };
-        self.stepper.step(&MiniBatch { label, ..batch })?;
-        self.buffers = buffers;
-        Ok(())
     }
 
     /// Updates the running target with numbers, if there is one.
@@ -397,12 +165,162 @@ impl Learner {
         self.scratch = self.network.scratch(self.batch_size);
         self.buffers.scores.resize(self.batch_size * self.spec.outputs, 0.0);
     }
+}
 
-    /// The current model, with categories and classes in the order in which a model stores them.
-    ///
-    /// # Errors
-    /// When a scale is not finite.
-    pub fn snapshot(&self) -> Result<Snapshot> {
+impl OnlineLearner for NetworkLearner {
+    fn resume(
+        &mut self,
+        saved: &LearnerState,
+        state: &[u8],
+        classes: Vec<ScalarValue>,
+    ) -> Result<()> {
+        self.name_classes(classes);
+        if self.spec.outputs == 1 && saved.outputs > 1 {
+            self.spec.loss = Loss::Softmax;
+        }
+        match (&mut self.features, &saved.running) {
+            (Features::Running(running), Some(state)) => running.restore(state)?,
+            (Features::Fixed(_), None) => {}
+            _ => return internal_err!("the checkpoint has other statistics"),
+        }
+        self.target = match (self.target, &saved.target) {
+            (Some(_), Some(state)) => Some(RunningTarget::restore(state)),
+            // A training that began with the raw target continues with it.
+            (_, None) => None,
+            (None, Some(_)) => return internal_err!("the checkpoint has another target"),
+        };
+        self.label_by_target();
+        self.spec.outputs = saved.outputs;
+        let network = Arc::new(self.spec.network(self.features.width(saved.room)));
+        let descent = Arc::new((self.make_descent)(Arc::clone(&network)));
+        let state = State::from_bytes(state, network.layout().len(), descent.moments())?;
+        self.stepper = Stepper::new(descent, state, 0, Reads::EachStep);
+        self.network = network;
+        self.progressive = Progressive::restore(&saved.progressive);
+        self.make_room();
+        Ok(())
+    }
+
+    fn save(&self) -> Result<(LearnerState, Vec<u8>)> {
+        let running = match &self.features {
+            Features::Running(running) => Some(running.state()),
+            Features::Fixed(_) => None,
+        };
+        let saved = LearnerState {
+            running,
+            room: self.network.width().categories,
+            outputs: self.spec.outputs,
+            progressive: self.progressive.state(),
+            target: self.target.as_ref().map(RunningTarget::state),
+            counts: (0, 0),
+        };
+        Ok((saved, self.stepper.state().to_bytes()))
+    }
+
+    fn progressive(&self) -> &Progressive {
+        &self.progressive
+    }
+
+    fn counts(&self) -> (u64, u64) {
+        (self.stepper.state().rows, self.stepper.state().steps)
+    }
+
+    fn is_finite(&self) -> bool {
+        self.stepper.state().is_finite()
+    }
+
+    fn classes(&self) -> &[ScalarValue] {
+        match &self.labels {
+            Labels::Classes(classes) => classes,
+            Labels::Numbers(_) | Labels::None => &[],
+        }
+    }
+
+    fn name_classes(&mut self, classes: Vec<ScalarValue>) {
+        if let Labels::Classes(own) = &mut self.labels {
+            *own = classes;
+        }
+    }
+
+    fn loss(&self) -> Option<Loss> {
+        Some(self.spec.loss)
+    }
+
+    fn add_class(&mut self, class: ScalarValue) {
+        let before = self.spec.outputs;
+        if let Labels::Classes(classes) = &mut self.labels {
+            classes.push(class);
+        }
+        let outputs: Vec<Option<usize>> = if before == 1 {
+            self.spec.loss = Loss::Softmax;
+            vec![None, Some(0), None]
+        } else {
+            (0..before).map(Some).chain([None]).collect()
+        };
+        self.spec.outputs = outputs.len();
+        self.regrow(self.network.width(), None, Some(&outputs));
+    }
+
+    fn prepare(&mut self, columns: &[ArrayRef], rows: usize, out: &mut Prepared) -> Result<()> {
+        self.features.prepare(columns, rows, out)
+    }
+
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    fn learn(
+        &mut self,
+        rows: &mut Prepared,
+        range: Range<usize>,
+        targets: Targets<'_>,
+        weight: &[f32],
+    ) -> Result<()> {
+        let n = range.len();
+        if let Features::Running(running) = &mut self.features {
+            running.update(&mut rows.raw, range.clone());
+            self.make_room();
+        }
+        let width = self.network.width();
+        let mut buffers = std::mem::take(&mut self.buffers);
+        let (dense, codes): (&[f32], &[u32]) = match &self.features {
+            Features::Running(running) => {
+                let dense = &mut buffers.dense[..n * width.dense];
+                let codes = &mut buffers.codes[..n * width.columns];
+                running.encode(&mut rows.raw, range, dense, codes);
+                (dense, codes)
+            }
+            Features::Fixed(_) => (
+                &rows.dense[range.start * width.dense..range.end * width.dense],
+                &rows.codes[range.start * width.columns..range.end * width.columns],
+            ),
+        };
+        let batch = MiniBatch { rows: n, dense, codes, weight, ..MiniBatch::default() };
+        let scores = &mut buffers.scores[..n * self.spec.outputs];
+        self.network.scores(&self.stepper.state().parameters, &batch, &mut self.scratch, scores);
+        let label = match targets {
+            Targets::None => return internal_err!("a network has a target"),
+            Targets::Classes(label) => {
+                self.progressive.add_classes(self.spec.loss, scores, label, weight);
+                label
+            }
+            Targets::Numbers(numbers) => {
+                let scale = self.label_scale();
+                self.progressive.add_numbers(self.spec.loss, scores, numbers, scale, weight);
+                // Rows are scored before the statistics and the weights see their targets.
+                self.follow_target(numbers)?;
+                let (mean, stddev) = self.label_scale();
+                buffers.label.clear();
+                buffers.label.extend(numbers.iter().map(|y| ((y - mean) / stddev) as f32));
+                &buffers.label
+            }
+        };
+        self.stepper.step(&MiniBatch { label, ..batch })?;
+        self.buffers = buffers;
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Result<Snapshot> {
         let state = self.stepper.state();
         let (encoder, inputs) = match &self.features {
             Features::Fixed(encoder) => (encoder.as_ref().clone(), None),
@@ -436,21 +354,10 @@ impl Learner {
         Ok(Snapshot {
             encoder,
             labels,
-            network: self.spec.clone(),
+            description: Arc::new(self.spec.clone()),
             parameters,
             moments,
             steps: state.steps,
         })
-    }
-}
-
-impl Features {
-    /// Width of rows, with capacity for at least `room` categories.
-    fn width(&self, room: usize) -> Width {
-        let width = match self {
-            Features::Running(running) => running.width(),
-            Features::Fixed(encoder) => encoder.width(),
-        };
-        Width { categories: width.categories.max(room), ..width }
     }
 }

@@ -1,0 +1,184 @@
+//! An algorithm without a target, whose inputs are encoded with the statistics of the rows so far.
+
+use std::ops::Range;
+
+use datafusion::arrow::array::ArrayRef;
+use datafusion::common::{Result, ScalarValue, internal_err};
+use gradlake_udfs::{Labels, Loss, MiniBatch, OnlineEstimator, OnlineFit, Width};
+
+use super::{Features, LearnerState, OnlineLearner, Prepared, Snapshot, Targets};
+use crate::online::progressive::Progressive;
+
+/// The model of an online training without a target.
+#[derive(Debug)]
+pub struct UnsupervisedLearner {
+    features: Features,
+    estimator: Box<dyn OnlineEstimator>,
+    /// Categories that the estimator has inputs for.
+    room: usize,
+    /// Centers and divisors of the dense inputs, as the estimator knows them.
+    scales: (Vec<f64>, Vec<f64>),
+    progressive: Progressive,
+    rows: u64,
+    steps: u64,
+    dense: Vec<f32>,
+    codes: Vec<u32>,
+}
+
+impl UnsupervisedLearner {
+    /// Before the first row; `estimator` takes rows of the features' width.
+    pub fn new(features: Features, estimator: Box<dyn OnlineEstimator>) -> Self {
+        let room = features.width(0).categories;
+        let mut learner = Self {
+            features,
+            estimator,
+            room,
+            scales: Default::default(),
+            progressive: Progressive::default(),
+            rows: 0,
+            steps: 0,
+            dense: vec![],
+            codes: vec![],
+        };
+        learner.scales = learner.current_scales();
+        learner
+    }
+
+    /// Centers and divisors of the dense inputs now; empty with a fixed encoder.
+    fn current_scales(&self) -> (Vec<f64>, Vec<f64>) {
+        match &self.features {
+            Features::Running(running) => {
+                let (centers, divisors) = running.scales();
+                (centers.to_vec(), divisors.to_vec())
+            }
+            Features::Fixed(_) => (vec![], vec![]),
+        }
+    }
+
+    /// Tells the estimator how the scale of the inputs has changed, and of new categories.
+    fn follow_features(&mut self) {
+        let (centers, divisors) = self.current_scales();
+        let (old_centers, old_divisors) = &self.scales;
+        if (&centers, &divisors) != (old_centers, old_divisors) {
+            // x = (raw - center) / divisor, so raw = divisor x + center.
+            let factor: Vec<f64> = old_divisors.iter().zip(&divisors).map(|(a, b)| a / b).collect();
+            let shift = old_centers.iter().zip(&centers).zip(&divisors);
+            let shift: Vec<f64> = shift.map(|((a, b), divisor)| (a - b) / divisor).collect();
+            self.estimator.rescale(&factor, &shift);
+            self.scales = (centers, divisors);
+        }
+        let wanted = self.features.width(0).categories;
+        if wanted > self.room {
+            self.room = wanted.next_power_of_two().max(16);
+            self.estimator.grow(self.room);
+        }
+    }
+}
+
+impl OnlineLearner for UnsupervisedLearner {
+    fn prepare(&mut self, columns: &[ArrayRef], rows: usize, out: &mut Prepared) -> Result<()> {
+        self.features.prepare(columns, rows, out)
+    }
+
+    fn learn(
+        &mut self,
+        rows: &mut Prepared,
+        range: Range<usize>,
+        _targets: Targets<'_>,
+        weight: &[f32],
+    ) -> Result<()> {
+        let n = range.len();
+        if let Features::Running(running) = &mut self.features {
+            running.update(&mut rows.raw, range.clone());
+            self.follow_features();
+        }
+        let width = Width { targets: 0, ..self.features.width(self.room) };
+        let (dense, codes): (&[f32], &[u32]) = match &self.features {
+            Features::Running(running) => {
+                self.dense.resize(n * width.dense, 0.0);
+                self.codes.resize(n * width.columns, 0);
+                running.encode(&mut rows.raw, range, &mut self.dense, &mut self.codes);
+                (&self.dense, &self.codes)
+            }
+            Features::Fixed(_) => (
+                &rows.dense[range.start * width.dense..range.end * width.dense],
+                &rows.codes[range.start * width.columns..range.end * width.columns],
+            ),
+        };
+        let batch = MiniBatch { rows: n, dense, codes, weight, ..MiniBatch::default() };
+        let (loss, weight) = self.estimator.learn(&batch)?;
+        self.progressive.add_rows(n as u64, weight, loss);
+        self.rows += n as u64;
+        self.steps += 1;
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Result<Snapshot> {
+        let (encoder, order) = match &self.features {
+            Features::Fixed(encoder) => {
+                (encoder.as_ref().clone(), (0..encoder.width().categories).collect())
+            }
+            Features::Running(running) => running.snapshot()?,
+        };
+        let OnlineFit { description, parameters } = self.estimator.fitted(&order)?;
+        Ok(Snapshot {
+            encoder,
+            labels: Labels::None,
+            description,
+            parameters,
+            moments: vec![],
+            steps: self.steps,
+        })
+    }
+
+    fn is_ready(&self) -> bool {
+        self.estimator.is_ready()
+    }
+
+    fn save(&self) -> Result<(LearnerState, Vec<u8>)> {
+        let running = match &self.features {
+            Features::Running(running) => Some(running.state()),
+            Features::Fixed(_) => None,
+        };
+        let saved = LearnerState {
+            running,
+            room: self.room,
+            outputs: 0,
+            progressive: self.progressive.state(),
+            target: None,
+            counts: (self.rows, self.steps),
+        };
+        Ok((saved, self.estimator.save()?))
+    }
+
+    fn resume(&mut self, saved: &LearnerState, state: &[u8], _: Vec<ScalarValue>) -> Result<()> {
+        match (&mut self.features, &saved.running) {
+            (Features::Running(running), Some(state)) => running.restore(state)?,
+            (Features::Fixed(_), None) => {}
+            _ => return internal_err!("the checkpoint has other statistics"),
+        }
+        self.scales = self.current_scales();
+        self.room = saved.room;
+        self.estimator.restore(state)?;
+        self.progressive = Progressive::restore(&saved.progressive);
+        (self.rows, self.steps) = saved.counts;
+        Ok(())
+    }
+
+    fn progressive(&self) -> &Progressive {
+        &self.progressive
+    }
+
+    fn counts(&self) -> (u64, u64) {
+        (self.rows, self.steps)
+    }
+
+    fn is_finite(&self) -> bool {
+        // (What it learns from is finite, and it averages.)
+        true
+    }
+
+    fn loss(&self) -> Option<Loss> {
+        None
+    }
+}
