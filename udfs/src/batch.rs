@@ -61,7 +61,8 @@ impl<'a> MiniBatch<'a> {
             first_row: self.first_row + start,
             dense: &self.dense[start * width.dense..end * width.dense],
             codes: &self.codes[start * width.columns..end * width.columns],
-            label: &self.label[start..end],
+            // (Empty for an algorithm without a target.)
+            label: self.label.get(start..end).unwrap_or_default(),
             weight: &self.weight[start..end],
             prefetch: Prefetch::NONE,
         }

@@ -16,6 +16,7 @@ use crate::learner::Loss;
 use crate::model::Trained;
 use crate::options::{Solver, TrainOptions};
 
+mod kmeans;
 mod linear_regression;
 mod linear_svm;
 mod logistic_regression;
@@ -25,17 +26,19 @@ mod network;
 mod plan;
 mod setup;
 
+pub use kmeans::OnlineKmeans;
 pub use network::start_state;
 pub use plan::{Method, RoundLayout, Shape, SplitRule, TrainingPlan};
 pub use setup::Setup;
 
 /// Every algorithm, in the order in which messages name them.
-static REGISTRY: [&AlgorithmSpec; 5] = [
+static REGISTRY: [&AlgorithmSpec; 6] = [
     &linear_regression::SPEC,
     &logistic_regression::SPEC,
     &linear_svm::SPEC,
     &mlp_classifier::SPEC,
     &mlp_regressor::SPEC,
+    &kmeans::SPEC,
 ];
 
 /// The specification of an algorithm.
@@ -132,6 +135,8 @@ pub enum OptionGroup {
     Solver,
     /// The choice of a loss.
     Loss,
+    /// Options of clusters.
+    Clusters,
 }
 
 /// An algorithm of the registry.
@@ -230,7 +235,8 @@ mod tests {
                 "logistic_regression",
                 "linear_svm",
                 "mlp_classifier",
-                "mlp_regressor"
+                "mlp_regressor",
+                "kmeans"
             ]
         );
         for name in names {

@@ -22,7 +22,7 @@ mod descent;
 mod lbfgs;
 mod newton;
 mod normal;
-mod record;
+pub(crate) mod record;
 mod solver;
 
 pub use descent::{DescentEstimator, DescentSettings};

@@ -14,7 +14,7 @@ use crate::model::HistoryEntry;
 
 /// An `f64` by its bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Bits(u64);
+pub(crate) struct Bits(u64);
 
 impl From<f64> for Bits {
     fn from(value: f64) -> Self {
@@ -30,7 +30,7 @@ impl From<Bits> for f64 {
 
 /// A line of the history, by bits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct HistoryBits {
+pub(crate) struct HistoryBits {
     epoch: u64,
     loss: Bits,
     eval_loss: Option<Bits>,
@@ -41,7 +41,7 @@ pub(super) struct HistoryBits {
 
 impl HistoryBits {
     /// The lines of a history.
-    pub(super) fn of(history: &[HistoryEntry]) -> Vec<Self> {
+    pub(crate) fn of(history: &[HistoryEntry]) -> Vec<Self> {
         let line = |h: &HistoryEntry| Self {
             epoch: h.epoch,
             loss: h.loss.into(),
@@ -54,7 +54,7 @@ impl HistoryBits {
     }
 
     /// The history of lines.
-    pub(super) fn history(lines: Vec<Self>) -> Vec<HistoryEntry> {
+    pub(crate) fn history(lines: Vec<Self>) -> Vec<HistoryEntry> {
         let entry = |h: Self| HistoryEntry {
             epoch: h.epoch,
             loss: h.loss.into(),
@@ -69,7 +69,7 @@ impl HistoryBits {
 
 /// A loss sum, by bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct LossBits(Bits, Bits, u64);
+pub(crate) struct LossBits(Bits, Bits, u64);
 
 impl From<LossSum> for LossBits {
     fn from(sum: LossSum) -> Self {
@@ -84,13 +84,13 @@ impl From<LossBits> for LossSum {
 }
 
 /// Whole milliseconds.
-pub(super) fn milliseconds(time: Duration) -> u64 {
+pub(crate) fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The record of a header and parts: length of the header (u64, little-endian), the header as JSON,
 /// then each part after its length.
-pub(super) fn pack(header: &impl Serialize, parts: &[&[u8]]) -> Result<Vec<u8>> {
+pub(crate) fn pack(header: &impl Serialize, parts: &[&[u8]]) -> Result<Vec<u8>> {
     let json = serde_json::to_vec(header)
         .map_err(|e| exec_datafusion_err!("the state of a training cannot be written: {e}"))?;
     let mut bytes = vec![];
@@ -102,7 +102,7 @@ pub(super) fn pack(header: &impl Serialize, parts: &[&[u8]]) -> Result<Vec<u8>> 
 }
 
 /// The header and the parts of a record.
-pub(super) fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, Vec<&[u8]>)> {
+pub(crate) fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, Vec<&[u8]>)> {
     let mut parts = vec![];
     let mut rest = bytes;
     while let Some((len, behind)) = rest.split_first_chunk::<8>() {

@@ -11,6 +11,7 @@ pub mod linear;
 pub mod loss;
 pub mod math;
 pub mod matmul;
+pub mod nearest;
 pub mod panels;
 pub mod prefetch;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use datafusion_common::{Result, plan_err};
 use super::entries::{find, is_full_batch, options, takers};
 use super::given::Given;
 use super::{
-    ClassWeights, OptionValue, Parallel, ScheduleOption, Solver, Split, Statistics, TrainOptions,
+    ClassWeights, Distance, Init, OptionValue, Parallel, ScheduleOption, Solver, Split, Statistics, TrainOptions,
     nearest,
 };
 use crate::algorithms::Algorithm;
@@ -83,6 +83,11 @@ impl TrainOptions {
             schedule: ScheduleOption::CONSTANT,
             l1: None,
             l2: None,
+            k: 1,
+            init: Init::Scalable,
+            distance: Distance::Euclidean,
+            restarts: 1,
+            decay: 1.0,
             epochs: 1,
             batch_size: 1,
             class_weights: ClassWeights::None,

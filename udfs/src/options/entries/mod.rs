@@ -10,6 +10,7 @@ use crate::algorithms::{Algorithm, AlgorithmSpec, OptionGroup};
 use crate::learner::Loss;
 use crate::options::Solver;
 
+mod clusters;
 mod model;
 mod run;
 mod steps;
@@ -40,7 +41,8 @@ pub struct OptionSpec {
 
 /// Every option, in the order of the README's table.
 pub fn options() -> impl Iterator<Item = &'static OptionSpec> + Clone {
-    steps::ENTRIES.iter().chain(&model::ENTRIES).chain(&run::ENTRIES)
+    let own = steps::ENTRIES.iter().chain(&model::ENTRIES).chain(&clusters::ENTRIES);
+    own.chain(&run::ENTRIES)
 }
 
 /// The option of that name.

@@ -1,0 +1,1 @@
+//! k-means against scikit-learn, and its laws.

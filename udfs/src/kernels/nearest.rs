@@ -1,0 +1,352 @@
+//! Nearest centroids and distances, with rows in the lanes of vectors.
+//!
+//! ```text
+//! rows[d, 64]: a block of rows, transposed          centroids[tile, d, 6]
+//!
+//!     16 rows a vector, 4 vectors  ─┐
+//!     6 centroids, number by number ─┴─► tile[6, 64] in registers while d goes by
+//!                                        └─► least of each row so far, and whose it is
+//! ```
+//! With rows in the lanes, the least of a row needs no exchange of lanes, and the number of
+//! centroids is padded to a multiple of 6 only. A sum is taken in the order of the inputs by fused
+//! multiplications, so that its bits depend neither on the width of the vectors nor on the other
+//! rows of the block.
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::math::{tree_sum, vectorized};
+use super::panels::transpose_block;
+
+/// Rows of a block.
+pub const ROWS: usize = 64;
+/// Centroids of a tile: with four vectors each, a tile and its operands take 29 of 32 registers.
+pub const TILE: usize = 6;
+/// Strides of rows are multiples of it.
+pub const LANES: usize = 16;
+
+/// Initial values of the sums.
+#[derive(Clone, Copy, Debug)]
+pub enum Start<'a> {
+    /// `[centroids]`: the same for all rows.
+    ByCentroid(&'a [f32]),
+    /// `[centroids, ROWS]`.
+    ByRow(&'a [f32]),
+}
+
+impl Start<'_> {
+    /// The initial value of `V` vectors of rows from `from` on.
+    #[inline(always)]
+    fn vectors<S: Simd, const V: usize>(self, simd: S, centroid: usize, from: usize) -> [S::f32s; V] {
+        match self {
+            Start::ByCentroid(values) => [simd.splat_f32s(values[centroid]); V],
+            Start::ByRow(values) => load::<S, V>(&values[centroid * ROWS + from..]),
+        }
+    }
+}
+
+/// A block of rows and some tiles of centroids.
+#[derive(Clone, Copy, Debug)]
+pub struct Operands<'a> {
+    /// Inputs of a row (`d`).
+    pub inputs: usize,
+    /// `[d, ROWS]`.
+    pub rows: &'a [f32],
+    /// `[tiles, d, TILE]`.
+    pub centroids: &'a [f32],
+    /// Initial values of the sums.
+    pub start: Start<'a>,
+    /// Number of tiles.
+    pub tiles: usize,
+}
+
+/// For each row, lowers `least` to the least of `start + sum_i row_i centroid_i` where that is
+/// smaller, and sets `index` to the number of its centroid, counted from `first`. Of equal sums,
+/// the first counts.
+pub fn nearest(
+    operands: Operands<'_>,
+    first: u32,
+    least: &mut [f32; ROWS],
+    index: &mut [u32; ROWS],
+) {
+    Arch::new().dispatch(Nearest { operands, first, least, index });
+}
+
+/// Writes `out[centroids, ROWS] = start + sum_i (row_i + centroid_i)^2`: distances to the opposite of
+/// the centroids, as products take them.
+pub fn distances(operands: Operands<'_>, out: &mut [f32]) {
+    Arch::new().dispatch(Distances { operands, out });
+}
+
+struct Nearest<'a> {
+    operands: Operands<'a>,
+    first: u32,
+    least: &'a mut [f32; ROWS],
+    index: &'a mut [u32; ROWS],
+}
+
+struct Distances<'a> {
+    operands: Operands<'a>,
+    out: &'a mut [f32],
+}
+
+#[inline(always)]
+fn load<S: Simd, const V: usize>(values: &[f32]) -> [S::f32s; V] {
+    let (vectors, _) = S::as_simd_f32s(&values[..V * S::F32_LANES]);
+    vectors.as_chunks::<V>().0[0]
+}
+
+impl Nearest<'_> {
+    #[inline(always)]
+    fn run<S: Simd, const V: usize>(self, simd: S) {
+        let Operands { inputs, rows, centroids, start, tiles } = self.operands;
+        let step = V * S::F32_LANES;
+        for from in (0..ROWS).step_by(step) {
+            let mut least: [S::f32s; V] = load::<S, V>(&self.least[from..]);
+            let (index, _) = S::as_mut_simd_u32s(&mut self.index[from..from + step]);
+            let to = &mut index.as_chunks_mut::<V>().0[0];
+            let mut index: [S::u32s; V] = *to;
+            for tile in 0..tiles {
+                let mut sums = [[simd.splat_f32s(0.0); V]; TILE];
+                for j in 0..TILE {
+                    sums[j] = start.vectors::<S, V>(simd, tile * TILE + j, from);
+                }
+                let own = &centroids[tile * TILE * inputs..(tile + 1) * TILE * inputs];
+                let rows = rows[..inputs * ROWS].as_chunks::<ROWS>().0;
+                for (own, row) in own.as_chunks::<TILE>().0.iter().zip(rows) {
+                    let row = load::<S, V>(&row[from..]);
+                    for j in 0..TILE {
+                        let centroid = simd.splat_f32s(own[j]);
+                        for v in 0..V {
+                            sums[j][v] = simd.mul_add_e_f32s(centroid, row[v], sums[j][v]);
+                        }
+                    }
+                }
+                for j in 0..TILE {
+                    let number = simd.splat_u32s(self.first + (tile * TILE + j) as u32);
+                    for v in 0..V {
+                        let is_less = simd.less_than_f32s(sums[j][v], least[v]);
+                        least[v] = simd.select_f32s(is_less, sums[j][v], least[v]);
+                        index[v] = simd.select_u32s(is_less, number, index[v]);
+                    }
+                }
+            }
+            *to = index;
+            let (to, _) = S::as_mut_simd_f32s(&mut self.least[from..from + step]);
+            to.as_chunks_mut::<V>().0[0] = least;
+        }
+    }
+}
+
+impl Distances<'_> {
+    #[inline(always)]
+    fn run<S: Simd, const V: usize>(self, simd: S) {
+        let Operands { inputs, rows, centroids, start, tiles } = self.operands;
+        let step = V * S::F32_LANES;
+        for from in (0..ROWS).step_by(step) {
+            for tile in 0..tiles {
+                let mut sums = [[simd.splat_f32s(0.0); V]; TILE];
+                for j in 0..TILE {
+                    sums[j] = start.vectors::<S, V>(simd, tile * TILE + j, from);
+                }
+                let own = &centroids[tile * TILE * inputs..(tile + 1) * TILE * inputs];
+                let rows = rows[..inputs * ROWS].as_chunks::<ROWS>().0;
+                for (own, row) in own.as_chunks::<TILE>().0.iter().zip(rows) {
+                    let row = load::<S, V>(&row[from..]);
+                    for j in 0..TILE {
+                        let centroid = simd.splat_f32s(own[j]);
+                        for v in 0..V {
+                            let apart = simd.add_f32s(row[v], centroid);
+                            sums[j][v] = simd.mul_add_e_f32s(apart, apart, sums[j][v]);
+                        }
+                    }
+                }
+                for j in 0..TILE {
+                    let at = (tile * TILE + j) * ROWS + from;
+                    let (to, _) = S::as_mut_simd_f32s(&mut self.out[at..at + step]);
+                    to.as_chunks_mut::<V>().0[0] = sums[j];
+                }
+            }
+        }
+    }
+}
+
+impl WithSimd for Nearest<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match S::F32_LANES {
+            // (Machines with shorter vectors have 16 registers.)
+            16 => self.run::<S, 4>(simd),
+            _ => self.run::<S, 2>(simd),
+        }
+    }
+}
+
+impl WithSimd for Distances<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match S::F32_LANES {
+            16 => self.run::<S, 4>(simd),
+            _ => self.run::<S, 2>(simd),
+        }
+    }
+}
+
+/// Transposes `from[ROWS, stride]` into `to[stride, ROWS]`; the stride is a multiple of [`LANES`].
+pub fn transpose(from: &[f32], to: &mut [f32], stride: usize) {
+    vectorized(
+        #[inline(always)]
+        || {
+            for row in (0..ROWS).step_by(LANES) {
+                for column in (0..stride).step_by(LANES) {
+                    let (from, to) =
+                        (&from[row * stride + column..], &mut to[column * ROWS + row..]);
+                    transpose_block(from, stride, to, ROWS);
+                }
+            }
+        },
+    );
+}
+
+/// `to[rows, stride] = from[rows, d] - shift[stride]`, in whole vectors; the padding becomes 0.
+pub fn shifted(from: &[f32], d: usize, shift: &[f32], to: &mut [f32]) {
+    if d == 0 {
+        return;
+    }
+    let stride = shift.len();
+    vectorized(
+        #[inline(always)]
+        || {
+            for (to, from) in to.chunks_exact_mut(stride).zip(from.chunks_exact(d)) {
+                to[..d].copy_from_slice(from);
+                for (to, shift) in to.as_chunks_mut::<LANES>().0.iter_mut().zip(lanes(shift)) {
+                    for i in 0..LANES {
+                        to[i] -= shift[i];
+                    }
+                }
+                to[d..].fill(0.0);
+            }
+        },
+    );
+}
+
+#[inline(always)]
+fn lanes(values: &[f32]) -> &[[f32; LANES]] {
+    values.as_chunks::<LANES>().0
+}
+
+/// `(|x - c|^2, |x|^2)` of two rows in whole vectors. Each is a sum of non-negative terms: it loses
+/// no digits, however near the rows are to each other.
+#[inline(always)]
+pub fn apart(x: &[f32], c: &[f32]) -> (f32, f32) {
+    let (mut distance, mut square) = ([0.0f32; LANES], [0.0f32; LANES]);
+    for (x, c) in lanes(x).iter().zip(lanes(c)) {
+        for i in 0..LANES {
+            let apart = x[i] - c[i];
+            distance[i] += apart * apart;
+            square[i] += x[i] * x[i];
+        }
+    }
+    (tree_sum(&mut distance), tree_sum(&mut square))
+}
+
+/// `sum += weight x` in float64, in whole vectors.
+#[inline(always)]
+pub fn accumulate(weight: f64, x: &[f32], sum: &mut [f64]) {
+    for (sum, x) in sum.as_chunks_mut::<LANES>().0.iter_mut().zip(lanes(x)) {
+        for i in 0..LANES {
+            sum[i] += weight * f64::from(x[i]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::lanes::on_every_width;
+    use crate::kernels::rng::{mix, unit};
+
+    fn draws(what: u64, n: usize) -> Vec<f32> {
+        (0..n as u64).map(|i| 4.0 * unit(mix(17, what, i)) - 2.0).collect()
+    }
+
+    #[test]
+    fn nearest_centroids_are_those_of_the_loop_on_every_width() {
+        for (d, tiles) in [(0, 1), (1, 1), (5, 2), (16, 3), (28, 17), (40, 1)] {
+            let k = tiles * TILE;
+            let (rows, centroids) = (draws(1, d * ROWS), draws(2, d * k));
+            let (by_centroid, by_row) = (draws(3, k), draws(4, k * ROWS));
+            for start in [Start::ByCentroid(&by_centroid), Start::ByRow(&by_row)] {
+                let operands =
+                    Operands { inputs: d, rows: &rows, centroids: &centroids, start, tiles };
+                let (mut least, mut index) = ([f32::INFINITY; ROWS], [u32::MAX; ROWS]);
+                nearest(operands, 7, &mut least, &mut index);
+                let mut all = vec![0.0; k * ROWS];
+                distances(operands, &mut all);
+                let term = |j: usize, i: usize, r: usize| {
+                    let c = centroids[(j / TILE * d + i) * TILE + j % TILE];
+                    (f64::from(rows[i * ROWS + r]), f64::from(c))
+                };
+                for r in 0..ROWS {
+                    let first = |j: usize| match start {
+                        Start::ByCentroid(values) => f64::from(values[j]),
+                        Start::ByRow(values) => f64::from(values[j * ROWS + r]),
+                    };
+                    let (mut best, mut at) = (f64::INFINITY, 0);
+                    for j in 0..k {
+                        let (mut product, mut distance) = (first(j), first(j));
+                        for i in 0..d {
+                            let (x, c) = term(j, i, r);
+                            product += x * c;
+                            distance += (x + c) * (x + c);
+                        }
+                        if product < best {
+                            (best, at) = (product, j);
+                        }
+                        let own = f64::from(all[j * ROWS + r]);
+                        assert!((own - distance).abs() < 1e-4, "{own} {distance}");
+                    }
+                    assert!((f64::from(least[r]) - best).abs() < 1e-4, "{d} {r}");
+                    assert_eq!(index[r], 7 + at as u32, "{d} {r}");
+                }
+                on_every_width(|width| {
+                    let (mut own, mut number) = ([f32::INFINITY; ROWS], [u32::MAX; ROWS]);
+                    let (least_of, index_of) = (&mut own, &mut number);
+                    width.dispatch(Nearest { operands, first: 7, least: least_of, index: index_of });
+                    assert_eq!(number, index);
+                    for (own, least) in own.iter().zip(&least) {
+                        assert!((own - least).abs() < 1e-5);
+                    }
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn of_equal_centroids_the_first_counts() {
+        let (mut least, mut index) = ([f32::INFINITY; ROWS], [0; ROWS]);
+        let (rows, centroids) = ([1.0; ROWS], [-1.0; 2 * TILE]);
+        let start = Start::ByCentroid(&[0.5; 2 * TILE]);
+        let operands = Operands { inputs: 1, rows: &rows, centroids: &centroids, start, tiles: 2 };
+        nearest(operands, 0, &mut least, &mut index);
+        assert_eq!((least, index), ([-0.5; ROWS], [0; ROWS]));
+    }
+
+    #[test]
+    fn rows_are_packed_moved_and_transposed() {
+        let (d, stride) = (20, 32);
+        let (from, shift) = (draws(1, d * ROWS), [draws(2, d), vec![0.0; stride - d]].concat());
+        let (mut packed, mut turned) = (vec![9.0; stride * ROWS], vec![9.0; stride * ROWS]);
+        shifted(&from, d, &shift, &mut packed);
+        transpose(&packed, &mut turned, stride);
+        for r in 0..ROWS {
+            for i in 0..stride {
+                let expected = if i < d { from[r * d + i] - shift[i] } else { 0.0 };
+                assert_eq!((packed[r * stride + i], turned[i * ROWS + r]), (expected, expected));
+            }
+        }
+    }
+}
