@@ -14,15 +14,14 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::math::{tree_sum, vectorized};
+use super::lanes::{BLOCK, LANES, fold_block};
+use super::math::vectorized;
 use super::panels::transpose_block;
 
 /// Rows of a block.
 pub const ROWS: usize = 64;
 /// Centroids of a tile: with four vectors each, a tile and its operands take 29 of 32 registers.
 pub const TILE: usize = 6;
-/// Strides of rows are multiples of it.
-pub const LANES: usize = 16;
 
 /// Initial values of the sums.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +35,12 @@ pub enum Start<'a> {
 impl Start<'_> {
     /// The initial value of `V` vectors of rows from `from` on.
     #[inline(always)]
-    fn vectors<S: Simd, const V: usize>(self, simd: S, centroid: usize, from: usize) -> [S::f32s; V] {
+    fn vectors<S: Simd, const V: usize>(
+        self,
+        simd: S,
+        centroid: usize,
+        from: usize,
+    ) -> [S::f32s; V] {
         match self {
             Start::ByCentroid(values) => [simd.splat_f32s(values[centroid]); V],
             Start::ByRow(values) => load::<S, V>(&values[centroid * ROWS + from..]),
@@ -211,7 +215,7 @@ pub fn transpose(from: &[f32], to: &mut [f32], stride: usize) {
     );
 }
 
-/// `to[rows, stride] = from[rows, d] - shift[stride]`, in whole vectors; the padding becomes 0.
+/// `to[rows, stride] = from[rows, d] - shift[stride]`; the padding of `to` stays as it is.
 pub fn shifted(from: &[f32], d: usize, shift: &[f32], to: &mut [f32]) {
     if d == 0 {
         return;
@@ -221,13 +225,78 @@ pub fn shifted(from: &[f32], d: usize, shift: &[f32], to: &mut [f32]) {
         #[inline(always)]
         || {
             for (to, from) in to.chunks_exact_mut(stride).zip(from.chunks_exact(d)) {
-                to[..d].copy_from_slice(from);
-                for (to, shift) in to.as_chunks_mut::<LANES>().0.iter_mut().zip(lanes(shift)) {
-                    for i in 0..LANES {
-                        to[i] -= shift[i];
+                // By whole vectors, the last of which overlaps the one before: the copy of a part
+                // of a vector is a function call, which takes longer than the row.
+                let mut at = 0;
+                while at + LANES <= d {
+                    minus(&from[at..], &shift[at..], &mut to[at..]);
+                    at += LANES;
+                }
+                if at < d && d > LANES {
+                    minus(&from[d - LANES..], &shift[d - LANES..], &mut to[d - LANES..]);
+                } else {
+                    for i in at..d {
+                        to[i] = from[i] - shift[i];
                     }
                 }
-                to[d..].fill(0.0);
+            }
+        },
+    );
+}
+
+/// `to = from - shift` of one vector.
+#[inline(always)]
+fn minus(from: &[f32], shift: &[f32], to: &mut [f32]) {
+    let (from, shift, to) = (&from[..LANES], &shift[..LANES], &mut to[..LANES]);
+    for i in 0..LANES {
+        to[i] = from[i] - shift[i];
+    }
+}
+
+/// `out[ROWS] = sum_i row_i^2` of rows `[d, ROWS]`.
+pub fn squares(rows: &[f32], out: &mut [f64; ROWS]) {
+    let mut sums = [0.0f32; ROWS];
+    vectorized(
+        #[inline(always)]
+        || {
+            for row in rows.as_chunks::<ROWS>().0 {
+                for i in 0..ROWS {
+                    sums[i] += row[i] * row[i];
+                }
+            }
+        },
+    );
+    out.iter_mut().zip(sums).for_each(|(out, sum)| *out = f64::from(sum));
+}
+
+/// `out[ROWS] = |x - c|^2` of rows `x[ROWS, stride]` and the centroids `c[k, stride]` that `nearest`
+/// names. Each is a sum of non-negative terms: it loses no digits, however near they are to each
+/// other.
+pub fn apart(
+    x: &[f32],
+    centroids: &[f32],
+    stride: usize,
+    nearest: &[u32; ROWS],
+    out: &mut [f64; ROWS],
+) {
+    vectorized(
+        #[inline(always)]
+        || {
+            for first in (0..ROWS).step_by(BLOCK) {
+                let mut sums = [[0.0f32; LANES]; BLOCK];
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    let (at, c) = ((first + i) * stride, nearest[first + i] as usize * stride);
+                    let pairs = lanes(&x[at..at + stride]).iter().zip(lanes(&centroids[c..]));
+                    for (x, c) in pairs {
+                        for i in 0..LANES {
+                            let apart = x[i] - c[i];
+                            sum[i] += apart * apart;
+                        }
+                    }
+                }
+                for (out, sum) in out[first..].iter_mut().zip(fold_block(&sums)) {
+                    *out = f64::from(sum);
+                }
             }
         },
     );
@@ -236,21 +305,6 @@ pub fn shifted(from: &[f32], d: usize, shift: &[f32], to: &mut [f32]) {
 #[inline(always)]
 fn lanes(values: &[f32]) -> &[[f32; LANES]] {
     values.as_chunks::<LANES>().0
-}
-
-/// `(|x - c|^2, |x|^2)` of two rows in whole vectors. Each is a sum of non-negative terms: it loses
-/// no digits, however near the rows are to each other.
-#[inline(always)]
-pub fn apart(x: &[f32], c: &[f32]) -> (f32, f32) {
-    let (mut distance, mut square) = ([0.0f32; LANES], [0.0f32; LANES]);
-    for (x, c) in lanes(x).iter().zip(lanes(c)) {
-        for i in 0..LANES {
-            let apart = x[i] - c[i];
-            distance[i] += apart * apart;
-            square[i] += x[i] * x[i];
-        }
-    }
-    (tree_sum(&mut distance), tree_sum(&mut square))
 }
 
 /// `sum += weight x` in float64, in whole vectors.
@@ -315,7 +369,12 @@ mod tests {
                 on_every_width(|width| {
                     let (mut own, mut number) = ([f32::INFINITY; ROWS], [u32::MAX; ROWS]);
                     let (least_of, index_of) = (&mut own, &mut number);
-                    width.dispatch(Nearest { operands, first: 7, least: least_of, index: index_of });
+                    width.dispatch(Nearest {
+                        operands,
+                        first: 7,
+                        least: least_of,
+                        index: index_of,
+                    });
                     assert_eq!(number, index);
                     for (own, least) in own.iter().zip(&least) {
                         assert!((own - least).abs() < 1e-5);
@@ -337,9 +396,14 @@ mod tests {
 
     #[test]
     fn rows_are_packed_moved_and_transposed() {
-        let (d, stride) = (20, 32);
+        for (d, stride) in [(1, 16), (16, 16), (20, 32), (48, 48)] {
+            check_packed(d, stride);
+        }
+    }
+
+    fn check_packed(d: usize, stride: usize) {
         let (from, shift) = (draws(1, d * ROWS), [draws(2, d), vec![0.0; stride - d]].concat());
-        let (mut packed, mut turned) = (vec![9.0; stride * ROWS], vec![9.0; stride * ROWS]);
+        let (mut packed, mut turned) = (vec![0.0; stride * ROWS], vec![9.0; stride * ROWS]);
         shifted(&from, d, &shift, &mut packed);
         transpose(&packed, &mut turned, stride);
         for r in 0..ROWS {
@@ -347,6 +411,20 @@ mod tests {
                 let expected = if i < d { from[r * d + i] - shift[i] } else { 0.0 };
                 assert_eq!((packed[r * stride + i], turned[i * ROWS + r]), (expected, expected));
             }
+        }
+        let nearest: [u32; ROWS] = std::array::from_fn(|r| (r * 7 % 5) as u32);
+        let (mut own, mut square) = ([0.0; ROWS], [0.0; ROWS]);
+        apart(&packed, &packed, stride, &nearest, &mut own);
+        squares(&turned, &mut square);
+        for r in 0..ROWS {
+            let (x, c) = (&packed[r * stride..], &packed[nearest[r] as usize * stride..]);
+            let (mut expected, mut length) = (0.0, 0.0);
+            for (x, c) in x[..d].iter().zip(&c[..d]) {
+                expected += f64::from(x - c).powi(2);
+                length += f64::from(*x).powi(2);
+            }
+            assert!((own[r] - expected).abs() <= 1e-6 * expected, "{} {expected}", own[r]);
+            assert!((square[r] - length).abs() <= 1e-6 * length, "{} {length}", square[r]);
         }
     }
 }

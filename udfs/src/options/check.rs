@@ -8,8 +8,8 @@ use datafusion_common::{Result, plan_err};
 use super::entries::{find, is_full_batch, options, takers};
 use super::given::Given;
 use super::{
-    ClassWeights, Distance, Init, OptionValue, Parallel, ScheduleOption, Solver, Split, Statistics, TrainOptions,
-    nearest,
+    ClassWeights, Distance, Init, OptionValue, Parallel, ScheduleOption, Solver, Split, Statistics,
+    TrainOptions, nearest,
 };
 use crate::algorithms::Algorithm;
 use crate::learner::Activation;

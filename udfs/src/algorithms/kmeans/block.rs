@@ -1,9 +1,10 @@
 //! The assignment of a block of rows to their nearest centroids.
 
 use crate::batch::{MiniBatch, NO_CATEGORY, Width};
+use crate::kernels::lanes::LANES;
 use crate::kernels::math::vectorized;
 use crate::kernels::nearest::{
-    LANES, Operands, ROWS, Start, TILE, accumulate, apart, distances, nearest, shifted, transpose,
+    Operands, ROWS, Start, TILE, accumulate, apart, distances, nearest, shifted, squares, transpose,
 };
 use crate::kernels::panels::transpose_block;
 use crate::options::Distance;
@@ -146,18 +147,8 @@ impl Block {
     /// The exact distance of each row to its centroid, and its length.
     fn measure(&mut self, centroids: &Centroids, rows: &MiniBatch<'_>) {
         let stride = centroids.stride;
-        let Self { packed, nearest, distance, square, .. } = self;
-        vectorized(
-            #[inline(always)]
-            || {
-                for i in 0..rows.rows {
-                    let x = &packed[i * stride..(i + 1) * stride];
-                    let j = nearest[i] as usize;
-                    let (own, length) = apart(x, &centroids.dense[j * stride..(j + 1) * stride]);
-                    (distance[i], square[i]) = (f64::from(own), f64::from(length));
-                }
-            },
-        );
+        apart(&self.packed, &centroids.dense, stride, &self.nearest, &mut self.distance);
+        squares(&self.turned, &mut self.square);
         if centroids.width.columns > 0 {
             self.measure_categories(centroids, rows);
         }

@@ -5,7 +5,8 @@
 //! The nearest centroid has the least `|c|^2 / 2 - x c`.
 
 use crate::batch::Width;
-use crate::kernels::nearest::{LANES, TILE};
+use crate::kernels::lanes::LANES;
+use crate::kernels::nearest::TILE;
 use crate::options::Distance;
 
 /// Centroids, ready for blocks of rows.

@@ -12,12 +12,12 @@ use datafusion_common::{Result, exec_err, internal_err};
 use serde::{Deserialize, Serialize};
 
 use super::centroids::{Centroids, normalise};
+use super::description::{self, KmeansSpec};
 use super::lloyd::{LloydPass, LloydSums};
 use super::points::{narrowed, widened};
 use super::round::{PassOver, Sums};
 use super::start::{StartSettings, Starting};
 use super::step::step;
-use super::description::{self, KmeansSpec};
 use crate::algorithms::{Method, Setup};
 use crate::estimator::record::milliseconds;
 use crate::estimator::{Estimator, Fitted, Iterations, Next, Request, RoundRows};
@@ -238,10 +238,7 @@ impl KmeansEstimator {
 
     /// The warning about how the training ended.
     fn warning(&self) -> Option<String> {
-        let rounds = match self.history.len() {
-            1 => "1 round".to_owned(),
-            n => format!("{n} rounds"),
-        };
+        let rounds = plural(self.history.len() as u64);
         match self.current.has_converged {
             true if self.restart < self.settings.restarts && self.is_stopped => Some(format!(
                 "max_seconds is used up: kmeans stopped after {rounds}, in start {} of {}",
@@ -252,7 +249,7 @@ impl KmeansEstimator {
                 "max_seconds is used up: kmeans stopped after {rounds}, before the centroids came \
                  to rest"
             )),
-            false => Some(format!("kmeans did not converge in {} rounds", self.settings.rounds)),
+            false => Some(format!("kmeans did not converge in {}", plural(self.settings.rounds))),
         }
     }
 }
@@ -371,4 +368,8 @@ impl Estimator for KmeansEstimator {
             description: None,
         })
     }
+}
+
+fn plural(rounds: u64) -> String {
+    if rounds == 1 { "1 round".to_owned() } else { format!("{rounds} rounds") }
 }

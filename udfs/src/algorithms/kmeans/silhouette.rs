@@ -8,11 +8,7 @@ use crate::options::Distance;
 /// row alone in its cluster. `rows` are the cluster and the number of copies of each point.
 ///
 /// None of fewer than two clusters, or where each row is a cluster, as in scikit-learn.
-pub(super) fn silhouette(
-    points: &Points,
-    rows: &[(u32, f64)],
-    distance: Distance,
-) -> Option<f64> {
+pub(super) fn silhouette(points: &Points, rows: &[(u32, f64)], distance: Distance) -> Option<f64> {
     let mut clusters: Vec<u32> = rows.iter().map(|(cluster, _)| *cluster).collect();
     clusters.sort_unstable();
     clusters.dedup();

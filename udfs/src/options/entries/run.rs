@@ -146,7 +146,7 @@ pub(super) static ENTRIES: [OptionSpec; 16] = [
             let is_of_solver = options.algorithm.takes(OptionGroup::Solver);
             (!is_of_solver
                 || matches!(options.solver, Solver::Auto | Solver::Newton | Solver::Lbfgs))
-                .then(|| options.tolerance.to_string())
+            .then(|| options.tolerance.to_string())
         },
     },
     OptionSpec {
