@@ -247,26 +247,40 @@ pub fn shifted(from: &[f32], d: usize, shift: &[f32], to: &mut [f32]) {
 /// `to = from - shift` of one vector.
 #[inline(always)]
 fn minus(from: &[f32], shift: &[f32], to: &mut [f32]) {
-    let (from, shift, to) = (&from[..LANES], &shift[..LANES], &mut to[..LANES]);
+    let (Some(from), Some(shift)) = (from.first_chunk::<LANES>(), shift.first_chunk()) else {
+        return;
+    };
+    // (By copies in registers: what is written in place might overlap what is read, as far as the
+    // compiler knows, and would be written number by number.)
+    let (mut own, shift): ([f32; LANES], [f32; LANES]) = (*from, *shift);
     for i in 0..LANES {
-        to[i] = from[i] - shift[i];
+        own[i] -= shift[i];
+    }
+    if let Some(to) = to.first_chunk_mut() {
+        *to = own;
     }
 }
 
 /// `out[ROWS] = sum_i row_i^2` of rows `[d, ROWS]`.
 pub fn squares(rows: &[f32], out: &mut [f64; ROWS]) {
-    let mut sums = [0.0f32; ROWS];
+    let rows = rows.as_chunks::<ROWS>().0;
     vectorized(
         #[inline(always)]
         || {
-            for row in rows.as_chunks::<ROWS>().0 {
-                for i in 0..ROWS {
-                    sums[i] += row[i] * row[i];
+            for first in (0..ROWS).step_by(LANES) {
+                let mut sums = [0.0f32; LANES];
+                for row in rows {
+                    let Some(row) = row[first..].first_chunk::<LANES>() else { continue };
+                    for i in 0..LANES {
+                        sums[i] += row[i] * row[i];
+                    }
+                }
+                for i in 0..LANES {
+                    out[first + i] = f64::from(sums[i]);
                 }
             }
         },
     );
-    out.iter_mut().zip(sums).for_each(|(out, sum)| *out = f64::from(sum));
 }
 
 /// `out[ROWS] = |x - c|^2` of rows `x[ROWS, stride]` and the centroids `c[k, stride]` that `nearest`
@@ -286,13 +300,16 @@ pub fn apart(
                 let mut sums = [[0.0f32; LANES]; BLOCK];
                 for (i, sum) in sums.iter_mut().enumerate() {
                     let (at, c) = ((first + i) * stride, nearest[first + i] as usize * stride);
-                    let pairs = lanes(&x[at..at + stride]).iter().zip(lanes(&centroids[c..]));
-                    for (x, c) in pairs {
+                    let (x, c) = (lanes(&x[at..at + stride]), lanes(&centroids[c..c + stride]));
+                    // A vector of its own, which stays in a register.
+                    let mut own = [0.0f32; LANES];
+                    for j in 0..x.len().min(c.len()) {
                         for i in 0..LANES {
-                            let apart = x[i] - c[i];
-                            sum[i] += apart * apart;
+                            let apart = x[j][i] - c[j][i];
+                            own[i] += apart * apart;
                         }
                     }
+                    *sum = own;
                 }
                 for (out, sum) in out[first..].iter_mut().zip(fold_block(&sums)) {
                     *out = f64::from(sum);
@@ -310,10 +327,13 @@ fn lanes(values: &[f32]) -> &[[f32; LANES]] {
 /// `sum += weight x` in float64, in whole vectors.
 #[inline(always)]
 pub fn accumulate(weight: f64, x: &[f32], sum: &mut [f64]) {
-    for (sum, x) in sum.as_chunks_mut::<LANES>().0.iter_mut().zip(lanes(x)) {
+    let (sum, x) = (sum.as_chunks_mut::<LANES>().0, lanes(x));
+    for at in 0..sum.len().min(x.len()) {
+        let (mut own, x): ([f64; LANES], [f32; LANES]) = (sum[at], x[at]);
         for i in 0..LANES {
-            sum[i] += weight * f64::from(x[i]);
+            own[i] += weight * f64::from(x[i]);
         }
+        sum[at] = own;
     }
 }
 

@@ -15,6 +15,9 @@ use super::points::{cosine, known, row, scale_of};
 /// Centroids whose products with categories are computed at a time: whole vectors and tiles.
 const PANEL: usize = 10 * LANES * TILE / 2;
 
+/// Sums in float64 that fill half of the L1 cache.
+const CACHED: usize = 2048;
+
 /// Buffers for a block of rows, and where the rows belong.
 #[derive(Debug)]
 pub(super) struct Block {
@@ -182,16 +185,21 @@ impl Block {
 
     /// `sums[k, stride] += weight (x - m)` at the nearest centroid of each row.
     pub(super) fn add_dense(&self, stride: usize, weight: &[f32], sums: &mut [f64]) {
-        if stride == 0 {
-            return;
-        }
+        // By columns whose sums stay in the L1 cache, in whole vectors.
+        let k = sums.len() / stride.max(1);
+        let columns = (CACHED / k.max(1) / LANES * LANES).max(4 * LANES);
         vectorized(
             #[inline(always)]
             || {
-                let rows = self.packed.chunks_exact(stride).zip(weight).zip(&self.nearest);
-                for ((x, weight), j) in rows {
-                    let j = *j as usize;
-                    accumulate(f64::from(*weight), x, &mut sums[j * stride..(j + 1) * stride]);
+                for from in (0..stride).step_by(columns) {
+                    let to = stride.min(from + columns);
+                    // (By index: the compiler may not inline zipped iterators into code for wide
+                    // vectors.)
+                    for i in 0..weight.len() {
+                        let x = &self.packed[i * stride + from..i * stride + to];
+                        let at = self.nearest[i] as usize * stride;
+                        accumulate(f64::from(weight[i]), x, &mut sums[at + from..at + to]);
+                    }
                 }
             },
         );

@@ -53,18 +53,21 @@ pub(super) fn step(sums: &LloydSums, used: &Centroids, before: &[f64]) -> Result
     let is_relocated = relocate(sums, used, &mut clusters);
     let centroids = means(&clusters, used, before);
     let inputs = used.width.inputs().max(1);
-    let (mut movement, mut gain) = (0.0, 0.0);
+    let (mut movement, mut gain) = (0.0, 0.0f64);
     let pairs = centroids.chunks_exact(inputs).zip(before.chunks_exact(inputs));
-    for ((new, old), weight) in pairs.zip(&clusters.weights) {
+    let of_clusters = clusters.sums.chunks_exact(inputs).zip(&clusters.weights);
+    for ((new, old), (sum, weight)) in pairs.zip(of_clusters) {
         let own: f64 = new.iter().zip(old).map(|(new, old)| (new - old) * (new - old)).sum();
         movement += own;
-        gain += weight * own;
+        gain += match used.distance {
+            Distance::Euclidean => weight * own,
+            // Of unit vectors, 1 - cos falls by the product with what the centroid moved.
+            Distance::Cosine => {
+                sum.iter().zip(new.iter().zip(old)).map(|(s, (n, o))| s * (n - o)).sum()
+            }
+        };
     }
-    let next = match used.distance {
-        _ if is_relocated => sums.loss,
-        Distance::Euclidean => (sums.loss - gain).max(0.0),
-        Distance::Cosine => sums.loss.min(cosine_loss(sums, &clusters, inputs)),
-    };
+    let next = if is_relocated { sums.loss } else { (sums.loss - gain).clamp(0.0, sums.loss) };
     Ok(Step {
         centroids,
         counts: clusters.weights,
@@ -74,13 +77,6 @@ pub(super) fn step(sums: &LloydSums, used: &Centroids, before: &[f64]) -> Result
         variance,
         is_relocated,
     })
-}
-
-/// `sum_j (W_j - |S_j|)`: the weighted sum of `1 - cos` of unit vectors to their own mean direction.
-fn cosine_loss(sums: &LloydSums, clusters: &Clusters, inputs: usize) -> f64 {
-    let lengths = clusters.sums.chunks_exact(inputs);
-    let lengths = lengths.map(|sum| sum.iter().map(|s| s * s).sum::<f64>().sqrt());
-    (sums.weight - lengths.sum::<f64>()).max(0.0)
 }
 
 /// The mean over the inputs of their weighted variances.
