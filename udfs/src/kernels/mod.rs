@@ -3,6 +3,7 @@
 //! Kernels allocate nothing, start no threads, and give the same bits for the same arguments.
 
 pub mod activation;
+pub mod aligned;
 pub mod double;
 pub mod gather;
 pub mod gram;

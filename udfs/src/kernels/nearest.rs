@@ -16,7 +16,6 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::lanes::{BLOCK, LANES, fold_block};
 use super::math::vectorized;
-use super::panels::transpose_block;
 
 /// Rows of a block.
 pub const ROWS: usize = 64;
@@ -111,8 +110,8 @@ impl Nearest<'_> {
             let mut index: [S::u32s; V] = *to;
             for tile in 0..tiles {
                 let mut sums = [[simd.splat_f32s(0.0); V]; TILE];
-                for j in 0..TILE {
-                    sums[j] = start.vectors::<S, V>(simd, tile * TILE + j, from);
+                for (j, sum) in sums.iter_mut().enumerate() {
+                    *sum = start.vectors::<S, V>(simd, tile * TILE + j, from);
                 }
                 let own = &centroids[tile * TILE * inputs..(tile + 1) * TILE * inputs];
                 let rows = rows[..inputs * ROWS].as_chunks::<ROWS>().0;
@@ -125,11 +124,11 @@ impl Nearest<'_> {
                         }
                     }
                 }
-                for j in 0..TILE {
+                for (j, sum) in sums.iter().enumerate() {
                     let number = simd.splat_u32s(self.first + (tile * TILE + j) as u32);
                     for v in 0..V {
-                        let is_less = simd.less_than_f32s(sums[j][v], least[v]);
-                        least[v] = simd.select_f32s(is_less, sums[j][v], least[v]);
+                        let is_less = simd.less_than_f32s(sum[v], least[v]);
+                        least[v] = simd.select_f32s(is_less, sum[v], least[v]);
                         index[v] = simd.select_u32s(is_less, number, index[v]);
                     }
                 }
@@ -149,8 +148,8 @@ impl Distances<'_> {
         for from in (0..ROWS).step_by(step) {
             for tile in 0..tiles {
                 let mut sums = [[simd.splat_f32s(0.0); V]; TILE];
-                for j in 0..TILE {
-                    sums[j] = start.vectors::<S, V>(simd, tile * TILE + j, from);
+                for (j, sum) in sums.iter_mut().enumerate() {
+                    *sum = start.vectors::<S, V>(simd, tile * TILE + j, from);
                 }
                 let own = &centroids[tile * TILE * inputs..(tile + 1) * TILE * inputs];
                 let rows = rows[..inputs * ROWS].as_chunks::<ROWS>().0;
@@ -164,10 +163,10 @@ impl Distances<'_> {
                         }
                     }
                 }
-                for j in 0..TILE {
+                for (j, sum) in sums.iter().enumerate() {
                     let at = (tile * TILE + j) * ROWS + from;
                     let (to, _) = S::as_mut_simd_f32s(&mut self.out[at..at + step]);
-                    to.as_chunks_mut::<V>().0[0] = sums[j];
+                    to.as_chunks_mut::<V>().0[0] = *sum;
                 }
             }
         }
@@ -199,16 +198,28 @@ impl WithSimd for Distances<'_> {
     }
 }
 
-/// Transposes `from[ROWS, stride]` into `to[stride, ROWS]`; the stride is a multiple of [`LANES`].
-pub fn transpose(from: &[f32], to: &mut [f32], stride: usize) {
+/// Transposes the first `d` columns of `from[ROWS, stride]` into `to[d, ROWS]`, with as many more as
+/// make `d` a multiple of 4; the stride is a multiple of [`LANES`].
+///
+/// By corners of 8 by 4 numbers, which take half the time of those of 16 by 16: the compiler keeps
+/// them in registers.
+pub fn transpose(from: &[f32], to: &mut [f32], stride: usize, d: usize) {
     vectorized(
         #[inline(always)]
         || {
-            for row in (0..ROWS).step_by(LANES) {
-                for column in (0..stride).step_by(LANES) {
-                    let (from, to) =
-                        (&from[row * stride + column..], &mut to[column * ROWS + row..]);
-                    transpose_block(from, stride, to, ROWS);
+            for row in (0..ROWS).step_by(8) {
+                for column in (0..d).step_by(4) {
+                    let mut corner = [[0.0f32; 4]; 8];
+                    for i in 0..8 {
+                        corner[i].copy_from_slice(&from[(row + i) * stride + column..][..4]);
+                    }
+                    for j in 0..4 {
+                        let mut turned = [0.0f32; 8];
+                        for i in 0..8 {
+                            turned[i] = corner[i][j];
+                        }
+                        to[(column + j) * ROWS + row..][..8].copy_from_slice(&turned);
+                    }
                 }
             }
         },
@@ -425,9 +436,9 @@ mod tests {
         let (from, shift) = (draws(1, d * ROWS), [draws(2, d), vec![0.0; stride - d]].concat());
         let (mut packed, mut turned) = (vec![0.0; stride * ROWS], vec![9.0; stride * ROWS]);
         shifted(&from, d, &shift, &mut packed);
-        transpose(&packed, &mut turned, stride);
+        transpose(&packed, &mut turned, stride, d);
         for r in 0..ROWS {
-            for i in 0..stride {
+            for i in 0..d.next_multiple_of(4) {
                 let expected = if i < d { from[r * d + i] - shift[i] } else { 0.0 };
                 assert_eq!((packed[r * stride + i], turned[i * ROWS + r]), (expected, expected));
             }
@@ -435,7 +446,7 @@ mod tests {
         let nearest: [u32; ROWS] = std::array::from_fn(|r| (r * 7 % 5) as u32);
         let (mut own, mut square) = ([0.0; ROWS], [0.0; ROWS]);
         apart(&packed, &packed, stride, &nearest, &mut own);
-        squares(&turned, &mut square);
+        squares(&turned[..d * ROWS], &mut square);
         for r in 0..ROWS {
             let (x, c) = (&packed[r * stride..], &packed[nearest[r] as usize * stride..]);
             let (mut expected, mut length) = (0.0, 0.0);

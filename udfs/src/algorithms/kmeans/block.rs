@@ -1,6 +1,7 @@
 //! The assignment of a block of rows to their nearest centroids.
 
 use crate::batch::{MiniBatch, NO_CATEGORY, Width};
+use crate::kernels::aligned::Aligned;
 use crate::kernels::lanes::LANES;
 use crate::kernels::math::vectorized;
 use crate::kernels::nearest::{
@@ -22,12 +23,12 @@ const CACHED: usize = 2048;
 #[derive(Debug)]
 pub(super) struct Block {
     /// `[ROWS, stride]`: `x - m`.
-    packed: Vec<f32>,
+    packed: Aligned<f32>,
     /// `[stride, ROWS]`: the same, transposed.
-    turned: Vec<f32>,
+    turned: Aligned<f32>,
     /// `[PANEL]` and `[PANEL, ROWS]`: products with categories.
-    by_row: Vec<f32>,
-    by_centroid: Vec<f32>,
+    by_row: Aligned<f32>,
+    by_centroid: Aligned<f32>,
     /// Value of a category in each row: see [`super::points::Points::scale`].
     pub(super) scale: [f32; ROWS],
     /// Number of the nearest centroid.
@@ -41,10 +42,10 @@ pub(super) struct Block {
 impl Default for Block {
     fn default() -> Self {
         Self {
-            packed: vec![],
-            turned: vec![],
-            by_row: vec![],
-            by_centroid: vec![],
+            packed: Aligned::default(),
+            turned: Aligned::default(),
+            by_row: Aligned::default(),
+            by_centroid: Aligned::default(),
             scale: [1.0; ROWS],
             nearest: [0; ROWS],
             distance: [0.0; ROWS],
@@ -58,8 +59,8 @@ impl Block {
     fn load(&mut self, centroids: &Centroids, rows: &MiniBatch<'_>) {
         let Centroids { width, stride, .. } = *centroids;
         let d = width.dense;
-        self.packed.resize(ROWS * stride, 0.0);
-        self.turned.resize(ROWS * stride, 0.0);
+        self.packed.reach(ROWS * stride);
+        self.turned.reach(ROWS * stride);
         shifted(rows.dense, d, &centroids.shift, &mut self.packed);
         if centroids.distance == Distance::Cosine {
             for i in 0..rows.rows {
@@ -69,7 +70,7 @@ impl Block {
                 self.packed[i * stride..][..d].iter_mut().for_each(|x| *x *= scale);
             }
         }
-        transpose(&self.packed, &mut self.turned, stride);
+        transpose(&self.packed, &mut self.turned, stride, d);
     }
 
     /// Finds the nearest centroid of each of at most [`ROWS`] rows.
@@ -115,8 +116,8 @@ impl Block {
     ) {
         let padded = centroids.padded();
         let n = PANEL.min(padded - first);
-        self.by_row.resize(ROWS * PANEL, 0.0);
-        self.by_centroid.resize(PANEL * ROWS, 0.0);
+        self.by_row.reach(ROWS * PANEL);
+        self.by_centroid.reach(PANEL * ROWS);
         let (own, scale, turned) = (&mut self.by_row, &self.scale, &mut self.by_centroid);
         let (c, table) = (centroids.width.columns, &centroids.categories);
         vectorized(
@@ -151,7 +152,8 @@ impl Block {
     fn measure(&mut self, centroids: &Centroids, rows: &MiniBatch<'_>) {
         let stride = centroids.stride;
         apart(&self.packed, &centroids.dense, stride, &self.nearest, &mut self.distance);
-        squares(&self.turned, &mut self.square);
+        let d = centroids.width.dense;
+        squares(&self.turned[..d * ROWS], &mut self.square);
         if centroids.width.columns > 0 {
             self.measure_categories(centroids, rows);
         }
@@ -193,12 +195,10 @@ impl Block {
             || {
                 for from in (0..stride).step_by(columns) {
                     let to = stride.min(from + columns);
-                    // (By index: the compiler may not inline zipped iterators into code for wide
-                    // vectors.)
-                    for i in 0..weight.len() {
+                    for (i, weight) in weight.iter().enumerate() {
                         let x = &self.packed[i * stride + from..i * stride + to];
                         let at = self.nearest[i] as usize * stride;
-                        accumulate(f64::from(weight[i]), x, &mut sums[at + from..at + to]);
+                        accumulate(f64::from(*weight), x, &mut sums[at + from..at + to]);
                     }
                 }
             },

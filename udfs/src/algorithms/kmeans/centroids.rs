@@ -5,6 +5,7 @@
 //! The nearest centroid has the least `|c|^2 / 2 - x c`.
 
 use crate::batch::Width;
+use crate::kernels::aligned::Aligned;
 use crate::kernels::lanes::LANES;
 use crate::kernels::nearest::TILE;
 use crate::options::Distance;
@@ -20,13 +21,13 @@ pub(super) struct Centroids {
     /// `[stride]`: `m`.
     pub(super) shift: Vec<f32>,
     /// `[k, stride]`: `c - m`.
-    pub(super) dense: Vec<f32>,
+    pub(super) dense: Aligned<f32>,
     /// `[tiles, d, TILE]`: `m - c`, for products.
     pub(super) tiles: Vec<f32>,
     /// `[tiles * TILE]`: `|c|^2 / 2`, infinite of the padding; 0 of unit vectors.
     pub(super) starts: Vec<f32>,
     /// `[t, padded]`: the categories' part, by category.
-    pub(super) categories: Vec<f32>,
+    pub(super) categories: Aligned<f32>,
     /// `[tiles * TILE]`: squared length of the categories' part, for the kernels.
     pub(super) category_starts: Vec<f32>,
     /// `[k]`: the same, exactly.
@@ -48,10 +49,10 @@ impl Centroids {
             k,
             distance,
             stride,
-            dense: vec![0.0; k * stride],
+            dense: Aligned::zeros(k * stride),
             tiles: vec![0.0; padded.next_multiple_of(TILE) * d],
             starts: vec![f32::INFINITY; padded.next_multiple_of(TILE)],
-            categories: vec![0.0; t * padded],
+            categories: Aligned::zeros(t * padded),
             category_starts: vec![0.0; padded.next_multiple_of(TILE)],
             category_squares: vec![0.0; k],
             is_zero: vec![false; k],

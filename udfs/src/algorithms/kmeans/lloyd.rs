@@ -11,6 +11,7 @@ use super::points::{hash, row};
 use super::round::{Pass, Place, Sums};
 use crate::batch::{MiniBatch, NO_CATEGORY, Width};
 use crate::exact::bytes::{Reader, Writer};
+use crate::kernels::aligned::Aligned;
 
 const TAG: [u8; 4] = *b"GLKL";
 const VERSION: u32 = 1;
@@ -42,7 +43,7 @@ pub(super) struct LloydSums {
     /// `[k]`: sums of weights.
     pub(super) weights: Vec<f64>,
     /// `[k, stride]`: weighted sums of dense numbers.
-    dense: Vec<f64>,
+    dense: Aligned<f64>,
     /// `[k, t]`: weighted sums of the one-hot categories.
     categories: Vec<f64>,
     /// The rows that are farthest from their centroids.
@@ -78,7 +79,7 @@ impl Pass for LloydPass {
             loss: 0.0,
             square: 0.0,
             weights: vec![0.0; k],
-            dense: vec![0.0; k * stride],
+            dense: Aligned::zeros(k * stride),
             categories: vec![0.0; k * width.categories],
             far: Kept::new(width, far),
         };
@@ -157,7 +158,7 @@ impl Sums for LloydSums {
         self.loss += other.loss;
         self.square += other.square;
         for (own, other) in [
-            (&mut self.weights, &other.weights),
+            (&mut self.weights[..], &other.weights[..]),
             (&mut self.dense, &other.dense),
             (&mut self.categories, &other.categories),
         ] {
@@ -197,7 +198,7 @@ impl Sums for LloydSums {
             loss,
             square,
             weights: reader.numbers(k)?,
-            dense: reader.numbers(k * stride)?,
+            dense: Aligned::from(&reader.numbers(k * stride)?[..]),
             categories: reader.numbers(k * width.categories)?,
             far: Kept::read(&mut reader, width)?,
         };

@@ -137,7 +137,7 @@ impl Data {
     }
 
     /// An estimator that starts from these rows.
-    pub(super) fn from_rows(&self, settings: KmeansSettings, rows: &[usize]) -> KmeansEstimator {
+    pub(super) fn starting_at(&self, settings: KmeansSettings, rows: &[usize]) -> KmeansEstimator {
         let all = self.expanded();
         let n = self.width.inputs();
         let centroids = rows.iter().flat_map(|i| all[i * n..(i + 1) * n].to_vec()).collect();

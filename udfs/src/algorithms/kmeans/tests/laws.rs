@@ -88,7 +88,7 @@ fn whole_weights_are_repeated_rows() {
     }
     let settings = KmeansSettings { rows: 0, ..weighted.settings(4) };
     let fit = |data: &Data| {
-        let estimator = weighted.from_rows(settings.clone(), &[1, 2, 4, 5]);
+        let estimator = weighted.starting_at(settings.clone(), &[1, 2, 4, 5]);
         data.fit(estimator).unwrap()
     };
     let (a, b) = (fit(&weighted), fit(&repeated));
@@ -109,7 +109,7 @@ fn a_cluster_without_rows_takes_the_farthest_ones() {
     // The farthest is 30, then the two rows of 10, which move together.
     assert_eq!((own.centroids, own.counts), (vec![1.0, 30.0, 10.0], vec![3.0, 1.0, 2.0]));
     let settings = data.settings(3);
-    let fitted = data.fit(data.from_rows(settings, &[0, 0, 0])).unwrap();
+    let fitted = data.fit(data.starting_at(settings, &[0, 0, 0])).unwrap();
     assert!(fitted.loss * 6.0 < 2.0 + 1e-9, "{}", fitted.loss);
 }
 
@@ -118,7 +118,7 @@ fn inputs_far_from_zero_lose_no_digits() {
     let near = Data::blobs(300, 6, 4);
     let mut far = near.clone();
     far.dense.iter_mut().for_each(|x| *x += 4096.0);
-    let fit = |data: &Data| data.fit(data.from_rows(data.settings(4), &[0, 1, 2, 3])).unwrap();
+    let fit = |data: &Data| data.fit(data.starting_at(data.settings(4), &[0, 1, 2, 3])).unwrap();
     let (a, b) = (fit(&near), fit(&far));
     close(&[b.loss], &[a.loss], 2e-3);
     // The rows themselves are rounded to 2^-11; the clusters of the rounded rows are exact.
@@ -132,7 +132,7 @@ fn rows_of_zeros_are_at_1_from_every_direction() {
     let data = Data::new(2, vec![0.0, 0.0, 1.0, 0.0, 3.0, 0.0, 0.0, 2.0, 0.0, 5.0]);
     let mut settings = data.settings(2);
     settings.start.distance = Distance::Cosine;
-    let fitted = data.fit(data.from_rows(settings.clone(), &[1, 3])).unwrap();
+    let fitted = data.fit(data.starting_at(settings.clone(), &[1, 3])).unwrap();
     close(&[fitted.loss], &[0.2], 1e-12);
     assert_eq!(fitted.parameters, [1.0, 0.0, 0.0, 1.0, 3.0, 2.0]);
     // Any two of the three distinct rows, one of which has no direction, are a start.

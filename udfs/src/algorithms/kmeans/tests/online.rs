@@ -41,7 +41,7 @@ fn without_decay_centroids_are_the_means_of_their_rows() {
     assert!(mean < 0.55, "{mean}");
     assert_eq!(own.counts().iter().sum::<f64>(), 5000.0);
     let loss: f64 = data.naive(own.centroids()).iter().map(|own| own.1).sum();
-    let batch = data.fit(data.from_rows(data.settings(4), &[0, 1, 2, 3])).unwrap().loss;
+    let batch = data.fit(data.starting_at(data.settings(4), &[0, 1, 2, 3])).unwrap().loss;
     assert!(loss / 5000.0 < 1.01 * batch, "{loss} {batch}");
 }
 

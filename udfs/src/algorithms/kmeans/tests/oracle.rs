@@ -75,7 +75,7 @@ impl Oracle {
 fn check(data: &Data, expected: &Expected, distance: Distance) {
     let mut settings = data.settings(expected.k);
     settings.start.distance = distance;
-    let fitted = data.fit(data.from_rows(settings, &expected.start)).unwrap();
+    let fitted = data.fit(data.starting_at(settings, &expected.start)).unwrap();
     let (centroids, counts) = fitted.parameters.split_at(expected.centroids.len());
     let centroids: Vec<f64> = centroids.iter().map(|c| f64::from(*c)).collect();
     close(&centroids, &expected.centroids, 1e-6);

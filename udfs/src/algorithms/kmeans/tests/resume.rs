@@ -78,7 +78,7 @@ fn too_few_rounds_are_told() {
     let data = Data::blobs(300, 2, 20);
     let mut settings = data.settings(20);
     settings.rounds = 1;
-    let mut estimator = data.from_rows(settings, &(0..20).collect::<Vec<_>>());
+    let mut estimator = data.starting_at(settings, &(0..20).collect::<Vec<_>>());
     run(&data, &mut estimator, usize::MAX);
     let fitted = Box::new(estimator).finish().unwrap();
     assert_eq!(fitted.warning.as_deref(), Some("kmeans did not converge in 1 round"));
