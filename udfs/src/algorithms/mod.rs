@@ -17,6 +17,7 @@ use crate::learner::Loss;
 use crate::model::Trained;
 use crate::options::{Solver, TrainOptions};
 
+mod kmeans;
 mod linear_regression;
 mod linear_svm;
 mod logistic_regression;
@@ -27,17 +28,19 @@ mod pca;
 mod plan;
 mod setup;
 
+pub use kmeans::OnlineKmeans;
 pub use network::start_state;
 pub use plan::{Method, RoundLayout, Shape, SplitRule, TrainingPlan};
 pub use setup::Setup;
 
 /// Every algorithm, in the order in which messages name them.
-static REGISTRY: [&AlgorithmSpec; 6] = [
+static REGISTRY: [&AlgorithmSpec; 7] = [
     &linear_regression::SPEC,
     &logistic_regression::SPEC,
     &linear_svm::SPEC,
     &mlp_classifier::SPEC,
     &mlp_regressor::SPEC,
+    &kmeans::SPEC,
     &pca::SPEC,
 ];
 
@@ -146,6 +149,8 @@ pub enum OptionGroup {
     Loss,
     /// Options of principal components.
     Components,
+    /// Options of clusters.
+    Clusters,
 }
 
 /// An algorithm of the registry.
@@ -245,6 +250,7 @@ mod tests {
                 "linear_svm",
                 "mlp_classifier",
                 "mlp_regressor",
+                "kmeans",
                 "pca"
             ]
         );

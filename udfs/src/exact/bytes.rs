@@ -3,30 +3,30 @@
 use datafusion_common::{Result, exec_err};
 
 /// Builds a record.
-pub(super) struct Writer {
+pub(crate) struct Writer {
     bytes: Vec<u8>,
 }
 
 impl Writer {
     /// A record that begins with `tag` and `version`.
-    pub(super) fn new(tag: [u8; 4], version: u32) -> Self {
+    pub(crate) fn new(tag: [u8; 4], version: u32) -> Self {
         let mut bytes = tag.to_vec();
         bytes.extend_from_slice(&version.to_le_bytes());
         Self { bytes }
     }
 
     /// Reserves capacity for so many numbers, all at once.
-    pub(super) fn reserve(&mut self, numbers: usize) {
+    pub(crate) fn reserve(&mut self, numbers: usize) {
         self.bytes.reserve_exact(numbers * size_of::<f64>());
     }
 
     /// Appends integers.
-    pub(super) fn integers(&mut self, values: &[u64]) {
+    pub(crate) fn integers(&mut self, values: &[u64]) {
         self.eights(values, u64::to_le_bytes);
     }
 
     /// Appends numbers.
-    pub(super) fn numbers(&mut self, values: &[f64]) {
+    pub(crate) fn numbers(&mut self, values: &[f64]) {
         self.eights(values, f64::to_le_bytes);
     }
 
@@ -38,20 +38,20 @@ impl Writer {
     }
 
     /// The record.
-    pub(super) fn finish(self) -> Vec<u8> {
+    pub(crate) fn finish(self) -> Vec<u8> {
         self.bytes
     }
 }
 
 /// Reads a record; every length is checked before memory is allocated.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
     what: &'static str,
 }
 
 impl<'a> Reader<'a> {
     /// Checks tag and version of a record; `what` names it in errors.
-    pub(super) fn new(
+    pub(crate) fn new(
         bytes: &'a [u8],
         tag: [u8; 4],
         version: u32,
@@ -85,14 +85,14 @@ impl<'a> Reader<'a> {
     }
 
     /// The next integer.
-    pub(super) fn integer(&mut self) -> Result<u64> {
+    pub(crate) fn integer(&mut self) -> Result<u64> {
         let mut value = [0; 8];
         value.copy_from_slice(self.take(8)?);
         Ok(u64::from_le_bytes(value))
     }
 
     /// The next integer as a dimension, small enough that products of two cannot overflow.
-    pub(super) fn dimension(&mut self) -> Result<usize> {
+    pub(crate) fn dimension(&mut self) -> Result<usize> {
         let value = self.integer()?;
         if value >= 1 << 28 {
             return exec_err!("{} has the impossible dimension {value}", self.what);
@@ -101,7 +101,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next `count` numbers.
-    pub(super) fn numbers(&mut self, count: usize) -> Result<Vec<f64>> {
+    pub(crate) fn numbers(&mut self, count: usize) -> Result<Vec<f64>> {
         let Some(bytes) = count.checked_mul(8) else {
             return exec_err!("{} cannot hold {count} numbers", self.what);
         };
@@ -110,12 +110,12 @@ impl<'a> Reader<'a> {
     }
 
     /// The next number.
-    pub(super) fn number(&mut self) -> Result<f64> {
+    pub(crate) fn number(&mut self) -> Result<f64> {
         Ok(f64::from_bits(self.integer()?))
     }
 
     /// Refuses bytes after the end of the record.
-    pub(super) fn finish(self) -> Result<()> {
+    pub(crate) fn finish(self) -> Result<()> {
         if self.rest.is_empty() {
             return Ok(());
         }

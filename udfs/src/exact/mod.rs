@@ -24,7 +24,7 @@
 //! Sums depend on the order of the rows only through rounding. The same rows in the same batches,
 //! merged in the same order, give the same bits.
 
-mod bytes;
+pub(crate) mod bytes;
 mod cost;
 mod covariance;
 mod gradient;

@@ -3,6 +3,7 @@
 //! Kernels allocate nothing, start no threads, and give the same bits for the same arguments.
 
 pub mod activation;
+pub mod aligned;
 pub mod double;
 pub mod gather;
 pub mod gram;
@@ -11,6 +12,7 @@ pub mod linear;
 pub mod loss;
 pub mod math;
 pub mod matmul;
+pub mod nearest;
 pub mod panels;
 pub mod prefetch;
 #[cfg(test)]

@@ -8,8 +8,8 @@ use datafusion_common::{Result, plan_err};
 use super::entries::{find, is_full_batch, options, takers};
 use super::given::Given;
 use super::{
-    ClassWeights, Components, OptionValue, Parallel, ScheduleOption, Solver, Split, Statistics,
-    Svd, TrainOptions, nearest,
+    ClassWeights, Components, Distance, Init, OptionValue, Parallel, ScheduleOption, Solver, Split,
+    Statistics, Svd, TrainOptions, nearest,
 };
 use crate::algorithms::Algorithm;
 use crate::learner::Activation;
@@ -83,6 +83,11 @@ impl TrainOptions {
             schedule: ScheduleOption::CONSTANT,
             l1: None,
             l2: None,
+            k: 1,
+            init: Init::Scalable,
+            distance: Distance::Euclidean,
+            restarts: 1,
+            decay: 1.0,
             epochs: 1,
             batch_size: 1,
             components: Components::Auto,

@@ -130,6 +130,39 @@ choice!(Svd {
     Svd::Randomized => "randomized",
 });
 
+/// How the first centroids are chosen among the rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Init {
+    /// Some passes that choose many rows by their distance, then k of them (k-means||, Bahmani et
+    /// al. 2012).
+    Scalable,
+    /// One pass for each centroid, which chooses a row by its distance (k-means++, Arthur and
+    /// Vassilvitskii 2007).
+    PlusPlus,
+    /// Any rows.
+    Random,
+}
+
+choice!(Init {
+    Init::Scalable => "kmeans||",
+    Init::PlusPlus => "kmeans++",
+    Init::Random => "random",
+});
+
+/// The distance of a row to a centroid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distance {
+    /// Of the rows themselves.
+    Euclidean,
+    /// 1 - the cosine of their angle; 1 of a row or centroid of zeros.
+    Cosine,
+}
+
+choice!(Distance {
+    Distance::Euclidean => "euclidean",
+    Distance::Cosine => "cosine",
+});
+
 choice!(Activation {
     Activation::Relu => "relu",
     Activation::Gelu => "gelu",

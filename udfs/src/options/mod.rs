@@ -24,7 +24,7 @@ mod schedule;
 mod value;
 
 pub use check::{OptionRow, option_table};
-pub use choice::{Choice, Parallel, Solver, Split, Statistics, Svd};
+pub use choice::{Choice, Distance, Init, Parallel, Solver, Split, Statistics, Svd};
 pub use components::Components;
 pub use nearest::nearest;
 pub use schedule::{ScheduleKind, ScheduleOption, Warmup};
@@ -65,6 +65,16 @@ pub struct TrainOptions {
     /// Strength of `|w|^2 / 2`; None: the algorithm's default (1 / rows for linear classifiers, 0
     /// for others).
     pub l2: Option<f64>,
+    /// Number of clusters.
+    pub k: usize,
+    /// How the first centroids are chosen.
+    pub init: Init,
+    /// Distance of a row to a centroid.
+    pub distance: Distance,
+    /// Starts from other centroids, of which the best result is kept.
+    pub restarts: u64,
+    /// Weight of the past after each mini-batch of a stream, `[0, 1]`.
+    pub decay: f64,
     /// Passes over the training rows.
     pub epochs: u64,
     /// Rows of a mini-batch.

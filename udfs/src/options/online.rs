@@ -24,6 +24,8 @@ impl TrainOptions {
             ("split_column", true, "left out"),
             ("split_fraction", true, "left out"),
             ("tolerance", true, "left out"),
+            ("init", true, "left out"),
+            ("restarts", self.restarts != 1, "1"),
             ("solver", !matches!(self.solver, Solver::Auto | Solver::Sgd), "sgd"),
             ("replicas", self.replicas.is_some_and(|n| n > 1) && !self.is_gradient(), "1"),
             ("round_rows", true, "left out"),
@@ -50,6 +52,21 @@ impl TrainOptions {
             // The optimizer normalises by itself, and running statistics would change the scale of
             // its inputs.
             self.standardize = false;
+        }
+        Ok(())
+    }
+
+    /// Refuses options of rows that are learned from as they come, for a table whose rows are all
+    /// known.
+    ///
+    /// # Errors
+    /// When there is one; the error names it.
+    pub fn check_table(&self) -> Result<()> {
+        if self.is_given("decay") && self.statistics != Statistics::Running {
+            return plan_err!(
+                "option decay weighs the past of an unbounded table or of statistics = running, but \
+                 here every row counts in each pass; leave it out"
+            );
         }
         Ok(())
     }

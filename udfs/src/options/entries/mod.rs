@@ -10,6 +10,7 @@ use crate::algorithms::{Algorithm, AlgorithmSpec, OptionGroup};
 use crate::learner::Loss;
 use crate::options::Solver;
 
+mod clusters;
 mod components;
 mod model;
 mod run;
@@ -41,7 +42,7 @@ pub struct OptionSpec {
 
 /// Every option, in the order of the README's table.
 pub fn options() -> impl Iterator<Item = &'static OptionSpec> + Clone {
-    let model = model::ENTRIES.iter().chain(&components::ENTRIES);
+    let model = model::ENTRIES.iter().chain(&components::ENTRIES).chain(&clusters::ENTRIES);
     steps::ENTRIES.iter().chain(model).chain(&run::ENTRIES)
 }
 

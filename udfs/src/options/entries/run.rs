@@ -135,13 +135,18 @@ pub(super) static ENTRIES: [OptionSpec; 16] = [
         group: OptionGroup::Tolerance,
         is_of_steps: false,
         kind: number(0.0, 1.0),
-        doc: "largest derivative of the objective at which newton and lbfgs end",
-        // scikit-learn's `tol` for its Newton solvers is 1e-4, on a gradient that is not a mean.
-        default: default!("0.000001"),
+        doc: "largest derivative of the objective at which newton and lbfgs end; of kmeans, largest squared movement of the centroids in mean variances of the inputs",
+        // scikit-learn's `tol` is 1e-4: for its Newton solvers of a gradient that is not a mean.
+        default: |algorithm| {
+            let is_of_clusters = algorithm.options.contains(&OptionGroup::Clusters);
+            Some(if is_of_clusters { "0.0001" } else { "0.000001" }.to_owned())
+        },
         set: |options, given| given.number().map(|tolerance| options.tolerance = tolerance),
         get: |options| {
-            matches!(options.solver, Solver::Auto | Solver::Newton | Solver::Lbfgs)
-                .then(|| options.tolerance.to_string())
+            let is_of_solver = options.algorithm.takes(OptionGroup::Solver);
+            (!is_of_solver
+                || matches!(options.solver, Solver::Auto | Solver::Newton | Solver::Lbfgs))
+            .then(|| options.tolerance.to_string())
         },
     },
     OptionSpec {
