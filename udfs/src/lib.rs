@@ -25,8 +25,8 @@ mod state;
 mod steps;
 
 pub use algorithms::{
-    Algorithm, AlgorithmSpec, Method, OnlineKmeans, OptionGroup, Outline, RoundLayout, Setup,
-    Shape, SplitRule, TargetRule, TrainingPlan, start_state,
+    Algorithm, AlgorithmSpec, Method, OptionGroup, Outline, RoundLayout, Setup, Shape, SplitRule,
+    TargetRule, TrainingPlan, start_state,
 };
 pub use batch::{Gather, MiniBatch, NO_CATEGORY, Rows, RowsMut, Width};
 pub use description::{Description, Measure, Predictor};

@@ -28,7 +28,6 @@ mod pca;
 mod plan;
 mod setup;
 
-pub use kmeans::OnlineKmeans;
 pub use network::start_state;
 pub use plan::{Method, RoundLayout, Shape, SplitRule, TrainingPlan};
 pub use setup::Setup;

@@ -2,6 +2,8 @@
 
 use datafusion_common::{Result, plan_err};
 
+use crate::algorithms::OptionGroup;
+
 use super::{
     ClassWeights, Parallel, ScheduleKind, Solver, Split, Statistics, Svd, TrainOptions, Warmup,
 };
@@ -62,13 +64,16 @@ impl TrainOptions {
     /// # Errors
     /// When there is one; the error names it.
     pub fn check_table(&self) -> Result<()> {
-        if self.is_given("decay") && self.statistics != Statistics::Running {
-            return plan_err!(
-                "option decay weighs the past of an unbounded table or of statistics = running, but \
-                 here every row counts in each pass; leave it out"
-            );
+        let own = ["decay", "batch_size"].into_iter().find(|name| self.is_given(name));
+        let has_batches = self.algorithm.takes(OptionGroup::Gradient);
+        match own.filter(|_| !has_batches && self.statistics != Statistics::Running) {
+            Some(name) => plan_err!(
+                "option {name} of {} is for an unbounded table or for statistics = running, but here \
+                 every row counts in each pass; leave it out",
+                self.algorithm
+            ),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The options of a training on an unbounded table. Its statistics are those of the rows so

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use datafusion::arrow::array::ArrayRef;
 use datafusion::common::{Result, ScalarValue, exec_err, internal_err};
 use gradlake_udfs::{
-    Column, Descent, Encoder, LabelScale, Labels, Learner as _, Loss, MiniBatch, Network,
-    NetworkSpec, RawRows, Reads, Reshape, RunningEncoder, RunningState, Scratch, State, Stepper,
-    Width,
+    Descent, LabelScale, Labels, Learner as _, Loss, MiniBatch, Network, NetworkSpec, Reads,
+    Reshape, Scratch, State, Stepper, Width,
 };
 
 use super::{Features, LearnerState, OnlineLearner, Prepared, Snapshot, Targets};

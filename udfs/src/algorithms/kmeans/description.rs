@@ -104,7 +104,7 @@ impl Description for KmeansSpec {
         self.k
     }
 
-    fn fields(&self, _target: Option<&Target>) -> Vec<Field> {
+    fn fields(&self, _targets: &[Target]) -> Vec<Field> {
         fields()
     }
 

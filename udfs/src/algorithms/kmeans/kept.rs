@@ -92,6 +92,16 @@ impl Kept {
         }
     }
 
+    /// Changes every row.
+    pub(super) fn change(&mut self, change: impl Fn(&mut KeptRow)) {
+        self.rows.values_mut().for_each(change);
+    }
+
+    /// Takes rows of another width from now on; those that are kept have no new categories.
+    pub(super) fn set_width(&mut self, width: Width) {
+        self.width = width;
+    }
+
     /// The rows in order.
     pub(super) fn rows(&self) -> impl Iterator<Item = &KeptRow> {
         self.rows.values()

@@ -172,7 +172,7 @@ impl Sums for LloydSums {
     /// weights `[k]`, dense `[k, stride]`, categories `[k, t]`; then the farthest rows.
     fn to_bytes(&self) -> Vec<u8> {
         let mut writer = Writer::new(TAG, VERSION);
-        let Width { dense, columns, categories } = self.width;
+        let Width { dense, columns, categories, .. } = self.width;
         writer.reserve(8 + self.weights.len() * (1 + self.stride + categories));
         writer.integers(&[dense as u64, columns as u64, categories as u64]);
         writer.integers(&[self.weights.len() as u64, self.stride as u64, self.rows]);
@@ -187,7 +187,7 @@ impl Sums for LloydSums {
     fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes, TAG, VERSION, "a sum of clusters")?;
         let (dense, columns) = (reader.dimension()?, reader.dimension()?);
-        let width = Width { dense, columns, categories: reader.dimension()? };
+        let width = Width { dense, columns, categories: reader.dimension()?, targets: 0 };
         let (k, stride, rows) = (reader.dimension()?, reader.dimension()?, reader.integer()?);
         let (weight, loss, square) = (reader.number()?, reader.number()?, reader.number()?);
         let sums = Self {

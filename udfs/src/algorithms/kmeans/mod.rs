@@ -31,11 +31,10 @@ mod seeding;
 mod silhouette;
 mod start;
 mod step;
+mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
-
-pub use online::OnlineKmeans;
 
 /// Name of the table of centroids.
 const CENTROIDS: &str = "centroids";
@@ -61,6 +60,7 @@ pub(super) static SPEC: AlgorithmSpec = AlgorithmSpec {
     read: |json| description::read(json).map(|spec| Arc::new(spec) as _),
     method: |_, _, _, _| Method::Lloyd,
     make: estimator::make,
+    online: Some(stream::make),
     grows: false,
 };
 

@@ -4,9 +4,10 @@ use datafusion_common::{Result, exec_err};
 
 use super::block::Block;
 use super::centroids::{Centroids, normalise};
+use super::description::KmeansSpec;
 use super::kept::{Kept, copy};
 use super::lloyd::{LloydPass, LloydSums};
-use super::points::{hash, narrowed, row, scale_of};
+use super::points::{hash, narrowed, row, scale_of, widened};
 use super::round::{Pass, Place, check_weights};
 use super::seeding::plus_plus;
 use super::start::too_few;
@@ -89,7 +90,7 @@ impl OnlineKmeans {
     /// # Errors
     /// When the rows have another shape, or a weight is below 0 or not finite.
     pub fn learn(&mut self, rows: &MiniBatch<'_>) -> Result<f64> {
-        let Width { dense: d, columns: c, categories: t } = self.width;
+        let Width { dense: d, columns: c, categories: t, .. } = self.width;
         let is_known = |code: &u32| *code == crate::batch::NO_CATEGORY || (*code as usize) < t;
         let fits = rows.dense.len() == rows.rows * d
             && rows.codes.len() == rows.rows * c
@@ -127,17 +128,67 @@ impl OnlineKmeans {
         &self.counts
     }
 
-    /// The parameters of a model: centroids, then counts.
+    /// The parameters of a model with the categories that `order` lists, in that order: centroids,
+    /// then counts.
     ///
     /// # Errors
     /// When there are too few distinct rows so far.
-    pub fn parameters(&self) -> Result<Vec<f32>> {
+    pub(super) fn parameters_of(&self, order: &[usize]) -> Result<Vec<f32>> {
         if !self.has_centroids() {
             return too_few(self.k, self.first.len());
         }
-        let mut parameters = narrowed(&self.centroids);
+        let (d, inputs) = (self.width.dense, self.width.inputs());
+        let mut parameters = vec![];
+        for centroid in self.centroids.chunks_exact(inputs) {
+            let (dense, categories) = centroid.split_at(d);
+            parameters.extend(narrowed(dense));
+            parameters.extend(order.iter().map(|category| categories[*category] as f32));
+        }
         parameters.extend(narrowed(&self.counts));
         Ok(parameters)
+    }
+
+    /// What a model of them is.
+    pub(super) fn spec(&self) -> KmeansSpec {
+        KmeansSpec { k: self.k, distance: self.distance }
+    }
+
+    /// Whether another has the same options and columns.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let of = |own: &Self| (own.width.dense, own.width.columns, own.k, own.distance, own.seed);
+        of(self) == of(other) && self.decay.to_bits() == other.decay.to_bits()
+    }
+
+    /// Changes the dense numbers of all centroids and kept rows.
+    pub(super) fn move_inputs(&mut self, change: impl Fn(&mut [f64])) {
+        let (d, inputs) = (self.width.dense, self.width.inputs().max(1));
+        self.centroids.chunks_exact_mut(inputs).for_each(|centroid| change(&mut centroid[..d]));
+        if self.distance == Distance::Cosine {
+            self.centroids.chunks_exact_mut(inputs).for_each(|own| normalise(own, inputs));
+        }
+        let distance = self.distance;
+        self.first.change(|row| {
+            let mut dense = widened(&row.dense);
+            // (Kept rows of a cosine are of unit length.)
+            let length = if row.scale > 0.0 { f64::from(row.scale) } else { 1.0 };
+            dense.iter_mut().for_each(|x| *x /= length);
+            change(&mut dense);
+            let raw = narrowed(&dense);
+            row.scale = scale_of(distance, &raw, &row.codes);
+            let scale = if row.scale > 0.0 { row.scale } else { 1.0 };
+            row.dense = raw.iter().map(|x| x * scale).collect();
+        });
+    }
+
+    /// Takes rows with so many categories from now on.
+    pub(super) fn add_categories(&mut self, categories: usize) {
+        let before = self.width.inputs().max(1);
+        self.width.categories = categories;
+        let more = self.width.inputs() - before.min(self.width.inputs());
+        let grown = self.centroids.chunks_exact(before);
+        let grown = grown.flat_map(|own| own.iter().copied().chain(std::iter::repeat_n(0.0, more)));
+        self.centroids = grown.collect();
+        self.first.set_width(self.width);
     }
 
     /// Keeps the rows of a mini-batch by their content, in the order in which they arrive.
@@ -221,7 +272,7 @@ impl OnlineKmeans {
     /// counts; then the first rows.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut writer = Writer::new(TAG, VERSION);
-        let Width { dense, columns, categories } = self.width;
+        let Width { dense, columns, categories, .. } = self.width;
         let distance = Distance::ALL.iter().position(|own| *own == self.distance);
         writer.integers(&[dense as u64, columns as u64, categories as u64, self.k as u64]);
         writer.integers(&[distance.unwrap_or_default() as u64, self.seed, self.arrived]);
@@ -240,7 +291,7 @@ impl OnlineKmeans {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes, TAG, VERSION, "the state of clusters")?;
         let (dense, columns) = (reader.dimension()?, reader.dimension()?);
-        let width = Width { dense, columns, categories: reader.dimension()? };
+        let width = Width { dense, columns, categories: reader.dimension()?, targets: 0 };
         let (k, distance) = (reader.dimension()?, reader.dimension()?);
         let Some(distance) = Distance::ALL.get(distance).copied() else {
             return exec_err!("the state of clusters has the unknown distance {distance}");

@@ -122,7 +122,7 @@ impl Sums for SampleSums {
     /// `"GLKS"`, `u32` version 1; `u64` d, c, t, rows; `f64` potential; then the sample.
     fn to_bytes(&self) -> Vec<u8> {
         let mut writer = Writer::new(TAG, VERSION);
-        let Width { dense, columns, categories } = self.width;
+        let Width { dense, columns, categories, .. } = self.width;
         writer.integers(&[dense as u64, columns as u64, categories as u64, self.rows]);
         writer.numbers(&[self.potential]);
         self.kept.write(&mut writer);
@@ -132,7 +132,7 @@ impl Sums for SampleSums {
     fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes, TAG, VERSION, "a sample of rows")?;
         let (dense, columns) = (reader.dimension()?, reader.dimension()?);
-        let width = Width { dense, columns, categories: reader.dimension()? };
+        let width = Width { dense, columns, categories: reader.dimension()?, targets: 0 };
         let (rows, potential) = (reader.integer()?, reader.number()?);
         let kept = Kept::read(&mut reader, width)?;
         reader.finish()?;

@@ -35,7 +35,12 @@ impl Data {
     /// Numbers `[rows, d]` of weight 1.
     pub(super) fn new(d: usize, dense: Vec<f32>) -> Self {
         let weight = vec![1.0; dense.len() / d];
-        Self { width: Width { dense: d, columns: 0, categories: 0 }, dense, codes: vec![], weight }
+        Self {
+            width: Width { dense: d, columns: 0, categories: 0, targets: 0 },
+            dense,
+            codes: vec![],
+            weight,
+        }
     }
 
     /// Random rows around random centres.
@@ -51,7 +56,7 @@ impl Data {
     /// The same with two columns of categories, of which some are not known, and some weights.
     pub(super) fn mixed(rows: usize, d: usize) -> Self {
         let mut own = Self::blobs(rows, d, 3);
-        own.width = Width { dense: d, columns: 2, categories: 5 };
+        own.width = Width { dense: d, columns: 2, categories: 5, targets: 0 };
         for i in 0..rows as u64 {
             let first = (mix(4, 1, i) % 4) as u32;
             own.codes.push(if first == 3 { NO_CATEGORY } else { first });
@@ -79,7 +84,7 @@ impl Data {
 
     /// `[rows, d + t]` one-hot numbers.
     pub(super) fn expanded(&self) -> Vec<f64> {
-        let Width { dense: d, columns: c, categories: t } = self.width;
+        let Width { dense: d, columns: c, categories: t, .. } = self.width;
         let mut all = vec![];
         for i in 0..self.rows() {
             all.extend(self.dense[i * d..(i + 1) * d].iter().map(|x| f64::from(*x)));

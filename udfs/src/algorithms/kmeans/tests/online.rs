@@ -10,11 +10,11 @@ fn learn(own: &mut OnlineKmeans, data: &Data, size: usize) -> Vec<f64> {
 
 #[test]
 fn a_mini_batch_moves_centroids_by_their_counts() {
-    let width = Width { dense: 1, columns: 0, categories: 0 };
+    let width = Width { dense: 1, columns: 0, categories: 0, targets: 0 };
     let mut own = OnlineKmeans::new(width, 2, Distance::Euclidean, 0.5, 1);
     let rows = Data::new(1, vec![0.0, 0.0]);
     assert_eq!(own.learn(&rows.batch(0, 2)).unwrap(), 0.0);
-    let error = own.parameters().unwrap_err().to_string();
+    let error = own.parameters_of(&[]).unwrap_err().to_string();
     assert!(error.contains("k is 2, but there is only 1 distinct row"), "{error}");
     // Two distinct rows: they are the centroids, with the rows so far.
     assert_eq!(own.learn(&Data::new(1, vec![10.0]).batch(0, 1)).unwrap(), 0.0);
@@ -28,7 +28,7 @@ fn a_mini_batch_moves_centroids_by_their_counts() {
     // A centroid without rows forgets its past, and stays.
     own.learn(&Data::new(1, vec![1.0]).batch(0, 1)).unwrap();
     assert_eq!(own.counts()[1 - at_zero], 0.75);
-    assert_eq!(own.parameters().unwrap().len(), 4);
+    assert_eq!(own.parameters_of(&[]).unwrap().len(), 4);
     assert!(own.learn(&Data::new(2, vec![1.0, 2.0]).batch(0, 1)).is_err());
 }
 
@@ -72,7 +72,7 @@ fn a_saved_state_continues_bit_for_bit() {
 
 #[test]
 fn clusters_of_a_model_are_continued() {
-    let width = Width { dense: 2, columns: 0, categories: 0 };
+    let width = Width { dense: 2, columns: 0, categories: 0, targets: 0 };
     let mut own = OnlineKmeans::new(width, 1, Distance::Cosine, 1.0, 1);
     assert!(own.set(width, vec![1.0], vec![1.0]).is_err());
     own.set(width, vec![3.0, 4.0], vec![10.0]).unwrap();
@@ -81,4 +81,37 @@ fn clusters_of_a_model_are_continued() {
     assert_eq!(loss, 0.0);
     close(own.centroids(), &[0.6, 0.8], 1e-7);
     assert_eq!(own.counts(), [11.0]);
+}
+
+/// Rows whose scale changes on the way, and which get categories, end at the clusters of the rows as
+/// they are at the end.
+#[test]
+fn clusters_follow_scale_and_categories() {
+    use crate::estimator::OnlineEstimator;
+    let data = Data::blobs(2000, 3, 4);
+    let mut expected = OnlineKmeans::new(data.width, 4, Distance::Euclidean, 1.0, 7);
+    let mut moved = expected.clone();
+    for at in (0..2000).step_by(100) {
+        expected.learn(&data.batch(at, at + 100)).unwrap();
+    }
+    let first: Vec<f32> = data.dense[..3000].iter().map(|x| (x - 3.0) / 2.0).collect();
+    let first = Data::new(3, first);
+    for at in (0..1000).step_by(100) {
+        moved.learn(&first.batch(at, at + 100)).unwrap();
+    }
+    moved.rescale(&[2.0; 3], &[3.0; 3]);
+    moved.grow(5);
+    for at in (1000..2000).step_by(100) {
+        moved.learn(&data.batch(at, at + 100)).unwrap();
+    }
+    let sorted = |own: &OnlineKmeans, categories: &[usize]| {
+        let mut all: Vec<i64> = own.fitted(categories).unwrap().parameters[..12]
+            .chunks(3 + categories.len())
+            .map(|c| (f64::from(c[0]) * 100.0).round() as i64)
+            .collect();
+        all.sort_unstable();
+        all
+    };
+    assert_eq!(sorted(&moved, &[]), sorted(&expected, &[]));
+    assert_eq!(moved.fitted(&[4, 0]).unwrap().parameters.len(), 4 * 5 + 4);
 }

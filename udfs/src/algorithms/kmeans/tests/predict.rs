@@ -80,7 +80,7 @@ fn scores_are_the_distances_of_the_loop() {
 #[test]
 fn predictions_are_the_nearest_centroids_in_order() {
     let centroids = [5.0, 1.0, 2.0, 4.0, 3.0, 6.0, 1.0];
-    let width = Width { dense: 1, columns: 0, categories: 0 };
+    let width = Width { dense: 1, columns: 0, categories: 0, targets: 0 };
     let own = Centroids::new(width, Distance::Euclidean, &centroids);
     let predictor = KmeansPredictor::new(Arc::new(own));
     let mut scores = vec![0.0; 14];
@@ -193,7 +193,8 @@ fn descriptions_come_back_and_continue_keeps_them() {
     }
     let parent = trained(Distance::Cosine);
     let own = options(&[]);
-    let outline = Outline { options: &own, target: "", classes: None, parent: Some(&parent) };
+    let outline =
+        Outline { options: &own, target: "", classes: None, targets: 0, parent: Some(&parent) };
     assert_eq!(describe(&outline).unwrap(), spec);
     let outline = Outline { parent: None, ..outline };
     assert_eq!(describe(&outline).unwrap().k, 8);
