@@ -189,12 +189,16 @@ async fn a_death_between_any_two_writes_of_a_training_loses_nothing() {
 }
 
 /// Every solver, with a checkpoint after each pass and evaluation rows behind the last.
-const SOLVERS: [&str; 5] = [
+const SOLVERS: [&str; 9] = [
     "logistic_regression TARGET k WITH (solver = 'newton', tolerance = 0, l2 = 0.001,",
     "logistic_regression TARGET k WITH (solver = 'lbfgs', l2 = 0.001,",
     "linear_svm TARGET y WITH (l1 = 0.001,",
     "linear_regression TARGET z WITH (loss = 'huber',",
     "linear_regression TARGET z WITH (",
+    "linear_regression TARGET (z, a) WITH (",
+    "kmeans WITH (k = 5, restarts = 2, epochs = 12,",
+    "pca WITH (",
+    "pca WITH (components = 2, svd = 'randomized',",
 ];
 
 #[tokio::test]

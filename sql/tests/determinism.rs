@@ -10,7 +10,7 @@ use std::sync::Arc;
 use common::{Database, write_rows};
 
 /// Statements that train in every way there is.
-const WAYS: [(&str, &str); 12] = [
+const WAYS: [(&str, &str); 19] = [
     ("linear_regression", "TARGET z"),
     ("logistic_regression", "TARGET y"),
     ("logistic_regression", "TARGET k WITH (solver = 'sgd', epochs = 3)"),
@@ -26,6 +26,16 @@ const WAYS: [(&str, &str); 12] = [
         "TARGET y WITH (hidden = [16], epochs = 3, replicas = 4, parallel = 'gradient')",
     ),
     ("mlp_regressor", "TARGET z WITH (hidden = [8], epochs = 2, shuffle = FALSE, loss = 'huber')"),
+    ("linear_regression", "TARGET (z, a)"),
+    ("mlp_regressor", "TARGET (z, a) WITH (hidden = [16], epochs = 3)"),
+    ("kmeans", "WITH (k = 5, epochs = 10)"),
+    (
+        "kmeans",
+        "FEATURES (a, b) WITH (k = 9, init = 'kmeans++', restarts = 2, distance = 'cosine')",
+    ),
+    ("kmeans", "WITH (k = 4, init = 'random', epochs = 5, split = 'random')"),
+    ("pca", ""),
+    ("pca", "WITH (components = 2, svd = 'randomized')"),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

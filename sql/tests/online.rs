@@ -196,6 +196,38 @@ async fn a_death_between_any_two_writes_changes_nothing() {
     }
 }
 
+/// Algorithms without a target follow running statistics and new categories, which a checkpoint
+/// holds too.
+#[tokio::test]
+async fn deaths_of_trainings_without_a_target_change_nothing() {
+    let database = Database::with(Arc::new(tempfile::tempdir().unwrap()), |_| {}).await;
+    write_parts(&database, 4, 500).await;
+    let folder = database.folder.path();
+    let create = create_parts(folder);
+    for using in [
+        "kmeans FEATURES (a, b, c) WITH (k = 4, decay = 0.9, batch_size = 16",
+        "pca FEATURES (a, b, c) WITH (components = 2",
+    ] {
+        let train = format!(
+            "TRAIN OR REPLACE MODEL m USING {using}, checkpoint_every = 0, \
+             publish_every = '900 rows', keep_versions = 100) FROM parts"
+        );
+        succeed(folder, &[&create, &train.replace("MODEL m ", "MODEL whole ")]);
+        let expected = state(folder, "whole");
+        for place in ["checkpoint-file:0", "checkpoint-file:2", "checkpoint-old:3", "publish-log:1"]
+        {
+            let output = gradlake(folder)
+                .args(["-q", "-c", &create, "-c", &train])
+                .env(failpoints::VARIABLE, place)
+                .output()
+                .unwrap();
+            assert!(output.status.code().is_none(), "{using} {place} was not passed");
+            succeed(folder, &[&create, &train]);
+            assert_eq!(state(folder, "m"), expected, "{using} {place}");
+        }
+    }
+}
+
 /// Ctrl-C publishes what was learned; the same statement goes on with the next row.
 #[tokio::test]
 async fn ctrl_c_publishes_and_the_same_statement_goes_on() {
