@@ -3,8 +3,8 @@
 //! version as SQL does (`readers/read.py`).
 //!
 //! The interpreter is that of the environment variable `GRADLAKE_PYTHON`, or `python3`. Where it
-//! lacks the packages of `readers/requirements.txt` these tests say that they are skipped, but where
-//! the variable is set, as the gate sets it, they fail.
+//! lacks the packages of `readers/requirements.txt` these tests say that they are skipped, but
+//! where the variable is set, as the gate sets it, they fail.
 
 // Helpers of tests are tests; what agreed is printed for `--nocapture`.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]

@@ -7,15 +7,14 @@ import pyarrow.parquet as pq
 
 
 def matrix(path):
-    """The features of a file as a row-major float32 matrix, and its labels."""
+    """The features of a file as a row-major float32 matrix, and its labels. A column of lists is pixels,
+    which are divided by 255, as Gradlake divides vectors of bytes by the largest that occurs."""
     table = pq.read_table(path)
     names = [name for name in table.column_names if name != "label"]
     if len(names) == 1:
         values = table[names[0]].combine_chunks()
-        x = values.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-        x = x.reshape(len(table), -1)
-        spread = x.std(axis=0, dtype=np.float64)
-        x = ((x - x.mean(axis=0, dtype=np.float64)) / np.where(spread > 0, spread, 1)).astype(np.float32)
+        pixels = values.flatten().to_numpy(zero_copy_only=False).reshape(len(table), -1)
+        x = pixels.astype(np.float32) / 255
     else:
         x = np.column_stack([table[name].to_numpy() for name in names])
     return x, table["label"].to_numpy()

@@ -1,7 +1,6 @@
 """scikit-learn's LogisticRegression to convergence: `sklearn_logistic.py train FILE MODEL [TOL]`; how far
 weights are from the optimum: `gradient MODEL FILE`, where MODEL is its pickle or a JSON list of
-our weights, the intercept last; and the log loss of its pickle: `loss MODEL FILE`. A column of lists is
-that many numbers, which are standardised, as `standardize = TRUE` does."""
+our weights, the intercept last; and the log loss of its pickle: `loss MODEL FILE`."""
 
 import json
 import pickle

@@ -6,7 +6,7 @@
 //!   folder of Parquet files ────┘               rows, cursor  └ training, through `numbered`
 //! ```
 //!
-//! A [`Source`] knows how rows arrive. A [`Reader`] hands them on in order with their positions
+//! A [`Source`] knows how rows arrive. A [`Reader`] returns them in order with their positions
 //! ([`Cursor`]). Every queue between a producer and the query is short and bounded: a slow query
 //! makes producers wait, and memory stays flat. Errors of single lines or producers do not end the
 //! stream; they are reported through the [`Report`].
@@ -45,7 +45,7 @@ pub use rejected::rejected_function;
 pub use report::{Lag, Report};
 pub use table::{ROW_COLUMN, SourceTable, source_tables};
 
-/// Maximum rows of a batch that a source hands on.
+/// Maximum rows of a batch that a source returns.
 pub const BATCH_ROWS: usize = 8192;
 
 /// The position of a row in a partition: a place that only the source understands, and a number of

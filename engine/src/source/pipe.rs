@@ -191,7 +191,7 @@ impl Fifo {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
         let file = options.open(path)?;
-        // A descriptor that is handed over, such as `<(...)` of a shell, already has a writer. For
+        // An inherited descriptor, such as `<(...)` of a shell, already has a writer. For
         // terminals and the like, 0 bytes are always the end.
         let is_handed_over = ["/dev/fd", "/proc"].iter().any(|folder| path.starts_with(folder));
         let has_writer = is_handed_over || !is_fifo(&file.metadata()?.file_type());

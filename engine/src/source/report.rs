@@ -61,7 +61,7 @@ struct Notices {
 }
 
 impl Report {
-    /// Rows that were handed on.
+    /// Rows that were passed on.
     pub fn rows(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)
     }

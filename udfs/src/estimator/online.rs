@@ -1,4 +1,4 @@
-//! Algorithms without a target at work on rows that come in mini-batches.
+//! Algorithms without a target on rows that come in mini-batches.
 
 use std::fmt::Debug;
 use std::sync::Arc;

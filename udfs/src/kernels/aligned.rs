@@ -1,4 +1,4 @@
-//! Buffers that begin with a cache line, so that no vector lies in two: a sum that is read soon
+//! Buffers that begin with a cache line, so that no vector spans two: a sum that is read soon
 //! after it was written waits for the cache otherwise.
 
 use std::ops::{Deref, DerefMut};

@@ -134,7 +134,7 @@ fn run(oracle: &Oracle, case: &Case, shards: usize) {
     let mut state = descent.state_from(start);
     let (mut from, mut learned) = (0, LossSum::default());
     for (end, truth) in ENDS.into_iter().zip(&case.losses) {
-        // One round, whose rows arrive in pieces of all lengths, as Arrow batches do.
+        // One round, whose rows arrive in batches of all lengths, as Arrow batches do.
         let round = SgdRound::new(Arc::clone(&descent), Arc::new(state)).unwrap();
         let mut replica = round.replica(0).unwrap();
         let mut pieces = [7, 1, 40, 16, 3, 0, 33].into_iter().cycle();

@@ -3,13 +3,13 @@
 //! A [`StepPlan`] says how steps are made. It is chosen once for a training, by the shape of the
 //! model, the optimizer and the size of a mini-batch:
 //!
-//! | plan | for |
-//! |---|---|
-//! | [`rows`] | an optimizer that takes rows one by one |
-//! | [`dense`] | hidden layers, unless updates are sparse: a pass over rows and one over packed weights |
-//! | [`table`] | one linear output and a table of categories much longer than a mini-batch |
-//! | [`gradient`], lazily | sgd with L1 or L2 and such a table: a weight is brought up to date when it is next met |
-//! | [`gradient`] | everything else: a gradient, then the optimizer |
+//! - [`rows`]: an optimizer that takes rows one by one.
+//! - [`dense`]: hidden layers, unless updates are sparse: a pass over rows and one over packed
+//!   weights.
+//! - [`table`]: one linear output and a table of categories much longer than a mini-batch.
+//! - [`gradient`], lazily: sgd with L1 or L2 and such a table: a weight is brought up to date when
+//!   it is next met.
+//! - [`gradient`]: everything else: a gradient, then the optimizer.
 //!
 //! All give the same bits on any number of threads.
 

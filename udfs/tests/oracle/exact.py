@@ -1,4 +1,4 @@
-"""Expected numbers of the exact solvers, from scikit-learn 1.9.1.
+"""Expected numbers of the solvers, from scikit-learn 1.9.1.
 
     python exact.py DATA              writes the small cases to exact_*.json beside this script
     python exact.py DATA FOLDER       writes all rows to FOLDER/*.json, for

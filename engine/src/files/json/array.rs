@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use datafusion::common::{Result, exec_err};
 
-/// Goes through the bytes of an array and puts line breaks where its commas are.
+/// Scans the bytes of an array and puts line breaks where its commas are.
 #[derive(Debug, Default)]
 pub(super) struct ArrayLines {
     begun: bool,

@@ -69,7 +69,7 @@ struct Json {
 pub(super) struct Layout {
     /// One array of objects, or objects line by line.
     pub(super) is_array: bool,
-    /// Whether an object goes over several lines.
+    /// Whether an object spans several lines.
     has_line_breaks: bool,
     /// Whether all of it was inspected: then its numbers are of the columns' types.
     pub(super) is_whole: bool,

@@ -55,7 +55,7 @@ impl UnsupervisedLearner {
         }
     }
 
-    /// Tells the estimator how the scale of the inputs has changed, and of new categories.
+    /// Passes changes of the scale of the inputs and new categories to the estimator.
     fn follow_features(&mut self) {
         let (centers, divisors) = self.current_scales();
         let (old_centers, old_divisors) = &self.scales;

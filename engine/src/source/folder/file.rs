@@ -104,7 +104,7 @@ pub(super) async fn open(folder: &Folder, file: &Candidate, table: &SchemaRef) -
     if file.skip > rows {
         return Opening::Rejected(format!("it has {rows} rows, and {} were read", file.skip));
     }
-    // All values are checked before a row is handed on: a file is taken as a whole or not at all.
+    // All values are checked before a row is returned: a file is read as a whole or not at all.
     // (A file that was begun before has been checked.)
     if let Some(checks) = adapter.checks().filter(|_| file.skip == 0 && file.again == 0) {
         match check(&object, &footer, checks, &whose).await {

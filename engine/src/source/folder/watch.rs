@@ -48,7 +48,7 @@ pub(super) struct Candidate {
 /// What is known of a file that is not to be read.
 struct Known {
     stamp: u32,
-    /// Whether rows of it were handed on. If so, it is never read again; if not, it was rejected,
+    /// Whether rows of it were returned. If so, it is never read again; if not, it was rejected,
     /// and is read when it has changed.
     is_read: bool,
 }

@@ -123,7 +123,7 @@ impl Span {
 #[derive(Default)]
 pub(in crate::table) struct BufferPool(Mutex<Vec<Vec<u8>>>);
 
-/// Memory of a pool, which goes back to the pool with its last buffer.
+/// Memory of a pool, which returns to the pool with its last buffer.
 pub(in crate::table) struct PooledBuffer {
     memory: Vec<u8>,
     bytes: usize,
@@ -191,7 +191,7 @@ mod tests {
         assert_ne!(other.freeze().as_ptr(), at, "memory in use is lent again");
         assert_eq!(part.as_slice(), [7; 20]);
         drop(part);
-        // Either piece may be the next; a smaller one takes no new memory, a larger one does.
+        // Either may be the next; a smaller buffer takes no new memory, a larger one does.
         let both = [shelf.take(400).freeze(), shelf.take(1000).freeze()];
         assert!(both.iter().any(|buffer| buffer.as_ptr() == at));
         assert_eq!(both.map(|buffer| buffer.len()), [400, 1000]);

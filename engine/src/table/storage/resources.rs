@@ -35,7 +35,7 @@ impl Resources {
         }
     }
 
-    /// The pool that runs independent pieces of work.
+    /// The pool that runs independent closures.
     pub fn pool(&self) -> &dyn ParallelFor {
         self.pool.as_ref()
     }

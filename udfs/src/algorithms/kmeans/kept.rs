@@ -1,4 +1,4 @@
-//! The rows that come first in some order, kept while rows go by: a sample, or the farthest rows.
+//! The rows that come first in some order, kept during a pass: a sample, or the farthest rows.
 //!
 //! Rows are kept by their content. Equal rows count as one, at the first place that any of them has
 //! in the order, with the sum of their weights. So what is kept depends neither on the order in

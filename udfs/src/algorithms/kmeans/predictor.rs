@@ -15,7 +15,7 @@ use crate::kernels::nearest::ROWS;
 use crate::learner::ScoringScratch;
 use crate::options::Distance;
 
-/// Centroids whose distance a prediction tells, at most.
+/// Maximum number of centroids whose distances a prediction has.
 pub(super) const NEAREST: usize = 5;
 
 /// The parts of a prediction, named as BigQuery ML names them: `centroid_id` from 1, and

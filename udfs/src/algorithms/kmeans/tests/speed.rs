@@ -51,7 +51,7 @@ fn nanoseconds_of_a_row() {
     }
 }
 
-/// Processor time of this thread, where the system tells it.
+/// Processor time of this thread, where the system reports it.
 fn processor_seconds() -> f64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let first = text.split(' ').next().and_then(|nanoseconds| nanoseconds.parse::<f64>().ok());
