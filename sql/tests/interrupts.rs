@@ -18,8 +18,6 @@ use gradlake_sql::Session;
 const RUNS: Duration = Duration::from_millis(700);
 /// Within this time it must have ended.
 const ENDS: Duration = Duration::from_secs(2);
-/// How long the memory that it held may take to be given back, which is the system's work.
-const IS_FREED: Duration = Duration::from_secs(10);
 
 /// Seconds of processor time that this process has taken.
 fn processor_time() -> f64 {
@@ -143,7 +141,7 @@ async fn left_by(session: &Arc<Session>, sql: &str, stop: bool) -> Option<String
     let taken = begun.elapsed();
     // What it held is given back meanwhile.
     let mut busy = f64::INFINITY;
-    while busy >= 0.2 && begun.elapsed() < IS_FREED {
+    while busy >= 0.2 && begun.elapsed() < ENDS {
         let before = processor_time();
         tokio::time::sleep(Duration::from_millis(500)).await;
         busy = (processor_time() - before) / 0.5;

@@ -7,6 +7,8 @@ use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Result;
 
+use gradlake_udfs::TargetRule;
+
 use super::progressive::Progressive;
 
 /// The columns of a row.
@@ -37,7 +39,7 @@ pub struct StreamRow<'a> {
     pub rows: u64,
     pub skipped: u64,
     pub progressive: &'a Progressive,
-    pub is_classifier: bool,
+    pub target: TargetRule,
     pub rows_per_second: f64,
     pub waiting: Option<u64>,
 }
@@ -52,8 +54,8 @@ impl StreamRow<'_> {
             |n: Option<u64>| -> ArrayRef { Arc::new(Int64Array::from(vec![n.map(|n| n as i64)])) };
         let float = |x: Option<f64>| -> ArrayRef { Arc::new(Float64Array::from(vec![x])) };
         let (all, recent) = (self.progressive.all(), self.progressive.window());
-        let of_classes = |x: Option<f64>| float(x.filter(|_| self.is_classifier));
-        let of_numbers = |x: Option<f64>| float(x.filter(|_| !self.is_classifier));
+        let of_classes = |x: Option<f64>| float(x.filter(|_| self.target == TargetRule::Class));
+        let of_numbers = |x: Option<f64>| float(x.filter(|_| self.target == TargetRule::Number));
         Ok(RecordBatch::try_new(
             stream_schema(),
             vec![

@@ -68,7 +68,7 @@ impl OnlineTraining<'_> {
             rows,
             skipped: self.intake.counted().values().sum(),
             progressive: self.learner.progressive(),
-            is_classifier: self.request.algorithm.is_classifier(),
+            target: self.request.algorithm.spec().target,
             rows_per_second: self.rate.take(rows),
             waiting,
         };

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use datafusion::common::Result;
+use gradlake_udfs::TargetRule;
 
 use super::super::checkpoint::OnlineProgress;
 use super::OnlineTraining;
@@ -85,14 +86,14 @@ impl OnlineTraining<'_> {
         let rows = self.learner.counts().0;
         let progressive = self.learner.progressive();
         let recent = progressive.window();
-        let is_classifier = self.request.algorithm.is_classifier();
+        let target = self.request.algorithm.spec().target;
         let event = Event::Streaming {
             rows,
             rows_per_second: self.pace.at(Instant::now(), rows).unwrap_or(0.0),
             loss: progressive.all().mean_loss(),
             recent_loss: recent.mean_loss(),
-            recent_accuracy: recent.accuracy().filter(|_| is_classifier),
-            recent_error: recent.mean_absolute_error().filter(|_| !is_classifier),
+            recent_accuracy: recent.accuracy().filter(|_| target == TargetRule::Class),
+            recent_error: recent.mean_absolute_error().filter(|_| target == TargetRule::Number),
             waiting: self.lag(),
         };
         (self.events)(event);
