@@ -104,7 +104,14 @@ pub(super) fn make(setup: &Setup<'_>) -> Result<Box<dyn Estimator>> {
     options.check_table()?;
     let KmeansSpec { k, distance } = description::read(&setup.description.to_json())?;
     let settings = KmeansSettings {
-        start: StartSettings { width, k, distance, init: options.init, seed: options.seed },
+        start: StartSettings {
+            width,
+            k,
+            distance,
+            init: options.init,
+            seed: options.seed,
+            rows: setup.rows,
+        },
         restarts: options.restarts,
         rounds: options.epochs,
         tolerance: options.tolerance,

@@ -19,9 +19,9 @@ use crate::round::{Interrupt, Round};
 /// with these, Spark's k-means|| comes to the same potential as more passes do.
 const PASSES: u64 = 2;
 const ROWS_PER_CLUSTER: usize = 2;
-/// Rows of a pass at least: choosing among more costs nothing where there are few clusters, and
-/// ends in a bad minimum less often.
-const FEWEST_ROWS: usize = 64;
+/// Rows up to which a pass chooses all of them: k-means++ among all rows ends in a bad minimum less
+/// often, and costs little where they are few.
+const FEW_ROWS: u64 = 2048;
 /// Stream of the random numbers.
 const STREAM: u64 = 0x6b6d_6561_6e73;
 
@@ -33,6 +33,8 @@ pub(super) struct StartSettings {
     pub(super) distance: Distance,
     pub(super) init: Init,
     pub(super) seed: u64,
+    /// Training rows.
+    pub(super) rows: u64,
 }
 
 /// The choice of the first centroids, between two passes.
@@ -61,7 +63,7 @@ impl Starting {
 
     /// The next pass.
     pub(super) fn round(&self, interrupt: &Arc<Interrupt>) -> Arc<dyn Round> {
-        let StartSettings { width, k, distance, init, .. } = self.settings;
+        let StartSettings { width, k, distance, init, rows, .. } = self.settings;
         let interrupt = Arc::clone(interrupt);
         let centroids = (self.chosen.len() > 0)
             .then(|| Arc::new(Centroids::new(width, distance, &self.chosen.expanded())));
@@ -72,7 +74,8 @@ impl Starting {
         let size = match (init, self.passes) {
             (Init::Random, _) => k,
             (Init::PlusPlus, _) | (Init::Scalable, 0) => 1,
-            (Init::Scalable, _) => (ROWS_PER_CLUSTER * k).max(FEWEST_ROWS),
+            (Init::Scalable, _) if rows <= FEW_ROWS => (ROWS_PER_CLUSTER * k).max(rows as usize),
+            (Init::Scalable, _) => ROWS_PER_CLUSTER * k,
         };
         let key = self.key(self.passes);
         let pass = SamplePass { width, distance, centroids, size, key };

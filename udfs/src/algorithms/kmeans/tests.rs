@@ -132,6 +132,7 @@ impl Data {
                 distance: Distance::Euclidean,
                 init: Init::Scalable,
                 seed: 1,
+                rows: self.rows() as u64,
             },
             restarts: 1,
             rounds: 300,

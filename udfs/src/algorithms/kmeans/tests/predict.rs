@@ -213,7 +213,7 @@ fn decay_is_of_streams() {
         TrainOptions::check(Algorithm::KMEANS, &given.collect::<Vec<_>>())
     };
     let error = options(&[("decay", "0.5")]).unwrap().check_table().unwrap_err().to_string();
-    assert!(error.contains("option decay weighs the past of an unbounded table"), "{error}");
+    assert!(error.contains("option decay of kmeans is for an unbounded table"), "{error}");
     options(&[("decay", "0.5"), ("statistics", "running")]).unwrap().check_table().unwrap();
     let own = options(&[("decay", "0.5"), ("k", "3")]).unwrap().for_stream(false).unwrap();
     assert_eq!((own.decay, own.k, own.batch_size), (0.5, 3, 256));
