@@ -27,6 +27,8 @@ use crate::round::{Interrupt, Progress, Round};
 
 /// Numbers of centroids up to which a step takes less time than handing it to another thread.
 const QUICK: usize = 1 << 12;
+/// Movement, as a part of the variance, that rounding alone may make: inputs are float32.
+const ROUNDING: f64 = 1e-13;
 
 /// Settings of a training.
 #[derive(Clone, Debug)]
@@ -219,7 +221,7 @@ impl KmeansEstimator {
         };
         let step = step(sums, &used, &self.current.centroids)?;
         self.round += 1;
-        let rest = self.settings.tolerance * step.variance;
+        let rest = self.settings.tolerance.max(ROUNDING) * step.variance;
         let has_converged = !step.is_relocated && step.movement <= rest;
         self.current = Found {
             centroids: step.centroids,

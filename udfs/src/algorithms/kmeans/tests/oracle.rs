@@ -108,7 +108,7 @@ fn the_same_start_leads_to_the_clusters_of_scikit_learn() {
     check(&weighted, &oracle.iris.weighted, Distance::Euclidean);
 }
 
-/// (On these 600 rows of digits, ten starts of scikit-learn end within 0.02 to 0.19 % of the best.)
+/// (On these 600 rows of digits, ten starts of scikit-learn end 0.02 to 0.19 % above its best of many.)
 #[test]
 fn restarts_find_the_best_clusters_of_scikit_learn() {
     let oracle = Oracle::read();
@@ -117,11 +117,11 @@ fn restarts_find_the_best_clusters_of_scikit_learn() {
     {
         for init in [Init::Scalable, Init::PlusPlus] {
             let mut settings = data.settings(k);
-            settings.restarts = 30;
+            settings.restarts = 10;
             settings.start.init = init;
             let fitted = data.fit(data.estimator(settings)).unwrap();
             let inertia = fitted.loss * data.weight();
-            assert!(inertia < best * 1.001, "{init:?}: {inertia}, scikit-learn has {best}");
+            assert!(inertia < best * 1.002, "{init:?}: {inertia}, scikit-learn has {best}");
         }
     }
 }
