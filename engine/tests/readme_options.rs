@@ -23,12 +23,13 @@ fn markdown() -> Vec<String> {
                     .collect::<Vec<_>>()
                     .join(", "),
             };
+            let escaped = |text: &str| text.replace('|', "\\|");
             format!(
                 "| `{}` | {} | {} | {} |",
                 row.name,
-                row.range.replace('|', "\\|"),
-                text,
-                row.doc
+                escaped(&row.range),
+                escaped(&text),
+                escaped(row.doc)
             )
         })
         .collect()
