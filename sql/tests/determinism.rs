@@ -136,7 +136,7 @@ async fn a_group_equals_the_model_trained_on_it_alone() {
         database
             .rows(&format!(
                 "TRAIN OR REPLACE MODEL groups USING {algorithm} {} PARTITION BY g {} {query}",
-                rest.split(" WITH").next().unwrap(),
+                rest.split("WITH").next().unwrap(),
                 rest.split_once("WITH").map_or(String::new(), |(_, with)| format!("WITH{with}")),
             ))
             .await;
