@@ -38,6 +38,8 @@ pub enum Method {
     Newton,
     /// Quasi-Newton steps of a linear model: L-BFGS, or OWL-QN where there is an L1 penalty.
     Lbfgs,
+    /// Iteratively reweighted least squares of quantiles.
+    Irls,
     /// Mini-batch descent.
     Descent,
     /// Lloyd's rounds of k-means.
@@ -55,6 +57,7 @@ impl Method {
             Method::Normal => "normal equations",
             Method::Newton => "newton",
             Method::Lbfgs => "l-bfgs",
+            Method::Irls => "irls",
             Method::Descent => "sgd",
             Method::Lloyd => "lloyd",
             Method::Covariance => "covariance",

@@ -206,6 +206,7 @@ fn for_each_case(dropout: f32, mut check: impl FnMut(&str, &NetworkSpec, &Case))
                                 hidden,
                                 activation,
                                 loss,
+                                quantiles: vec![],
                                 outputs,
                                 intercept,
                                 dropout,

@@ -77,7 +77,7 @@ pub trait Learner: Debug + Send + Sync {
     /// Number of raw outputs a row (logits, or one prediction).
     fn outputs(&self) -> usize;
 
-    /// The loss, where raw outputs are linear in the inputs: the layout is then one weight
+    /// The loss, where raw outputs are linear in the inputs and it needs no quantiles: the layout is then one weight
     /// `[inputs, outputs]` and, if there is an intercept, one bias `[outputs]`.
     fn linear_loss(&self) -> Option<Loss>;
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Layout, Learner, Loss, LossSum, Role, Scratch, StepKey, Table};
 use crate::batch::{MiniBatch, Width};
-use crate::kernels::{activation, gather, linear, matmul, rng, row};
+use crate::kernels::{activation, gather, linear, matmul, quantile, rng, row};
 use crate::model::NetworkSpec;
 
 /// The activation function of the hidden layers.
@@ -83,7 +83,9 @@ pub(super) struct Layer {
 pub struct Network {
     width: Width,
     pub(super) activation: Activation,
-    pub(super) loss: Loss,
+    loss: Loss,
+    /// Quantiles of the outputs; empty of losses without.
+    quantiles: Vec<f32>,
     pub(super) dropout: f32,
     pub(super) layers: Vec<Layer>,
     layout: Layout,
@@ -118,6 +120,7 @@ impl Network {
             width,
             activation: spec.activation,
             loss: spec.loss,
+            quantiles: spec.quantiles.iter().map(|q| *q as f32).collect(),
             dropout: spec.dropout,
             layers,
             layout,
@@ -131,7 +134,23 @@ impl Network {
 
     /// Whether one output is linear in the inputs: this hottest loop of all has its own code path.
     fn is_single_linear(&self) -> bool {
-        matches!(self.layers.as_slice(), [only] if only.units == 1)
+        matches!(self.layers.as_slice(), [only] if only.units == 1) && self.quantiles.is_empty()
+    }
+
+    /// Returns the weighted sum of losses of some rows, and replaces the raw outputs
+    /// `z[r, outputs]` by `scale * weight` times the derivative of the row's loss. Labels are as
+    /// [`Loss::differentiate`] has them; for quantiles, `[r]`.
+    pub(super) fn differentiate(
+        &self,
+        z: &mut [f32],
+        label: &[f32],
+        weight: &[f32],
+        scale: f32,
+    ) -> LossSum {
+        match self.quantiles.as_slice() {
+            [] => self.loss.differentiate(z, self.outputs(), label, weight, scale),
+            quantiles => quantile::differentiate(quantiles, z, label, weight, scale),
+        }
     }
 
     /// `z = x W + gather + b` of the first layer.
@@ -264,7 +283,7 @@ impl Learner for Network {
     }
 
     fn linear_loss(&self) -> Option<Loss> {
-        (self.layers.len() == 1).then_some(self.loss)
+        (self.layers.len() == 1 && self.quantiles.is_empty()).then_some(self.loss)
     }
 
     fn flops_per_row(&self) -> u64 {
@@ -340,7 +359,7 @@ impl Learner for Network {
         let outputs = self.outputs();
         let dz = &mut above[..r * outputs];
         dz.copy_from_slice(&layers[2 * (n - 1)][..r * outputs]);
-        let sum = self.loss.differentiate(dz, outputs, batch.label, batch.weight, scale);
+        let sum = self.differentiate(dz, batch.label, batch.weight, scale);
         // `above` holds dz of the current layer, `below` becomes that of the layer before.
         let (mut above, mut below) = (above, below);
         for (i, layer) in self.layers.iter().enumerate().rev() {
@@ -387,7 +406,10 @@ impl Learner for Network {
         let outputs = self.outputs();
         self.forward(parameters, batch, None, scratch);
         let z = &scratch.buffers[2 * (self.layers.len() - 1)][..batch.rows * outputs];
-        self.loss.sum(z, outputs, batch.label, batch.weight)
+        match self.quantiles.as_slice() {
+            [] => self.loss.sum(z, outputs, batch.label, batch.weight),
+            quantiles => quantile::sum(quantiles, z, batch.label, batch.weight),
+        }
     }
 
     fn scores(

@@ -22,6 +22,7 @@ fn cases() -> Vec<Case> {
             hidden: hidden.to_vec(),
             activation,
             loss,
+            quantiles: vec![],
             outputs,
             intercept: outputs != 3,
             dropout,

@@ -105,7 +105,7 @@ fn values_out_of_range() {
     );
     assert_eq!(
         error(LINEAR_REGRESSION, &[("solver", word("exact"))]),
-        "option solver of linear_regression must be one of auto, normal, lbfgs, sgd, but is exact"
+        "option solver of linear_regression must be one of auto, normal, lbfgs, irls, sgd, but is exact"
     );
 }
 
@@ -124,11 +124,11 @@ fn a_misspelt_value() {
     assert_eq!(
         error(MLP_REGRESSOR, &[("loss", word("softmax"))]),
         "option loss of mlp_regressor must be one of auto, squared, absolute, huber, poisson, \
-         but is softmax"
+         quantile, but is softmax"
     );
     assert_eq!(
         error(LINEAR_REGRESSION, &[("solver", word("newton"))]),
-        "option solver of linear_regression must be one of auto, normal, lbfgs, sgd, but is newton"
+        "option solver of linear_regression must be one of auto, normal, lbfgs, irls, sgd, but is newton"
     );
     assert_eq!(
         error(LINEAR_SVM, &[("statistics", string("rolling"))]),
@@ -198,13 +198,13 @@ fn contradictions() {
         (
             LOGISTIC_REGRESSION,
             vec![("tolerance", half()), ("solver", word("sgd"))],
-            "option tolerance ends the steps of newton and lbfgs and does not go with solver = sgd; \
+            "option tolerance ends the steps of newton, lbfgs and irls and does not go with solver = sgd; \
              leave it out",
         ),
         (
             LOGISTIC_REGRESSION,
             vec![("tolerance", half()), ("batch_size", one())],
-            "option tolerance ends the steps of newton and lbfgs and does not go with batch_size, \
+            "option tolerance ends the steps of newton, lbfgs and irls and does not go with batch_size, \
              which only training by mini-batches takes; leave one of them out",
         ),
         (
