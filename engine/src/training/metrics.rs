@@ -51,9 +51,7 @@ impl Measured {
             Labels::Classes(classes) => {
                 of_classes(&network, spec.loss, classes.len(), &self.parameters, table)
             }
-            Labels::Numbers(scales) => {
-                of_numbers(&network, spec, scales, &self.parameters, table)
-            }
+            Labels::Numbers(scales) => of_numbers(&network, spec, scales, &self.parameters, table),
             Labels::None => Ok(vec![]),
         }
     }

@@ -305,8 +305,7 @@ pub(super) fn estimator(setup: &Setup<'_>) -> Result<Box<dyn Estimator>> {
         Method::Irls => {
             let quantiles = setup.description.network().map(|spec| spec.quantiles.clone());
             // An objective that is flat at its minimum falls by far less than the weights move.
-            let own =
-                IrlsOptions { l2, tolerance: 0.01 * tolerance, ..IrlsOptions::default() };
+            let own = IrlsOptions { l2, tolerance: 0.01 * tolerance, ..IrlsOptions::default() };
             let solver = IrlsSolver::new(shape, quantiles.unwrap_or_default(), own, interrupt)?;
             Box::new(SolverEstimator::new(settings, solver))
         }

@@ -136,8 +136,8 @@ impl Irls {
             self.best.clone_from(&self.trial);
         }
         let halved = 0.5f64.powi(i32::try_from(self.report.passes).unwrap_or(i32::MAX));
-        let has_converged =
-            halved <= LEAST_SMOOTHING && self.last - objective <= self.options.tolerance * objective;
+        let has_converged = halved <= LEAST_SMOOTHING
+            && self.last - objective <= self.options.tolerance * objective;
         self.last = objective;
         if has_converged {
             self.report.outcome = Outcome::Converged;

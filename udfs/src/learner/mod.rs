@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use crate::batch::{MiniBatch, Width};
 
+mod activation;
 #[cfg(test)]
 mod gradients;
 mod implicit;
@@ -13,9 +14,10 @@ mod network;
 mod passes;
 mod reshape;
 
+pub use activation::Activation;
 pub use layout::{Layout, Role, Table};
 pub use loss::{Loss, probabilities};
-pub use network::{Activation, Network};
+pub use network::Network;
 pub use passes::{PassStep, Passes, Scoring, ScoringScratch};
 pub use reshape::Reshape;
 

@@ -37,7 +37,8 @@ fn weights_and_loss_are_those_of_scikit_learn() {
         let loss = report.loss / case.loss - 1.0;
         assert!(loss.abs() < 2e-6, "{loss:e} {report:?}");
         let largest = case.weights.iter().fold(0.0f64, |most, w| most.max(w.abs()));
-        for (found, truth) in irls.parameters().iter().zip(case.weights.iter().chain(&case.intercepts))
+        for (found, truth) in
+            irls.parameters().iter().zip(case.weights.iter().chain(&case.intercepts))
         {
             assert!((found - truth).abs() < 2e-3 * largest, "{found} {truth}");
         }

@@ -58,8 +58,7 @@ fn sums_are_those_of_plain_loops_however_they_are_cut() {
     let (width, batch) = (case.width(), case.batch(&codes));
     for (intercept, l2) in [(true, 0.1), (false, 0.01)] {
         let shape = LinearShape { width, outputs: 2, intercept, loss: Loss::Quantile };
-        let at: Vec<f64> =
-            (0..shape.parameters()).map(|i| 0.1 * (i as f64 * 1.7).sin()).collect();
+        let at: Vec<f64> = (0..shape.parameters()).map(|i| 0.1 * (i as f64 * 1.7).sin()).collect();
         let pass = [at.as_slice(), &SMOOTHINGS, &QUANTILES].concat();
         let plain = Plain { shape, batch };
         let mut solutions = vec![];

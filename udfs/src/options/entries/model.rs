@@ -72,9 +72,7 @@ pub(super) static ENTRIES: [OptionSpec; 12] = [
         name: "quantiles",
         group: OptionGroup::Quantiles,
         is_of_steps: false,
-        kind: Kind::Words(|| {
-            "a list of 1 to 99 ascending numbers above 0 and below 1".to_owned()
-        }),
+        kind: Kind::Words(|| "a list of 1 to 99 ascending numbers above 0 and below 1".to_owned()),
         doc: "quantiles that loss = 'quantile' learns, [0.1, 0.5, 0.9] if not given; the prediction is the one nearest to 0.5",
         default: |_| None,
         set: |options, given| given.quantiles().map(|quantiles| options.quantiles = quantiles),

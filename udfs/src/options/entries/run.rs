@@ -145,7 +145,10 @@ pub(super) static ENTRIES: [OptionSpec; 16] = [
         get: |options| {
             let is_of_solver = options.algorithm.takes(OptionGroup::Solver);
             (!is_of_solver
-                || matches!(options.solver, Solver::Auto | Solver::Newton | Solver::Lbfgs | Solver::Irls))
+                || matches!(
+                    options.solver,
+                    Solver::Auto | Solver::Newton | Solver::Lbfgs | Solver::Irls
+                ))
             .then(|| options.tolerance.to_string())
         },
     },

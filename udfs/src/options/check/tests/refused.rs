@@ -110,6 +110,25 @@ fn values_out_of_range() {
 }
 
 #[test]
+fn quantiles_that_are_none() {
+    for text in ["[]", "[0.5, 0.5]", "[0.9, 0.1]", "[0, 0.5]", "[0.5, 1]", "[-0.1]", "0.5"] {
+        assert_eq!(
+            error(MLP_REGRESSOR, &[("quantiles", OptionValue::of_text(text))]),
+            format!(
+                "option quantiles must be a list of 1 to 99 ascending numbers above 0 and below 1, \
+                 but is {text}"
+            )
+        );
+    }
+    let many = (1..=100).map(|i| f64::from(i) / 101.0).collect::<Vec<_>>();
+    assert!(error(MLP_REGRESSOR, &[("quantiles", many.into())]).contains("a list of 1 to 99"));
+    assert!(
+        error(MLP_CLASSIFIER, &[("quantiles", list(&["0.5"]))])
+            .ends_with("it belongs to linear_regression, mlp_regressor")
+    );
+}
+
+#[test]
 fn a_misspelt_value() {
     assert_eq!(
         error(MLP_CLASSIFIER, &[("optimizer", string("addam"))]),
@@ -182,6 +201,43 @@ fn contradictions() {
             LINEAR_REGRESSION,
             vec![("loss", word("huber")), ("solver", word("normal"))],
             "option loss does not go with solver = normal; leave it out or set solver = lbfgs",
+        ),
+        (
+            LINEAR_REGRESSION,
+            vec![("loss", word("quantile")), ("solver", word("normal"))],
+            "option loss does not go with solver = normal; leave it out or set solver = irls",
+        ),
+        (
+            LINEAR_REGRESSION,
+            vec![("loss", word("quantile")), ("solver", word("lbfgs"))],
+            "solver = lbfgs needs a loss that has a derivative everywhere, which quantile has not; \
+             choose another loss or set solver = sgd",
+        ),
+        (
+            LINEAR_REGRESSION,
+            vec![("loss", word("huber")), ("solver", word("irls"))],
+            "solver = irls goes with loss = 'quantile' alone, but loss is huber",
+        ),
+        (
+            LINEAR_REGRESSION,
+            vec![("loss", word("quantile")), ("solver", word("irls")), ("l1", half())],
+            "option l1 does not go with solver = irls; leave it out or set solver = sgd",
+        ),
+        (
+            LINEAR_REGRESSION,
+            vec![("quantiles", list(&["0.5"]))],
+            "option quantiles goes with loss = 'quantile' alone, but loss is auto",
+        ),
+        (
+            MLP_REGRESSOR,
+            vec![("loss", word("huber")), ("quantiles", list(&["0.5"]))],
+            "option quantiles goes with loss = 'quantile' alone, but loss is huber",
+        ),
+        (
+            LINEAR_REGRESSION,
+            vec![("loss", word("quantile")), ("optimizer", word("adaptive_invariant"))],
+            "optimizer = adaptive_invariant cannot learn loss = 'quantile'; choose another \
+             optimizer",
         ),
         (
             LINEAR_SVM,
