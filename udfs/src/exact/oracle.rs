@@ -23,8 +23,8 @@ pub(super) struct Case {
     #[serde(default)]
     intercept: Option<bool>,
     rank: Option<usize>,
-    weights: Vec<f64>,
-    intercepts: Vec<f64>,
+    pub(super) weights: Vec<f64>,
+    pub(super) intercepts: Vec<f64>,
     pub(super) loss: f64,
 }
 

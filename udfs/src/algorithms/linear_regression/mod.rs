@@ -1,5 +1,5 @@
-//! Linear regression: squared, absolute, Huber or Poisson loss of one linear output for each target,
-//! or the quantile loss of one for each quantile.
+//! Linear regression: squared, absolute, Huber or Poisson loss of one linear output for each
+//! target, or the quantile loss of one for each quantile.
 
 use super::{Algorithm, AlgorithmSpec, OptionGroup, TargetRule, network};
 use crate::learner::Loss;

@@ -26,7 +26,10 @@ fn solve(mut irls: Irls, batch: &MiniBatch<'_>) -> Irls {
 
 #[test]
 fn weights_and_loss_are_those_of_scikit_learn() {
-    for case in [Some(quantiles()), quantiles_of_all_rows()].into_iter().flatten() {
+    // (Of few rows, many weights have almost the lowest loss.)
+    let small = (quantiles(), 1e-2);
+    let all = quantiles_of_all_rows().map(|case| (case, 2e-3));
+    for (case, tolerance) in [small].into_iter().chain(all) {
         let batch = case.batch(&[]);
         let shape = shape(case.width(), case.outputs);
         let start = Irls::new(shape, QUANTILES.to_vec(), IrlsOptions::default()).unwrap();
@@ -35,13 +38,15 @@ fn weights_and_loss_are_those_of_scikit_learn() {
         assert_eq!(report.outcome, Outcome::Converged);
         assert!(report.passes < 95, "{report:?}");
         let loss = report.loss / case.loss - 1.0;
-        assert!(loss.abs() < 2e-6, "{loss:e} {report:?}");
+        assert!(loss.abs() < 1e-6, "{loss:e} {report:?}");
         let largest = case.weights.iter().fold(0.0f64, |most, w| most.max(w.abs()));
-        for (found, truth) in
-            irls.parameters().iter().zip(case.weights.iter().chain(&case.intercepts))
-        {
-            assert!((found - truth).abs() < 2e-3 * largest, "{found} {truth}");
-        }
+        let truths = case.weights.iter().chain(&case.intercepts);
+        let errors = irls.parameters().iter().zip(truths).map(|(w, truth)| (w - truth).abs());
+        let worst = errors.fold(0.0, f64::max);
+        assert!(
+            worst < tolerance * largest,
+            "{worst:e} of {largest} after {report:?}, loss {loss:e}"
+        );
     }
 }
 
