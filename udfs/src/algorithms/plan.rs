@@ -235,7 +235,7 @@ mod tests {
     fn quantiles_are_solved_where_that_is_cheap() {
         assert_eq!(of_quantiles(&[], 10, 1).unwrap(), (Method::Irls, 3));
         let two = ("quantiles", OptionValue::from(vec![0.2, 0.8]));
-        assert_eq!(of_quantiles(&[two.clone()], 600, 1).unwrap(), (Method::Irls, 2));
+        assert_eq!(of_quantiles(std::slice::from_ref(&two), 600, 1).unwrap(), (Method::Irls, 2));
         assert_eq!(of_quantiles(&[], 600, 1).unwrap().0, Method::Descent);
         assert_eq!(of_quantiles(&[("l1", 0.1.into())], 10, 1).unwrap().0, Method::Descent);
         assert_eq!(of_quantiles(&[("l2", 0.1.into()), two], 10, 1).unwrap().0, Method::Irls);

@@ -70,12 +70,9 @@ fn sums_are_those_of_plain_loops_however_they_are_cut() {
                 let bytes = part.to_bytes();
                 whole.merge(&QuantileSum::from_bytes(&bytes).unwrap()).unwrap();
             }
-            for level in 0..2 {
+            for (level, q) in QUANTILES.iter().enumerate() {
                 let residual = |row| plain.residual(&at, row, level);
-                let loss = plain.mean(|row| {
-                    let r = residual(row);
-                    (QUANTILES[level] * r).max((QUANTILES[level] - 1.0) * r)
-                });
+                let loss = plain.mean(|row| (q * residual(row)).max((q - 1.0) * residual(row)));
                 let error = plain.mean(|row| residual(row).abs());
                 close("loss", &[whole.mean_losses()[level]], &[loss], 1e-12);
                 close("error", &[whole.mean_errors()[level]], &[error], 1e-12);
