@@ -123,6 +123,7 @@ fn network(hidden: &[usize], loss: Loss, outputs: usize, width: Width) -> Networ
         hidden: hidden.to_vec(),
         activation: Activation::Relu,
         loss,
+        quantiles: vec![],
         outputs,
         intercept: true,
         dropout: 0.0,

@@ -180,6 +180,8 @@ pub struct NetworkSpec {
     pub activation: Activation,
     /// The loss, which also determines the link from logits to probabilities.
     pub loss: Loss,
+    /// Quantiles of [`Loss::Quantile`], ascending, one for each output; empty of other losses.
+    pub quantiles: Vec<f64>,
     /// Number of raw outputs.
     pub outputs: usize,
     /// Whether the output layer has a bias.
@@ -189,6 +191,13 @@ pub struct NetworkSpec {
 }
 
 impl NetworkSpec {
+    /// The output whose quantile is nearest to 0.5, which is the prediction of the target; None
+    /// without quantiles.
+    pub fn central_output(&self) -> Option<usize> {
+        let distance = |output: &usize| (self.quantiles[*output] - 0.5).abs();
+        (0..self.quantiles.len()).min_by(|a, b| distance(a).total_cmp(&distance(b)))
+    }
+
     /// The network for rows of this width.
     pub fn network(&self, width: crate::batch::Width) -> Network {
         Network::new(self, width)

@@ -2,6 +2,7 @@
 
 mod latest;
 mod network;
+mod quantiles;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,6 +37,8 @@ pub mod prediction_parts {
     pub const LABEL: &str = "label";
     /// Classes with their probabilities, most probable first.
     pub const PROBABILITIES: &str = "probs";
+    /// Quantiles with their values, ascending.
+    pub const QUANTILES: &str = "quantiles";
     /// The raw score of a model without probabilities.
     pub const SCORE: &str = "score";
 }

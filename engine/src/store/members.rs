@@ -33,6 +33,9 @@ pub(super) struct MemberRow {
     pub hidden: Vec<u64>,
     pub activation: Option<Activation>,
     pub loss_function: Option<Loss>,
+    /// Quantiles of the outputs; models of before there were quantiles lack the column.
+    #[serde(default)]
+    pub quantiles: Vec<f64>,
     pub outputs: u64,
     pub intercept: bool,
     pub dropout: f64,
@@ -76,6 +79,7 @@ impl MemberRow {
             hidden: network.iter().flat_map(|own| &own.hidden).map(|n| *n as u64).collect(),
             activation: network.map(|own| own.activation),
             loss_function: network.map(|own| own.loss),
+            quantiles: network.map_or_else(Vec::new, |own| own.quantiles.clone()),
             outputs: trained.description.outputs() as u64,
             intercept: network.is_some_and(|own| own.intercept),
             dropout: network.map_or(0.0, |own| f64::from(own.dropout)),
@@ -102,6 +106,7 @@ impl MemberRow {
             hidden: self.hidden.iter().map(|n| *n as usize).collect(),
             activation,
             loss,
+            quantiles: self.quantiles.clone(),
             outputs: self.outputs as usize,
             intercept: self.intercept,
             dropout: self.dropout as f32,
@@ -144,6 +149,7 @@ pub(super) fn members(model: &Model) -> Result<RecordBatch> {
         Field::new("hidden", DataType::new_list(DataType::UInt64, false), false),
         text("activation"),
         text("loss_function"),
+        Field::new("quantiles", DataType::new_list(DataType::Float64, false), false),
         int("outputs"),
         Field::new("intercept", DataType::Boolean, false),
         Field::new("dropout", DataType::Float64, false),

@@ -166,6 +166,8 @@ pub(super) fn weights(model: &Model) -> Result<RecordBatch> {
         let inputs = trained.encoder.width().inputs();
         for output in 0..k {
             let LabelScale { mean, stddev: scale } = match &trained.labels {
+                // (Quantiles are outputs of one target.)
+                Labels::Numbers(scales) if !network.quantiles.is_empty() => scales[0],
                 Labels::Numbers(scales) => scales[output],
                 Labels::Classes(_) | Labels::None => LabelScale::NONE,
             };
@@ -173,6 +175,9 @@ pub(super) fn weights(model: &Model) -> Result<RecordBatch> {
                 // With two classes, the one output is the logit of the larger class.
                 Labels::Classes(classes) if k == 1 => classes.last().map(ScalarValue::to_string),
                 Labels::Classes(classes) => classes.get(output).map(ScalarValue::to_string),
+                Labels::Numbers(_) if !network.quantiles.is_empty() => {
+                    network.quantiles.get(output).map(f64::to_string)
+                }
                 Labels::Numbers(scales) if scales.len() > 1 => Some(target_name(model, output)),
                 Labels::Numbers(_) | Labels::None => None,
             };

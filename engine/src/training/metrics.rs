@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use datafusion::common::{Result, internal_err};
 use gradlake_udfs::{
-    Confusion, Description, LabelScale, Labels, Learner, LogLoss, Loss, Measure, Network, Ranking,
-    Residuals, Scoring, Width, probabilities,
+    Confusion, Description, LabelScale, Labels, Learner, LogLoss, Loss, Measure, Network,
+    NetworkSpec, Ranking, Residuals, Scoring, Width, probabilities,
 };
 
 use crate::table::{EncodedTable, run_blocking};
@@ -51,9 +51,7 @@ impl Measured {
             Labels::Classes(classes) => {
                 of_classes(&network, spec.loss, classes.len(), &self.parameters, table)
             }
-            Labels::Numbers(scales) => {
-                of_numbers(&network, spec.loss, scales, &self.parameters, table)
-            }
+            Labels::Numbers(scales) => of_numbers(&network, spec, scales, &self.parameters, table),
             Labels::None => Ok(vec![]),
         }
     }
@@ -226,23 +224,33 @@ fn of_classes(
     ])
 }
 
+/// The metrics of numbers; of quantiles, those of the prediction, which is the sorted output whose
+/// quantile is nearest to 0.5.
 fn of_numbers(
     network: &Network,
-    loss: Loss,
+    spec: &NetworkSpec,
     scales: &[LabelScale],
     parameters: &[f32],
     table: &EncodedTable,
 ) -> Result<Metrics> {
     let k = scales.len();
+    let central = spec.central_output();
+    let is_exponential = spec.loss.is_log_link();
     let none = || vec![Residuals::default(); k];
     let mut residuals = none();
     let add = |own: &mut Vec<Residuals>, z: &[f32], label: &[f32], weight: &[f32]| {
-        let rows = z.chunks_exact(k).zip(label.chunks_exact(k)).zip(weight);
+        let rows = z.chunks_exact(network.outputs()).zip(label.chunks_exact(k)).zip(weight);
         for ((z, label), weight) in rows {
+            let own_z = central.and_then(|output| {
+                let mut sorted = z.to_vec();
+                sorted.sort_by(f32::total_cmp);
+                sorted.get(output).copied()
+            });
+            let z = own_z.as_ref().map_or(z, std::slice::from_ref);
             let numbers = z.iter().zip(label).zip(scales).zip(own.iter_mut());
             for (((z, label), LabelScale { mean, stddev }), own) in numbers {
                 let z = f64::from(*z);
-                let prediction = if loss == Loss::Poisson { z.exp() } else { z * stddev + mean };
+                let prediction = if is_exponential { z.exp() } else { z * stddev + mean };
                 own.add(f64::from(*label) * stddev + mean, prediction, f64::from(*weight));
             }
         }

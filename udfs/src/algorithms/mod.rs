@@ -146,6 +146,8 @@ pub enum OptionGroup {
     Solver,
     /// The choice of a loss.
     Loss,
+    /// Options of the quantile loss.
+    Quantiles,
     /// Options of principal components.
     Components,
     /// Options of clusters.

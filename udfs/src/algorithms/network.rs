@@ -9,10 +9,10 @@ use super::{Method, Outline, RoundLayout, Setup, Shape};
 use crate::batch::Width;
 use crate::description::{Description, Predictor};
 use crate::estimator::{
-    DescentEstimator, DescentSettings, Estimator, LbfgsSolver, NewtonSolver, NormalSolver,
-    SolverEstimator, SolverSettings,
+    DescentEstimator, DescentSettings, Estimator, IrlsSolver, LbfgsSolver, NewtonSolver,
+    NormalSolver, SolverEstimator, SolverSettings,
 };
-use crate::exact::{self, LbfgsOptions, LinearShape, NewtonOptions};
+use crate::exact::{self, IrlsOptions, LbfgsOptions, LinearShape, NewtonOptions};
 use crate::learner::{Layout, Learner, Loss, Network};
 use crate::model::{Labels, NetworkSpec, Target, Trained};
 use crate::options::{Choice, Solver, TrainOptions};
@@ -56,7 +56,14 @@ fn network_spec(outline: &Outline<'_>, default_loss: Loss) -> Result<NetworkSpec
         (Some(loss), _) => loss,
         (None, _) => default_loss,
     };
+    if loss == Loss::Quantile && targets > 1 {
+        return plan_err!(
+            "loss = 'quantile' has one target, but {target} are {targets} numbers; name one of \
+             them, or choose another loss"
+        );
+    }
     let outputs = match (loss, classes) {
+        (Loss::Quantile, _) => options.quantiles.len(),
         (Loss::Softmax, Some(n)) => n,
         (Loss::Hinge | Loss::SquaredHinge, Some(n)) if n > 2 => n,
         (_, Some(_)) => 1,
@@ -66,6 +73,7 @@ fn network_spec(outline: &Outline<'_>, default_loss: Loss) -> Result<NetworkSpec
         hidden: options.hidden.clone(),
         activation: options.activation,
         loss,
+        quantiles: options.quantiles.clone(),
         outputs,
         intercept: options.intercept,
         dropout: options.dropout,
@@ -98,7 +106,7 @@ impl Description for NetworkSpec {
     }
 
     fn fields(&self, targets: &[Target]) -> Vec<Field> {
-        scorer::network_fields(self.loss, self.outputs, targets)
+        scorer::network_fields(self, targets)
     }
 
     fn predictor(&self, trained: &Trained) -> Result<Box<dyn Predictor>> {
@@ -113,10 +121,18 @@ impl Description for NetworkSpec {
                 options.solver.name()
             );
         }
+        if options.optimizer.takes_rows() && self.loss == Loss::Quantile {
+            return plan_err!(
+                "optimizer = {} cannot learn the quantiles of model {model}; choose another \
+                 optimizer",
+                options.optimizer.name()
+            );
+        }
         let changes = [
             ("hidden", options.hidden != self.hidden),
             ("activation", options.activation != self.activation),
             ("loss", options.loss.is_some_and(|loss| loss != self.loss)),
+            ("quantiles", options.quantiles != self.quantiles),
             ("intercept", options.intercept != self.intercept),
         ];
         match changes.iter().find(|(name, changed)| *changed && options.is_given(name)) {
@@ -145,6 +161,7 @@ pub(super) fn method(
         Solver::Normal => return Method::Normal,
         Solver::Newton => return Method::Newton,
         Solver::Lbfgs => return Method::Lbfgs,
+        Solver::Irls => return Method::Irls,
         Solver::Sgd => return Method::Descent,
         Solver::Auto => {}
     }
@@ -155,6 +172,7 @@ pub(super) fn method(
         Loss::Logistic | Loss::Softmax if is_smooth && exact::newton_fits(width, outputs, rows) => {
             Method::Newton
         }
+        Loss::Quantile if is_smooth && exact::quantiles_fit(width, outputs, rows) => Method::Irls,
         loss if loss.has_gradient() && exact::lbfgs_fits(width, outputs, rows) => Method::Lbfgs,
         _ => Method::Descent,
     }
@@ -200,7 +218,9 @@ impl NetworkSetup<'_> {
             (Loss::Squared | Loss::Huber, Labels::Numbers(scales)) if scales.len() == 1 => {
                 scales[0].stddev * scales[0].stddev
             }
-            (Loss::Absolute, Labels::Numbers(scales)) if scales.len() == 1 => scales[0].stddev,
+            (Loss::Absolute | Loss::Quantile, Labels::Numbers(scales)) if scales.len() == 1 => {
+                scales[0].stddev
+            }
             _ => 1.0,
         }
     }
@@ -280,6 +300,13 @@ pub(super) fn estimator(setup: &Setup<'_>) -> Result<Box<dyn Estimator>> {
             let l1 = options.l1.unwrap_or(0.0);
             let own = LbfgsOptions { l1, l2, tolerance, ..LbfgsOptions::default() };
             let solver = LbfgsSolver::new(shape, own, interrupt)?;
+            Box::new(SolverEstimator::new(settings, solver))
+        }
+        Method::Irls => {
+            let quantiles = setup.description.network().map(|spec| spec.quantiles.clone());
+            // An objective that is flat at its minimum falls by far less than the weights move.
+            let own = IrlsOptions { l2, tolerance: 0.01 * tolerance, ..IrlsOptions::default() };
+            let solver = IrlsSolver::new(shape, quantiles.unwrap_or_default(), own, interrupt)?;
             Box::new(SolverEstimator::new(settings, solver))
         }
         method => return internal_err!("a network is not trained by {}", method.name()),

@@ -38,6 +38,8 @@ pub enum Method {
     Newton,
     /// Quasi-Newton steps of a linear model: L-BFGS, or OWL-QN where there is an L1 penalty.
     Lbfgs,
+    /// Iteratively reweighted least squares of quantiles.
+    Irls,
     /// Mini-batch descent.
     Descent,
     /// Lloyd's rounds of k-means.
@@ -55,6 +57,7 @@ impl Method {
             Method::Normal => "normal equations",
             Method::Newton => "newton",
             Method::Lbfgs => "l-bfgs",
+            Method::Irls => "irls",
             Method::Descent => "sgd",
             Method::Lloyd => "lloyd",
             Method::Covariance => "covariance",
@@ -205,8 +208,44 @@ fn layout(options: &TrainOptions, flops_per_row: u64, rows: u64) -> RoundLayout 
 
 #[cfg(test)]
 mod tests {
-    use super::super::Algorithm;
+    use super::super::{Algorithm, Outline};
     use super::*;
+    use crate::options::OptionValue;
+
+    /// What is decided for quantiles of `targets` numbers.
+    fn of_quantiles(
+        given: &[(&str, OptionValue)],
+        dense: usize,
+        targets: usize,
+    ) -> datafusion_common::Result<(Method, usize)> {
+        let quantile = ("loss".to_owned(), OptionValue::from("quantile"));
+        let given = given.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let given: Vec<_> = given.chain([quantile]).collect();
+        let options = TrainOptions::check(Algorithm::LINEAR_REGRESSION, &given)?;
+        let outline =
+            Outline { options: &options, target: "a, b", classes: None, targets, parent: None };
+        let description = outline.describe()?;
+        let width = Width { dense, ..Width::default() };
+        let shape = Shape { width, classes: None, rows: 10_000 };
+        let plan = TrainingPlan::decide(&options, description.as_ref(), &shape, false);
+        Ok((plan.method, description.outputs()))
+    }
+
+    #[test]
+    fn quantiles_are_solved_where_that_is_cheap() {
+        assert_eq!(of_quantiles(&[], 10, 1).unwrap(), (Method::Irls, 3));
+        let two = ("quantiles", OptionValue::from(vec![0.2, 0.8]));
+        assert_eq!(of_quantiles(std::slice::from_ref(&two), 600, 1).unwrap(), (Method::Irls, 2));
+        assert_eq!(of_quantiles(&[], 600, 1).unwrap().0, Method::Descent);
+        assert_eq!(of_quantiles(&[("l1", 0.1.into())], 10, 1).unwrap().0, Method::Descent);
+        assert_eq!(of_quantiles(&[("l2", 0.1.into()), two], 10, 1).unwrap().0, Method::Irls);
+        let error = of_quantiles(&[], 10, 2).unwrap_err().strip_backtrace();
+        assert_eq!(
+            error,
+            "Error during planning: loss = 'quantile' has one target, but a, b are 2 numbers; name \
+             one of them, or choose another loss"
+        );
+    }
 
     #[test]
     fn rounds_of_replicas_are_parts_of_an_epoch_and_end_within_seconds() {

@@ -19,6 +19,7 @@ use crate::model::HistoryEntry;
 use crate::round::{Progress, Round};
 
 mod descent;
+mod irls;
 mod lbfgs;
 mod newton;
 mod normal;
@@ -27,6 +28,7 @@ pub(crate) mod record;
 mod solver;
 
 pub use descent::{DescentEstimator, DescentSettings};
+pub use irls::IrlsSolver;
 pub use lbfgs::LbfgsSolver;
 pub use newton::NewtonSolver;
 pub use normal::NormalSolver;

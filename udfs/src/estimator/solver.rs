@@ -241,11 +241,15 @@ fn ending(solver: &str, report: &Report, is_stopped: bool) -> Option<String> {
              derivative is {:.1e}",
             report.gradient_max
         )),
-        Outcome::Running if is_stopped => Some(format!(
-            "max_seconds is used up: {solver} stopped after {steps}, where its largest derivative \
-             is {:.1e}",
-            report.gradient_max
-        )),
+        Outcome::Running if is_stopped => {
+            let used_up = format!("max_seconds is used up: {solver} stopped after {steps}");
+            Some(match report.gradient_max {
+                slope if slope.is_finite() => {
+                    format!("{used_up}, where its largest derivative is {slope:.1e}")
+                }
+                _ => used_up,
+            })
+        }
         Outcome::Running | Outcome::Converged => None,
     }
 }

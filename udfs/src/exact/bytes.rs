@@ -30,6 +30,12 @@ impl Writer {
         self.eights(values, f64::to_le_bytes);
     }
 
+    /// Appends a record with its length.
+    pub(crate) fn record(&mut self, record: &[u8]) {
+        self.integers(&[record.len() as u64]);
+        self.bytes.extend_from_slice(record);
+    }
+
     fn eights<T: Copy>(&mut self, values: &[T], bytes: impl Fn(T) -> [u8; 8]) {
         let before = self.bytes.len();
         self.bytes.resize(before + 8 * values.len(), 0);
@@ -112,6 +118,12 @@ impl<'a> Reader<'a> {
     /// The next number.
     pub(crate) fn number(&mut self) -> Result<f64> {
         Ok(f64::from_bits(self.integer()?))
+    }
+
+    /// The next record, as [`Writer::record`] appended it.
+    pub(crate) fn record(&mut self) -> Result<&'a [u8]> {
+        let length = usize::try_from(self.integer()?).unwrap_or(usize::MAX);
+        self.take(length)
     }
 
     /// Refuses bytes after the end of the record.

@@ -76,6 +76,13 @@ pub fn normal_fits(width: Width, rows: u64) -> bool {
     are_few(width, 1) && newton_flops(all, 1, rows) <= STEP
 }
 
+/// Whether iteratively reweighted least squares are the right solver for so many quantiles: normal
+/// equations would fit for all of them together.
+pub fn quantiles_fit(width: Width, quantiles: usize, rows: u64) -> bool {
+    let pass = quantiles as f64 * newton_flops(width, 1, rows);
+    are_few(width, quantiles) && pass <= STEP
+}
+
 /// Whether there are 1500 parameters at most.
 fn are_few(width: Width, outputs: usize) -> bool {
     (width.inputs() + 1).saturating_mul(outputs) <= PARAMETERS
@@ -119,6 +126,8 @@ mod tests {
         assert!(!newton_fits(width(1400, 0, 0), 1, 1_000_000));
         assert!(normal_fits(width(500, 0, 0), 100_000));
         assert!(!newton_fits(width(500, 0, 0), 1, 100_000));
+        assert!(quantiles_fit(adult, 3, 32_561) && !quantiles_fit(width(500, 0, 0), 3, 1000));
+        assert!(!quantiles_fit(width(400, 0, 0), 3, 1_000_000));
         assert!(lbfgs_fits(width(784, 0, 0), 10, 60_000));
         assert!(lbfgs_fits(width(500, 0, 0), 1, 1_000_000));
         assert!(!lbfgs_fits(width(784, 0, 0), 10, 6_000_000));

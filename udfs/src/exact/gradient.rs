@@ -87,8 +87,11 @@ impl GradientSum {
     /// Sums over no row.
     ///
     /// # Errors
-    /// When the shape has no output.
+    /// When the shape has no output, or a loss of quantiles.
     pub fn new(shape: LinearShape) -> Result<Self> {
+        if shape.loss == Loss::Quantile {
+            return internal_err!("a gradient sum has no quantiles");
+        }
         if shape.outputs == 0 {
             return internal_err!("a linear model has at least one output, not 0");
         }

@@ -35,6 +35,13 @@ pub(super) fn differentiate(loss: Loss, z: &mut [f64], y: &[f32]) -> f64 {
                 *z = if r == 0.0 { 0.0 } else { r.signum() };
             }
         }
+        Loss::Quantile => {
+            for (z, y) in z.iter_mut().zip(labels) {
+                let r = *z - y;
+                value += 0.5 * r.abs();
+                *z = if r == 0.0 { 0.0 } else { 0.5 * r.signum() };
+            }
+        }
         Loss::Huber => {
             for (z, y) in z.iter_mut().zip(labels) {
                 let r = *z - y;

@@ -6,6 +6,8 @@
 //!                                                logistic regression: some ten passes
 //!   rows ──► GradientSum ──merge──► Lbfgs::advance ──► next trial ──► rows ...
 //!                                                any linear model: some hundred passes
+//!   rows ──► QuantileSum ──merge──► Irls::advance ──► next trial ──► rows ...
+//!                                                quantiles: some fifty passes
 //!   rows ──► CovarianceSum ──merge──► eigenvectors   principal components: one pass
 //!   rows ──► SpreadSum ──merge──► SubspaceSum ... ──► eigenvectors
 //!                                                the first of them: some eight passes
@@ -29,6 +31,7 @@ mod cost;
 mod covariance;
 mod gradient;
 mod gram;
+mod irls;
 mod lbfgs;
 mod logistic;
 mod losses;
@@ -37,6 +40,7 @@ mod newton;
 mod orthonormal;
 mod pass;
 mod projection;
+mod quantile;
 mod report;
 mod residual;
 mod solve;
@@ -50,16 +54,19 @@ mod oracle;
 
 pub use cost::{
     covariance_memory, gram_memory, lbfgs_fits, newton_fits, newton_memory, normal_fits,
+    quantiles_fit,
 };
 pub use covariance::{Covariance, CovarianceSum};
 pub use gradient::{GradientScratch, GradientSum, LinearShape};
 pub use gram::GramSum;
+pub use irls::{Irls, IrlsOptions};
 pub use lbfgs::{Lbfgs, LbfgsOptions};
 pub use logistic::{NewtonSum, Scratch as NewtonScratch};
 pub use newton::{Newton, NewtonOptions};
 pub use orthonormal::orthonormalize;
 pub use pass::PassSum;
 pub use projection::{ProjectionShape, projection};
+pub use quantile::{QuantileScratch, QuantileSum};
 pub use report::{Advance, Outcome, Report};
 pub use residual::ResidualSum;
 pub(crate) use solve::eigen;

@@ -23,8 +23,8 @@ pub(super) struct Case {
     #[serde(default)]
     intercept: Option<bool>,
     rank: Option<usize>,
-    weights: Vec<f64>,
-    intercepts: Vec<f64>,
+    pub(super) weights: Vec<f64>,
+    pub(super) intercepts: Vec<f64>,
     pub(super) loss: f64,
 }
 
@@ -122,6 +122,17 @@ pub(super) fn close(name: &str, found: &[f64], expected: &[f64], tolerance: f64)
 
 pub(super) fn adult() -> Case {
     Case::parse(include_str!("../../tests/oracle/exact_adult.json"))
+}
+
+/// Quantiles 0.1, 0.5 and 0.9 of 300 rows, of `quantiles.py`.
+pub(super) fn quantiles() -> Case {
+    Case::parse(include_str!("../../tests/oracle/quantiles.json"))
+}
+
+/// The same of all rows, where a folder with them is named.
+pub(super) fn quantiles_of_all_rows() -> Option<Case> {
+    let folder = PathBuf::from(std::env::var_os("GRADLAKE_EXACT_ORACLE")?);
+    Some(Case::parse(&std::fs::read_to_string(folder.join("quantiles.json")).ok()?))
 }
 
 pub(super) fn iris() -> Case {

@@ -53,6 +53,7 @@ impl Kernel for Slopes<'_> {
             Loss::Squared => slopes::<Squared, S, V>(simd, rows, scale),
             Loss::Absolute => slopes::<Absolute, S, V>(simd, rows, scale),
             Loss::Huber => slopes::<Huber, S, V>(simd, rows, scale),
+            Loss::Quantile => slopes::<Median, S, V>(simd, rows, scale),
             Loss::Poisson => slopes::<Poisson, S, V>(simd, rows, scale),
             Loss::Logistic => slopes::<Logistic, S, V>(simd, rows, scale),
             Loss::Hinge => slopes::<Hinge, S, V>(simd, rows, scale),
@@ -70,6 +71,7 @@ pub(super) fn of_row(loss: Loss, z: f32, label: f32, weight: f32, scale: f32) ->
         Loss::Squared => slope::<Squared>(row, scale),
         Loss::Absolute => slope::<Absolute>(row, scale),
         Loss::Huber => slope::<Huber>(row, scale),
+        Loss::Quantile => slope::<Median>(row, scale),
         Loss::Poisson => slope::<Poisson>(row, scale),
         Loss::Logistic => slope::<Logistic>(row, scale),
         Loss::Hinge => slope::<Hinge>(row, scale),
@@ -145,6 +147,7 @@ impl Kernel for Values<'_> {
             Loss::Squared => values::<Squared, S, V>(simd, rows),
             Loss::Absolute => values::<Absolute, S, V>(simd, rows),
             Loss::Huber => values::<Huber, S, V>(simd, rows),
+            Loss::Quantile => values::<Median, S, V>(simd, rows),
             Loss::Poisson => values::<Poisson, S, V>(simd, rows),
             Loss::Logistic => values::<Logistic, S, V>(simd, rows),
             Loss::Hinge => values::<Hinge, S, V>(simd, rows),
@@ -182,6 +185,21 @@ impl Rule for Absolute {
     fn row(z: f32, y: f32) -> (f32, f32) {
         let r = z - y;
         (r.abs(), if r == 0.0 { 0.0 } else { r.signum() })
+    }
+
+    #[inline(always)]
+    fn value(part: f32) -> f64 {
+        f64::from(part)
+    }
+}
+
+/// The quantile loss where no levels are known: other levels are of `quantile.rs`.
+struct Median;
+impl Rule for Median {
+    #[inline(always)]
+    fn row(z: f32, y: f32) -> (f32, f32) {
+        let (value, slope) = Absolute::row(z, y);
+        (0.5 * value, 0.5 * slope)
     }
 
     #[inline(always)]
@@ -398,6 +416,7 @@ mod tests {
         match loss {
             Loss::Squared => (z[0] - y).powi(2),
             Loss::Absolute => (z[0] - y).abs(),
+            Loss::Quantile => 0.5 * (z[0] - y).abs(),
             Loss::Huber if (z[0] - y).abs() <= 1.0 => 0.5 * (z[0] - y).powi(2),
             Loss::Huber => (z[0] - y).abs() - 0.5,
             Loss::Poisson => z[0].exp() - y * z[0],

@@ -15,6 +15,7 @@ pub mod matmul;
 pub mod nearest;
 pub mod panels;
 pub mod prefetch;
+pub mod quantile;
 #[cfg(test)]
 mod reference;
 pub mod rng;

@@ -5,6 +5,7 @@
 
 use super::*;
 use crate::batch::{NO_CATEGORY, Rows};
+use crate::kernels::quantile;
 use crate::kernels::rng::{mix, unit};
 use crate::model::NetworkSpec;
 use crate::optimizer::{Optimizer, StepSize};
@@ -40,7 +41,9 @@ impl Case {
         });
         let classes = outputs.max(2) as u64;
         let label = (0..ROWS).map(|i| match loss {
-            Loss::Squared | Loss::Absolute | Loss::Huber => (2.5 * draw(3, i)) as f32,
+            Loss::Squared | Loss::Absolute | Loss::Huber | Loss::Quantile => {
+                (2.5 * draw(3, i)) as f32
+            }
             Loss::Poisson => (mix(3, 0, i as u64) % 5) as f32,
             _ => (mix(3, 0, i as u64) % classes) as f32,
         });
@@ -91,16 +94,20 @@ fn activate(f: Activation, x: f64) -> f64 {
     }
 }
 
-fn loss_of(loss: Loss, z: &[f64], y: f64) -> f64 {
+fn loss_of(spec: &NetworkSpec, z: &[f64], y: f64) -> f64 {
     let sign = |i: usize| match z.len() {
         1 => 2.0 * y - 1.0,
         _ if i == y as usize => 1.0,
         _ => -1.0,
     };
     let slacks = z.iter().enumerate().map(|(i, z)| (1.0 - sign(i) * z).max(0.0));
-    match loss {
+    match spec.loss {
         Loss::Squared => (z[0] - y).powi(2),
         Loss::Absolute => (z[0] - y).abs(),
+        Loss::Quantile => {
+            let own = z.iter().zip(&spec.quantiles);
+            own.map(|(z, q)| (q * (y - z)).max((q - 1.0) * (y - z))).sum()
+        }
         Loss::Huber if (z[0] - y).abs() <= 1.0 => 0.5 * (z[0] - y).powi(2),
         Loss::Huber => (z[0] - y).abs() - 0.5,
         Loss::Poisson => z[0].exp() - y * z[0],
@@ -148,8 +155,8 @@ fn reference(spec: &NetworkSpec, case: &Case, parameters: &[f64], key: Option<St
             };
             inputs = (0..units).map(|u| (u, activate(spec.activation, z[u]) * kept(u))).collect();
         }
-        total += f64::from(case.rows.weight[row])
-            * loss_of(spec.loss, &z, f64::from(case.rows.label[row]));
+        total +=
+            f64::from(case.rows.weight[row]) * loss_of(spec, &z, f64::from(case.rows.label[row]));
     }
     total
 }
@@ -184,15 +191,19 @@ const TOLERANCE: f64 = 2e-6;
 fn outputs_of(loss: Loss) -> &'static [usize] {
     match loss {
         Loss::Softmax => &[3],
-        Loss::Hinge | Loss::SquaredHinge => &[1, 3],
+        Loss::Hinge | Loss::SquaredHinge | Loss::Quantile => &[1, 3],
         _ => &[1],
     }
+}
+
+fn quantiles_of(loss: Loss, outputs: usize) -> Vec<f64> {
+    if loss == Loss::Quantile { [0.25, 0.5, 0.875][..outputs].to_vec() } else { vec![] }
 }
 
 /// Every loss x depth x activation x bias of the output, with its rows.
 fn for_each_case(dropout: f32, mut check: impl FnMut(&str, &NetworkSpec, &Case)) {
     let mut cases = 0;
-    for loss in Loss::ALL {
+    for loss in Loss::ALL.into_iter().chain([Loss::Quantile]) {
         for &outputs in outputs_of(loss) {
             for hidden in [vec![], vec![5, 4]] {
                 for activation in Activation::ALL {
@@ -206,6 +217,7 @@ fn for_each_case(dropout: f32, mut check: impl FnMut(&str, &NetworkSpec, &Case))
                                 hidden,
                                 activation,
                                 loss,
+                                quantiles: quantiles_of(loss, outputs),
                                 outputs,
                                 intercept,
                                 dropout,
@@ -219,7 +231,7 @@ fn for_each_case(dropout: f32, mut check: impl FnMut(&str, &NetworkSpec, &Case))
             }
         }
     }
-    assert_eq!(cases, 10 * 7 * 6);
+    assert_eq!(cases, 12 * 7 * 6);
 }
 
 fn parameters(network: &Network) -> Vec<f32> {
@@ -248,7 +260,12 @@ fn gradients_are_those_of_central_differences() {
         let scores = {
             let mut out = vec![f32::NAN; ROWS * spec.outputs];
             network.scores(&at, &case.rows.batch(), &mut scratch, &mut out);
-            spec.loss.sum(&out, spec.outputs, &case.rows.label, &case.rows.weight)
+            let (label, weight) = (&case.rows.label, &case.rows.weight);
+            let quantiles: Vec<f32> = spec.quantiles.iter().map(|q| *q as f32).collect();
+            match quantiles.as_slice() {
+                [] => spec.loss.sum(&out, spec.outputs, label, weight),
+                quantiles => quantile::sum(quantiles, &out, label, weight),
+            }
         };
         assert_eq!(
             scores.loss,

@@ -28,6 +28,7 @@ impl Loss {
             *t = match self {
                 Loss::Squared => (z - y0) * (-2.0 * *t).exp_m1(),
                 Loss::Absolute => (y0 - z).max(-*t).min(*t),
+                Loss::Quantile => (y0 - z).max(-0.5 * *t).min(0.5 * *t),
                 Loss::Huber => huber(z - y0, *t),
                 Loss::Poisson => poisson(z, y0, *t),
                 Loss::Logistic | Loss::Softmax => sign * logistic(sign * z, *t),
@@ -120,6 +121,7 @@ mod tests {
             Loss::Squared => 2.0 * r,
             Loss::Absolute if r == 0.0 => 0.0,
             Loss::Absolute => r.signum(),
+            Loss::Quantile => 0.5 * if r == 0.0 { 0.0 } else { r.signum() },
             Loss::Huber => r.clamp(-1.0, 1.0),
             Loss::Poisson => z[output].exp() - y as f64,
             Loss::Logistic => 1.0 / (1.0 + (-z[0]).exp()) - y as f64,

@@ -30,10 +30,15 @@ pub enum Loss {
     Hinge,
     /// `max(0, 1 - s z)^2`; of many classes, one against the rest.
     SquaredHinge,
+    /// `q (y - z)` where `y > z`, else `(1 - q) (z - y)`, the pinball loss (Koenker and Bassett
+    /// 1978), summed over one output for each quantile `q`. The quantiles are not part of the loss:
+    /// see [`kernels::quantile`](crate::kernels::quantile). Where none are known, as in the methods
+    /// here, it is that of the median, half the absolute error.
+    Quantile,
 }
 
 impl Loss {
-    /// Every loss.
+    /// Every loss that depends on raw outputs and label alone: all but [`Loss::Quantile`].
     pub const ALL: [Loss; 8] = [
         Loss::Squared,
         Loss::Absolute,
@@ -56,6 +61,7 @@ impl Loss {
             Loss::Softmax => "softmax",
             Loss::Hinge => "hinge",
             Loss::SquaredHinge => "squared_hinge",
+            Loss::Quantile => "quantile",
         }
     }
 
@@ -71,7 +77,7 @@ impl Loss {
 
     /// Whether it has a derivative everywhere, so that its minimum is where the gradient is 0.
     pub fn has_gradient(self) -> bool {
-        !matches!(self, Loss::Absolute | Loss::Hinge)
+        !matches!(self, Loss::Absolute | Loss::Hinge | Loss::Quantile)
     }
 
     /// Whether the prediction is the exponential of the raw output.
@@ -137,6 +143,7 @@ impl Loss {
         match self {
             Loss::Squared => (y0 - z0) * (y0 - z0),
             Loss::Absolute => (y0 - z0).abs(),
+            Loss::Quantile => 0.5 * (y0 - z0).abs(),
             Loss::Huber => {
                 let a = (y0 - z0).abs();
                 if a <= 1.0 { 0.5 * a * a } else { a - 0.5 }
@@ -172,6 +179,10 @@ impl Loss {
             Loss::Absolute => z.iter_mut().for_each(|z| {
                 let r = *z - y;
                 *z = if r == 0.0 { 0.0 } else { r.signum() };
+            }),
+            Loss::Quantile => z.iter_mut().for_each(|z| {
+                let r = *z - y;
+                *z = if r == 0.0 { 0.0 } else { 0.5 * r.signum() };
             }),
             Loss::Huber => z.iter_mut().for_each(|z| *z = (*z - y).clamp(-1.0, 1.0)),
             Loss::Poisson => z.iter_mut().for_each(|z| *z = z.exp() - y),
@@ -252,7 +263,8 @@ impl FromStr for Loss {
     type Err = ();
 
     fn from_str(name: &str) -> Result<Self, ()> {
-        Loss::ALL.into_iter().find(|loss| loss.name() == name).ok_or(())
+        let mut all = Loss::ALL.into_iter().chain([Loss::Quantile]);
+        all.find(|loss| loss.name() == name).ok_or(())
     }
 }
 

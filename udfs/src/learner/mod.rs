@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use crate::batch::{MiniBatch, Width};
 
+mod activation;
 #[cfg(test)]
 mod gradients;
 mod implicit;
@@ -13,9 +14,10 @@ mod network;
 mod passes;
 mod reshape;
 
+pub use activation::Activation;
 pub use layout::{Layout, Role, Table};
 pub use loss::{Loss, probabilities};
-pub use network::{Activation, Network};
+pub use network::Network;
 pub use passes::{PassStep, Passes, Scoring, ScoringScratch};
 pub use reshape::Reshape;
 
@@ -77,7 +79,7 @@ pub trait Learner: Debug + Send + Sync {
     /// Number of raw outputs a row (logits, or one prediction).
     fn outputs(&self) -> usize;
 
-    /// The loss, where raw outputs are linear in the inputs: the layout is then one weight
+    /// The loss, where raw outputs are linear in the inputs and it needs no quantiles: the layout is then one weight
     /// `[inputs, outputs]` and, if there is an intercept, one bias `[outputs]`.
     fn linear_loss(&self) -> Option<Loss>;
 

@@ -7,67 +7,10 @@
 //! ```
 //! The first weight is `[d + t, units]`: its last `t` rows are the weight table of categories.
 
-use serde::{Deserialize, Serialize};
-
-use super::{Layout, Learner, Loss, LossSum, Role, Scratch, StepKey, Table};
+use super::{Activation, Layout, Learner, Loss, LossSum, Role, Scratch, StepKey, Table};
 use crate::batch::{MiniBatch, Width};
-use crate::kernels::{activation, gather, linear, matmul, rng, row};
+use crate::kernels::{activation, gather, linear, matmul, quantile, rng, row};
 use crate::model::NetworkSpec;
-
-/// The activation function of the hidden layers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// `max(0, x)`
-    Relu,
-    /// `x Phi(x)`, the exact form with erf (PyTorch's default `GELU`).
-    Gelu,
-    /// Hyperbolic tangent.
-    Tanh,
-    /// Logistic function.
-    Sigmoid,
-    /// `x` where positive, `exp(x) - 1` elsewhere.
-    Elu,
-    /// No activation.
-    Identity,
-}
-
-impl Activation {
-    /// Every activation function.
-    pub const ALL: [Activation; 6] = [
-        Activation::Relu,
-        Activation::Gelu,
-        Activation::Tanh,
-        Activation::Sigmoid,
-        Activation::Elu,
-        Activation::Identity,
-    ];
-
-    /// Whether its derivative needs its argument, and not its value alone.
-    pub(super) fn needs_z(self) -> bool {
-        self == Activation::Gelu
-    }
-
-    /// The name in SQL.
-    pub fn name(self) -> &'static str {
-        match self {
-            Activation::Relu => "relu",
-            Activation::Gelu => "gelu",
-            Activation::Tanh => "tanh",
-            Activation::Sigmoid => "sigmoid",
-            Activation::Elu => "elu",
-            Activation::Identity => "identity",
-        }
-    }
-}
-
-impl std::str::FromStr for Activation {
-    type Err = ();
-
-    fn from_str(name: &str) -> Result<Self, ()> {
-        Activation::ALL.into_iter().find(|a| a.name() == name).ok_or(())
-    }
-}
 
 /// One dense layer: the ranges of its tensors in the flat parameters.
 #[derive(Clone, Debug)]
@@ -83,7 +26,9 @@ pub(super) struct Layer {
 pub struct Network {
     width: Width,
     pub(super) activation: Activation,
-    pub(super) loss: Loss,
+    loss: Loss,
+    /// Quantiles of the outputs; empty of losses without.
+    quantiles: Vec<f32>,
     pub(super) dropout: f32,
     pub(super) layers: Vec<Layer>,
     layout: Layout,
@@ -118,6 +63,7 @@ impl Network {
             width,
             activation: spec.activation,
             loss: spec.loss,
+            quantiles: spec.quantiles.iter().map(|q| *q as f32).collect(),
             dropout: spec.dropout,
             layers,
             layout,
@@ -131,7 +77,23 @@ impl Network {
 
     /// Whether one output is linear in the inputs: this hottest loop of all has its own code path.
     fn is_single_linear(&self) -> bool {
-        matches!(self.layers.as_slice(), [only] if only.units == 1)
+        matches!(self.layers.as_slice(), [only] if only.units == 1) && self.quantiles.is_empty()
+    }
+
+    /// Returns the weighted sum of losses of some rows, and replaces the raw outputs
+    /// `z[r, outputs]` by `scale * weight` times the derivative of the row's loss. Labels are as
+    /// [`Loss::differentiate`] has them; for quantiles, `[r]`.
+    pub(super) fn differentiate(
+        &self,
+        z: &mut [f32],
+        label: &[f32],
+        weight: &[f32],
+        scale: f32,
+    ) -> LossSum {
+        match self.quantiles.as_slice() {
+            [] => self.loss.differentiate(z, self.outputs(), label, weight, scale),
+            quantiles => quantile::differentiate(quantiles, z, label, weight, scale),
+        }
     }
 
     /// `z = x W + gather + b` of the first layer.
@@ -264,7 +226,7 @@ impl Learner for Network {
     }
 
     fn linear_loss(&self) -> Option<Loss> {
-        (self.layers.len() == 1).then_some(self.loss)
+        (self.layers.len() == 1 && self.quantiles.is_empty()).then_some(self.loss)
     }
 
     fn flops_per_row(&self) -> u64 {
@@ -340,7 +302,7 @@ impl Learner for Network {
         let outputs = self.outputs();
         let dz = &mut above[..r * outputs];
         dz.copy_from_slice(&layers[2 * (n - 1)][..r * outputs]);
-        let sum = self.loss.differentiate(dz, outputs, batch.label, batch.weight, scale);
+        let sum = self.differentiate(dz, batch.label, batch.weight, scale);
         // `above` holds dz of the current layer, `below` becomes that of the layer before.
         let (mut above, mut below) = (above, below);
         for (i, layer) in self.layers.iter().enumerate().rev() {
@@ -387,7 +349,10 @@ impl Learner for Network {
         let outputs = self.outputs();
         self.forward(parameters, batch, None, scratch);
         let z = &scratch.buffers[2 * (self.layers.len() - 1)][..batch.rows * outputs];
-        self.loss.sum(z, outputs, batch.label, batch.weight)
+        match self.quantiles.as_slice() {
+            [] => self.loss.sum(z, outputs, batch.label, batch.weight),
+            quantiles => quantile::sum(quantiles, z, batch.label, batch.weight),
+        }
     }
 
     fn scores(

@@ -70,6 +70,7 @@ impl TrainOptions {
         Self {
             algorithm,
             loss: None,
+            quantiles: vec![],
             hidden: vec![],
             activation: Activation::Relu,
             dropout: 0.0,

@@ -47,6 +47,8 @@ pub enum Solver {
     Newton,
     /// L-BFGS over all rows; OWL-QN with an L1 penalty.
     Lbfgs,
+    /// Iteratively reweighted least squares of quantiles.
+    Irls,
     /// Mini-batch training.
     Sgd,
 }
@@ -56,6 +58,7 @@ choice!(Solver {
     Solver::Normal => "normal",
     Solver::Newton => "newton",
     Solver::Lbfgs => "lbfgs",
+    Solver::Irls => "irls",
     Solver::Sgd => "sgd",
 });
 
@@ -177,6 +180,7 @@ choice!(Loss {
     Loss::Absolute => "absolute",
     Loss::Huber => "huber",
     Loss::Poisson => "poisson",
+    Loss::Quantile => "quantile",
     Loss::Softmax => "softmax",
     Loss::Logistic => "logistic",
     Loss::Hinge => "hinge",
@@ -189,7 +193,7 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_values_themselves() {
-        for loss in Loss::ALL {
+        for loss in Loss::ALL.into_iter().chain([Loss::Quantile]) {
             assert_eq!(<Loss as Choice>::named(loss.name()), Some(loss));
         }
         for activation in Activation::ALL {

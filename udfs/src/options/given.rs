@@ -157,6 +157,18 @@ impl<'a> Given<'a> {
         })
     }
 
+    /// `[0.1, 0.5, 0.9]`: quantiles, ascending.
+    pub(super) fn quantiles(&self) -> Result<Vec<f64>> {
+        let quantile = |value| number(value).filter(|q| *q > 0.0 && *q < 1.0);
+        let quantiles = match self.value {
+            OptionValue::List(values) if (1..=99).contains(&values.len()) => {
+                values.iter().map(quantile).collect::<Option<Vec<f64>>>()
+            }
+            _ => None,
+        };
+        self.check(quantiles.filter(|all| all.is_sorted_by(|a, b| a < b)))
+    }
+
     /// `auto`, a whole number or a share.
     pub(super) fn components(&self) -> Result<Components> {
         if text(self.value).is_some_and(|text| text.eq_ignore_ascii_case("auto")) {

@@ -37,6 +37,8 @@ pub struct TrainOptions {
     pub algorithm: Algorithm,
     /// The loss; None: the algorithm's own, which may depend on the number of classes.
     pub loss: Option<Loss>,
+    /// Quantiles of [`Loss::Quantile`], ascending; empty of other losses.
+    pub quantiles: Vec<f64>,
     /// Units of the hidden layers; none for a linear model.
     pub hidden: Vec<usize>,
     /// Activation of the hidden layers.

@@ -13,6 +13,7 @@ impl TrainOptions {
         if self.statistics == Statistics::Running {
             self.go_online("statistics = running")?;
         }
+        self.check_quantiles()?;
         self.check_solver()?;
         self.check_network()?;
         self.check_rows()?;
@@ -23,6 +24,28 @@ impl TrainOptions {
             return plan_err!(
                 "option intercept_learning_rate does not go with intercept = FALSE; leave one of \
                  them out"
+            );
+        }
+        Ok(())
+    }
+
+    /// Quantiles belong to their loss, and have a default with it.
+    fn check_quantiles(&mut self) -> Result<()> {
+        let has_quantiles = self.loss == Some(Loss::Quantile);
+        match (has_quantiles, self.is_given("quantiles")) {
+            (true, false) => self.quantiles = vec![0.1, 0.5, 0.9],
+            (false, true) => {
+                return plan_err!(
+                    "option quantiles goes with loss = 'quantile' alone, but loss is {}",
+                    self.loss.map_or("auto", Choice::name)
+                );
+            }
+            _ => {}
+        }
+        if has_quantiles && self.optimizer.takes_rows() {
+            return plan_err!(
+                "optimizer = {} cannot learn loss = 'quantile'; choose another optimizer",
+                self.optimizer.name()
             );
         }
         Ok(())
@@ -39,13 +62,13 @@ impl TrainOptions {
         match (self.solver, needs_steps) {
             (Solver::Auto | Solver::Sgd, Some(name)) if is_tolerance_given => {
                 return plan_err!(
-                    "option tolerance ends the steps of newton and lbfgs and does not go with \
+                    "option tolerance ends the steps of newton, lbfgs and irls and does not go with \
                      {name}, which only training by mini-batches takes; leave one of them out"
                 );
             }
             (Solver::Sgd, None) if is_tolerance_given => {
                 return plan_err!(
-                    "option tolerance ends the steps of newton and lbfgs and does not go with \
+                    "option tolerance ends the steps of newton, lbfgs and irls and does not go with \
                      solver = sgd; leave it out"
                 );
             }
@@ -72,13 +95,26 @@ impl TrainOptions {
                 _ => Ok(()),
             };
         }
+        if self.solver == Solver::Irls {
+            return match (self.loss, self.l1) {
+                (Some(Loss::Quantile), Some(l1)) if l1 > 0.0 => plan_err!(
+                    "option l1 does not go with solver = irls; leave it out or set solver = sgd"
+                ),
+                (Some(Loss::Quantile), _) => Ok(()),
+                (loss, _) => plan_err!(
+                    "solver = irls goes with loss = 'quantile' alone, but loss is {}",
+                    loss.map_or("auto", Choice::name)
+                ),
+            };
+        }
         let name = match self.loss {
             _ if self.l1.is_some_and(|l1| l1 > 0.0) => "l1",
             None | Some(Loss::Squared) => return Ok(()),
             Some(_) => "loss",
         };
+        let other = if self.loss == Some(Loss::Quantile) { "irls" } else { "lbfgs" };
         plan_err!(
-            "option {name} does not go with solver = {solver}; leave it out or set solver = lbfgs"
+            "option {name} does not go with solver = {solver}; leave it out or set solver = {other}"
         )
     }
 

@@ -66,7 +66,7 @@ fn cut(table: &Rows, from: usize, to: usize) -> Rows {
 impl Oracle {
     fn rows(&self, loss: Loss) -> Rows {
         let label = match loss {
-            Loss::Squared | Loss::Absolute | Loss::Huber => "number",
+            Loss::Squared | Loss::Absolute | Loss::Huber | Loss::Quantile => "number",
             Loss::Poisson => "count",
             Loss::Logistic | Loss::SquaredHinge => "two",
             Loss::Softmax | Loss::Hinge => "three",
@@ -122,6 +122,7 @@ fn run(oracle: &Oracle, case: &Case, shards: usize) {
         hidden: if case.hidden == 1 { vec![8, 4] } else { vec![] },
         activation: Activation::Gelu,
         loss: case.loss,
+        quantiles: vec![],
         outputs,
         intercept: true,
         dropout: 0.0,
@@ -205,6 +206,7 @@ fn every_optimizer_rests_at_the_minimum_with_l1() {
         hidden: vec![],
         activation: Activation::Identity,
         loss: Loss::Squared,
+        quantiles: vec![],
         outputs: 1,
         intercept: true,
         dropout: 0.0,
@@ -256,6 +258,7 @@ fn schedules_do_not_move_weights_of_ftrl_by_themselves() {
         hidden: vec![],
         activation: Activation::Identity,
         loss: Loss::Squared,
+        quantiles: vec![],
         outputs: 1,
         intercept: true,
         dropout: 0.0,
@@ -311,6 +314,7 @@ fn ftrl_goes_on_at_another_rate_from_the_weights_it_finds() {
         hidden: vec![8, 4],
         activation: Activation::Gelu,
         loss: Loss::Huber,
+        quantiles: vec![],
         outputs: 1,
         intercept: true,
         dropout: 0.0,

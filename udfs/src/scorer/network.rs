@@ -11,7 +11,7 @@ use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion_common::{Result, ScalarValue, internal_err};
 
-use super::prediction_parts;
+use super::{prediction_parts, quantiles};
 use crate::batch::MiniBatch;
 use crate::description::Predictor;
 use crate::learner::{Learner, Loss, Scoring, ScoringScratch, probabilities};
@@ -24,6 +24,9 @@ pub struct NetworkPredictor {
     parameters: Vec<f32>,
     outputs: usize,
     loss: Loss,
+    quantiles: Vec<f64>,
+    /// The output that predicts the target, where there are quantiles.
+    central: Option<usize>,
     labels: Labels,
     /// The classes as an array.
     classes: Option<ArrayRef>,
@@ -45,6 +48,8 @@ impl NetworkPredictor {
             parameters: trained.parameters.clone(),
             outputs: network.outputs(),
             loss: spec.loss,
+            quantiles: spec.quantiles.clone(),
+            central: spec.central_output(),
             labels: trained.labels.clone(),
             classes,
         })
@@ -71,6 +76,10 @@ impl Predictor for NetworkPredictor {
         threshold: f64,
         spare: &mut Vec<f64>,
     ) -> Result<Vec<ArrayRef>> {
+        if let (Some(central), Labels::Numbers(scales)) = (self.central, &self.labels) {
+            let scale = scales.first().copied().unwrap_or(LabelScale::NONE);
+            return quantiles::parts(&self.quantiles, central, scores, scale, fields);
+        }
         match (&self.labels, &self.classes) {
             (Labels::Classes(_), Some(classes)) if self.loss.has_probabilities() => {
                 let (k, rows) = (classes.len(), scores.len() / self.outputs);
@@ -124,9 +133,10 @@ fn numbers(
     Ok(parts)
 }
 
-/// The parts of the prediction of a network with this loss: those of its one target, or one for
+/// The parts of the prediction of a network: those of its one target, or one for
 /// each of several targets, with its name.
-pub fn network_fields(loss: Loss, outputs: usize, targets: &[Target]) -> Vec<Field> {
+pub fn network_fields(spec: &NetworkSpec, targets: &[Target]) -> Vec<Field> {
+    let loss = spec.loss;
     let target = match targets {
         [target] => &target.data_type,
         targets => {
@@ -136,9 +146,12 @@ pub fn network_fields(loss: Loss, outputs: usize, targets: &[Target]) -> Vec<Fie
             return targets.iter().map(field).collect();
         }
     };
+    if !spec.quantiles.is_empty() {
+        return quantiles::fields(label_type(loss, target));
+    }
     if let DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(_, _) = target {
         let item = Arc::new(Field::new_list_field(DataType::Float64, true));
-        let vector = DataType::FixedSizeList(item, outputs as i32);
+        let vector = DataType::FixedSizeList(item, spec.outputs as i32);
         return vec![Field::new(prediction_parts::LABEL, vector, true)];
     }
     let label = label_type(loss, target);

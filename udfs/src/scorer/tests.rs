@@ -26,6 +26,7 @@ fn member(key: i64, hidden: Vec<usize>, texts: &[&str], classes: i64) -> Member 
         hidden,
         activation: Activation::Tanh,
         loss: if classes == 2 { Loss::Logistic } else { Loss::Softmax },
+        quantiles: vec![],
         outputs: if classes == 2 { 1 } else { classes as usize },
         intercept: true,
         dropout: 0.0,

@@ -21,6 +21,7 @@ pub(crate) fn spec(hidden: &[usize]) -> NetworkSpec {
         hidden: hidden.to_vec(),
         activation: Activation::Tanh,
         loss: Loss::Logistic,
+        quantiles: vec![],
         outputs: 1,
         intercept: true,
         dropout: 0.0,

@@ -47,6 +47,12 @@ pub(super) fn learner(
     let Some(spec) = outline.describe()?.network().cloned() else {
         return plan_err!("{} does not learn from rows as they come", request.algorithm);
     };
+    if spec.loss == Loss::Quantile {
+        return plan_err!(
+            "loss = 'quantile', which the model to continue has, is not possible with rows that are \
+             learned from as they come"
+        );
+    }
     let make_descent = descents(engine, options, parent.map_or(0, |parent| parent.steps))?;
     // An optimizer that takes rows one by one uses the raw target, as it uses the raw features.
     let standardizes = parent.is_none()
@@ -105,6 +111,12 @@ pub fn check(request: &TrainRequest, options: &TrainOptions, is_stream: bool) ->
         return plan_err!(
             "PARTITION BY is not possible with rows that are learned from as they come; leave it \
              out, or train on a table with statistics = fixed"
+        );
+    }
+    if options.loss == Some(Loss::Quantile) {
+        return plan_err!(
+            "loss = 'quantile' is not possible with rows that are learned from as they come; choose \
+             another loss, or train on a table with statistics = fixed"
         );
     }
     if request.targets.len() > 1 {

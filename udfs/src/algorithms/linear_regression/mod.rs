@@ -1,4 +1,5 @@
-//! Linear regression: squared, absolute, Huber or Poisson loss of one linear output.
+//! Linear regression: squared, absolute, Huber or Poisson loss of one linear output for each
+//! target, or the quantile loss of one for each quantile.
 
 use super::{Algorithm, AlgorithmSpec, OptionGroup, TargetRule, network};
 use crate::learner::Loss;
@@ -15,9 +16,10 @@ pub(super) static SPEC: AlgorithmSpec = AlgorithmSpec {
         OptionGroup::Solver,
         OptionGroup::Tolerance,
         OptionGroup::Loss,
+        OptionGroup::Quantiles,
     ],
-    losses: &[Loss::Squared, Loss::Absolute, Loss::Huber, Loss::Poisson],
-    solvers: &[Solver::Normal, Solver::Lbfgs],
+    losses: &[Loss::Squared, Loss::Absolute, Loss::Huber, Loss::Poisson, Loss::Quantile],
+    solvers: &[Solver::Normal, Solver::Lbfgs, Solver::Irls],
     hidden: &[],
     epochs: 20,
     batch_size: 256,

@@ -189,7 +189,7 @@ impl RowPass<'_> {
         let labels = batch.label.chunks(LOSS_ROWS * numbers.max(1));
         let rows = labels.zip(batch.weight.chunks(LOSS_ROWS));
         for (z, (label, weight)) in z.chunks_mut(LOSS_ROWS * outputs).zip(rows) {
-            let sum = self.network.loss.differentiate(z, outputs, label, weight, scale);
+            let sum = self.network.differentiate(z, label, weight, scale);
             share.sums.push(sum);
         }
         if outputs > 1 {

@@ -22,6 +22,10 @@ fn cases() -> Vec<Case> {
             hidden: hidden.to_vec(),
             activation,
             loss,
+            quantiles: match loss {
+                Loss::Quantile => [0.1, 0.5, 0.9][..outputs].to_vec(),
+                _ => vec![],
+            },
             outputs,
             intercept: outputs != 3,
             dropout,
@@ -38,6 +42,7 @@ fn cases() -> Vec<Case> {
         case(&[130, 65, 3], Activation::Sigmoid, Loss::Squared, 1, 0.3, mixed, 200),
         case(&[1, 5], Activation::Elu, Loss::Huber, 1, 0.0, dense(3), 7),
         case(&[300], Activation::Relu, Loss::SquaredHinge, 3, 0.5, dense(129), 64),
+        case(&[33], Activation::Tanh, Loss::Quantile, 3, 0.2, mixed, 90),
         case(&[20], Activation::Identity, Loss::Squared, 1, 0.0, dense(1), 33),
         // (The units of its first layer are cut for two and for three threads.)
         case(

@@ -20,6 +20,7 @@ fn network(loss: Loss, outputs: usize) -> Network {
         hidden: vec![],
         activation: Activation::Identity,
         loss,
+        quantiles: vec![],
         outputs,
         intercept: true,
         dropout: 0.0,

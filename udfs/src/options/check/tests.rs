@@ -60,6 +60,17 @@ fn nothing_given() {
 }
 
 #[test]
+fn quantiles_have_a_default_with_their_loss_alone() {
+    let of = |given: &[(&str, OptionValue)]| check(LINEAR_REGRESSION, given).unwrap();
+    assert!(of(&[]).quantiles.is_empty() && !of(&[]).written_out().contains_key("quantiles"));
+    let quantile = || ("loss", word("quantile"));
+    assert_eq!(of(&[quantile()]).written_out()["quantiles"], "[0.1, 0.5, 0.9]");
+    let given = of(&[("quantiles", list(&["0.05", ".5"])), quantile(), ("solver", word("irls"))]);
+    assert_eq!((given.quantiles.as_slice(), given.solver), (&[0.05, 0.5][..], Solver::Irls));
+    assert_eq!(given.written_out()["quantiles"], "[0.05, 0.5]");
+}
+
+#[test]
 fn every_option_is_read() {
     let options = check(
         MLP_CLASSIFIER,

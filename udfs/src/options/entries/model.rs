@@ -5,7 +5,7 @@ use super::super::{Choice, ClassWeights, OptionGroup, OptionValue, Solver, Stati
 use super::{OptionSpec, auto, boolean, default, losses, solvers};
 use crate::learner::{Activation, Loss};
 
-pub(super) static ENTRIES: [OptionSpec; 11] = [
+pub(super) static ENTRIES: [OptionSpec; 12] = [
     OptionSpec {
         name: "l1",
         group: OptionGroup::Gradient,
@@ -69,11 +69,21 @@ pub(super) static ENTRIES: [OptionSpec; 11] = [
         get: |options| auto(options.loss.map(Choice::name)),
     },
     OptionSpec {
+        name: "quantiles",
+        group: OptionGroup::Quantiles,
+        is_of_steps: false,
+        kind: Kind::Words(|| "a list of 1 to 99 ascending numbers above 0 and below 1".to_owned()),
+        doc: "quantiles that loss = 'quantile' learns, [0.1, 0.5, 0.9] if not given; the prediction is the one nearest to 0.5",
+        default: |_| None,
+        set: |options, given| given.quantiles().map(|quantiles| options.quantiles = quantiles),
+        get: |options| (!options.quantiles.is_empty()).then(|| numbers(&options.quantiles)),
+    },
+    OptionSpec {
         name: "solver",
         group: OptionGroup::Solver,
         is_of_steps: false,
         kind: Kind::OneOfAlgorithm(Solver::names, solvers),
-        doc: "over all rows at once (normal, newton, lbfgs; lbfgs with l1 is OWL-QN) or by mini-batches; auto is by all rows where the shape of the rows allows and no option of mini-batches is given",
+        doc: "over all rows at once (normal, newton, lbfgs, irls of quantiles; lbfgs with l1 is OWL-QN) or by mini-batches; auto is by all rows where the shape of the rows allows and no option of mini-batches is given",
         default: default!("auto"),
         set: |options, given| given.solver(options.algorithm).map(|solver| options.solver = solver),
         get: |options| Some(options.solver.name().to_owned()),
@@ -128,6 +138,11 @@ fn units(units: &[usize]) -> String {
     OptionValue::List(units).to_string()
 }
 
+/// `[0.1, 0.5]`
+fn numbers(numbers: &[f64]) -> String {
+    OptionValue::from(numbers.to_vec()).to_string()
+}
+
 fn class_weights(weights: &ClassWeights) -> String {
     match weights {
         ClassWeights::None => "none".to_owned(),
@@ -144,5 +159,5 @@ fn class_weights(weights: &ClassWeights) -> String {
 
 /// Whether a solver passes over all rows for each step.
 pub(in crate::options) fn is_full_batch(solver: Solver) -> bool {
-    matches!(solver, Solver::Normal | Solver::Newton | Solver::Lbfgs)
+    matches!(solver, Solver::Normal | Solver::Newton | Solver::Lbfgs | Solver::Irls)
 }

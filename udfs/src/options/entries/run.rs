@@ -135,7 +135,7 @@ pub(super) static ENTRIES: [OptionSpec; 16] = [
         group: OptionGroup::Tolerance,
         is_of_steps: false,
         kind: number(0.0, 1.0),
-        doc: "largest derivative of the objective at which newton and lbfgs end; of kmeans, largest squared movement of the centroids in mean variances of the inputs",
+        doc: "largest derivative of the objective at which newton and lbfgs end, and a hundred times the relative fall of the loss at which irls ends; of kmeans, largest squared movement of the centroids in mean variances of the inputs",
         // scikit-learn's `tol` is 1e-4: for its Newton solvers of a gradient that is not a mean.
         default: |algorithm| {
             let is_of_clusters = algorithm.options.contains(&OptionGroup::Clusters);
@@ -145,7 +145,10 @@ pub(super) static ENTRIES: [OptionSpec; 16] = [
         get: |options| {
             let is_of_solver = options.algorithm.takes(OptionGroup::Solver);
             (!is_of_solver
-                || matches!(options.solver, Solver::Auto | Solver::Newton | Solver::Lbfgs))
+                || matches!(
+                    options.solver,
+                    Solver::Auto | Solver::Newton | Solver::Lbfgs | Solver::Irls
+                ))
             .then(|| options.tolerance.to_string())
         },
     },

@@ -105,7 +105,26 @@ fn values_out_of_range() {
     );
     assert_eq!(
         error(LINEAR_REGRESSION, &[("solver", word("exact"))]),
-        "option solver of linear_regression must be one of auto, normal, lbfgs, sgd, but is exact"
+        "option solver of linear_regression must be one of auto, normal, lbfgs, irls, sgd, but is exact"
+    );
+}
+
+#[test]
+fn quantiles_that_are_none() {
+    for text in ["[]", "[0.5, 0.5]", "[0.9, 0.1]", "[0, 0.5]", "[0.5, 1]", "[-0.1]", "0.5"] {
+        assert_eq!(
+            error(MLP_REGRESSOR, &[("quantiles", OptionValue::of_text(text))]),
+            format!(
+                "option quantiles must be a list of 1 to 99 ascending numbers above 0 and below 1, \
+                 but is {text}"
+            )
+        );
+    }
+    let many = (1..=100).map(|i| f64::from(i) / 101.0).collect::<Vec<_>>();
+    assert!(error(MLP_REGRESSOR, &[("quantiles", many.into())]).contains("a list of 1 to 99"));
+    assert!(
+        error(MLP_CLASSIFIER, &[("quantiles", list(&["0.5"]))])
+            .ends_with("it belongs to linear_regression, mlp_regressor")
     );
 }
 
@@ -124,11 +143,11 @@ fn a_misspelt_value() {
     assert_eq!(
         error(MLP_REGRESSOR, &[("loss", word("softmax"))]),
         "option loss of mlp_regressor must be one of auto, squared, absolute, huber, poisson, \
-         but is softmax"
+         quantile, but is softmax"
     );
     assert_eq!(
         error(LINEAR_REGRESSION, &[("solver", word("newton"))]),
-        "option solver of linear_regression must be one of auto, normal, lbfgs, sgd, but is newton"
+        "option solver of linear_regression must be one of auto, normal, lbfgs, irls, sgd, but is newton"
     );
     assert_eq!(
         error(LINEAR_SVM, &[("statistics", string("rolling"))]),
@@ -184,6 +203,43 @@ fn contradictions() {
             "option loss does not go with solver = normal; leave it out or set solver = lbfgs",
         ),
         (
+            LINEAR_REGRESSION,
+            vec![("loss", word("quantile")), ("solver", word("normal"))],
+            "option loss does not go with solver = normal; leave it out or set solver = irls",
+        ),
+        (
+            LINEAR_REGRESSION,
+            vec![("loss", word("quantile")), ("solver", word("lbfgs"))],
+            "solver = lbfgs needs a loss that has a derivative everywhere, which quantile has not; \
+             choose another loss or set solver = sgd",
+        ),
+        (
+            LINEAR_REGRESSION,
+            vec![("loss", word("huber")), ("solver", word("irls"))],
+            "solver = irls goes with loss = 'quantile' alone, but loss is huber",
+        ),
+        (
+            LINEAR_REGRESSION,
+            vec![("loss", word("quantile")), ("solver", word("irls")), ("l1", half())],
+            "option l1 does not go with solver = irls; leave it out or set solver = sgd",
+        ),
+        (
+            LINEAR_REGRESSION,
+            vec![("quantiles", list(&["0.5"]))],
+            "option quantiles goes with loss = 'quantile' alone, but loss is auto",
+        ),
+        (
+            MLP_REGRESSOR,
+            vec![("loss", word("huber")), ("quantiles", list(&["0.5"]))],
+            "option quantiles goes with loss = 'quantile' alone, but loss is huber",
+        ),
+        (
+            LINEAR_REGRESSION,
+            vec![("loss", word("quantile")), ("optimizer", word("adaptive_invariant"))],
+            "optimizer = adaptive_invariant cannot learn loss = 'quantile'; choose another \
+             optimizer",
+        ),
+        (
             LINEAR_SVM,
             vec![("loss", word("hinge")), ("solver", word("lbfgs"))],
             "solver = lbfgs needs a loss that has a derivative everywhere, which hinge has not; \
@@ -198,13 +254,13 @@ fn contradictions() {
         (
             LOGISTIC_REGRESSION,
             vec![("tolerance", half()), ("solver", word("sgd"))],
-            "option tolerance ends the steps of newton and lbfgs and does not go with solver = sgd; \
+            "option tolerance ends the steps of newton, lbfgs and irls and does not go with solver = sgd; \
              leave it out",
         ),
         (
             LOGISTIC_REGRESSION,
             vec![("tolerance", half()), ("batch_size", one())],
-            "option tolerance ends the steps of newton and lbfgs and does not go with batch_size, \
+            "option tolerance ends the steps of newton, lbfgs and irls and does not go with batch_size, \
              which only training by mini-batches takes; leave one of them out",
         ),
         (
