@@ -85,7 +85,12 @@ pub fn evaluate_plan(
     if model.algorithm.is_classifier() {
         check_label_type(&actual, &label, predicted.schema(), target)?;
     }
-    let metrics = metrics(state, scorer, &actual, &label, weighted)?;
+    let is_boolean = actual.get_type(predicted.schema())? == DataType::Boolean;
+    let compared = match is_boolean && !model.algorithm.is_classifier() {
+        true => cast(actual.clone(), DataType::Float64),
+        false => actual.clone(),
+    };
+    let metrics = metrics(state, scorer, &compared, &label, weighted)?;
     // A metric that the predictions do not allow is NULL.
     let column = |name: &str| Expr::Column(Column::from_name(name));
     let columns = metrics.iter().map(|(name, metric)| match metric {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::compute::concat;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::{Column, Result, internal_datafusion_err, internal_err};
+use datafusion::common::{Column, Result, internal_datafusion_err, internal_err, plan_err};
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::functions_nested::expr_fn::array_element;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast, lit};
 use gradlake_udfs::{Model, Scorer};
 
 use super::{COUNTS, Columns, NUMBER_METRICS, UNKNOWN, WEIGHT};
@@ -54,11 +54,16 @@ pub(super) fn plan(
     for (i, target) in model.targets.iter().enumerate() {
         let (actual, own) = (column(&actual_names[i]), column(&names[i]));
         match scorer.fields()[i].data_type() {
-            DataType::FixedSizeList(_, n) => numbers.extend((1..=i64::from(*n)).map(|element| {
-                let of = |list: &Expr| array_element(list.clone(), lit(element));
-                (format!("{}[{element}]", target.name), of(&actual), of(&own))
-            })),
-            _ => numbers.push((target.name.clone(), actual, own)),
+            DataType::FixedSizeList(_, n) => {
+                check_vector(&target.name, &actual.get_type(predicted.schema())?, *n)?;
+                numbers.extend((1..=i64::from(*n)).map(|element| {
+                    let of = |list: &Expr| {
+                        cast(array_element(list.clone(), lit(element)), DataType::Float64)
+                    };
+                    (format!("{}[{element}]", target.name), of(&actual), of(&own))
+                }));
+            }
+            _ => numbers.push((target.name.clone(), cast(actual, DataType::Float64), own)),
         }
     }
     let mut aggregates = vec![];
@@ -84,6 +89,17 @@ pub(super) fn plan(
         .aggregate(Vec::<Expr>::new(), aggregates)?
         .project(all)?
         .build()
+}
+
+/// Refuses a target that is no list of so many numbers, as far as its type says.
+fn check_vector(target: &str, data_type: &DataType, n: i32) -> Result<()> {
+    match data_type {
+        DataType::List(_) | DataType::LargeList(_) => Ok(()),
+        DataType::FixedSizeList(_, found) if *found == n => Ok(()),
+        other => plan_err!(
+            "the target {target} is {other} here, but the model learned lists of {n} numbers"
+        ),
+    }
 }
 
 /// The metrics as a row for each target.

@@ -12,7 +12,7 @@ use gradlake_udfs::{
 use super::columns::TrainingColumns;
 use super::driver::Driver;
 use super::metrics;
-use super::prepare::Prepared;
+use super::prepare::{Prepared, untrainable};
 use super::rounds::RoundRunner;
 use super::saver::{Saver, position};
 use crate::event::{Event, EventSink};
@@ -105,7 +105,7 @@ impl MemberTraining<'_> {
             threads: Arc::clone(&self.shared.pool),
             interrupt: Arc::clone(&self.shared.interrupt),
         };
-        let mut estimator = setup.make()?;
+        let mut estimator = setup.make().map_err(untrainable)?;
         let (method, rows_per_replica) = (setup.describe(), setup.rows_per_replica());
         let iterations = estimator.iterations();
         (self.events)(Event::Started {
@@ -135,7 +135,7 @@ impl MemberTraining<'_> {
             events: Arc::clone(&self.events),
             reservation: self.shared.resources.reservation("estimator"),
         };
-        let mut fitted = driver.run(estimator).await?;
+        let mut fitted = driver.run(estimator).await.map_err(untrainable)?;
         if let Some(warning) = fitted.warning.take() {
             (self.events)(Event::Warning(warning));
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datafusion::common::internal_datafusion_err;
+use datafusion::common::{internal_datafusion_err, plan_datafusion_err};
 use datafusion::error::DataFusionError;
 use gradlake_udfs::{
     Description, Encoder, LabelScale, Labels, Loss, Model, Outline, Shape, SplitRule, TargetRule,
@@ -150,6 +150,14 @@ impl MemberTraining<'_> {
         parent: Option<&Trained>,
     ) -> Result<(Encoder, Labels, Arc<dyn Description>), Failure> {
         let (encoder, labels) = match parent {
+            Some(parent) if parent.labels.targets() != fitted.labels.targets() => {
+                return Err(Failure::Failed(plan_datafusion_err!(
+                    "the target {} has {} numbers a row, but the model to continue was trained on {}",
+                    self.shared.columns.target_names(),
+                    fitted.labels.targets(),
+                    parent.labels.targets()
+                )));
+            }
             Some(parent) => (parent.encoder.clone(), parent.labels.clone()),
             None => (fitted.encoder.clone(), fitted.labels.clone()),
         };
@@ -222,8 +230,8 @@ impl MemberTraining<'_> {
     }
 }
 
-/// The failure of rows whose classes do not fit the options.
-fn untrainable(error: DataFusionError) -> Failure {
+/// The failure of rows that do not fit the options.
+pub fn untrainable(error: DataFusionError) -> Failure {
     match error {
         DataFusionError::Plan(reason) => Failure::Untrainable(reason),
         error => Failure::Failed(error),

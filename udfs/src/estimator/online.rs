@@ -19,7 +19,10 @@ pub trait OnlineEstimator: Debug + Send + Sync {
     fn rescale(&mut self, factor: &[f64], shift: &[f64]);
 
     /// Takes rows with so many categories from now on, more than before.
-    fn grow(&mut self, categories: usize);
+    ///
+    /// # Errors
+    /// When there are too many.
+    fn grow(&mut self, categories: usize) -> Result<()>;
 
     /// Learns from a mini-batch. Returns the weighted sum of the losses of its rows before that, and
     /// the sum of their weights.

@@ -3,7 +3,7 @@
 //! Sums are float64 and shifted by a reference row (see `moments.rs`), so unstandardised columns
 //! and timestamps do not lose precision by their distance from 0.
 
-use datafusion_common::{Result, exec_err, internal_err};
+use datafusion_common::{Result, internal_err, plan_err};
 
 use super::bytes::{Reader, Writer};
 use super::moments::{BLOCK, Block, Moments, flushes_at};
@@ -151,10 +151,10 @@ impl CovarianceSum {
     pub fn covariance(&self) -> Result<Covariance> {
         let weight = self.weight();
         let Some(reference) = self.reference.as_ref().filter(|_| weight > 0.0) else {
-            return exec_err!("there is no row with a weight to take the covariance of");
+            return plan_err!("there is no row with a weight to take the covariance of");
         };
         if self.moments.values().flatten().any(|value| !value.is_finite()) {
-            return exec_err!("a covariance needs finite inputs, but some are too large or NaN");
+            return plan_err!("a covariance needs finite inputs, but some are too large or NaN");
         }
         let Width { dense: d, categories: t, .. } = self.width;
         let n = d + t;

@@ -90,7 +90,7 @@ impl TrainOptions {
             restarts: 1,
             decay: 1.0,
             epochs: 1,
-            batch_size: 1,
+            batch_size: algorithm.spec().batch_size,
             components: Components::Auto,
             whiten: false,
             svd: Svd::Auto,

@@ -4,10 +4,12 @@ use std::ops::Range;
 
 use datafusion::arrow::array::ArrayRef;
 use datafusion::common::{Result, ScalarValue, internal_err};
+use datafusion::execution::memory_pool::MemoryReservation;
 use gradlake_udfs::{Labels, Loss, MiniBatch, OnlineEstimator, OnlineFit, Width};
 
 use super::{Features, LearnerState, OnlineLearner, Prepared, Snapshot, Targets};
 use crate::online::progressive::Progressive;
+use crate::table::Resources;
 
 /// The model of an online training without a target.
 #[derive(Debug)]
@@ -23,11 +25,20 @@ pub struct UnsupervisedLearner {
     steps: u64,
     dense: Vec<f32>,
     codes: Vec<u32>,
+    resources: Resources,
+    reservation: MemoryReservation,
 }
 
 impl UnsupervisedLearner {
     /// Before the first row; `estimator` takes rows of the features' width.
-    pub fn new(features: Features, estimator: Box<dyn OnlineEstimator>) -> Self {
+    ///
+    /// # Errors
+    /// When memory does not suffice.
+    pub fn new(
+        features: Features,
+        estimator: Box<dyn OnlineEstimator>,
+        resources: Resources,
+    ) -> Result<Self> {
         let room = features.width(0).categories;
         let mut learner = Self {
             features,
@@ -39,9 +50,18 @@ impl UnsupervisedLearner {
             steps: 0,
             dense: vec![],
             codes: vec![],
+            reservation: resources.reservation("online training"),
+            resources,
         };
         learner.scales = learner.current_scales();
-        learner
+        learner.reserve()?;
+        Ok(learner)
+    }
+
+    /// Reserves the memory that the estimator has grown to.
+    fn reserve(&self) -> Result<()> {
+        let more = self.estimator.bytes().saturating_sub(self.reservation.size());
+        self.resources.reserve(&self.reservation, more, "what is learned from the stream")
     }
 
     /// Centers and divisors of the dense inputs now; empty with a fixed encoder.
@@ -56,7 +76,7 @@ impl UnsupervisedLearner {
     }
 
     /// Passes changes of the scale of the inputs and new categories to the estimator.
-    fn follow_features(&mut self) {
+    fn follow_features(&mut self) -> Result<()> {
         let (centers, divisors) = self.current_scales();
         let (old_centers, old_divisors) = &self.scales;
         if (&centers, &divisors) != (old_centers, old_divisors) {
@@ -69,9 +89,12 @@ impl UnsupervisedLearner {
         }
         let wanted = self.features.width(0).categories;
         if wanted > self.room {
-            self.room = wanted.next_power_of_two().max(16);
-            self.estimator.grow(self.room);
+            // (A quarter more than there are, so that growth costs little.)
+            self.room = wanted + wanted / 4 + 16;
+            self.estimator.grow(self.room)?;
+            self.reserve()?;
         }
+        Ok(())
     }
 }
 
@@ -90,7 +113,7 @@ impl OnlineLearner for UnsupervisedLearner {
         let n = range.len();
         if let Features::Running(running) = &mut self.features {
             running.update(&mut rows.raw, range.clone());
-            self.follow_features();
+            self.follow_features()?;
         }
         let width = Width { targets: 0, ..self.features.width(self.room) };
         let (dense, codes): (&[f32], &[u32]) = match &self.features {
@@ -160,6 +183,7 @@ impl OnlineLearner for UnsupervisedLearner {
         self.scales = self.current_scales();
         self.room = saved.room;
         self.estimator.restore(state)?;
+        self.reserve()?;
         self.progressive = Progressive::restore(&saved.progressive);
         (self.rows, self.steps) = saved.counts;
         Ok(())

@@ -38,7 +38,9 @@ pub(super) fn learner(
     if let Some(make) = request.algorithm.spec().online {
         let features = features(options, intake, parent)?;
         let width = Width { targets: 0, ..features.width(0) };
-        return Ok(Box::new(UnsupervisedLearner::new(features, make(options, width, parent)?)));
+        let resources = engine.resources(&engine.training_state())?;
+        let estimator = make(options, width, parent)?;
+        return Ok(Box::new(UnsupervisedLearner::new(features, estimator, resources)?));
     }
     let is_classifier = request.algorithm.is_classifier();
     // It begins with the first two classes.

@@ -275,6 +275,9 @@ impl Estimator for KmeansEstimator {
         }
         let (round, rows, name) = match self.phase {
             Phase::Starting => {
+                if self.is_stopped {
+                    self.starting.hurry();
+                }
                 let name = format!("start/{}/{}", self.restart, self.starting.passes);
                 let name = name + if self.starting.is_weighing { "/weights" } else { "" };
                 (self.starting.round(&self.interrupt), RoundRows::Training, name)

@@ -113,17 +113,24 @@ impl OnlineKmeans {
         Ok(self.update(rows))
     }
 
+    /// Width of the rows.
+    pub(super) fn width(&self) -> Width {
+        self.width
+    }
+
     /// Whether there are centroids yet.
     pub fn has_centroids(&self) -> bool {
         !self.centroids.is_empty()
     }
 
     /// The centroids `[k, d + t]`; none before there are `k` distinct rows.
+    #[cfg(test)]
     pub fn centroids(&self) -> &[f64] {
         &self.centroids
     }
 
     /// The weight of the rows of each centroid so far, `[k]`.
+    #[cfg(test)]
     pub fn counts(&self) -> &[f64] {
         &self.counts
     }

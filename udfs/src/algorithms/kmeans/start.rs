@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion_common::{Result, exec_err};
+use datafusion_common::{Result, plan_err};
 
 use super::centroids::Centroids;
 use super::lloyd::{LloydPass, LloydSums};
@@ -61,6 +61,13 @@ impl Starting {
         mix(self.settings.seed, STREAM ^ self.restart, purpose)
     }
 
+    /// Ends with the next pass: any rows are the first centroids.
+    pub(super) fn hurry(&mut self) {
+        self.settings.init = Init::Random;
+        self.chosen = Points::new(self.settings.width);
+        self.is_weighing = false;
+    }
+
     /// The next pass.
     pub(super) fn round(&self, interrupt: &Arc<Interrupt>) -> Arc<dyn Round> {
         let StartSettings { width, k, distance, init, rows, .. } = self.settings;
@@ -100,7 +107,7 @@ impl Starting {
         }
         let sums = SampleSums::from_bytes(sums)?;
         if sums.rows == 0 {
-            return exec_err!("there is no row with a weight to make clusters of");
+            return plan_err!("there is no row with a weight to make clusters of");
         }
         self.passes += 1;
         self.chosen.append(&sums.kept.points());
@@ -123,9 +130,8 @@ impl Starting {
 
 /// The error of too few rows.
 pub(super) fn too_few<T>(k: usize, distinct: usize) -> Result<T> {
-    let rows = if distinct == 1 { "is only 1 distinct row" } else { "are only" };
     match distinct {
-        1 => exec_err!("k is {k}, but there {rows}"),
-        n => exec_err!("k is {k}, but there {rows} {n} distinct rows"),
+        1 => plan_err!("k is {k}, but there is only 1 distinct row"),
+        n => plan_err!("k is {k}, but there are only {n} distinct rows"),
     }
 }

@@ -1,6 +1,6 @@
 //! From the sums of a round to the next centroids.
 
-use datafusion_common::{Result, exec_err};
+use datafusion_common::{Result, plan_err};
 
 use super::centroids::{Centroids, normalise};
 use super::lloyd::LloydSums;
@@ -41,13 +41,13 @@ struct Clusters {
 /// When no row has a weight, or a sum is not finite.
 pub(super) fn step(sums: &LloydSums, used: &Centroids, before: &[f64]) -> Result<Step> {
     if sums.weight <= 0.0 {
-        return exec_err!("there is no row with a weight to make clusters of");
+        return plan_err!("there is no row with a weight to make clusters of");
     }
     let k = used.k;
     let mut clusters =
         Clusters { sums: (0..k).flat_map(|j| sums.of(j)).collect(), weights: sums.weights.clone() };
     if !(sums.loss.is_finite() && clusters.sums.iter().all(|sum| sum.is_finite())) {
-        return exec_err!("the inputs of kmeans are too large: sums of their squares overflow");
+        return plan_err!("the inputs of kmeans are too large: sums of their squares overflow");
     }
     let variance = variance(sums, &clusters, used);
     let is_relocated = relocate(sums, used, &mut clusters);

@@ -42,8 +42,9 @@ impl OnlineEstimator for OnlineKmeans {
         });
     }
 
-    fn grow(&mut self, categories: usize) {
+    fn grow(&mut self, categories: usize) -> Result<()> {
         self.add_categories(categories);
+        Ok(())
     }
 
     fn learn(&mut self, rows: &MiniBatch<'_>) -> Result<(f64, f64)> {
@@ -63,7 +64,9 @@ impl OnlineEstimator for OnlineKmeans {
     }
 
     fn bytes(&self) -> usize {
-        2 * size_of::<f64>() * (self.centroids().len() + self.counts().len())
+        // The centroids, their sums in float64, and in float32 what rows are compared with.
+        let k = self.spec().k;
+        4 * size_of::<f64>() * k * (self.width().inputs() + 1)
     }
 
     fn save(&self) -> Result<Vec<u8>> {

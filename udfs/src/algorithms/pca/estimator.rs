@@ -209,7 +209,7 @@ impl Estimator for PcaEstimator {
         let description =
             PcaDescription { components: Some(found.components()), whiten: self.settings.whiten };
         Ok(Fitted {
-            parameters: found.parameters(),
+            parameters: found.parameters()?,
             moments: vec![],
             steps: self.finder.passes(),
             loss: found.loss(),

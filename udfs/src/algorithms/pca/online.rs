@@ -53,14 +53,11 @@ impl OnlinePca {
     /// # Errors
     /// When there are more components than inputs, or too many inputs.
     pub fn new(width: Width, wanted: Components, whiten: bool) -> Result<Self> {
-        check_inputs(wanted, width)?;
-        let n = width.inputs();
-        if n > MOST_INPUTS {
-            return plan_err!(
-                "pca on a stream keeps the covariance matrix of its inputs, at most {MOST_INPUTS}, \
-                 but there are {n}; leave some out"
-            );
+        if width.columns == 0 {
+            check_inputs(wanted, width)?;
         }
+        let n = width.inputs();
+        check_most(n)?;
         Ok(Self {
             width,
             wanted,
@@ -93,6 +90,17 @@ impl OnlinePca {
     }
 }
 
+/// Refuses more inputs than a covariance matrix may have.
+fn check_most(inputs: usize) -> Result<()> {
+    if inputs > MOST_INPUTS {
+        return plan_err!(
+            "pca on a stream keeps the covariance matrix of its inputs, at most {MOST_INPUTS}, but \
+             there are {inputs}; leave some out"
+        );
+    }
+    Ok(())
+}
+
 /// For a stream of rows of this width.
 ///
 /// # Errors
@@ -120,8 +128,9 @@ impl OnlineEstimator for OnlinePca {
         }
     }
 
-    fn grow(&mut self, categories: usize) {
+    fn grow(&mut self, categories: usize) -> Result<()> {
         let before = self.width.inputs();
+        check_most(self.width.dense + categories)?;
         self.width.categories = categories;
         self.sum.grow(categories);
         let n = self.width.inputs();
@@ -133,17 +142,20 @@ impl OnlineEstimator for OnlinePca {
         });
         self.current =
             projection(self.width, &mean.collect::<Vec<_>>(), &vectors.collect::<Vec<_>>());
+        Ok(())
     }
 
     fn learn(&mut self, rows: &MiniBatch<'_>) -> Result<(f64, f64)> {
         let shape = ProjectionShape { width: self.width, vectors: self.components };
+        let is_known = self.components > 0;
         let mut before = ResidualSum::empty(shape, Default::default())?;
         before.add(&self.current, rows)?;
         self.sum.update(rows)?;
         if self.rows() >= self.due {
             self.refresh()?;
         }
-        Ok((before.residual, before.weight))
+        // (The first rows have neither components nor a scale yet.)
+        Ok(if is_known { (before.residual, before.weight) } else { (0.0, 0.0) })
     }
 
     fn is_ready(&self) -> bool {
@@ -159,13 +171,15 @@ impl OnlineEstimator for OnlinePca {
         let found = Spectrum::of_covariance(covariance, self.wanted)?;
         let components = Some(found.components());
         Ok(OnlineFit {
-            parameters: found.parameters(),
+            parameters: found.parameters()?,
             description: Arc::new(PcaDescription { components, whiten: self.whiten }),
         })
     }
 
     fn bytes(&self) -> usize {
-        2 * covariance_memory(self.width)
+        // The sums, the matrix and its eigenvectors.
+        let n = self.width.inputs();
+        2 * covariance_memory(self.width) + 3 * size_of::<f64>() * n * n
     }
 
     fn save(&self) -> Result<Vec<u8>> {

@@ -76,12 +76,24 @@ impl Spectrum {
     }
 
     /// Flat parameters in the layout of the description; variances are those of a sample.
-    pub fn parameters(&self) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// When float32 does not hold them.
+    pub fn parameters(&self) -> Result<Vec<f32>> {
         let rows = self.rows as f64;
         let sample = if self.rows > 1 { rows / (rows - 1.0) } else { 0.0 };
         let variances = self.variances.iter().chain([&self.total]).map(|v| sample * v);
         let numbers = self.vectors.iter().chain(&self.mean).copied().chain(variances);
-        numbers.map(|number| number as f32).collect()
+        let parameters: Vec<f32> = numbers.map(|number| number as f32).collect();
+        let total = parameters.last().copied().unwrap_or(0.0);
+        if total <= 0.0 || parameters.iter().any(|number| !number.is_finite()) {
+            return plan_err!(
+                "the variance of the inputs of pca is {:e}, which float32 does not hold; leave \
+                 standardize TRUE, or scale the columns in the query",
+                self.total
+            );
+        }
+        Ok(parameters)
     }
 
     /// As bytes, bit by bit.
@@ -131,13 +143,13 @@ impl Spectrum {
 /// When there cannot be so many, or there is no variance.
 pub fn count(wanted: Components, inputs: usize, rows: u64, total: f64) -> Result<Option<usize>> {
     if rows < 2 {
-        return exec_err!(
+        return plan_err!(
             "pca needs at least 2 rows with a weight, but there {}",
             if rows == 1 { "is 1" } else { "is none" }
         );
     }
     if total <= 0.0 {
-        return exec_err!(
+        return plan_err!(
             "all {rows} rows have the same inputs, so that there is no variance to explain; pca \
              needs rows that differ"
         );
@@ -150,7 +162,7 @@ pub fn count(wanted: Components, inputs: usize, rows: u64, total: f64) -> Result
             plan_err!("components is {count}, but there are only {inputs} inputs")
         }
         Components::Count(count) if count as u64 > rows => {
-            exec_err!("components is {count}, but there are only {rows} rows with a weight")
+            plan_err!("components is {count}, but there are only {rows} rows with a weight")
         }
         Components::Count(count) => Ok(Some(count)),
     }

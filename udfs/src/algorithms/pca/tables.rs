@@ -54,7 +54,7 @@ pub(super) fn info(tensors: Tensors<'_>) -> Result<RecordBatch> {
     let mut sum = 0.0;
     let cumulative = eigenvalues.iter().map(|value| {
         sum += value;
-        sum / total
+        (sum / total).min(1.0)
     });
     let cumulative = Float64Array::from_iter_values(cumulative);
     table(vec![

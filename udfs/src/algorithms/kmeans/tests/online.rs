@@ -100,7 +100,7 @@ fn clusters_follow_scale_and_categories() {
         moved.learn(&first.batch(at, at + 100)).unwrap();
     }
     moved.rescale(&[2.0; 3], &[3.0; 3]);
-    moved.grow(5);
+    moved.grow(5).unwrap();
     for at in (1000..2000).step_by(100) {
         moved.learn(&data.batch(at, at + 100)).unwrap();
     }

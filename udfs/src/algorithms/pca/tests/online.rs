@@ -30,8 +30,7 @@ fn a_stream_finds_what_a_table_does() {
         let expected = fit(&data, &[("components", number(given))]);
         for batch in [1, 37, 5000] {
             let mut pca = OnlinePca::new(data.width, wanted, true).unwrap();
-            let (_, weight) = learn(&mut pca, &data, 0, batch);
-            assert_eq!(weight, data.weight.iter().map(|w| f64::from(*w)).sum::<f64>());
+            learn(&mut pca, &data, 0, batch);
             assert!(pca.is_ready());
             let found = fitted(&pca, &data);
             let single = |values: &[f32]| -> Vec<f64> {
@@ -47,17 +46,14 @@ fn a_stream_finds_what_a_table_does() {
     }
 }
 
-/// The loss is that of the origin at first, and nearly that of the final components at the end.
+/// There is no loss before there are components, and nearly that of the final ones at the end.
 #[test]
 fn the_loss_of_new_rows_falls() {
     let data = Data::decaying(4000, 6, 6);
     let mut pca = OnlinePca::new(data.width, Components::Count(8), false).unwrap();
     let rows: Vec<usize> = (0..50).collect();
     let (first, weight) = pca.learn(&data.take(&rows).batch()).unwrap();
-    let dense: f64 = data.dense[..300].iter().map(|x| f64::from(*x).powi(2)).sum();
-    let known = data.codes[..100].iter().filter(|code| **code != NO_CATEGORY).count() as f64;
-    assert_eq!(weight, 50.0);
-    assert!((first - dense - known).abs() < 1e-9 * first, "{first}");
+    assert_eq!((first, weight), (0.0, 0.0));
     learn(&mut pca, &data, 50, 50);
     let rows: Vec<usize> = (3000..4000).collect();
     let (last, weight) = pca.learn(&data.take(&rows).batch()).unwrap();
@@ -127,7 +123,7 @@ fn a_change_of_scale_and_new_categories_move_all_rows() {
     let mut pca = OnlinePca::new(first.width, Components::Count(5), false).unwrap();
     learn(&mut pca, &first, 0, 100);
     pca.rescale(&vec![2.0; d], &vec![3.0; d]);
-    pca.grow(t);
+    pca.grow(t).unwrap();
     later.width.categories = t;
     learn(&mut pca, &later, 0, 100);
     let found = fitted(&pca, &data).parameters;
