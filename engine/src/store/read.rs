@@ -213,17 +213,16 @@ fn assemble(
             .collect::<Result<Vec<_>>>()?;
         let outcome = match &row.reason {
             Some(reason) => Err(reason.clone()),
-            None => Ok(Box::new(trained(
-                algorithm,
-                has_target,
-                &row,
-                classes,
-                &features[i],
-                &parameters[i],
-                &optimizer[i],
-                &history[i],
-                &metrics[i],
-            )?)),
+            None => {
+                let tables = MemberTables {
+                    features: &features[i],
+                    parameters: &parameters[i],
+                    optimizer: &optimizer[i],
+                    history: &history[i],
+                    metrics: &metrics[i],
+                };
+                Ok(Box::new(trained(algorithm, has_target, &row, classes, &tables)?))
+            }
         };
         all.push(Member { key, outcome });
     }
@@ -253,17 +252,23 @@ fn assemble(
     })
 }
 
+/// The tables of one member.
+struct MemberTables<'a> {
+    features: &'a RecordBatch,
+    parameters: &'a RecordBatch,
+    optimizer: &'a RecordBatch,
+    history: &'a RecordBatch,
+    metrics: &'a RecordBatch,
+}
+
 fn trained(
     algorithm: Algorithm,
     has_target: bool,
     row: &MemberRow,
     classes: Vec<ScalarValue>,
-    features: &RecordBatch,
-    parameters: &RecordBatch,
-    optimizer: &RecordBatch,
-    history: &RecordBatch,
-    metrics: &RecordBatch,
+    tables: &MemberTables<'_>,
 ) -> Result<Trained> {
+    let MemberTables { features, parameters, optimizer, history, metrics } = *tables;
     let encoder = Encoder::new(read_features(features)?)?;
     let labels = match row.label_scales() {
         Some(scales) => Labels::Numbers(scales),
