@@ -201,7 +201,7 @@ async fn a_death_between_any_two_writes_changes_nothing() {
 #[tokio::test]
 async fn deaths_of_trainings_without_a_target_change_nothing() {
     let database = Database::with(Arc::new(tempfile::tempdir().unwrap()), |_| {}).await;
-    write_parts(&database, 4, 500).await;
+    write_parts(&database, 12, 500).await;
     let folder = database.folder.path();
     let create = create_parts(folder);
     for using in [
@@ -210,7 +210,7 @@ async fn deaths_of_trainings_without_a_target_change_nothing() {
     ] {
         let train = format!(
             "TRAIN OR REPLACE MODEL m USING {using}, checkpoint_every = 0, \
-             publish_every = '900 rows', keep_versions = 100) FROM parts"
+             publish_every = '2000 rows', keep_versions = 100) FROM parts"
         );
         succeed(folder, &[&create, &train.replace("MODEL m ", "MODEL whole ")]);
         let expected = state(folder, "whole");
