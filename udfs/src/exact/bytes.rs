@@ -2,6 +2,8 @@
 
 use datafusion_common::{Result, exec_err};
 
+use crate::batch::Width;
+
 /// Builds a record.
 pub(crate) struct Writer {
     bytes: Vec<u8>,
@@ -28,6 +30,12 @@ impl Writer {
     /// Appends numbers.
     pub(crate) fn numbers(&mut self, values: &[f64]) {
         self.eights(values, f64::to_le_bytes);
+    }
+
+    /// Appends the width of rows without their target: dense numbers, columns of categories and
+    /// categories.
+    pub(crate) fn width(&mut self, width: Width) {
+        self.integers(&[width.dense, width.columns, width.categories].map(|n| n as u64));
     }
 
     /// Appends a record with its length.
@@ -104,6 +112,12 @@ impl<'a> Reader<'a> {
             return exec_err!("{} has the impossible dimension {value}", self.what);
         }
         Ok(value as usize)
+    }
+
+    /// The next width, as [`Writer::width`] appended it: without a target.
+    pub(crate) fn width(&mut self) -> Result<Width> {
+        let (dense, columns) = (self.dimension()?, self.dimension()?);
+        Ok(Width { dense, columns, categories: self.dimension()?, targets: 0 })
     }
 
     /// The next `count` numbers.

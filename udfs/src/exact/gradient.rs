@@ -10,7 +10,7 @@ use faer::{Accum, MatMut, MatRef, Par};
 use super::bytes::{Reader, Writer};
 use super::losses::{differentiate, differentiate_logits};
 use super::moments::{Block, add, stride_of};
-use super::{PassSum, check_batch, check_rows};
+use super::{PassSum, check_batch, check_rows, check_same};
 use crate::batch::{MiniBatch, NO_CATEGORY, Width};
 use crate::kernels::double::sum;
 use crate::learner::Loss;
@@ -313,13 +313,7 @@ impl PassSum for GradientSum {
     }
 
     fn merge(&mut self, other: &Self) -> Result<()> {
-        if self.shape != other.shape {
-            return internal_err!(
-                "gradients of shapes {:?} and {:?} cannot be merged",
-                self.shape,
-                other.shape
-            );
-        }
+        check_same(Self::KIND, self.shape, other.shape)?;
         self.rows += other.rows;
         self.weight += other.weight;
         self.loss += other.loss;
@@ -336,8 +330,9 @@ impl PassSum for GradientSum {
         let LinearShape { width, outputs, intercept, loss } = self.shape;
         let place = Loss::ALL.iter().position(|other| *other == loss).unwrap_or(0);
         let mut writer = Writer::new(TAG, VERSION);
-        writer.integers(&[width.dense, width.columns, width.categories, outputs].map(|n| n as u64));
-        writer.integers(&[u64::from(intercept), place as u64, self.rows, self.wrong]);
+        writer.width(width);
+        writer.integers(&[outputs as u64, u64::from(intercept), place as u64]);
+        writer.integers(&[self.rows, self.wrong]);
         writer.numbers(&[self.weight, self.loss]);
         writer.reserve(self.dense.len() + self.categories.len());
         writer.numbers(&self.dense);
@@ -347,15 +342,13 @@ impl PassSum for GradientSum {
 
     fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes, TAG, VERSION, "a gradient sum")?;
-        let (dense, columns) = (reader.dimension()?, reader.dimension()?);
-        let categories = reader.dimension()?;
-        let outputs = reader.dimension()?;
+        let (width, outputs) = (reader.width()?, reader.dimension()?);
         let intercept = reader.integer()? == 1;
         let Some(&loss) = Loss::ALL.get(reader.dimension()?) else {
             return plan_err!("a gradient sum has a loss that this build does not know");
         };
         let targets = if loss.is_of_classes() { 1 } else { outputs };
-        let width = Width { dense, columns, categories, targets };
+        let width = Width { targets, ..width };
         let (rows, wrong) = (reader.integer()?, reader.integer()?);
         let (weight, loss_sum) = (reader.number()?, reader.number()?);
         let dense = reader.numbers((width.dense + 1) * outputs)?;

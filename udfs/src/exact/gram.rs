@@ -11,28 +11,22 @@
 use datafusion_common::{Result, exec_err, internal_err, plan_err};
 
 use super::bytes::{Reader, Writer};
-use super::moments::{BLOCK, Block, Moments, flushes_at};
+use super::shifted::ShiftedMoments;
 use super::solve::{Solution, solve_semidefinite};
-use super::{PassSum, check_batch, gram_memory};
+use super::{PassSum, check_batch, check_same, gram_memory};
 use crate::batch::{MiniBatch, Width};
 
 const TAG: [u8; 4] = *b"GLGS";
 const VERSION: u32 = 2;
 
-/// Weighted sums over rows: `w`, `w x`, `w x x^T`, `w y`, `w y x`, `w y y^T`, for `n = d + t` inputs
-/// and `k` numbers of the target.
+/// Weighted sums over rows: `w`, `w x`, `w x x^T`, `w y`, `w y x`, `w y y^T`, for `n = d + t`
+/// inputs and `k` numbers of the target.
 ///
 /// Merging is addition; where references differ the other sum is translated first.
 #[derive(Clone, Debug)]
 pub struct GramSum {
-    width: Width,
     rows: u64,
-    /// `[d + k]`: dense numbers and targets; nothing before the first row with a weight.
-    reference: Option<Vec<f64>>,
-    /// Dense columns `[x - r, y - r_y, 1]`, `d + k + 1` of them.
-    moments: Moments,
-    block: Block,
-    weights: Vec<f64>,
+    shifted: ShiftedMoments,
 }
 
 /// The minimum of the objective.
@@ -52,14 +46,7 @@ pub struct LinearSolution {
 impl GramSum {
     /// Sums over no rows; the first row with a positive weight becomes the reference.
     pub fn new(width: Width) -> Self {
-        Self {
-            width,
-            rows: 0,
-            reference: None,
-            moments: Moments::new(width.dense + width.targets + 1, width.categories),
-            block: Block::default(),
-            weights: Vec::new(),
-        }
+        Self { rows: 0, shifted: ShiftedMoments::new(width) }
     }
 
     /// Sums over no rows with a given reference, `[d]` dense numbers and the targets: sums with the
@@ -74,12 +61,13 @@ impl GramSum {
                 width.targets
             );
         }
-        Ok(Self { reference: Some(reference.to_vec()), ..Self::new(width) })
+        let shifted = ShiftedMoments::with_reference(width, reference.to_vec());
+        Ok(Self { rows: 0, shifted })
     }
 
     /// The width of the rows.
     pub fn width(&self) -> Width {
-        self.width
+        self.shifted.width()
     }
 
     /// Rows seen, with or without weight.
@@ -89,56 +77,21 @@ impl GramSum {
 
     /// The sum of weights.
     pub fn weight(&self) -> f64 {
-        let one = self.width.dense + self.width.targets;
-        self.moments.dense(one, one)
+        self.shifted.weight()
     }
 
     /// The weighted mean of the first target, what the best constant predicts.
     pub fn mean_target(&self) -> f64 {
-        let (y, one) = (self.width.dense, self.width.dense + self.width.targets);
-        let reference = self.reference.as_ref().map_or(0.0, |reference| reference[y]);
-        reference + self.moments.dense(one, y) / self.weight()
+        let Width { dense: y, targets, .. } = self.width();
+        let reference = self.shifted.reference().map_or(0.0, |reference| reference[y]);
+        reference + self.shifted.moments().dense(y + targets, y) / self.weight()
     }
 
     /// Adds rows. Rows of weight 0 only count in `rows`, whatever their values are.
     pub fn update(&mut self, batch: &MiniBatch) -> Result<()> {
-        check_batch(self.width, batch)?;
-        let Width { dense: d, columns: c, targets: k, .. } = self.width;
+        check_batch(self.width(), batch)?;
         self.rows += batch.rows as u64;
-        if self.reference.is_none() {
-            let Some(row) = batch.weight.iter().position(|&weight| weight != 0.0) else {
-                return Ok(());
-            };
-            let dense = batch.dense[row * d..(row + 1) * d].iter();
-            let values = dense.chain(&batch.label[row * k..(row + 1) * k]);
-            self.reference = Some(values.map(|&x| f64::from(x)).collect());
-        }
-        let Some(reference) = &self.reference else { return Ok(()) };
-        self.weights.resize(BLOCK, 0.0);
-        for start in (0..batch.rows).step_by(BLOCK) {
-            let rows = BLOCK.min(batch.rows - start);
-            self.block.reset(rows, d + k + 1);
-            let weight = &batch.weight[start..start + rows];
-            self.block.fill(&batch.dense[start * d..(start + rows) * d], &reference[..d], weight);
-            for (own, weight) in self.weights.iter_mut().zip(weight) {
-                // A negative weight has no meaning here; NaN is reported by `solve`.
-                *own = if *weight < 0.0 { f64::NAN } else { f64::from(*weight) };
-            }
-            let label = &batch.label[start * k..(start + rows) * k];
-            let is_there = |row: usize| weight[row] != 0.0;
-            for (i, origin) in reference[d..].iter().enumerate() {
-                self.block.fill_column(d + i, |row| {
-                    if is_there(row) { f64::from(label[row * k + i]) - origin } else { 0.0 }
-                });
-            }
-            self.block.fill_column(d + k, |row| if is_there(row) { 1.0 } else { 0.0 });
-            let codes = &batch.codes[start * c..(start + rows) * c];
-            let weights = &self.weights[..rows];
-            self.moments.add_block(&mut self.block, codes, weights);
-            if flushes_at(start + rows, batch.rows) {
-                self.moments.flush(&mut self.block);
-            }
-        }
+        self.shifted.update(batch);
         Ok(())
     }
 
@@ -153,8 +106,8 @@ impl GramSum {
         }
     }
 
-    /// Minimises, for each target, the weighted mean of `(y - z)^2` plus `(l2 / 2) |w|^2`, `z = w x +
-    /// intercept`.
+    /// Minimises, for each target, the weighted mean of `(y - z)^2` plus `(l2 / 2) |w|^2`,
+    /// `z = w x + intercept`.
     ///
     /// Where columns depend on each other and `l2` is 0, the weights are those of least norm (after
     /// centring, with an intercept), as scikit-learn's `LinearRegression` chooses them.
@@ -169,10 +122,10 @@ impl GramSum {
         if self.rows == 0 || weight == 0.0 {
             return exec_err!("there is no row with a weight to fit a linear model to");
         }
-        let Width { dense: d, categories: t, targets: k, .. } = self.width;
+        let Width { dense: d, categories: t, targets: k, .. } = self.width();
         let (one, n) = (d + k, d + t);
-        let mut moments = self.moments.clone();
-        let mut reference = self.reference.clone().unwrap_or_else(|| vec![0.0; d + k]);
+        let mut moments = self.shifted.moments().clone();
+        let mut reference = self.shifted.reference().map_or(vec![0.0; d + k], <[f64]>::to_vec);
         if !intercept {
             reference.push(0.0);
             moments.translate(&reference);
@@ -250,72 +203,31 @@ impl PassSum for GramSum {
     fn take_scratch(&mut self) {}
 
     fn merge(&mut self, other: &Self) -> Result<()> {
-        if self.width != other.width {
-            return internal_err!(
-                "Gram sums of widths {:?} and {:?} cannot be merged",
-                self.width,
-                other.width
-            );
-        }
+        check_same(Self::KIND, self.width(), other.width())?;
         self.rows += other.rows;
-        let Some(theirs) = &other.reference else { return Ok(()) };
-        match &self.reference {
-            None => {
-                self.reference = Some(theirs.clone());
-                self.moments = other.moments.clone();
-            }
-            Some(ours) if ours == theirs => self.moments.merge(&other.moments),
-            Some(_) if other.weight() == 0.0 => {}
-            Some(ours) => {
-                let mut delta: Vec<f64> =
-                    theirs.iter().zip(ours).map(|(theirs, ours)| theirs - ours).collect();
-                delta.push(0.0);
-                let mut moved = other.moments.clone();
-                moved.translate(&delta);
-                self.moments.merge(&moved);
-            }
-        }
+        self.shifted.merge(&other.shifted);
         Ok(())
     }
 
     /// The sums in little-endian bytes: `"GLGS"`, `u32` version 2; `u64` d, c, t, rows and 1 where
-    /// there is a reference, else 0, then k; `f64` reference `[d + k]`; then, with `a = d + k + 1`
-    /// columns `[x - r, y - r_y, 1]`, the lower triangle of `[a, a]` column by column, the sums by category
-    /// `[t, a]`, and the lower triangle of the counts by pairs of categories `[t, t]` row by row.
+    /// there is a reference, else 0, then k; the [moments](ShiftedMoments::write).
     fn to_bytes(&self) -> Vec<u8> {
         let mut writer = Writer::new(TAG, VERSION);
-        let Width { dense, columns, categories, targets } = self.width;
-        let known = u64::from(self.reference.is_some());
-        let shape = [dense, columns, categories].map(|n| n as u64);
-        writer.integers(&[&shape[..], &[self.rows, known, targets as u64]].concat());
-        match &self.reference {
-            Some(reference) => writer.numbers(reference),
-            None => writer.numbers(&vec![0.0; dense + targets]),
-        }
-        self.moments.values().for_each(|values| writer.numbers(values));
+        writer.width(self.width());
+        let known = u64::from(self.shifted.reference().is_some());
+        writer.integers(&[self.rows, known, self.width().targets as u64]);
+        self.shifted.write(&mut writer);
         writer.finish()
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes, TAG, VERSION, "a Gram sum")?;
-        let (dense, columns) = (reader.dimension()?, reader.dimension()?);
-        let categories = reader.dimension()?;
-        let rows = reader.integer()?;
-        let known = reader.integer()? == 1;
-        let targets = reader.dimension()?;
-        let width = Width { dense, columns, categories, targets };
-        let all = dense + targets + 1;
-        let reference = reader.numbers(dense + targets)?;
-        let values = reader.numbers(Moments::packed_len(all, width.categories))?;
+        let width = reader.width()?;
+        let (rows, known) = (reader.integer()?, reader.integer()? == 1);
+        let width = Width { targets: reader.dimension()?, ..width };
+        let shifted = ShiftedMoments::read(&mut reader, width, known)?;
         reader.finish()?;
-        Ok(Self {
-            width,
-            rows,
-            reference: known.then_some(reference),
-            moments: Moments::from_values(all, width.categories, &values),
-            block: Block::default(),
-            weights: Vec::new(),
-        })
+        Ok(Self { rows, shifted })
     }
 }
 

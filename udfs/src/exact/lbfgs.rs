@@ -5,7 +5,8 @@
 //!   loop {
 //!       let mut sum = GradientSum::new(shape)?;
 //!       ... sum.update(lbfgs.trial(), &batch)? over all rows, merge ...
-//!       if lbfgs.advance(sum.mean_loss(), sum.gradient()?, sum.is_separated())? == Advance::Finished { break }
+//!       let advance = lbfgs.advance(sum.mean_loss(), sum.gradient()?, sum.is_separated())?;
+//!       if advance == Advance::Finished { break }
 //!   }
 //!   lbfgs.parameters(), lbfgs.report()
 //! ```

@@ -43,6 +43,7 @@ mod projection;
 mod quantile;
 mod report;
 mod residual;
+mod shifted;
 mod solve;
 mod spread;
 mod subspace;
@@ -72,6 +73,8 @@ pub use residual::ResidualSum;
 pub(crate) use solve::eigen;
 pub use spread::{Spread, SpreadSum};
 pub use subspace::SubspaceSum;
+
+use std::fmt::Debug;
 
 use datafusion_common::{Result, exec_err, internal_err};
 
@@ -112,6 +115,14 @@ fn check_inputs(width: Width, batch: &MiniBatch) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Refuses to merge sums of a [kind](PassSum::KIND) whose shapes differ.
+fn check_same<T: PartialEq + Debug>(kind: &str, ours: T, theirs: T) -> Result<()> {
+    match ours == theirs {
+        true => Ok(()),
+        false => internal_err!("{kind} sums of {ours:?} and {theirs:?} cannot be merged"),
+    }
 }
 
 /// Checks weights.

@@ -11,7 +11,7 @@ use datafusion_common::{Result, internal_err};
 
 use super::bytes::{Reader, Writer};
 use super::gram::GramSum;
-use super::{LinearShape, PassSum, check_batch, check_weights, gram_memory};
+use super::{LinearShape, PassSum, check_batch, check_same, check_weights, gram_memory};
 use crate::batch::{MiniBatch, NO_CATEGORY, Width};
 use crate::kernels::math::vectorized;
 use crate::kernels::quantile::pinball;
@@ -225,13 +225,7 @@ impl PassSum for QuantileSum {
     }
 
     fn merge(&mut self, other: &Self) -> Result<()> {
-        if self.shape != other.shape {
-            return internal_err!(
-                "sums of quantiles of shapes {:?} and {:?} cannot be merged",
-                self.shape,
-                other.shape
-            );
-        }
+        check_same(Self::KIND, self.shape, other.shape)?;
         self.weight += other.weight;
         self.losses.iter_mut().zip(&other.losses).for_each(|(into, from)| *into += from);
         self.errors.iter_mut().zip(&other.errors).for_each(|(into, from)| *into += from);
@@ -244,8 +238,8 @@ impl PassSum for QuantileSum {
     fn to_bytes(&self) -> Vec<u8> {
         let LinearShape { width, outputs, intercept, .. } = self.shape;
         let mut writer = Writer::new(TAG, VERSION);
-        writer.integers(&[width.dense, width.columns, width.categories, outputs].map(|n| n as u64));
-        writer.integers(&[u64::from(intercept)]);
+        writer.width(width);
+        writer.integers(&[outputs as u64, u64::from(intercept)]);
         writer.numbers(&[self.weight]);
         writer.numbers(&self.losses);
         writer.numbers(&self.errors);
@@ -255,12 +249,11 @@ impl PassSum for QuantileSum {
 
     fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes, TAG, VERSION, "a sum of quantiles")?;
-        let (dense, columns) = (reader.dimension()?, reader.dimension()?);
-        let (categories, outputs) = (reader.dimension()?, reader.dimension()?);
+        let width = Width { targets: 1, ..reader.width()? };
+        let outputs = reader.dimension()?;
         let intercept = reader.integer()? == 1;
         let weight = reader.number()?;
         let (losses, errors) = (reader.numbers(outputs)?, reader.numbers(outputs)?);
-        let width = Width { dense, columns, categories, targets: 1 };
         let mut grams = vec![];
         for _ in 0..outputs {
             let gram = GramSum::from_bytes(reader.record()?)?;

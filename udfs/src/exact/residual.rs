@@ -1,11 +1,11 @@
 //! How far rows are from their projection on a subspace.
 
-use datafusion_common::{Result, internal_err};
+use datafusion_common::Result;
 
 use super::bytes::{Reader, Writer};
 use super::moments::BLOCK;
 use super::projection::{Projection, ProjectionScratch, ProjectionShape};
-use super::{PassSum, check_inputs, check_weights};
+use super::{PassSum, check_inputs, check_same, check_weights};
 use crate::batch::{MiniBatch, Width};
 use crate::kernels::double::dot;
 
@@ -68,13 +68,7 @@ impl PassSum for ResidualSum {
     }
 
     fn merge(&mut self, other: &Self) -> Result<()> {
-        if self.shape != other.shape {
-            return internal_err!(
-                "residual sums of shapes {:?} and {:?} cannot be merged",
-                self.shape,
-                other.shape
-            );
-        }
+        check_same(Self::KIND, self.shape, other.shape)?;
         self.weight += other.weight;
         self.total += other.total;
         self.residual += other.residual;
@@ -88,18 +82,15 @@ impl PassSum for ResidualSum {
     /// `"GLRS"`, `u32` version 1; `u64` d, c, t, l; `f64` weight, total, residual; little-endian.
     fn to_bytes(&self) -> Vec<u8> {
         let mut writer = Writer::new(TAG, VERSION);
-        let ProjectionShape { width, vectors } = self.shape;
-        let dimensions = [width.dense, width.columns, width.categories, vectors];
-        writer.integers(&dimensions.map(|dimension| dimension as u64));
+        writer.width(self.shape.width);
+        writer.integers(&[self.shape.vectors as u64]);
         writer.numbers(&[self.weight, self.total, self.residual]);
         writer.finish()
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes, TAG, VERSION, "residual sum")?;
-        let (dense, columns) = (reader.dimension()?, reader.dimension()?);
-        let width = Width { dense, columns, categories: reader.dimension()?, targets: 0 };
-        let shape = ProjectionShape { width, vectors: reader.dimension()? };
+        let shape = ProjectionShape { width: reader.width()?, vectors: reader.dimension()? };
         let (weight, total) = (reader.number()?, reader.number()?);
         let residual = reader.number()?;
         reader.finish()?;

@@ -93,8 +93,9 @@ fn equilibrate(a: &mut [f64], scales: &[f64]) {
 }
 
 /// Solves `(A + ridge I) x = b` for a positive semidefinite `A [n, n]` (column-major, lower
-/// triangle) and each of some `b [n]`. Where columns depend on each other, the solution is the one of least `|x|`, as
-/// scikit-learn's `LinearRegression` gives it; a `ridge` below the cutoff is treated as its limit
+/// triangle) and each of some `b [n]`. Where columns depend on each other, the solution is the one
+/// of least `|x|`, as scikit-learn's `LinearRegression` gives it; a `ridge` below the cutoff is
+/// treated as its limit
 /// 0.
 ///
 /// `moments [n]` are the second moments that the diagonal of `A` was centred from: the solution is

@@ -1,9 +1,9 @@
 //! Mean and variance of each input: one pass over the rows.
 
-use datafusion_common::{Result, exec_err, internal_err};
+use datafusion_common::{Result, exec_err};
 
 use super::bytes::{Reader, Writer};
-use super::{PassSum, check_inputs, check_weights};
+use super::{PassSum, check_inputs, check_same, check_weights};
 use crate::batch::{MiniBatch, NO_CATEGORY, Width};
 use crate::kernels::math::vectorized;
 
@@ -121,13 +121,7 @@ impl PassSum for SpreadSum {
     }
 
     fn merge(&mut self, other: &Self) -> Result<()> {
-        if self.width != other.width {
-            return internal_err!(
-                "spread sums of widths {:?} and {:?} cannot be merged",
-                self.width,
-                other.width
-            );
-        }
+        check_same(Self::KIND, self.width, other.width)?;
         let Some(theirs) = &other.reference else { return Ok(()) };
         let reference = self.reference.get_or_insert_with(|| theirs.clone());
         for j in 0..self.width.dense {
@@ -149,13 +143,12 @@ impl PassSum for SpreadSum {
     /// `f64` weight, reference `[d]`, sums `[d]`, squares `[d]`, categories `[t]`; little-endian.
     fn to_bytes(&self) -> Vec<u8> {
         let mut writer = Writer::new(TAG, VERSION);
-        let Width { dense, columns, categories, .. } = self.width;
-        let known = u64::from(self.reference.is_some());
-        writer.integers(&[dense as u64, columns as u64, categories as u64, self.rows, known]);
+        writer.width(self.width);
+        writer.integers(&[self.rows, u64::from(self.reference.is_some())]);
         writer.numbers(&[self.weight]);
         match &self.reference {
             Some(reference) => writer.numbers(reference),
-            None => writer.numbers(&vec![0.0; dense]),
+            None => writer.numbers(&vec![0.0; self.width.dense]),
         }
         for numbers in [&self.sums, &self.squares, &self.categories] {
             writer.numbers(numbers);
@@ -165,13 +158,12 @@ impl PassSum for SpreadSum {
 
     fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes, TAG, VERSION, "spread sum")?;
-        let (dense, columns) = (reader.dimension()?, reader.dimension()?);
-        let width = Width { dense, columns, categories: reader.dimension()?, targets: 0 };
+        let width = reader.width()?;
         let rows = reader.integer()?;
         let known = reader.integer()? == 1;
         let weight = reader.number()?;
-        let reference = known.then_some(reader.numbers(dense)?);
-        let (sums, squares) = (reader.numbers(dense)?, reader.numbers(dense)?);
+        let reference = known.then_some(reader.numbers(width.dense)?);
+        let (sums, squares) = (reader.numbers(width.dense)?, reader.numbers(width.dense)?);
         let categories = reader.numbers(width.categories)?;
         reader.finish()?;
         Ok(Self { width, rows, weight, reference, sums, squares, categories })

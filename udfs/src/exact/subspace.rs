@@ -1,13 +1,13 @@
 //! The product of the covariance matrix with some vectors, without the matrix: one pass.
 
-use datafusion_common::{Result, exec_err, internal_err};
+use datafusion_common::{Result, exec_err};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
 use super::bytes::{Reader, Writer};
 use super::moments::{BLOCK, add};
 use super::projection::{Projection, ProjectionScratch, ProjectionShape};
-use super::{PassSum, check_inputs, check_weights};
+use super::{PassSum, check_inputs, check_same, check_weights};
 use crate::batch::{MiniBatch, NO_CATEGORY, Width};
 
 const TAG: [u8; 4] = *b"GLUS";
@@ -124,13 +124,7 @@ impl PassSum for SubspaceSum {
     }
 
     fn merge(&mut self, other: &Self) -> Result<()> {
-        if self.shape != other.shape {
-            return internal_err!(
-                "subspace sums of shapes {:?} and {:?} cannot be merged",
-                self.shape,
-                other.shape
-            );
-        }
+        check_same(Self::KIND, self.shape, other.shape)?;
         self.weight += other.weight;
         add(&mut self.scores, &other.scores);
         add(&mut self.products, &other.products);
@@ -145,9 +139,8 @@ impl PassSum for SubspaceSum {
     /// little-endian.
     fn to_bytes(&self) -> Vec<u8> {
         let mut writer = Writer::new(TAG, VERSION);
-        let ProjectionShape { width, vectors } = self.shape;
-        let dimensions = [width.dense, width.columns, width.categories, vectors];
-        writer.integers(&dimensions.map(|dimension| dimension as u64));
+        writer.width(self.shape.width);
+        writer.integers(&[self.shape.vectors as u64]);
         writer.numbers(&[self.weight]);
         writer.numbers(&self.scores);
         writer.numbers(&self.products);
@@ -156,12 +149,10 @@ impl PassSum for SubspaceSum {
 
     fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes, TAG, VERSION, "subspace sum")?;
-        let (dense, columns) = (reader.dimension()?, reader.dimension()?);
-        let width = Width { dense, columns, categories: reader.dimension()?, targets: 0 };
-        let shape = ProjectionShape { width, vectors: reader.dimension()? };
+        let shape = ProjectionShape { width: reader.width()?, vectors: reader.dimension()? };
         let weight = reader.number()?;
         let scores = reader.numbers(shape.vectors)?;
-        let products = reader.numbers(width.inputs() * shape.vectors)?;
+        let products = reader.numbers(shape.width.inputs() * shape.vectors)?;
         reader.finish()?;
         Ok(Self { shape, weight, scores, products, scratch: ProjectionScratch::default() })
     }

@@ -172,9 +172,9 @@ impl Sums for LloydSums {
     /// weights `[k]`, dense `[k, stride]`, categories `[k, t]`; then the farthest rows.
     fn to_bytes(&self) -> Vec<u8> {
         let mut writer = Writer::new(TAG, VERSION);
-        let Width { dense, columns, categories, .. } = self.width;
+        let categories = self.width.categories;
         writer.reserve(8 + self.weights.len() * (1 + self.stride + categories));
-        writer.integers(&[dense as u64, columns as u64, categories as u64]);
+        writer.width(self.width);
         writer.integers(&[self.weights.len() as u64, self.stride as u64, self.rows]);
         writer.numbers(&[self.weight, self.loss, self.square]);
         writer.numbers(&self.weights);
@@ -186,8 +186,7 @@ impl Sums for LloydSums {
 
     fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes, TAG, VERSION, "a sum of clusters")?;
-        let (dense, columns) = (reader.dimension()?, reader.dimension()?);
-        let width = Width { dense, columns, categories: reader.dimension()?, targets: 0 };
+        let width = reader.width()?;
         let (k, stride, rows) = (reader.dimension()?, reader.dimension()?, reader.integer()?);
         let (weight, loss, square) = (reader.number()?, reader.number()?, reader.number()?);
         let sums = Self {
@@ -203,7 +202,8 @@ impl Sums for LloydSums {
             far: Kept::read(&mut reader, width)?,
         };
         reader.finish()?;
-        if stride < dense {
+        if stride < width.dense {
+            let dense = width.dense;
             return internal_err!("a sum of clusters has rows of {stride} numbers, not of {dense}");
         }
         Ok(sums)

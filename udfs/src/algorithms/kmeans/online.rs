@@ -24,8 +24,8 @@ const STREAM: u64 = 0x6f6e_6c69_6e65;
 
 /// Clusters that are learned from mini-batches. Its bits depend on their sequence alone.
 ///
-/// The first mini-batches are kept until there are `k` distinct rows, of which k-means++ chooses the
-/// first centroids. Then each mini-batch moves the centroids to
+/// The first mini-batches are kept until there are `k` distinct rows, of which k-means++ chooses
+/// the first centroids. Then each mini-batch moves the centroids to
 /// `(decay n c + sum) / (decay n + m)`, with `n` the weight of the rows of a centroid `c` so far,
 /// and `sum` and `m` those of its rows in the mini-batch; `n` becomes `decay n + m`.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,8 +84,8 @@ impl OnlineKmeans {
         Ok(())
     }
 
-    /// Learns from a mini-batch. Returns the weighted sum of the squared distances of its rows (or of
-    /// `1 - cos`) before the update; 0 before the first centroids.
+    /// Learns from a mini-batch. Returns the weighted sum of the squared distances of its rows (or
+    /// of `1 - cos`) before the update; 0 before the first centroids.
     ///
     /// # Errors
     /// When the rows have another shape, or a weight is below 0 or not finite.
@@ -279,10 +279,10 @@ impl OnlineKmeans {
     /// counts; then the first rows.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut writer = Writer::new(TAG, VERSION);
-        let Width { dense, columns, categories, .. } = self.width;
         let distance = Distance::ALL.iter().position(|own| *own == self.distance);
-        writer.integers(&[dense as u64, columns as u64, categories as u64, self.k as u64]);
-        writer.integers(&[distance.unwrap_or_default() as u64, self.seed, self.arrived]);
+        writer.width(self.width);
+        writer.integers(&[self.k as u64, distance.unwrap_or_default() as u64]);
+        writer.integers(&[self.seed, self.arrived]);
         writer.integers(&[u64::from(self.has_centroids())]);
         writer.numbers(&[self.decay]);
         writer.numbers(&self.centroids);
@@ -297,8 +297,7 @@ impl OnlineKmeans {
     /// When the bytes are no such state.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes, TAG, VERSION, "the state of clusters")?;
-        let (dense, columns) = (reader.dimension()?, reader.dimension()?);
-        let width = Width { dense, columns, categories: reader.dimension()?, targets: 0 };
+        let width = reader.width()?;
         let (k, distance) = (reader.dimension()?, reader.dimension()?);
         let Some(distance) = Distance::ALL.get(distance).copied() else {
             return exec_err!("the state of clusters has the unknown distance {distance}");

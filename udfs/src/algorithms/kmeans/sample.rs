@@ -1,9 +1,9 @@
 //! A pass that samples rows by their distance to the centroids so far.
 //!
-//! Each row gets the key `-ln(u) / (w D^2)` with `u` uniform, `w` its weight and `D` its distance to
-//! the nearest centroid; the rows with the least keys are a sample without replacement in which each
-//! next row is drawn in proportion to `w D^2` (Efraimidis and Spirakis 2006). The random number of a
-//! row depends on the seed, the pass, the row's content and its place alone.
+//! Each row gets the key `-ln(u) / (w D^2)` with `u` uniform, `w` its weight and `D` its distance
+//! to the nearest centroid; the rows with the least keys are a sample without replacement in which
+//! each next row is drawn in proportion to `w D^2` (Efraimidis and Spirakis 2006). The random
+//! number of a row depends on the seed, the pass, the row's content and its place alone.
 
 use std::sync::Arc;
 
@@ -122,8 +122,8 @@ impl Sums for SampleSums {
     /// `"GLKS"`, `u32` version 1; `u64` d, c, t, rows; `f64` potential; then the sample.
     fn to_bytes(&self) -> Vec<u8> {
         let mut writer = Writer::new(TAG, VERSION);
-        let Width { dense, columns, categories, .. } = self.width;
-        writer.integers(&[dense as u64, columns as u64, categories as u64, self.rows]);
+        writer.width(self.width);
+        writer.integers(&[self.rows]);
         writer.numbers(&[self.potential]);
         self.kept.write(&mut writer);
         writer.finish()
@@ -131,8 +131,7 @@ impl Sums for SampleSums {
 
     fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes, TAG, VERSION, "a sample of rows")?;
-        let (dense, columns) = (reader.dimension()?, reader.dimension()?);
-        let width = Width { dense, columns, categories: reader.dimension()?, targets: 0 };
+        let width = reader.width()?;
         let (rows, potential) = (reader.integer()?, reader.number()?);
         let kept = Kept::read(&mut reader, width)?;
         reader.finish()?;

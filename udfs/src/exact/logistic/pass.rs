@@ -1,12 +1,12 @@
 //! Newton sums as the sums of a pass: merged, and as bytes from partition to partition.
 
-use datafusion_common::{Result, internal_err, plan_err};
+use datafusion_common::{Result, plan_err};
 
 use super::{NewtonSum, Scratch};
 use crate::batch::{MiniBatch, Width};
 use crate::exact::bytes::{Reader, Writer};
 use crate::exact::moments::{Moments, add};
-use crate::exact::{LinearShape, PassSum, newton_memory};
+use crate::exact::{LinearShape, PassSum, check_same, newton_memory};
 
 const TAG: [u8; 4] = *b"GLNS";
 const VERSION: u32 = 1;
@@ -39,13 +39,7 @@ impl PassSum for NewtonSum {
 
     fn merge(&mut self, other: &Self) -> Result<()> {
         let shape = |sum: &Self| (sum.width, sum.outputs, sum.intercept);
-        if shape(self) != shape(other) {
-            return internal_err!(
-                "Newton sums of shapes {:?} and {:?} cannot be merged",
-                shape(self),
-                shape(other)
-            );
-        }
+        check_same(Self::KIND, shape(self), shape(other))?;
         self.rows += other.rows;
         self.weight += other.weight;
         self.loss += other.loss;
@@ -88,12 +82,13 @@ impl PassSum for NewtonSum {
     /// gradient `[K, d + 1]`, category gradient `[t, K]`, then the blocks of the Hessian
     /// (0, 0), (1, 0), (1, 1), (2, 0) ... as a Gram sum writes its moments, with `a = d + 1`.
     fn to_bytes(&self) -> Vec<u8> {
-        let Width { dense, columns, categories, .. } = self.width;
+        let Width { dense, categories, .. } = self.width;
         let packed = Moments::packed_len(dense + 1, categories) * self.hessian.len();
         let gradients = self.dense_gradient.len() + self.category_gradient.len();
         let mut writer = Writer::new(TAG, VERSION);
         let known = u64::from(self.reference.is_some());
-        writer.integers(&[dense as u64, columns as u64, categories as u64, self.outputs as u64]);
+        writer.width(self.width);
+        writer.integers(&[self.outputs as u64]);
         writer.integers(&[u64::from(self.intercept), self.rows, self.wrong, known]);
         writer.numbers(&[self.weight, self.loss]);
         writer.reserve(dense + gradients + packed);
@@ -109,8 +104,8 @@ impl PassSum for NewtonSum {
 
     fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes, TAG, VERSION, "a Newton sum")?;
-        let (dense, columns) = (reader.dimension()?, reader.dimension()?);
-        let width = Width { dense, columns, categories: reader.dimension()?, ..Width::default() };
+        let width = Width { targets: 1, ..reader.width()? };
+        let dense = width.dense;
         let outputs = reader.dimension()?;
         let intercept = reader.integer()? == 1;
         if outputs == 0 {
