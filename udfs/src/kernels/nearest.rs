@@ -74,8 +74,8 @@ pub fn nearest(
     Arch::new().dispatch(Nearest { operands, first, least, index });
 }
 
-/// Writes `out[centroids, ROWS] = start + sum_i (row_i + centroid_i)^2`: distances to the opposite of
-/// the centroids, as products take them.
+/// Writes `out[centroids, ROWS] = start + sum_i (row_i + centroid_i)^2`: distances to the opposite
+/// of the centroids, as products take them.
 pub fn distances(operands: Operands<'_>, out: &mut [f32]) {
     Arch::new().dispatch(Distances { operands, out });
 }
@@ -98,32 +98,54 @@ fn load<S: Simd, const V: usize>(values: &[f32]) -> [S::f32s; V] {
     vectors.as_chunks::<V>().0[0]
 }
 
+/// Adds `term(row_i, centroid_i)` of all inputs `i` to the start of each row and centroid of a
+/// tile, for `V` vectors of rows from row `from` on; `term` takes the sum so far and returns the
+/// next.
+#[inline(always)]
+fn sums_of_tile<S: Simd, const V: usize>(
+    simd: S,
+    operands: Operands<'_>,
+    tile: usize,
+    from: usize,
+    term: impl Fn(S::f32s, S::f32s, S::f32s) -> S::f32s,
+) -> [[S::f32s; V]; TILE] {
+    let Operands { inputs, rows, centroids, start, .. } = operands;
+    let mut sums = [[simd.splat_f32s(0.0); V]; TILE];
+    for (j, sum) in sums.iter_mut().enumerate() {
+        *sum = start.vectors::<S, V>(simd, tile * TILE + j, from);
+    }
+    let own = &centroids[tile * TILE * inputs..(tile + 1) * TILE * inputs];
+    let rows = rows[..inputs * ROWS].as_chunks::<ROWS>().0;
+    for (own, row) in own.as_chunks::<TILE>().0.iter().zip(rows) {
+        let row = load::<S, V>(&row[from..]);
+        for j in 0..TILE {
+            let centroid = simd.splat_f32s(own[j]);
+            for v in 0..V {
+                sums[j][v] = term(row[v], centroid, sums[j][v]);
+            }
+        }
+    }
+    sums
+}
+
 impl Nearest<'_> {
     #[inline(always)]
     fn run<S: Simd, const V: usize>(self, simd: S) {
-        let Operands { inputs, rows, centroids, start, tiles } = self.operands;
         let step = V * S::F32_LANES;
         for from in (0..ROWS).step_by(step) {
             let mut least: [S::f32s; V] = load::<S, V>(&self.least[from..]);
             let (index, _) = S::as_mut_simd_u32s(&mut self.index[from..from + step]);
             let to = &mut index.as_chunks_mut::<V>().0[0];
             let mut index: [S::u32s; V] = *to;
-            for tile in 0..tiles {
-                let mut sums = [[simd.splat_f32s(0.0); V]; TILE];
-                for (j, sum) in sums.iter_mut().enumerate() {
-                    *sum = start.vectors::<S, V>(simd, tile * TILE + j, from);
-                }
-                let own = &centroids[tile * TILE * inputs..(tile + 1) * TILE * inputs];
-                let rows = rows[..inputs * ROWS].as_chunks::<ROWS>().0;
-                for (own, row) in own.as_chunks::<TILE>().0.iter().zip(rows) {
-                    let row = load::<S, V>(&row[from..]);
-                    for j in 0..TILE {
-                        let centroid = simd.splat_f32s(own[j]);
-                        for v in 0..V {
-                            sums[j][v] = simd.mul_add_e_f32s(centroid, row[v], sums[j][v]);
-                        }
-                    }
-                }
+            for tile in 0..self.operands.tiles {
+                let sums = sums_of_tile::<S, V>(
+                    simd,
+                    self.operands,
+                    tile,
+                    from,
+                    #[inline(always)]
+                    |row, centroid, sum| simd.mul_add_e_f32s(centroid, row, sum),
+                );
                 for (j, sum) in sums.iter().enumerate() {
                     let number = simd.splat_u32s(self.first + (tile * TILE + j) as u32);
                     for v in 0..V {
@@ -143,26 +165,20 @@ impl Nearest<'_> {
 impl Distances<'_> {
     #[inline(always)]
     fn run<S: Simd, const V: usize>(self, simd: S) {
-        let Operands { inputs, rows, centroids, start, tiles } = self.operands;
         let step = V * S::F32_LANES;
         for from in (0..ROWS).step_by(step) {
-            for tile in 0..tiles {
-                let mut sums = [[simd.splat_f32s(0.0); V]; TILE];
-                for (j, sum) in sums.iter_mut().enumerate() {
-                    *sum = start.vectors::<S, V>(simd, tile * TILE + j, from);
-                }
-                let own = &centroids[tile * TILE * inputs..(tile + 1) * TILE * inputs];
-                let rows = rows[..inputs * ROWS].as_chunks::<ROWS>().0;
-                for (own, row) in own.as_chunks::<TILE>().0.iter().zip(rows) {
-                    let row = load::<S, V>(&row[from..]);
-                    for j in 0..TILE {
-                        let centroid = simd.splat_f32s(own[j]);
-                        for v in 0..V {
-                            let apart = simd.add_f32s(row[v], centroid);
-                            sums[j][v] = simd.mul_add_e_f32s(apart, apart, sums[j][v]);
-                        }
-                    }
-                }
+            for tile in 0..self.operands.tiles {
+                let sums = sums_of_tile::<S, V>(
+                    simd,
+                    self.operands,
+                    tile,
+                    from,
+                    #[inline(always)]
+                    |row, centroid, sum| {
+                        let apart = simd.add_f32s(row, centroid);
+                        simd.mul_add_e_f32s(apart, apart, sum)
+                    },
+                );
                 for (j, sum) in sums.iter().enumerate() {
                     let at = (tile * TILE + j) * ROWS + from;
                     let (to, _) = S::as_mut_simd_f32s(&mut self.out[at..at + step]);
@@ -198,8 +214,8 @@ impl WithSimd for Distances<'_> {
     }
 }
 
-/// Transposes the first `d` columns of `from[ROWS, stride]` into `to[d, ROWS]`, with as many more as
-/// make `d` a multiple of 4; the stride is a multiple of [`LANES`].
+/// Transposes the first `d` columns of `from[ROWS, stride]` into `to[d, ROWS]`, with as many more
+/// as make `d` a multiple of 4; the stride is a multiple of [`LANES`].
 ///
 /// By corners of 8 by 4 numbers, which take half the time of those of 16 by 16: the compiler keeps
 /// them in registers.
@@ -294,9 +310,9 @@ pub fn squares(rows: &[f32], out: &mut [f64; ROWS]) {
     );
 }
 
-/// `out[ROWS] = |x - c|^2` of rows `x[ROWS, stride]` and the centroids `c[k, stride]` that `nearest`
-/// names. Each is a sum of non-negative terms: it loses no digits, however near they are to each
-/// other.
+/// `out[ROWS] = |x - c|^2` of rows `x[ROWS, stride]` and the centroids `c[k, stride]` that
+/// `nearest` names. Each is a sum of non-negative terms: it loses no digits, however near they are
+/// to each other.
 pub fn apart(
     x: &[f32],
     centroids: &[f32],
