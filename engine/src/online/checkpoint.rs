@@ -131,7 +131,7 @@ mod tests {
 
     fn learner(target: Option<super::super::target::TargetState>) -> LearnerState {
         let progressive = Progressive::default().state();
-        LearnerState { running: None, room: 0, outputs: 1, progressive, target, counts: (0, 0) }
+        LearnerState { running: None, capacity: 0, outputs: 1, progressive, target, counts: (0, 0) }
     }
 
     #[test]

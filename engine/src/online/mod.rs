@@ -31,4 +31,4 @@ pub(crate) use latest::LatestModels;
 pub(crate) use query::StreamQuery;
 pub use query::{is_unbounded, unbounded_table};
 pub use report::stream_schema;
-pub(crate) use training::OnlineTraining;
+pub(crate) use training::{OnlineTraining, check_online};

@@ -20,7 +20,7 @@ use gradlake_udfs::{Interrupted, Labels, Loss, Model};
 
 use super::checkpoint::OnlineProgress;
 use super::intake::{FilteredRows, Intake};
-use super::learner::{OnlineLearner, Prepared, Targets};
+use super::learner::{FeatureRows, OnlineLearner, Targets};
 use super::query::StreamQuery;
 use super::report::Rate;
 use crate::clock::now_ms;
@@ -33,7 +33,8 @@ use crate::training::{Pace, TrainingColumns};
 
 pub use publication::Publisher;
 use revision::Revisions;
-use start::{check, learner, parent_of};
+pub use start::check_online;
+use start::{learner, parent_of};
 
 /// How often an idle stream checks whether to stop, to save or to publish.
 const TICK: Duration = Duration::from_millis(50);
@@ -62,7 +63,7 @@ pub struct OnlineTraining<'a> {
     ledger: Arc<Ledger>,
     intake: Intake,
     learner: Box<dyn OnlineLearner>,
-    prepared: Prepared,
+    prepared: FeatureRows,
     /// Rows after the last full mini-batch.
     rest: Option<RecordBatch>,
     /// Rows that came before there were two classes.
@@ -110,7 +111,7 @@ impl<'a> OnlineTraining<'a> {
             Some(_) => request.options.for_stream(parent.is_some())?,
             None => request.options.clone(),
         };
-        check(request, &options, query.is_some())?;
+        check_online(request, &options, query.is_some())?;
         let parent_member = match parent {
             Some(parent) => Some(parent_of(parent)?),
             None => None,
@@ -157,7 +158,7 @@ impl<'a> OnlineTraining<'a> {
             ledger,
             intake,
             learner,
-            prepared: Prepared::default(),
+            prepared: FeatureRows::default(),
             rest: None,
             one_class: vec![],
             consumed,

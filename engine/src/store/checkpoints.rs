@@ -129,8 +129,8 @@ impl ModelStore {
         Ok(!self.checkpoint_names(model).await?.is_empty())
     }
 
-    /// When the last checkpoint was saved, in milliseconds since the epoch. (One that is still being
-    /// written is none yet.)
+    /// When the last checkpoint was saved, in milliseconds since the epoch. (One that is still
+    /// being written is none yet.)
     pub(super) async fn checkpoint_at(&self, model: &str) -> Result<Option<i64>> {
         match self.checkpoint_names(model).await?.last() {
             Some(name) => {

@@ -7,6 +7,7 @@
 //! A network grows with new categories and classes; an algorithm without a target grows with new
 //! categories and follows the scale of the features.
 
+mod features;
 mod network;
 mod unsupervised;
 
@@ -16,14 +17,13 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::ArrayRef;
 use datafusion::common::{Result, ScalarValue};
-use gradlake_udfs::{
-    Column, Description, Encoder, Labels, Loss, RawRows, RunningEncoder, RunningState, Width,
-};
+use gradlake_udfs::{Description, Encoder, Labels, Loss, RunningState};
 use serde::{Deserialize, Serialize};
 
 use super::progressive::{Progressive, ProgressiveState};
 use super::target::TargetState;
 
+pub use features::{FeatureRows, Features};
 pub use network::{MakeDescent, NetworkLearner};
 pub use unsupervised::UnsupervisedLearner;
 
@@ -33,7 +33,7 @@ pub trait OnlineLearner: Debug + Send + Sync {
     ///
     /// # Errors
     /// When a column has another form than its type says.
-    fn prepare(&mut self, columns: &[ArrayRef], rows: usize, out: &mut Prepared) -> Result<()>;
+    fn prepare(&mut self, columns: &[ArrayRef], rows: usize, out: &mut FeatureRows) -> Result<()>;
 
     /// Scores a mini-batch, then makes a step on it.
     ///
@@ -41,7 +41,7 @@ pub trait OnlineLearner: Debug + Send + Sync {
     /// When values are too large for their statistics, or a weight is out of range.
     fn learn(
         &mut self,
-        rows: &mut Prepared,
+        rows: &mut FeatureRows,
         range: Range<usize>,
         targets: Targets<'_>,
         weight: &[f32],
@@ -97,23 +97,6 @@ pub trait OnlineLearner: Debug + Send + Sync {
     fn add_class(&mut self, _class: ScalarValue) {}
 }
 
-/// How features become numbers.
-#[derive(Debug)]
-pub enum Features {
-    /// With the statistics of the rows so far.
-    Running(Box<RunningEncoder>),
-    /// With the encoder of a model that is continued.
-    Fixed(Box<Encoder>),
-}
-
-/// Rows that wait to be learned from, as numbers.
-#[derive(Debug, Default)]
-pub struct Prepared {
-    raw: RawRows,
-    dense: Vec<f32>,
-    codes: Vec<u32>,
-}
-
 /// The targets of some rows.
 #[derive(Clone, Copy, Debug)]
 pub enum Targets<'a> {
@@ -130,8 +113,9 @@ pub enum Targets<'a> {
 pub struct LearnerState {
     /// Running statistics; None if the encoder is that of a continued model.
     pub running: Option<RunningState>,
-    /// Capacity of the weight table, in categories.
-    pub room: usize,
+    /// Categories that there are weights for.
+    #[serde(rename = "room")]
+    pub capacity: usize,
     /// Raw outputs.
     pub outputs: usize,
     /// Progressive validation.
@@ -154,31 +138,4 @@ pub struct Snapshot {
     pub parameters: Vec<f32>,
     pub moments: Vec<f32>,
     pub steps: u64,
-}
-
-impl Features {
-    /// Width of rows, with capacity for at least `room` categories.
-    pub fn width(&self, room: usize) -> Width {
-        let width = match self {
-            Features::Running(running) => running.width(),
-            Features::Fixed(encoder) => encoder.width(),
-        };
-        Width { categories: width.categories.max(room), ..width }
-    }
-
-    /// Reads the features of `rows` rows; see [`OnlineLearner::prepare`].
-    fn prepare(&mut self, columns: &[ArrayRef], rows: usize, out: &mut Prepared) -> Result<()> {
-        match self {
-            Features::Running(running) => running.read(columns, rows, &mut out.raw),
-            Features::Fixed(encoder) => {
-                let width = encoder.width();
-                out.dense.clear();
-                out.dense.resize(rows * width.dense, 0.0);
-                out.codes.clear();
-                out.codes.resize(rows * width.columns, 0);
-                let columns: Vec<Column<'_>> = columns.iter().map(Column::Array).collect();
-                encoder.encode(&columns, rows, &mut out.dense, &mut out.codes)
-            }
-        }
-    }
 }

@@ -11,7 +11,7 @@ use gradlake_udfs::{
     Reshape, Scratch, State, Stepper, Width,
 };
 
-use super::{Features, LearnerState, OnlineLearner, Prepared, Snapshot, Targets};
+use super::{FeatureRows, Features, LearnerState, OnlineLearner, Snapshot, Targets};
 use crate::online::progressive::Progressive;
 use crate::online::target::RunningTarget;
 
@@ -35,12 +35,10 @@ pub struct NetworkLearner {
     batch_size: usize,
 }
 
-/// Buffers of a mini-batch: raw outputs, encoded rows, labels.
+/// Buffers of a mini-batch: raw outputs, labels.
 #[derive(Default)]
 struct Buffers {
     scores: Vec<f32>,
-    dense: Vec<f32>,
-    codes: Vec<u32>,
     label: Vec<f32>,
 }
 
@@ -79,7 +77,8 @@ impl NetworkLearner {
             buffers: Buffers::default(),
             batch_size,
         };
-        learner.make_room();
+        learner.size_buffers();
+        learner.grow_inputs();
         learner
     }
 
@@ -116,24 +115,22 @@ impl NetworkLearner {
 
     /// Grows the weight table to hold the categories so far. Its capacity doubles, so growth costs
     /// little.
-    fn make_room(&mut self) {
+    fn grow_inputs(&mut self) {
         let wanted = self.features.width(0).categories;
         let width = self.network.width();
         if wanted > width.categories {
-            let room = wanted.next_power_of_two().max(16);
-            let inputs: Vec<Option<usize>> = (0..width.dense + room)
+            let categories = wanted.next_power_of_two().max(16);
+            let inputs: Vec<Option<usize>> = (0..width.dense + categories)
                 .map(|input| (input < width.dense + width.categories).then_some(input))
                 .collect();
-            self.regrow(Width { categories: room, ..width }, Some(&inputs), None);
+            self.regrow(Width { categories, ..width }, Some(&inputs), None);
         }
-        let (n, width) = (self.batch_size, self.network.width());
-        let Buffers { scores, dense, codes, .. } = &mut self.buffers;
-        if scores.len() != n * self.spec.outputs || dense.len() != n * width.dense {
-            self.scratch = self.network.scratch(n);
-            scores.resize(n * self.spec.outputs, 0.0);
-            dense.resize(n * width.dense, 0.0);
-            codes.resize(n * width.columns, 0);
-        }
+    }
+
+    /// Makes the buffers hold a mini-batch of the current network.
+    fn size_buffers(&mut self) {
+        self.scratch = self.network.scratch(self.batch_size);
+        self.buffers.scores.resize(self.batch_size * self.spec.outputs, 0.0);
     }
 
     /// Replaces the network by a larger one that computes the same function. New inputs start as in
@@ -161,8 +158,7 @@ impl NetworkLearner {
         map.copy_moments((old, new), buffers, &before.moments, &mut state.moments);
         self.stepper = Stepper::new(descent, state, 0, Reads::EachStep);
         self.network = network;
-        self.scratch = self.network.scratch(self.batch_size);
-        self.buffers.scores.resize(self.batch_size * self.spec.outputs, 0.0);
+        self.size_buffers();
     }
 }
 
@@ -177,11 +173,7 @@ impl OnlineLearner for NetworkLearner {
         if self.spec.outputs == 1 && saved.outputs > 1 {
             self.spec.loss = Loss::Softmax;
         }
-        match (&mut self.features, &saved.running) {
-            (Features::Running(running), Some(state)) => running.restore(state)?,
-            (Features::Fixed(_), None) => {}
-            _ => return internal_err!("the checkpoint has other statistics"),
-        }
+        self.features.restore(saved.running.as_ref())?;
         self.target = match (self.target, &saved.target) {
             (Some(_), Some(state)) => Some(RunningTarget::restore(state)),
             // A training that began with the raw target continues with it.
@@ -190,24 +182,21 @@ impl OnlineLearner for NetworkLearner {
         };
         self.label_by_target();
         self.spec.outputs = saved.outputs;
-        let network = Arc::new(self.spec.network(self.features.width(saved.room)));
+        let network = Arc::new(self.spec.network(self.features.width(saved.capacity)));
         let descent = Arc::new((self.make_descent)(Arc::clone(&network)));
         let state = State::from_bytes(state, network.layout().len(), descent.moments())?;
         self.stepper = Stepper::new(descent, state, 0, Reads::EachStep);
         self.network = network;
         self.progressive = Progressive::restore(&saved.progressive);
-        self.make_room();
+        self.size_buffers();
+        self.grow_inputs();
         Ok(())
     }
 
     fn save(&self) -> Result<(LearnerState, Vec<u8>)> {
-        let running = match &self.features {
-            Features::Running(running) => Some(running.state()),
-            Features::Fixed(_) => None,
-        };
         let saved = LearnerState {
-            running,
-            room: self.network.width().categories,
+            running: self.features.state(),
+            capacity: self.network.width().categories,
             outputs: self.spec.outputs,
             progressive: self.progressive.state(),
             target: self.target.as_ref().map(RunningTarget::state),
@@ -260,8 +249,8 @@ impl OnlineLearner for NetworkLearner {
         self.regrow(self.network.width(), None, Some(&outputs));
     }
 
-    fn prepare(&mut self, columns: &[ArrayRef], rows: usize, out: &mut Prepared) -> Result<()> {
-        self.features.prepare(columns, rows, out)
+    fn prepare(&mut self, columns: &[ArrayRef], rows: usize, out: &mut FeatureRows) -> Result<()> {
+        self.features.read(columns, rows, out)
     }
 
     fn is_ready(&self) -> bool {
@@ -270,30 +259,17 @@ impl OnlineLearner for NetworkLearner {
 
     fn learn(
         &mut self,
-        rows: &mut Prepared,
+        rows: &mut FeatureRows,
         range: Range<usize>,
         targets: Targets<'_>,
         weight: &[f32],
     ) -> Result<()> {
         let n = range.len();
-        if let Features::Running(running) = &mut self.features {
-            running.update(&mut rows.raw, range.clone());
-            self.make_room();
+        if self.features.update(rows, range.clone()) {
+            self.grow_inputs();
         }
-        let width = self.network.width();
         let mut buffers = std::mem::take(&mut self.buffers);
-        let (dense, codes): (&[f32], &[u32]) = match &self.features {
-            Features::Running(running) => {
-                let dense = &mut buffers.dense[..n * width.dense];
-                let codes = &mut buffers.codes[..n * width.columns];
-                running.encode(&mut rows.raw, range, dense, codes);
-                (dense, codes)
-            }
-            Features::Fixed(_) => (
-                &rows.dense[range.start * width.dense..range.end * width.dense],
-                &rows.codes[range.start * width.columns..range.end * width.columns],
-            ),
-        };
+        let (dense, codes) = self.features.encode(rows, range);
         let batch = MiniBatch { rows: n, dense, codes, weight, ..MiniBatch::default() };
         let scores = &mut buffers.scores[..n * self.spec.outputs];
         self.network.scores(&self.stepper.state().parameters, &batch, &mut self.scratch, scores);
@@ -321,16 +297,11 @@ impl OnlineLearner for NetworkLearner {
 
     fn snapshot(&self) -> Result<Snapshot> {
         let state = self.stepper.state();
-        let (encoder, inputs) = match &self.features {
-            Features::Fixed(encoder) => (encoder.as_ref().clone(), None),
-            Features::Running(running) => {
-                let (encoder, order) = running.snapshot()?;
-                let d = encoder.width().dense;
-                let inputs: Vec<Option<usize>> =
-                    (0..d).map(Some).chain(order.into_iter().map(|row| Some(d + row))).collect();
-                (encoder, Some(inputs))
-            }
-        };
+        let (encoder, order) = self.features.snapshot()?;
+        let d = encoder.width().dense;
+        let inputs = order.map(|order| -> Vec<Option<usize>> {
+            (0..d).chain(order.into_iter().map(|row| d + row)).map(Some).collect()
+        });
         let mut labels = self.labels.clone();
         let mut outputs = None;
         if let (Labels::Classes(classes), true) = (&mut labels, self.spec.outputs > 1) {

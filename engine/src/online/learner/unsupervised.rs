@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use datafusion::arrow::array::ArrayRef;
-use datafusion::common::{Result, ScalarValue, internal_err};
+use datafusion::common::{Result, ScalarValue};
 use datafusion::execution::memory_pool::MemoryReservation;
-use gradlake_udfs::{Labels, Loss, MiniBatch, OnlineEstimator, OnlineFit, Width};
+use gradlake_udfs::{Labels, Loss, MiniBatch, OnlineEstimator, OnlineFit};
 
-use super::{Features, LearnerState, OnlineLearner, Prepared, Snapshot, Targets};
+use super::{FeatureRows, Features, LearnerState, OnlineLearner, Snapshot, Targets};
 use crate::online::progressive::Progressive;
 use crate::table::Resources;
 
@@ -17,14 +17,12 @@ pub struct UnsupervisedLearner {
     features: Features,
     estimator: Box<dyn OnlineEstimator>,
     /// Categories that the estimator has inputs for.
-    room: usize,
+    capacity: usize,
     /// Centers and divisors of the dense inputs, as the estimator knows them.
     scales: (Vec<f64>, Vec<f64>),
     progressive: Progressive,
     rows: u64,
     steps: u64,
-    dense: Vec<f32>,
-    codes: Vec<u32>,
     resources: Resources,
     reservation: MemoryReservation,
 }
@@ -39,17 +37,15 @@ impl UnsupervisedLearner {
         estimator: Box<dyn OnlineEstimator>,
         resources: Resources,
     ) -> Result<Self> {
-        let room = features.width(0).categories;
+        let capacity = features.width(0).categories;
         let mut learner = Self {
             features,
             estimator,
-            room,
+            capacity,
             scales: Default::default(),
             progressive: Progressive::default(),
             rows: 0,
             steps: 0,
-            dense: vec![],
-            codes: vec![],
             reservation: resources.reservation("online training"),
             resources,
         };
@@ -88,10 +84,10 @@ impl UnsupervisedLearner {
             self.scales = (centers, divisors);
         }
         let wanted = self.features.width(0).categories;
-        if wanted > self.room {
+        if wanted > self.capacity {
             // (A quarter more than there are, so that growth costs little.)
-            self.room = wanted + wanted / 4 + 16;
-            self.estimator.grow(self.room)?;
+            self.capacity = wanted + wanted / 4 + 16;
+            self.estimator.grow(self.capacity)?;
             self.reserve()?;
         }
         Ok(())
@@ -99,35 +95,22 @@ impl UnsupervisedLearner {
 }
 
 impl OnlineLearner for UnsupervisedLearner {
-    fn prepare(&mut self, columns: &[ArrayRef], rows: usize, out: &mut Prepared) -> Result<()> {
-        self.features.prepare(columns, rows, out)
+    fn prepare(&mut self, columns: &[ArrayRef], rows: usize, out: &mut FeatureRows) -> Result<()> {
+        self.features.read(columns, rows, out)
     }
 
     fn learn(
         &mut self,
-        rows: &mut Prepared,
+        rows: &mut FeatureRows,
         range: Range<usize>,
         _targets: Targets<'_>,
         weight: &[f32],
     ) -> Result<()> {
         let n = range.len();
-        if let Features::Running(running) = &mut self.features {
-            running.update(&mut rows.raw, range.clone());
+        if self.features.update(rows, range.clone()) {
             self.follow_features()?;
         }
-        let width = Width { targets: 0, ..self.features.width(self.room) };
-        let (dense, codes): (&[f32], &[u32]) = match &self.features {
-            Features::Running(running) => {
-                self.dense.resize(n * width.dense, 0.0);
-                self.codes.resize(n * width.columns, 0);
-                running.encode(&mut rows.raw, range, &mut self.dense, &mut self.codes);
-                (&self.dense, &self.codes)
-            }
-            Features::Fixed(_) => (
-                &rows.dense[range.start * width.dense..range.end * width.dense],
-                &rows.codes[range.start * width.columns..range.end * width.columns],
-            ),
-        };
+        let (dense, codes) = self.features.encode(rows, range);
         let batch = MiniBatch { rows: n, dense, codes, weight, ..MiniBatch::default() };
         let (loss, weight) = self.estimator.learn(&batch)?;
         self.progressive.add_rows(n as u64, weight, loss);
@@ -137,12 +120,8 @@ impl OnlineLearner for UnsupervisedLearner {
     }
 
     fn snapshot(&self) -> Result<Snapshot> {
-        let (encoder, order) = match &self.features {
-            Features::Fixed(encoder) => {
-                (encoder.as_ref().clone(), (0..encoder.width().categories).collect())
-            }
-            Features::Running(running) => running.snapshot()?,
-        };
+        let (encoder, order) = self.features.snapshot()?;
+        let order = order.unwrap_or_else(|| (0..encoder.width().categories).collect());
         let OnlineFit { description, parameters } = self.estimator.fitted(&order)?;
         Ok(Snapshot {
             encoder,
@@ -159,13 +138,9 @@ impl OnlineLearner for UnsupervisedLearner {
     }
 
     fn save(&self) -> Result<(LearnerState, Vec<u8>)> {
-        let running = match &self.features {
-            Features::Running(running) => Some(running.state()),
-            Features::Fixed(_) => None,
-        };
         let saved = LearnerState {
-            running,
-            room: self.room,
+            running: self.features.state(),
+            capacity: self.capacity,
             outputs: 0,
             progressive: self.progressive.state(),
             target: None,
@@ -175,13 +150,9 @@ impl OnlineLearner for UnsupervisedLearner {
     }
 
     fn resume(&mut self, saved: &LearnerState, state: &[u8], _: Vec<ScalarValue>) -> Result<()> {
-        match (&mut self.features, &saved.running) {
-            (Features::Running(running), Some(state)) => running.restore(state)?,
-            (Features::Fixed(_), None) => {}
-            _ => return internal_err!("the checkpoint has other statistics"),
-        }
+        self.features.restore(saved.running.as_ref())?;
         self.scales = self.current_scales();
-        self.room = saved.room;
+        self.capacity = saved.capacity;
         self.estimator.restore(state)?;
         self.reserve()?;
         self.progressive = Progressive::restore(&saved.progressive);

@@ -108,7 +108,7 @@ fn descents(engine: &Engine, options: &TrainOptions, first_step: u64) -> Result<
 }
 
 /// Refuses what does not go with rows that are learned from as they come.
-pub fn check(request: &TrainRequest, options: &TrainOptions, is_stream: bool) -> Result<()> {
+pub fn check_online(request: &TrainRequest, options: &TrainOptions, is_stream: bool) -> Result<()> {
     if !request.partition_by.is_empty() {
         return plan_err!(
             "PARTITION BY is not possible with rows that are learned from as they come; leave it \
@@ -128,11 +128,5 @@ pub fn check(request: &TrainRequest, options: &TrainOptions, is_stream: bool) ->
             request.targets.join(", ")
         );
     }
-    if !is_stream && options.publish_every.is_some() {
-        return plan_err!(
-            "option publish_every needs an unbounded table; a training on a table publishes once, \
-             at its end"
-        );
-    }
-    Ok(())
+    if is_stream { Ok(()) } else { options.check_table() }
 }
