@@ -26,7 +26,7 @@ use super::reading::TrainingRows;
 use super::saver::Saver;
 use crate::clock::now_ms;
 use crate::event::EventSink;
-use crate::online::StreamQuery;
+use crate::online::{StreamQuery, check_online};
 use crate::options::{Statistics, TrainOptions};
 use crate::request::TrainRequest;
 use crate::session::Engine;
@@ -70,7 +70,10 @@ pub async fn explain(
     let saver = Saver::new(None, request, progress, Arc::clone(events));
     engine.interrupt.clear();
     match (request.options.statistics, analyze) {
-        (Statistics::Running, false) => rows.push(("plan", online_text(&request.options))),
+        (Statistics::Running, false) => {
+            check_online(request, &request.options, false)?;
+            rows.push(("plan", online_text(&request.options)));
+        }
         (Statistics::Running, true) => {
             let finished = engine.run_online(request, None, false, events).await?;
             rows.push(("analyze", analyze_text(&finished)));
@@ -97,6 +100,7 @@ async fn explain_stream(
     continues: bool,
 ) -> Result<RecordBatch> {
     let options = request.options.for_stream(continues)?;
+    check_online(request, &options, true)?;
     let source = stream.table().source();
     let again = match (source.is_replayable(), stream.reach) {
         (true, Some(_)) => "read again after a crash: nothing is lost or learned twice",

@@ -256,12 +256,7 @@ impl Engine {
         let parent = self.parent(request).await?;
         let columns = TrainingColumns::resolve(&state, request, parent.as_ref())?;
         Engine::refuse_unbounded(&columns.plan, "a training that reads all rows first")?;
-        if request.options.publish_every.is_some() {
-            return plan_err!(
-                "option publish_every needs an unbounded table; a training on a table publishes \
-                 once, at its end"
-            );
-        }
+        request.options.check_table()?;
         let physical = state.create_physical_plan(&columns.plan).await?;
         let inputs: Vec<&str> =
             columns.roles.inputs.iter().map(|(name, _)| name.as_str()).collect();

@@ -58,12 +58,18 @@ impl TrainOptions {
         Ok(())
     }
 
-    /// Refuses options of rows that are learned from as they come, for a table whose rows are all
-    /// known.
+    /// Refuses options that are for unbounded tables, or for rows that are learned from as they
+    /// come, where they are not.
     ///
     /// # Errors
     /// When there is one; the error names it.
     pub fn check_table(&self) -> Result<()> {
+        if self.publish_every.is_some() {
+            return plan_err!(
+                "option publish_every needs an unbounded table; a training on a table publishes \
+                 once, at its end"
+            );
+        }
         let own = ["decay", "batch_size"].into_iter().find(|name| self.is_given(name));
         let has_batches = self.algorithm.takes(OptionGroup::Gradient);
         match own.filter(|_| !has_batches && self.statistics != Statistics::Running) {
