@@ -32,8 +32,8 @@ fn series(rows: u64) -> String {
 
 /// Statements that run for minutes and more, by what is hard to stop about them.
 fn statements(folder: &str) -> Vec<(&'static str, String)> {
-    // So long that no machine has collected it before the statement is stopped: one call over all of
-    // its rows, such as joining the batches of a join's side, cannot be stopped from within.
+    // So long that no machine has collected it before the statement is stopped: one call over all
+    // of its rows, such as joining the batches of a join's side, cannot be stopped from within.
     let (short, long) = (series(100_000), series(10_000_000_000));
     let pairs = format!("{short} a JOIN {short} b ON a.k = b.k JOIN {short} c ON c.k = a.k");
     let endless = "WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM t)";

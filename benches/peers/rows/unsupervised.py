@@ -40,7 +40,8 @@ def kmeans(bench):
     def quality(file, found):
         mine = bench.query(f"EVALUATE MODEL clusters FROM '{file}'")[0]["mean_squared_distance"]
         steps.extend((len(bench.query("SELECT epoch FROM model.clusters.history")), found["steps"]))
-        # Each begins with rows of its own: after ten rounds starts differ by less than a thousandth.
+        # Each begins with rows of its own: after ten rounds starts differ by less than a
+        # thousandth.
         return close("loss (mean squared distance)", mine, found["loss"], 0.002 * found["loss"])
 
     line = whole(

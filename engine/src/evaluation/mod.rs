@@ -61,11 +61,10 @@ pub fn evaluate_plan(
 ) -> Result<LogicalPlan> {
     let model = scorer.model();
     let input = without_idle_projections(input);
-    let target = match model.targets.as_slice() {
-        [] => return rows::plan(state, input, scorer),
-        [target] if !target.data_type.is_nested() => &target.name,
-        _ => return targets::plan(state, input, scorer, options),
-    };
+    let Some(target) = model.targets.first() else { return rows::plan(state, input, scorer) };
+    if targets::are_several(model) {
+        return targets::plan(state, input, scorer, options);
+    }
     let Columns { arguments, actual, weight } = Columns::find(state, &input, scorer)?;
     let weighted = weight.is_some();
 
@@ -83,7 +82,7 @@ pub fn evaluate_plan(
         return plan_err!("model {} predicts nothing", model.name);
     };
     if model.algorithm.is_classifier() {
-        check_label_type(&actual, &label, predicted.schema(), target)?;
+        check_label_type(&actual, &label, predicted.schema(), &target.name)?;
     }
     let is_boolean = actual.get_type(predicted.schema())? == DataType::Boolean;
     let compared = match is_boolean && !model.algorithm.is_classifier() {
@@ -186,6 +185,19 @@ fn metrics(
         (None, _) => [(LOG_LOSS, None), (ROC_AUC, None)],
     });
     Ok(metrics)
+}
+
+/// [`COUNTS`] and [`UNKNOWN`] of a model without classes, from the columns that hold the numbers of
+/// rows and of those with a target.
+fn counts_without_classes(rows: &str, with_target: &str) -> [Expr; 4] {
+    let column = |name: &str| Expr::Column(Column::from_name(name));
+    let [all, targets, unknown] = COUNTS;
+    [
+        column(rows).alias(all),
+        column(with_target).alias(targets),
+        lit(0_i64).alias(unknown),
+        lit("").alias(UNKNOWN),
+    ]
 }
 
 /// The aggregates of [`COUNTS`] and [`UNKNOWN`].

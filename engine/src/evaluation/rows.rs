@@ -9,7 +9,7 @@ use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
 use gradlake_udfs::{Scorer, measure_udaf};
 
-use super::{COUNTS, Columns, UNKNOWN, WEIGHT};
+use super::{COUNTS, Columns, WEIGHT, counts_without_classes};
 use crate::operators::SelectColumns;
 
 /// The metrics as one struct.
@@ -37,8 +37,6 @@ pub(super) fn plan(
     let metrics = scorer.model().algorithm.spec().metrics.iter();
     let mut all: Vec<Expr> =
         metrics.map(|name| get_field(column(METRICS), *name).alias(*name)).collect();
-    let [rows_name, targets, unknown] = COUNTS;
-    all.extend([column(rows_name), column(rows_name).alias(targets), lit(0_i64).alias(unknown)]);
-    all.push(lit("").alias(UNKNOWN));
+    all.extend(counts_without_classes(COUNTS[0], COUNTS[0]));
     LogicalPlanBuilder::from(rows).aggregate(Vec::<Expr>::new(), aggregates)?.project(all)?.build()
 }

@@ -13,7 +13,7 @@ use datafusion::functions_nested::expr_fn::array_element;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast, lit};
 use gradlake_udfs::{Model, Scorer};
 
-use super::{COUNTS, Columns, NUMBER_METRICS, UNKNOWN, WEIGHT};
+use super::{COUNTS, Columns, NUMBER_METRICS, WEIGHT, counts_without_classes};
 use crate::operators::{Pick, SelectColumns};
 use crate::prediction::{PredictOptions, Predictor, predict_picks};
 
@@ -79,12 +79,11 @@ pub(super) fn plan(
     }
     let mut all: Vec<Expr> =
         aggregates.iter().map(|own| column(&own.schema_name().to_string())).collect();
-    let [rows, with_target, unknown] = COUNTS;
+    let [rows, with_target, _] = COUNTS;
     let Some((_, first, _)) = numbers.first() else { return internal_err!("there is no target") };
     aggregates.push(count(lit(1)).alias(rows));
     aggregates.push(count(first.clone()).alias(with_target));
-    all.extend([column(rows), column(with_target), lit(0_i64).alias(unknown)]);
-    all.push(lit("").alias(UNKNOWN));
+    all.extend(counts_without_classes(rows, with_target));
     LogicalPlanBuilder::from(predicted)
         .aggregate(Vec::<Expr>::new(), aggregates)?
         .project(all)?

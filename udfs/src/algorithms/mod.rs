@@ -77,8 +77,8 @@ pub struct AlgorithmSpec {
     pub method: fn(&TrainOptions, &dyn Description, &Shape, bool) -> Method,
     /// Makes an estimator for prepared rows.
     pub make: fn(&Setup<'_>) -> Result<Box<dyn Estimator>>,
-    /// Makes an estimator for rows that come in mini-batches, of an algorithm without a target, which
-    /// may continue a model.
+    /// Makes an estimator for rows that come in mini-batches, of an algorithm without a target,
+    /// which may continue a model.
     pub online: Option<MakeOnline>,
     /// Whether, on streams, a class that first occurs after the training began gets an output of
     /// its own.

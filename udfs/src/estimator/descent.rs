@@ -228,8 +228,8 @@ impl Estimator for DescentEstimator {
         self.epoch
     }
 
-    fn last_loss(&self) -> Option<f64> {
-        self.history.last().map(|entry| entry.loss)
+    fn history(&self) -> &[HistoryEntry] {
+        &self.history
     }
 
     fn progress(&self) -> &Arc<Progress> {

@@ -49,14 +49,23 @@ pub trait Estimator: Debug + Send + Sync {
     /// so that the current round counts.
     fn stop(&mut self);
 
+    /// The lines of the history so far.
+    fn history(&self) -> &[HistoryEntry];
+
     /// The unit in which it counts iterations.
-    fn iterations(&self) -> Iterations;
+    fn iterations(&self) -> Iterations {
+        Iterations::Steps
+    }
 
     /// Iterations that are complete.
-    fn completed(&self) -> u64;
+    fn completed(&self) -> u64 {
+        self.history().len() as u64
+    }
 
     /// Loss of the last complete iteration.
-    fn last_loss(&self) -> Option<f64>;
+    fn last_loss(&self) -> Option<f64> {
+        self.history().last().map(|entry| entry.loss)
+    }
 
     /// Counts rows of the current iteration.
     fn progress(&self) -> &Arc<Progress>;

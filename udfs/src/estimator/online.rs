@@ -8,8 +8,8 @@ use datafusion_common::Result;
 use crate::batch::MiniBatch;
 use crate::description::Description;
 
-/// An algorithm that learns from mini-batches of encoded rows, one after another. Its bits depend on
-/// their sequence alone.
+/// An algorithm that learns from mini-batches of encoded rows, one after another. Its bits depend
+/// on their sequence alone.
 ///
 /// The inputs are encoded with the statistics of the rows so far. So what it has learned follows
 /// each change of scale, and grows where new categories occur.
@@ -24,8 +24,8 @@ pub trait OnlineEstimator: Debug + Send + Sync {
     /// When there are too many.
     fn grow(&mut self, categories: usize) -> Result<()>;
 
-    /// Learns from a mini-batch. Returns the weighted sum of the losses of its rows before that, and
-    /// the sum of their weights.
+    /// Learns from a mini-batch. Returns the weighted sum of the losses of its rows before that,
+    /// and the sum of their weights.
     ///
     /// # Errors
     /// When the rows are of another shape, or a weight is below 0 or not finite.

@@ -8,7 +8,7 @@ use datafusion_common::{Result, exec_err};
 use serde::{Deserialize, Serialize};
 
 use super::record::{HistoryBits, milliseconds, pack, unpack};
-use super::{Estimator, Fitted, Iterations, Next, Request, RoundRows};
+use super::{Estimator, Fitted, Next, Request, RoundRows};
 use crate::exact::{Outcome, Report};
 use crate::learner::{Learner, Network};
 use crate::model::HistoryEntry;
@@ -156,16 +156,8 @@ impl<S: Solver> Estimator for SolverEstimator<S> {
         self.is_stopped = true;
     }
 
-    fn iterations(&self) -> Iterations {
-        Iterations::Steps
-    }
-
-    fn completed(&self) -> u64 {
-        self.history.len() as u64
-    }
-
-    fn last_loss(&self) -> Option<f64> {
-        self.history.last().map(|entry| entry.loss)
+    fn history(&self) -> &[HistoryEntry] {
+        &self.history
     }
 
     fn progress(&self) -> &Arc<Progress> {

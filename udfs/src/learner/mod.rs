@@ -79,8 +79,8 @@ pub trait Learner: Debug + Send + Sync {
     /// Number of raw outputs a row (logits, or one prediction).
     fn outputs(&self) -> usize;
 
-    /// The loss, where raw outputs are linear in the inputs and it needs no quantiles: the layout is then one weight
-    /// `[inputs, outputs]` and, if there is an intercept, one bias `[outputs]`.
+    /// The loss, where raw outputs are linear in the inputs and it needs no quantiles: the layout
+    /// is then one weight `[inputs, outputs]` and, if there is an intercept, one bias `[outputs]`.
     fn linear_loss(&self) -> Option<Loss>;
 
     /// The network, where there are hidden layers: [`Passes`] may then update it.

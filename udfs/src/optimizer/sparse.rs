@@ -30,8 +30,8 @@ pub(crate) struct Numbers {
 }
 
 impl Optimizer {
-    /// Whether [`Optimizer::is_sparse`] is true for some step sizes, or skipped steps can be applied
-    /// later.
+    /// Whether [`Optimizer::is_sparse`] is true for some step sizes, or skipped steps can be
+    /// applied later.
     pub fn may_be_sparse(&self) -> bool {
         matches!(self, Optimizer::Sgd | Optimizer::Adagrad { .. } | Optimizer::Ftrl { .. })
     }

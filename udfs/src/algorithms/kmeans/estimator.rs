@@ -20,7 +20,7 @@ use super::start::{StartSettings, Starting};
 use super::step::step;
 use crate::algorithms::{Method, Setup};
 use crate::estimator::record::milliseconds;
-use crate::estimator::{Estimator, Fitted, Iterations, Next, Request, RoundRows};
+use crate::estimator::{Estimator, Fitted, Next, Request, RoundRows};
 use crate::model::HistoryEntry;
 use crate::options::Distance;
 use crate::round::{Interrupt, Progress, Round};
@@ -103,7 +103,6 @@ pub(super) fn make(setup: &Setup<'_>) -> Result<Box<dyn Estimator>> {
     if setup.plan.method != Method::Lloyd {
         return internal_err!("clusters are not found by {}", setup.plan.method.name());
     }
-    options.check_table()?;
     let KmeansSpec { k, distance } = description::read(&setup.description.to_json())?;
     let settings = KmeansSettings {
         start: StartSettings {
@@ -329,16 +328,8 @@ impl Estimator for KmeansEstimator {
         self.is_stopped = true;
     }
 
-    fn iterations(&self) -> Iterations {
-        Iterations::Steps
-    }
-
-    fn completed(&self) -> u64 {
-        self.history.len() as u64
-    }
-
-    fn last_loss(&self) -> Option<f64> {
-        self.history.last().map(|entry| entry.loss)
+    fn history(&self) -> &[HistoryEntry] {
+        &self.history
     }
 
     fn progress(&self) -> &Arc<Progress> {

@@ -1,10 +1,13 @@
 //! Metrics of clusters on rows.
 //!
-//! | metric | what it is |
-//! |---|---|
-//! | `davies_bouldin_index` | mean over the clusters of the largest `(s_i + s_j) / d_ij` (Davies and Bouldin 1979), as scikit-learn's `davies_bouldin_score`; `s_i` is the weighted mean distance of the rows of cluster i to the centroid of the model (not to their own mean, which would take a second pass), `d_ij` the distance of two centroids; clusters without rows are left out |
-//! | `mean_squared_distance` | weighted mean squared distance of the rows to their centroids; with cosines, mean of `1 - cos` |
-//! | `silhouette` | scikit-learn's `silhouette_score` of at most 2,048 distinct rows, those with the least hash of their content, each as often as it occurs; of fewer rows, exactly that score |
+//! - `davies_bouldin_index`: mean over the clusters of the largest `(s_i + s_j) / d_ij` (Davies and
+//!   Bouldin 1979), as scikit-learn's `davies_bouldin_score`. `s_i` is the weighted mean distance of
+//!   the rows of cluster i to the centroid of the model (not to their own mean, which would take a
+//!   second pass), `d_ij` the distance of two centroids. Clusters without rows are left out.
+//! - `mean_squared_distance`: weighted mean squared distance of the rows to their centroids; with
+//!   cosines, mean of `1 - cos`.
+//! - `silhouette`: scikit-learn's `silhouette_score` of at most 2,048 distinct rows, those with the
+//!   least hash of their content, each as often as it occurs; of fewer rows, exactly that score.
 
 use std::sync::Arc;
 

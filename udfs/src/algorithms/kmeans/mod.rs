@@ -4,8 +4,8 @@
 //!   start: passes that sample rows by their distance ──► k centroids
 //!   round: rows ──► nearest centroid ──► sums of each cluster ──merge──► means ──► rows ...
 //! ```
-//! Minimises the weighted sum of squared distances of the rows to their centroids (Lloyd 1982); with
-//! `distance = 'cosine'`, that of rows and centroids of unit length (Dhillon and Modha 2001).
+//! Minimises the weighted sum of squared distances of the rows to their centroids (Lloyd 1982);
+//! with `distance = 'cosine'`, that of rows and centroids of unit length (Dhillon and Modha 2001).
 //!
 //! Dimension letters: `d` dense numbers of a row, `c` category columns, `t` categories of all
 //! columns, `n = d + t` inputs, `k` clusters. A one-hot row is never materialised.

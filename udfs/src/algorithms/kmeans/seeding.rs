@@ -1,5 +1,5 @@
-//! Weighted k-means++ on points in memory (Arthur and Vassilvitskii 2007), with some trials for each
-//! centroid of which the best is kept, as scikit-learn does.
+//! Weighted k-means++ on points in memory (Arthur and Vassilvitskii 2007), with some trials for
+//! each centroid of which the best is kept, as scikit-learn does.
 
 use super::points::Points;
 use super::sample::above_zero;

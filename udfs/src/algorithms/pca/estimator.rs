@@ -11,7 +11,7 @@ use super::PcaDescription;
 use super::spectrum::Spectrum;
 use crate::batch::Width;
 use crate::estimator::record::{Bits, HistoryBits, milliseconds, pack, unpack};
-use crate::estimator::{Estimator, Fitted, Iterations, Next, Request, RoundRows};
+use crate::estimator::{Estimator, Fitted, Next, Request, RoundRows};
 use crate::exact::{PassSum, ProjectionShape, ResidualSum, projection};
 use crate::model::HistoryEntry;
 use crate::round::{Interrupt, PassRound, Progress};
@@ -154,16 +154,8 @@ impl Estimator for PcaEstimator {
         self.finder.stop();
     }
 
-    fn iterations(&self) -> Iterations {
-        Iterations::Steps
-    }
-
-    fn completed(&self) -> u64 {
-        self.history.len() as u64
-    }
-
-    fn last_loss(&self) -> Option<f64> {
-        self.history.last().map(|entry| entry.loss)
+    fn history(&self) -> &[HistoryEntry] {
+        &self.history
     }
 
     fn progress(&self) -> &Arc<Progress> {

@@ -83,8 +83,8 @@ fn clusters_of_a_model_are_continued() {
     assert_eq!(own.counts(), [11.0]);
 }
 
-/// Rows whose scale changes on the way, and which get categories, end at the clusters of the rows as
-/// they are at the end.
+/// Rows whose scale changes on the way, and which get categories, end at the clusters of the rows
+/// as they are at the end.
 #[test]
 fn clusters_follow_scale_and_categories() {
     use crate::estimator::OnlineEstimator;

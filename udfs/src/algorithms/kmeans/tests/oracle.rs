@@ -108,7 +108,8 @@ fn the_same_start_leads_to_the_clusters_of_scikit_learn() {
     check(&weighted, &oracle.iris.weighted, Distance::Euclidean);
 }
 
-/// (On these 600 rows of digits, ten starts of scikit-learn end 0.02 to 0.19 % above its best of many.)
+/// (On these 600 rows of digits, ten starts of scikit-learn end 0.02 to 0.19 % above its best of
+/// many.)
 #[test]
 fn restarts_find_the_best_clusters_of_scikit_learn() {
     let oracle = Oracle::read();

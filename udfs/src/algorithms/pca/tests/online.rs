@@ -103,7 +103,8 @@ fn equal_rows_are_not_ready() {
     assert!(error.contains("at most 2048, but there are 3000"), "{error}");
 }
 
-/// Rows whose scale and categories change on the way count as if they had always been as at the end.
+/// Rows whose scale and categories change on the way count as if they had always been as at the
+/// end.
 #[test]
 fn a_change_of_scale_and_new_categories_move_all_rows() {
     let data = Data::decaying(2000, 6, 6);
