@@ -10,7 +10,7 @@ use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::{cast, concat};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::{Result, exec_datafusion_err, exec_err};
-use gradlake_udfs::{Categories, Feature, FeatureKind, Model, Scale};
+use gradlake_udfs::{ByteScale, Categories, Feature, FeatureKind, Model, Scale};
 use serde::Deserialize;
 
 use super::tables::{trained, with_keys};
@@ -27,6 +27,9 @@ pub(super) struct FeatureRow {
     pub stddev: Option<f64>,
     pub min: Option<f64>,
     pub max: Option<f64>,
+    /// Elements of a vector of bytes (format 3).
+    #[serde(default)]
+    pub length: Option<u32>,
     pub null_count: u64,
 }
 
@@ -41,12 +44,13 @@ struct FeatureColumns {
     data_type: StringBuilder,
     /// Mean, center, standard deviation, smallest, largest.
     scale: [Float64Builder; 5],
+    length: UInt32Builder,
     null_count: UInt64Builder,
     categories: Vec<Option<StringArray>>,
 }
 
 impl FeatureColumns {
-    fn push(&mut self, feature: &Feature, element: Option<u32>, scale: Option<&Scale>) {
+    fn push(&mut self, feature: &Feature, element: Option<u32>, scale: Option<Scale>) {
         self.feature.append_value(&feature.name);
         self.element.append_option(element);
         self.kind.append_value(feature.kind.name());
@@ -57,6 +61,10 @@ impl FeatureColumns {
             None => [None; 5],
         };
         self.scale.iter_mut().zip(values).for_each(|(column, value)| column.append_option(value));
+        self.length.append_option(match &feature.kind {
+            FeatureKind::Bytes(scale) => Some(scale.length as u32),
+            _ => None,
+        });
         self.null_count.append_value(feature.null_count);
         self.categories.push(match &feature.kind {
             FeatureKind::Category(own) => Some(own.array().clone()),
@@ -76,6 +84,7 @@ impl FeatureColumns {
             float("stddev"),
             float("min"),
             float("max"),
+            Field::new("length", DataType::UInt32, true),
             Field::new("null_count", DataType::UInt64, false),
             Field::new("categories", DataType::new_list(DataType::Utf8, true), true),
         ]));
@@ -86,6 +95,7 @@ impl FeatureColumns {
             Arc::new(self.data_type.finish()),
         ];
         columns.extend(self.scale.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef));
+        columns.push(Arc::new(self.length.finish()));
         columns.push(Arc::new(self.null_count.finish()));
         columns.push(Arc::new(lists(&self.categories)?));
         Ok(RecordBatch::try_new(schema, columns)?)
@@ -130,15 +140,20 @@ pub(super) fn features(model: &Model) -> Result<RecordBatch> {
         for feature in trained.encoder.features() {
             match &feature.kind {
                 FeatureKind::Number(s) | FeatureKind::Boolean(s) | FeatureKind::Timestamp(s) => {
-                    columns.push(feature, None, Some(s));
+                    columns.push(feature, None, Some(*s));
                 }
                 FeatureKind::Vector(scales) => {
                     if scales.is_empty() {
                         columns.push(feature, None, None);
                     }
                     for (element, scale) in scales.iter().enumerate() {
-                        columns.push(feature, Some(element as u32), Some(scale));
+                        columns.push(feature, Some(element as u32), Some(*scale));
                     }
+                }
+                FeatureKind::Bytes(ByteScale { divisor, mean, min, max, .. }) => {
+                    let (mean, min, max) = (*mean, *min, *max);
+                    let scale = Scale { mean, center: 0.0, stddev: *divisor, min, max };
+                    columns.push(feature, None, Some(scale));
                 }
                 FeatureKind::Category(_) => columns.push(feature, None, None),
             }

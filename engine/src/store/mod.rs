@@ -57,7 +57,8 @@ use crate::options::nearest;
 ///
 /// - 1: one target, one network.
 /// - 2: any number of targets, what is no network.
-pub const FORMAT_VERSION: u32 = 2;
+/// - 3: vectors of bytes with one scale.
+pub const FORMAT_VERSION: u32 = 3;
 
 /// The owner that errors about files name.
 const OWNER: &str = "the model store";

@@ -11,8 +11,8 @@ use datafusion::arrow::compute::{cast, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Schema, TimeUnit};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, exec_err};
 use gradlake_udfs::{
-    Algorithm, Encoder, Feature, FeatureKind, HistoryEntry, Labels, Member, Model, Scale, Target,
-    Trained,
+    Algorithm, ByteScale, Encoder, Feature, FeatureKind, HistoryEntry, Labels, Member, Model,
+    Scale, Target, Trained,
 };
 
 use super::features::{FeatureRow, categories};
@@ -292,7 +292,7 @@ fn trained(
         rows: row.rows,
         skipped_rows: row.skipped_rows.iter().map(|c| (c.cause.clone(), c.rows)).collect(),
         history: history.into_iter().map(HistoryRow::entry).collect::<Vec<HistoryEntry>>(),
-        metrics: metrics.into_iter().map(|m| (m.metric, m.value.unwrap_or(f64::NAN))).collect(),
+        metrics: metrics.into_iter().map(MetricRow::metric).collect(),
         metrics_on: row.metrics_on.clone(),
         loss: row.loss.unwrap_or(f64::NAN),
         eval_loss: row.eval_loss,
@@ -352,6 +352,10 @@ fn read_features(batch: &RecordBatch) -> Result<Vec<Feature>> {
             ("boolean", Some(scale), _) => FeatureKind::Boolean(scale),
             ("timestamp", Some(scale), _) => FeatureKind::Timestamp(scale),
             ("vector", scale, _) => FeatureKind::Vector(scale.into_iter().collect()),
+            ("bytes", Some(Scale { mean, stddev: divisor, min, max, .. }), _) => {
+                let length = row.length.unwrap_or(0) as usize;
+                FeatureKind::Bytes(ByteScale { length, divisor, mean, min, max })
+            }
             ("category", _, Some(categories)) => FeatureKind::Category(categories),
             (kind, _, _) => {
                 return exec_err!("feature {} of kind {kind} is not complete", row.feature);

@@ -12,10 +12,9 @@ use datafusion::arrow::array::{
 use datafusion::arrow::compute::{cast, concat_batches, take};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use datafusion::common::{Result, ScalarValue};
-use gradlake_udfs::{Algorithm, Member, Model, Trained};
+use gradlake_udfs::{Algorithm, FeatureKind, Member, Model, Trained};
 use serde::{Deserialize, Serialize};
 
-use super::FORMAT_VERSION;
 use super::features::features;
 use super::history::{history, metrics};
 use super::members::members;
@@ -183,8 +182,17 @@ impl Manifest {
         // Programs that know one target and one network read what has no more than these.
         let is_plain = targets.len() == 1
             && trained(model).all(|(_, trained)| trained.description.network().is_some());
+        let has_bytes = |(_, trained): (_, &Trained)| {
+            let mut features = trained.encoder.features().iter();
+            features.any(|feature| matches!(feature.kind, FeatureKind::Bytes(_)))
+        };
+        let format_version = match trained(model).any(has_bytes) {
+            true => 3,
+            false if is_plain => 1,
+            false => 2,
+        };
         Self {
-            format_version: if is_plain { 1 } else { FORMAT_VERSION },
+            format_version,
             model: model.name.clone(),
             algorithm: model.algorithm.to_string(),
             target,

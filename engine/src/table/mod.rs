@@ -8,7 +8,8 @@
 //!
 //! Whatever is computed here depends on the rows, their order and the seed alone: not on how the
 //! query cut them into batches or partitions, nor on the number of threads, nor on what was
-//! spilled. That is why every pass goes over blocks of a fixed number of rows ([`BLOCK_ROWS`]).
+//! spilled. That is why every pass goes over blocks of a number of rows ([`block_rows`]) that depends
+//! on their types alone.
 
 mod encoded;
 mod load;
@@ -24,6 +25,7 @@ use gradlake_udfs::{Algorithm, Names};
 pub use encoded::EncodedTable;
 pub use encoded::encode::{Encoding, Side};
 pub use encoded::slice::Slice;
+pub(crate) use load::columns::fixed_bytes;
 pub use load::fit::Fitted;
 pub use load::label_encoder::LabelEncoder;
 pub use load::raw::{RawTable, Subset};
@@ -34,10 +36,19 @@ pub use shuffle::epoch_order::EpochOrder;
 pub use single_pass::{Arrangement, SinglePassLoad};
 pub use storage::resources::Resources;
 
-/// Rows of the blocks that statistics are reduced over, in order. A float32 column of a block fits
-/// in 32 KB together with what the allocator needs to align it; with 8,192 rows it would take 40
-/// KB.
+/// Rows at most of the blocks that statistics are reduced over, in order. A float32 column of a
+/// block fits in 32 KB together with what the allocator needs to align it; with 8,192 rows it would
+/// take 40 KB.
 pub const BLOCK_ROWS: usize = 8160;
+/// Bytes of a block of wide rows: each thread holds a block, and its rows encoded.
+const BLOCK_BYTES: usize = 32 << 20;
+/// Rows of a block at least.
+const MIN_BLOCK_ROWS: usize = 16;
+
+/// Rows of a block of rows that take `row_bytes` each before they are encoded.
+pub(crate) fn block_rows(row_bytes: usize) -> usize {
+    (BLOCK_BYTES / row_bytes.max(1)).clamp(MIN_BLOCK_ROWS, BLOCK_ROWS)
+}
 
 /// Up to this many rows are processed directly: it takes less time than finding a thread or making
 /// a plan for the work.

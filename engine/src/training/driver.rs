@@ -68,7 +68,8 @@ impl Driver<'_> {
             let slice = self.slice(request.rows)?;
             let ticker = self.ticker(estimator.as_ref(), request.rows);
             let reference = format!("{}/{}", self.reference, request.name);
-            let result = self.runner.run(&reference, request.round, &slice).await;
+            let round = self.train.decoding(request.round);
+            let result = self.runner.run(&reference, round, &slice).await;
             drop(ticker);
             let bytes = match result {
                 Ok(bytes) => bytes,

@@ -11,8 +11,8 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Result, exec_err};
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 use gradlake_udfs::{
-    Description, Encoder, Iterations, Labels, Method, Next, OptionGroup, Round, Setup, Trained,
-    TrainingPlan, Width,
+    Description, Encoder, Iterations, Labels, Method, Next, OptionGroup, Round, RowSchema, Setup,
+    Trained, TrainingPlan,
 };
 
 use super::Finished;
@@ -223,7 +223,7 @@ struct MemberPlan {
     text: String,
     plan: TrainingPlan,
     /// The first round, and the width of its rows.
-    round: Option<(Arc<dyn Round>, Width)>,
+    round: Option<(Arc<dyn Round>, RowSchema)>,
     replicas: usize,
 }
 
@@ -339,9 +339,9 @@ fn describe(
         threads: Arc::clone(&training.shared.pool),
         interrupt: Arc::clone(&training.shared.interrupt),
     };
-    let (method, width) = (setup.describe(), setup.width());
+    let (method, schema) = (setup.describe(), encoder.schema(labels.targets()));
     let round = match setup.make()?.next()? {
-        Next::Run(request) => Some((request.round, width)),
+        Next::Run(request) => Some((request.round, schema.clone())),
         Next::Done => None,
     };
     let replicas = match plan.method {
@@ -352,14 +352,13 @@ fn describe(
         Some(seed) => format!("from seed {seed}"),
         None => "none".to_owned(),
     };
-    let Width { dense, columns, categories, targets } = width;
-    // Numbers and codes of 4 bytes, then targets and weight.
-    let bytes = rows * 4 * (dense + columns + targets + 1) as u64;
+    let width = schema.width();
+    let bytes = rows * width.row_bytes() as u64;
     let text = format!(
         "method: {method}\nrows: {rows} train, {eval_rows} evaluate\nsplit: {}\nshuffle: \
-         {shuffle}\nencoded row: {dense} numbers, {categories} categories of {columns} columns, {} \
-         outputs\nmemory: {bytes} bytes of encoded rows",
+         {shuffle}\nencoded row: {schema}; {} categories, {} outputs\nmemory: {bytes} bytes of encoded rows",
         plan.split,
+        width.categories,
         description.outputs()
     );
     Ok(MemberPlan { text, plan, round, replicas })
@@ -369,10 +368,11 @@ fn describe(
 fn round_text(
     engine: &Engine,
     shared: &Shared,
-    (round, width): (Arc<dyn Round>, Width),
+    (round, schema): (Arc<dyn Round>, RowSchema),
     replicas: usize,
 ) -> Result<String> {
-    let table = Arc::new(EncodedTable::empty(width));
+    let table = Arc::new(EncodedTable::empty(schema));
+    let round = table.decoding(round);
     let order = table.epoch_order(0, 0, false);
     let slice = table.slice(&order, 0, 0, replicas);
     let reference = format!("{}/0/0", shared.request.name);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use datafusion::common::{Result, exec_err};
-use datafusion::execution::SessionState;
+use datafusion::execution::{SessionState, TaskContext};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream_partitioned};
 use gradlake_udfs::{Outline, Shape, SplitRule, TrainingPlan, Width};
 
@@ -12,7 +12,7 @@ use super::columns::TrainingColumns;
 use crate::event::{Event, EventSink};
 use crate::pages::PageRows;
 use crate::request::TrainRequest;
-use crate::table::{Arrangement, BLOCK_ROWS, RawTable, Resources, SinglePassLoad};
+use crate::table::{Arrangement, RawTable, Resources, SinglePassLoad, block_rows, fixed_bytes};
 
 /// What a training reads.
 pub enum TrainingRows {
@@ -36,9 +36,10 @@ pub async fn read_rows(
     let progress = move |rows| sink(Event::Reading { rows });
     let pages =
         PageRows::of(physical.as_ref(), state.runtime_env()).filter(|pages| pages.len() > 0);
+    let batch_rows = block_rows(fixed_bytes(physical.schema().fields()));
     let streams = match pages {
         Some(pages) => {
-            let streams = pages.streams(resources.pool().threads(), BLOCK_ROWS);
+            let streams = pages.streams(resources.pool().threads(), batch_rows);
             let arrange = |d, rows| arrangement(request, d, rows);
             let load =
                 SinglePassLoad::read(pages, &columns.roles, arrange, resources, &progress).await?;
@@ -47,7 +48,11 @@ pub async fn read_rows(
             }
             streams
         }
-        None => execute_stream_partitioned(physical, state.task_ctx())?,
+        None => {
+            let config = state.config().clone().with_batch_size(batch_rows);
+            let context = TaskContext::from(state).with_session_config(config);
+            execute_stream_partitioned(physical, Arc::new(context))?
+        }
     };
     let raw = RawTable::collect(streams, &columns.roles, resources, &progress).await?;
     if raw.rows() == 0 {
@@ -68,7 +73,7 @@ fn arrangement(request: &TrainRequest, d: usize, rows: u64) -> Option<Arrangemen
     let width = Width { dense: d, targets: request.targets.len(), ..Width::default() };
     // The shuffle, if all rows train.
     let shuffle_of = move |classes: usize| {
-        let classes = algorithm.is_classifier().then_some(classes);
+        let classes = (algorithm.is_classifier() && width.targets == 1).then_some(classes);
         let outline = Outline {
             options: &options,
             target: &names,

@@ -1,6 +1,6 @@
 //! Applies an encoder to columns: what training and PREDICT both run.
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, UInt32Array, new_empty_array};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, UInt32Array};
 use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Float32Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit, UInt8Type,
@@ -9,8 +9,9 @@ use datafusion_common::{Result, exec_err};
 
 use super::columns::{Numbers, encode_numbers};
 use super::interner::for_each_text;
+use super::vectors::Vectors;
 use super::{Categories, CodeMap, Encoder, Feature, FeatureKind, Lookup, Scale};
-use crate::batch::NO_CATEGORY;
+use crate::batch::{NO_CATEGORY, RowsMut};
 
 /// A column to encode.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +29,7 @@ pub enum Column<'a> {
 
 impl Encoder {
     /// Encodes `rows` rows: `columns` in the order of the features, into `dense[rows, d]` and
-    /// `codes[rows, c]`, row-major.
+    /// `codes[rows, c]`, row-major, of [`Encoder::width`].
     ///
     /// # Errors
     /// When a column does not have a type that its feature accepts, or a list has another length.
@@ -39,6 +40,25 @@ impl Encoder {
         dense: &mut [f32],
         codes: &mut [u32],
     ) -> Result<()> {
+        self.encode_into(columns, rows, Target { dense, bytes: None, codes })
+    }
+
+    /// The same for rows whose bytes stay bytes: the width of [`Encoder::schema`].
+    ///
+    /// # Errors
+    /// Those of [`Encoder::encode`], and where a value of such a column is no byte.
+    pub fn encode_stored(
+        &self,
+        columns: &[Column<'_>],
+        rows: usize,
+        to: &mut RowsMut<'_>,
+    ) -> Result<()> {
+        let RowsMut { dense, bytes, codes, .. } = to;
+        self.encode_into(columns, rows, Target { dense, bytes: Some(bytes), codes })
+    }
+
+    fn encode_into(&self, columns: &[Column<'_>], rows: usize, to: Target<'_>) -> Result<()> {
+        let Target { dense, mut bytes, codes } = to;
         if columns.len() != self.features.len() {
             return exec_err!(
                 "{} columns were given to an encoder of {}",
@@ -46,12 +66,17 @@ impl Encoder {
                 self.features.len()
             );
         }
-        let (d, c) = (self.width.dense, self.width.columns);
+        let (width, places) = match &bytes {
+            None => (self.width(), &self.places),
+            Some(_) => (self.schema.width(), &self.stored),
+        };
+        let (d, c) = (width.dense, width.columns);
         let mut scaled = vec![];
         for (i, (feature, column)) in self.features.iter().zip(columns).enumerate() {
-            let place = self.places[i];
+            let place = places[i];
             match (&feature.kind, column) {
                 (FeatureKind::Category(_), Column::Codes { codes: own, map }) => {
+                    let place = self.places[i];
                     for (out, code) in codes.iter_mut().skip(place).step_by(c).zip(own.iter()) {
                         *out = match code {
                             Some(code) => map.codes[code as usize],
@@ -61,12 +86,19 @@ impl Encoder {
                 }
                 (FeatureKind::Category(_), Column::Array(array)) => {
                     if let Some((lookup, categories)) = self.lookup(i) {
-                        let out = codes.iter_mut().skip(place).step_by(c);
+                        let out = codes.iter_mut().skip(self.places[i]).step_by(c);
                         encode_categories((lookup, categories), array, out)?;
                     }
                 }
                 (FeatureKind::Vector(scales), Column::Array(array)) => {
                     encode_vectors(feature, scales, array, &mut dense[place..], d)?;
+                }
+                (FeatureKind::Bytes(scale), Column::Array(array)) => {
+                    let vectors = Vectors::new(&feature.name, array, scale.length)?;
+                    match &mut bytes {
+                        None => vectors.decoded(scale, &mut dense[place..], d)?,
+                        Some(bytes) => vectors.stored(scale, &mut bytes[place..], width.bytes)?,
+                    }
                 }
                 (
                     FeatureKind::Number(scale) | FeatureKind::Boolean(scale),
@@ -85,6 +117,13 @@ impl Encoder {
         encode_numbers(&scaled, rows, dense, d);
         Ok(())
     }
+}
+
+/// What is encoded into: all inputs as numbers, or bytes as bytes where there is a slice for them.
+struct Target<'a> {
+    dense: &'a mut [f32],
+    bytes: Option<&'a mut [u8]>,
+    codes: &'a mut [u32],
 }
 
 /// A column of numbers, decimals or booleans as float64.
@@ -209,64 +248,6 @@ fn encode_categories<'a>(
     for_each_text(array, |text| put(text.map_or(lookup.null, |text| lookup.find(categories, text))))
 }
 
-/// The elements of lists of one length: the array of all elements, the start of each row in it
-/// (None for NULL), and the length.
-pub(super) fn vectors(
-    name: &str,
-    array: &ArrayRef,
-) -> Result<(ArrayRef, Vec<Option<usize>>, Option<usize>)> {
-    let mut length = None;
-    let mut starts = Vec::with_capacity(array.len());
-    let mut different = None;
-    let mut row = |is_null: bool, start: usize, len: usize| {
-        if is_null {
-            starts.push(None);
-            return;
-        }
-        let first = *length.get_or_insert(len);
-        if first != len && different.is_none() {
-            different = Some((first, len));
-        }
-        starts.push(Some(start));
-    };
-    let values = match array.data_type() {
-        DataType::FixedSizeList(_, n) => {
-            let list = array.as_fixed_size_list();
-            let n = *n as usize;
-            for i in 0..list.len() {
-                row(list.is_null(i), (list.offset() + i) * n, n);
-            }
-            list.values().clone()
-        }
-        DataType::List(_) => {
-            let list = array.as_list::<i32>();
-            for (i, pair) in list.value_offsets().windows(2).enumerate() {
-                row(list.is_null(i), pair[0] as usize, (pair[1] - pair[0]) as usize);
-            }
-            list.values().clone()
-        }
-        DataType::LargeList(_) => {
-            let list = array.as_list::<i64>();
-            for (i, pair) in list.value_offsets().windows(2).enumerate() {
-                row(list.is_null(i), pair[0] as usize, (pair[1] - pair[0]) as usize);
-            }
-            list.values().clone()
-        }
-        DataType::Null => {
-            (0..array.len()).for_each(|_| row(true, 0, 0));
-            new_empty_array(&DataType::Float64)
-        }
-        other => return exec_err!("column {name} is {other}, which is no list of numbers"),
-    };
-    if let Some((first, other)) = different {
-        return exec_err!(
-            "the lists of column {name} must have one length, but some have {first} and some \
-             {other} elements"
-        );
-    }
-    Ok((values, starts, length))
-}
-
 fn encode_vectors(
     feature: &Feature,
     scales: &[Scale],
@@ -275,34 +256,9 @@ fn encode_vectors(
     d: usize,
 ) -> Result<()> {
     let n = scales.len();
-    let (values, starts, length) = vectors(&feature.name, array)?;
-    if let Some(length) = length.filter(|length| *length != n) {
-        return exec_err!(
-            "the lists of column {} have {length} elements, but the model was trained on {n}",
-            feature.name
-        );
-    }
-    let rows = out.chunks_mut(d).zip(&starts);
-    let is_bytes = *values.data_type() == DataType::UInt8 && values.null_count() == 0;
-    let most = scales.first().map_or(1.0, |s| s.stddev);
-    if is_bytes && scales.iter().all(|s| s.center == 0.0 && s.stddev == most) {
-        // The common case, images: no detour over float64.
-        let bytes = values.as_primitive::<UInt8Type>().values();
-        let encoded: [f32; 256] = std::array::from_fn(|byte| (byte as f64 / most) as f32);
-        for (out, start) in rows {
-            match start {
-                Some(start) => {
-                    for (out, byte) in out[..n].iter_mut().zip(&bytes[*start..start + n]) {
-                        *out = encoded[usize::from(*byte)];
-                    }
-                }
-                None => means(scales, &mut out[..n]),
-            }
-        }
-        return Ok(());
-    }
-    let values = numbers(&feature.name, &values)?;
-    for (out, start) in rows {
+    let vectors = Vectors::new(&feature.name, array, n)?;
+    let values = numbers(&feature.name, &vectors.values)?;
+    for (out, start) in out.chunks_mut(d).zip(&vectors.starts) {
         let Some(start) = start else {
             means(scales, &mut out[..n]);
             continue;

@@ -6,15 +6,18 @@
 //! | booleans | 0 or 1, NULL as the mean, standardised |
 //! | strings, dictionaries of strings, dates | one category; NULL is a category of its own |
 //! | timestamps | unix seconds standardised; sine and cosine of hour, weekday and month |
-//! | lists of numbers of one length | one dense number per element; `uint8` scaled, see below |
+//! | lists of numbers of one length | one dense number per element, standardised |
+//! | lists of `uint8` of one length | one dense number per element, see below |
 //! | structs | field by field |
 //!
-//! Lists of `uint8` are scaled to 0..1 by the largest element of the training rows.
+//! Lists of `uint8` are scaled to 0..1 by the largest element of the training rows, and stay bytes in
+//! encoded rows until they are learned from.
 //!
 //! [`Statistics`] are gathered over training rows and give an [`Encoder`], which both training and
 //! PREDICT apply.
 
 mod apply;
+mod bytes;
 mod categories;
 mod columns;
 mod input;
@@ -26,6 +29,7 @@ mod plain;
 mod rowhash;
 mod running;
 mod statistics;
+mod vectors;
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -45,7 +49,7 @@ pub use rowhash::hash_rows;
 pub use running::{RawRows, RunningEncoder, RunningState};
 pub use statistics::{Statistics, Values};
 
-use crate::batch::{NO_CATEGORY, Width};
+use crate::batch::{Element, FieldSpec, NO_CATEGORY, RowSchema, Width};
 use categories::Places;
 
 /// Hashing of texts that gives the same hash in every run.
@@ -113,7 +117,7 @@ pub struct Scale {
     pub center: f64,
     /// The value is divided by it: the population standard deviation with NULLs counted at the mean
     /// (as scikit-learn's `SimpleImputer` before `StandardScaler`); 1 where there is no variance or
-    /// no standardisation; for `uint8` vectors, the largest element of the training rows.
+    /// no standardisation.
     pub stddev: f64,
     /// Smallest value of the training rows.
     pub min: f64,
@@ -130,6 +134,34 @@ impl Scale {
     }
 }
 
+/// `encoded = byte / divisor` of all elements of a `uint8` vector.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ByteScale {
+    /// Number of elements.
+    pub length: usize,
+    /// The largest element of the training rows, at least 1.
+    pub divisor: f64,
+    /// Mean of all elements; rounded, it replaces NULL.
+    pub mean: f64,
+    /// Smallest element of the training rows.
+    pub min: f64,
+    /// Largest element of the training rows.
+    pub max: f64,
+}
+
+impl ByteScale {
+    /// The byte that replaces NULL.
+    pub fn fill(&self) -> u8 {
+        self.mean.round() as u8
+    }
+
+    /// The encoded value.
+    #[inline(always)]
+    pub fn encode(&self, value: f64) -> f32 {
+        (value / self.divisor) as f32
+    }
+}
+
 /// How a column is encoded.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FeatureKind {
@@ -143,6 +175,8 @@ pub enum FeatureKind {
     Timestamp(Scale),
     /// A vector: one dense input per element.
     Vector(Vec<Scale>),
+    /// A vector of `uint8`: one dense input per element, a byte in encoded rows.
+    Bytes(ByteScale),
 }
 
 impl FeatureKind {
@@ -154,6 +188,7 @@ impl FeatureKind {
             FeatureKind::Category(_) => "category",
             FeatureKind::Timestamp(_) => "timestamp",
             FeatureKind::Vector(_) => "vector",
+            FeatureKind::Bytes(_) => "bytes",
         }
     }
 
@@ -164,6 +199,7 @@ impl FeatureKind {
             FeatureKind::Category(_) => 0,
             FeatureKind::Timestamp(_) => TIMESTAMP_INPUTS.len(),
             FeatureKind::Vector(scales) => scales.len(),
+            FeatureKind::Bytes(scale) => scale.length,
         }
     }
 }
@@ -197,9 +233,12 @@ struct Lookup {
 #[derive(Clone, Debug)]
 pub struct Encoder {
     features: Arc<[Feature]>,
-    width: Width,
+    /// The fields of encoded rows, without a target.
+    schema: RowSchema,
     /// Per feature: the index of its first dense input, or of its category column.
     places: Arc<[usize]>,
+    /// Per feature: the index of its first number or byte in a row where bytes stay bytes.
+    stored: Arc<[usize]>,
     /// Per feature: its lookup, if it is a category.
     lookups: Arc<[Option<Lookup>]>,
 }
@@ -223,7 +262,7 @@ impl Encoder {
     /// The same; with `is_sorted`, the categories of the features are known to ascend.
     fn with(features: Vec<Feature>, is_sorted: bool) -> Result<Self> {
         let mut width = Width::default();
-        let mut places = vec![];
+        let (mut places, mut stored) = (vec![], vec![]);
         let mut lookups = vec![];
         for feature in &features {
             let kind = InputKind::of(&feature.name, &feature.data_type)?;
@@ -233,7 +272,7 @@ impl Encoder {
                     | (FeatureKind::Boolean(_), InputKind::Boolean)
                     | (FeatureKind::Category(_), InputKind::Category)
                     | (FeatureKind::Timestamp(_), InputKind::Timestamp)
-                    | (FeatureKind::Vector(_), InputKind::Vector)
+                    | (FeatureKind::Vector(_) | FeatureKind::Bytes(_), InputKind::Vector)
             );
             if !fits {
                 return exec_err!(
@@ -247,7 +286,7 @@ impl Encoder {
                     std::slice::from_ref(s)
                 }
                 FeatureKind::Vector(scales) => scales,
-                FeatureKind::Category(_) => &[],
+                FeatureKind::Category(_) | FeatureKind::Bytes(_) => &[],
             };
             let is_sound = |s: &Scale| {
                 s.mean.is_finite() && s.center.is_finite() && s.stddev.is_finite() && s.stddev > 0.0
@@ -258,6 +297,11 @@ impl Encoder {
                     feature.name
                 );
             }
+            // (`dense` counts decoded inputs here.)
+            stored.push(match &feature.kind {
+                FeatureKind::Bytes(_) => width.bytes,
+                _ => width.dense - width.bytes,
+            });
             match &feature.kind {
                 FeatureKind::Category(categories) => {
                     places.push(width.columns);
@@ -278,11 +322,18 @@ impl Encoder {
                     width.dense += kind.dense();
                 }
             }
+            if let FeatureKind::Bytes(scale) = &feature.kind {
+                if !(scale.divisor.is_finite() && scale.divisor > 0.0) {
+                    return exec_err!("feature {} has no divisor above 0", feature.name);
+                }
+                width.bytes += scale.length;
+            }
         }
         Ok(Self {
+            schema: RowSchema::new(fields(&features), width.categories, 0),
             features: features.into(),
-            width,
             places: places.into(),
+            stored: stored.into(),
             lookups: lookups.into(),
         })
     }
@@ -292,9 +343,14 @@ impl Encoder {
         &self.features
     }
 
-    /// The width of an encoded row.
+    /// The width of an encoded row whose bytes are decoded.
     pub fn width(&self) -> Width {
-        self.width
+        Width { targets: 1, ..self.schema.width().decoded() }
+    }
+
+    /// The fields of an encoded row with so many numbers of the target.
+    pub fn schema(&self, targets: usize) -> RowSchema {
+        self.schema.with_targets(targets)
     }
 
     /// The first category of each column.
@@ -325,6 +381,11 @@ impl Encoder {
                 FeatureKind::Vector(scales) => {
                     for (i, s) in scales.iter().enumerate() {
                         push(format!("{name}[{i}]"), s.center, s.stddev);
+                    }
+                }
+                FeatureKind::Bytes(scale) => {
+                    for i in 0..scale.length {
+                        push(format!("{name}[{i}]"), 0.0, scale.divisor);
                     }
                 }
                 FeatureKind::Category(_) => {}
@@ -390,6 +451,26 @@ impl Encoder {
             _ => None,
         }
     }
+}
+
+/// The fields of rows with these features: adjacent numbers are one field, and so are all categories.
+fn fields(features: &[Feature]) -> Vec<FieldSpec> {
+    let (mut fields, mut columns): (Vec<FieldSpec>, usize) = (vec![], 0);
+    for feature in features {
+        match &feature.kind {
+            FeatureKind::Category(_) => columns += 1,
+            FeatureKind::Bytes(scale) => {
+                let element = Element::U8 { divisor: scale.divisor as f32 };
+                fields.push(FieldSpec::new(&feature.name, element, vec![scale.length]));
+            }
+            kind => match fields.last_mut() {
+                Some(FieldSpec { element: Element::F32, shape, .. }) => shape[0] += kind.dense(),
+                _ => fields.push(FieldSpec::new("features", Element::F32, vec![kind.dense()])),
+            },
+        }
+    }
+    fields.push(FieldSpec::new("categories", Element::U32, vec![columns]));
+    fields
 }
 
 impl Lookup {

@@ -260,6 +260,7 @@ fn features_are_those_of_scikit_learn() {
                     near(&format!("vector{i}"), s);
                 }
             }
+            FeatureKind::Bytes(scale) => panic!("{name}: {scale:?}"),
             FeatureKind::Category(found) => {
                 let truth = oracle.categories[name].iter().map(Option::as_deref);
                 assert!(found.iter().eq(truth), "{name}: {found:?}");
@@ -453,8 +454,8 @@ fn vectors_are_alike_in_every_list_and_the_largest_byte_is_one() {
         };
         for (data_type, truth) in [
             // Bytes divided by the largest of the training rows, 204 (the 255 is sliced off); NULL
-            // is the means of the others, (51 + 153) / 2 = 102 and (102 + 204) / 2 = 153 ...
-            (array.data_type().clone(), [0.25f32, 0.5, 0.5, 0.75, 0.75, 1.0]),
+            // is the byte nearest to their mean, (51 + 102 + 153 + 204) / 4 = 127.5 ...
+            (array.data_type().clone(), [0.25f32, 0.5, 128.0 / 204.0, 128.0 / 204.0, 0.75, 1.0]),
             // ... and deviations with NULL at the mean: sqrt(2 * 51^2 / 3).
             (floats, [-1.2247449, -1.2247449, 0.0, 0.0, 1.2247449, 1.2247449]),
         ] {

@@ -8,8 +8,9 @@ use arrow::array::{Array, ArrayRef, UInt32Array};
 use datafusion_common::Result;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use super::apply::{numbers, unix_seconds, vectors};
+use super::apply::{numbers, unix_seconds};
 use super::statistics::Values;
+use super::vectors::vectors;
 use super::{InputKind, Interner};
 use crate::kernels::math::vectorized;
 use crate::kernels::rng::mix;

@@ -40,6 +40,8 @@ struct Input {
     /// column.
     dense: Range<usize>,
     column: usize,
+    /// Whether it is a vector of `uint8`.
+    is_bytes: bool,
 }
 
 /// Preprocessing whose statistics are updated by every row.
@@ -78,7 +80,7 @@ impl RunningEncoder {
         for (name, data_type) in inputs {
             let kind = InputKind::of(name, data_type)?;
             let first = slots.len();
-            let mut column = 0;
+            let (mut column, mut is_bytes) = (0, false);
             match kind {
                 InputKind::Number | InputKind::Boolean => slots.push(standard),
                 InputKind::Timestamp => {
@@ -97,8 +99,8 @@ impl RunningEncoder {
                              'FixedSizeList(...)')"
                         );
                     };
-                    let bytes = *item.data_type() == DataType::UInt8;
-                    let scaling = if bytes { Scaling::Bytes(first) } else { standard };
+                    is_bytes = *item.data_type() == DataType::UInt8;
+                    let scaling = if is_bytes { Scaling::Bytes(first) } else { standard };
                     (0..*n).for_each(|_| slots.push(scaling));
                 }
             }
@@ -109,6 +111,7 @@ impl RunningEncoder {
                 kind,
                 dense,
                 column,
+                is_bytes,
             });
         }
         Ok(Self {
@@ -243,6 +246,9 @@ impl RunningEncoder {
                 InputKind::Number => (FeatureKind::Number(scales[0]), null_count),
                 InputKind::Boolean => (FeatureKind::Boolean(scales[0]), null_count),
                 InputKind::Timestamp => (FeatureKind::Timestamp(scales[0]), null_count),
+                InputKind::Vector if input.is_bytes => {
+                    (FeatureKind::Bytes(self.slots.byte_scale(input.dense.clone())), null_count)
+                }
                 InputKind::Vector => (FeatureKind::Vector(scales), null_count),
                 InputKind::Category => {
                     let mut own: Vec<(&Option<String>, usize)> = self

@@ -4,12 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, UInt32Array};
 use arrow::buffer::BooleanBuffer;
-use arrow::datatypes::{DataType, Float32Type, UInt8Type};
+use arrow::datatypes::{DataType, Float32Type};
 use datafusion_common::{Result, exec_err};
 
-use super::apply::{numbers, unix_seconds, vectors};
+use super::apply::{numbers, unix_seconds};
+use super::bytes::ByteStatistics;
 use super::moments::{Moments, element_moments};
-use super::{Categories, Encoder, Feature, FeatureKind, InputKind, Interner, Scale};
+use super::vectors::{different_lengths, vectors};
+use super::{Categories, Encoder, Feature, FeatureKind, InputKind, Interner};
 use crate::parallel::{ParallelFor, Sequential};
 
 /// Number of categories of all columns from which on they are written on many cores.
@@ -28,8 +30,9 @@ enum ColumnStatistics {
     Vectors {
         elements: Option<Vec<Moments>>,
         nulls: u64,
-        bytes: bool,
     },
+    /// Vectors of `uint8`.
+    Bytes(ByteStatistics),
 }
 
 /// Statistics of the feature columns.
@@ -65,11 +68,14 @@ impl Statistics {
                 }
                 InputKind::Category => ColumnStatistics::Categories { met: vec![], nulls: 0 },
                 InputKind::Vector => {
-                    let bytes = matches!(data_type,
+                    let is_bytes = matches!(data_type,
                         DataType::FixedSizeList(item, _)
                         | DataType::List(item)
                         | DataType::LargeList(item) if *item.data_type() == DataType::UInt8);
-                    ColumnStatistics::Vectors { elements: None, nulls: 0, bytes }
+                    match is_bytes {
+                        true => ColumnStatistics::Bytes(ByteStatistics::default()),
+                        false => ColumnStatistics::Vectors { elements: None, nulls: 0 },
+                    }
                 }
             });
             kinds.push((name.clone(), data_type.clone(), kind));
@@ -116,8 +122,11 @@ impl Statistics {
                     };
                     moments.merge(&Moments::of(taken(&numbers, train, &mut scratch)));
                 }
-                (ColumnStatistics::Vectors { elements, nulls, .. }, Values::Array(array)) => {
+                (ColumnStatistics::Vectors { elements, nulls }, Values::Array(array)) => {
                     update_vectors(name, elements, nulls, array, train)?;
+                }
+                (ColumnStatistics::Bytes(own), Values::Array(array)) => {
+                    own.update(name, array, train)?;
                 }
                 (ColumnStatistics::Categories { .. }, Values::Codes(_)) => {}
                 _ => return exec_err!("column {name} came in another form than its type says"),
@@ -158,11 +167,14 @@ impl Statistics {
                     *nulls += more_nulls;
                 }
                 (
-                    ColumnStatistics::Vectors { elements, nulls, .. },
-                    ColumnStatistics::Vectors { elements: more, nulls: more_nulls, .. },
+                    ColumnStatistics::Vectors { elements, nulls },
+                    ColumnStatistics::Vectors { elements: more, nulls: more_nulls },
                 ) => {
                     *nulls += more_nulls;
                     merge_elements(name, elements, more.as_deref())?;
+                }
+                (ColumnStatistics::Bytes(own), ColumnStatistics::Bytes(more)) => {
+                    own.merge(name, more)?;
                 }
                 _ => return exec_err!("statistics of other columns cannot be merged"),
             }
@@ -234,21 +246,21 @@ impl Statistics {
                 };
                 (FeatureKind::Category(categories), *nulls)
             }
-            (ColumnStatistics::Vectors { elements, nulls, bytes }, _) => {
+            (ColumnStatistics::Vectors { elements, nulls }, _) => {
                 let Some(elements) = elements else {
                     return exec_err!("column {name} has no list that is not NULL");
                 };
-                // 255 for images; small counts in bytes also get the whole range.
-                let most = elements.iter().map(|m| m.max).fold(1.0, f64::max);
-                let scales = elements.iter().map(|m| {
-                    // NULL lists count as NULL numbers do, at the mean.
-                    let m = Moments { nulls: m.nulls + nulls, ..*m };
-                    match bytes {
-                        true => Scale { center: 0.0, stddev: most, ..m.scale(false) },
-                        false => m.scale(self.standardize),
-                    }
-                });
+                // NULL lists count as NULL numbers do, at the mean.
+                let scales = elements
+                    .iter()
+                    .map(|m| Moments { nulls: m.nulls + nulls, ..*m }.scale(self.standardize));
                 (FeatureKind::Vector(scales.collect()), *nulls)
+            }
+            (ColumnStatistics::Bytes(own), _) => {
+                let Some(scale) = own.scale() else {
+                    return exec_err!("column {name} has no list that is not NULL");
+                };
+                (FeatureKind::Bytes(scale), own.nulls)
             }
         };
         Ok(Feature { name: name.clone(), data_type: data_type.clone(), kind, null_count })
@@ -323,9 +335,6 @@ fn update_vectors(
     *nulls += own.filter(|(_, start)| start.is_none()).count() as u64;
     let Some(n) = length else { return Ok(()) };
     let moments = match values.data_type() {
-        DataType::UInt8 if values.null_count() == 0 => {
-            element_moments(values.as_primitive::<UInt8Type>().values(), &begins, n)
-        }
         DataType::Float32 if values.null_count() == 0 => {
             element_moments(values.as_primitive::<Float32Type>().values(), &begins, n)
         }
@@ -345,12 +354,7 @@ fn merge_elements(
     let Some(more) = more else { return Ok(()) };
     let own = own.get_or_insert_with(|| vec![Moments::default(); more.len()]);
     if own.len() != more.len() {
-        return exec_err!(
-            "the lists of column {name} must have one length, but some have {} and some {} \
-             elements",
-            own.len(),
-            more.len()
-        );
+        return Err(different_lengths(name, own.len(), more.len()));
     }
     own.iter_mut().zip(more).for_each(|(a, b)| a.merge(b));
     Ok(())

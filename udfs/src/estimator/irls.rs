@@ -107,7 +107,8 @@ mod tests {
         let draw = |what, i| 2.0 * unit(mix(4, what, i)) - 1.0;
         let x: Vec<f32> = (0..200).map(|i| draw(1, i)).collect();
         let label = x.iter().zip(0..).map(|(x, i)| x + (2.0 + x) * draw(2, i));
-        Rows { label: label.collect(), weight: vec![1.0; 200], codes: vec![], dense: x }
+        let (label, weight) = (label.collect(), vec![1.0; 200]);
+        Rows { dense: x, label, weight, ..Rows::default() }
     }
 
     fn estimator() -> SolverEstimator<IrlsSolver> {

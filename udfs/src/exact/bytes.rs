@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
     /// The next width, as [`Writer::width`] appended it: without a target.
     pub(crate) fn width(&mut self) -> Result<Width> {
         let (dense, columns) = (self.dimension()?, self.dimension()?);
-        Ok(Width { dense, columns, categories: self.dimension()?, targets: 0 })
+        Ok(Width { dense, bytes: 0, columns, categories: self.dimension()?, targets: 0 })
     }
 
     /// The next `count` numbers.

@@ -1,7 +1,9 @@
-//! `train(reference, [features], [categories], [label], weight, replica)`: the training aggregate.
+//! `train(reference, [features], [bytes], [categories], [label], weight, replica)`: the training
+//! aggregate.
 //!
 //! `reference` is a literal that names a round (see [`StateResolver`]). The other arguments are the
-//! columns of an encoded table; `features` and `categories` are present only if the rows have them.
+//! columns of an encoded table; `features`, `bytes` and `categories` are present only if the rows
+//! have them.
 //! All except the replica may be dictionaries with the same keys: then rows are learned in another
 //! order than they are stored. The result is the round's, as bytes in its documented layout.
 
@@ -12,7 +14,9 @@ use arrow::array::{
     Array, ArrayRef, AsArray, FixedSizeListArray, LargeBinaryArray, PrimitiveArray, RecordBatch,
     UInt32Array,
 };
-use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, FieldRef, Float32Type, UInt32Type};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Field, FieldRef, Float32Type, UInt8Type, UInt32Type,
+};
 use datafusion_common::{Result, ScalarValue, exec_err, internal_err, plan_err};
 use datafusion_expr::expr::AggregateFunctionParams;
 use datafusion_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -142,8 +146,8 @@ impl Columns {
 
     /// Number of arguments, including the reference.
     fn len(&self) -> usize {
-        let Width { dense, columns, targets, .. } = self.width;
-        3 + [dense, columns, targets].iter().filter(|n| **n > 0).count()
+        let Width { dense, bytes, columns, targets, .. } = self.width;
+        3 + [dense, bytes, columns, targets].iter().filter(|n| **n > 0).count()
     }
 
     fn check(&self, fields: &[FieldRef]) -> Result<()> {
@@ -153,6 +157,9 @@ impl Columns {
         let mut expected = vec![];
         if self.width.dense > 0 {
             expected.push(("features", list(DataType::Float32, self.width.dense)));
+        }
+        if self.width.bytes > 0 {
+            expected.push(("bytes", list(DataType::UInt8, self.width.bytes)));
         }
         if self.width.columns > 0 {
             expected.push(("categories", list(DataType::UInt32, self.width.columns)));
@@ -212,9 +219,12 @@ impl Columns {
             }
             Ok(dictionary.values())
         };
-        let (mut dense, mut codes): (&[f32], &[u32]) = (&[], &[]);
+        let (mut dense, mut bytes, mut codes): (&[f32], &[u8], &[u32]) = (&[], &[], &[]);
         if self.width.dense > 0 {
             dense = list_values::<Float32Type>(column()?)?;
+        }
+        if self.width.bytes > 0 {
+            bytes = list_values::<UInt8Type>(column()?)?;
         }
         if self.width.columns > 0 {
             codes = list_values::<UInt32Type>(column()?)?;
@@ -239,6 +249,7 @@ impl Columns {
         let lie = MiniBatch {
             rows,
             dense,
+            bytes,
             codes,
             label,
             weight: weight.values(),
@@ -247,6 +258,7 @@ impl Columns {
         let n = order.map_or(rows, Array::len);
         let fit = [
             (dense.len(), rows * self.width.dense),
+            (bytes.len(), rows * self.width.bytes),
             (codes.len(), rows * self.width.columns),
             (label.len(), rows * self.width.targets),
             (weight.len(), rows),

@@ -53,6 +53,7 @@ impl Case {
             width: Width { dense: d, columns: c, categories: t, ..Width::default() },
             rows: Rows {
                 dense: draws(5, ROWS * d, 1.5),
+                bytes: vec![],
                 codes: codes.collect(),
                 label: label.collect(),
                 weight: weight.collect(),

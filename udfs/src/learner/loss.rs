@@ -22,7 +22,8 @@ pub enum Loss {
     Huber,
     /// `exp(z) - y z`, PyTorch's `PoissonNLLLoss(log_input=True, full=False)`.
     Poisson,
-    /// Of two classes, one logit: PyTorch's `BCEWithLogitsLoss`; `y` is 0 or 1.
+    /// Of two classes, one logit: PyTorch's `BCEWithLogitsLoss`; `y` is 0 or 1. Of several boolean
+    /// targets, one logit each, whose losses are added up.
     Logistic,
     /// Of many classes, one logit each: PyTorch's `CrossEntropyLoss`; `y` is the index.
     Softmax,
@@ -75,6 +76,11 @@ impl Loss {
         matches!(self, Loss::Logistic | Loss::Softmax)
     }
 
+    /// Whether several outputs have a label each, and the losses are added up.
+    fn is_by_output(self) -> bool {
+        !matches!(self, Loss::Softmax | Loss::Hinge | Loss::SquaredHinge)
+    }
+
     /// Whether it has a derivative everywhere, so that its minimum is where the gradient is 0.
     pub fn has_gradient(self) -> bool {
         !matches!(self, Loss::Absolute | Loss::Hinge | Loss::Quantile)
@@ -87,7 +93,7 @@ impl Loss {
 
     /// Returns the weighted sum of losses of some rows, and replaces the raw outputs
     /// `z[r, outputs]` by `scale * weight` times the derivative of the row's loss. Labels are
-    /// classes `[r]`, or numbers `[r, outputs]`, whose losses are added up.
+    /// classes `[r]`, or numbers or booleans `[r, outputs]`, whose losses are added up.
     pub fn differentiate(
         self,
         z: &mut [f32],
@@ -99,7 +105,7 @@ impl Loss {
         match self {
             Loss::Softmax => return softmax::softmax(z, outputs, label, weight, scale),
             _ if outputs == 1 => return kernels::differentiate(self, z, label, weight, scale),
-            _ if !self.is_of_classes() => {
+            _ if self.is_by_output() => {
                 return kernels::differentiate_numbers(self, z, outputs, label, weight, scale);
             }
             _ => {}
@@ -122,7 +128,7 @@ impl Loss {
         match self {
             Loss::Softmax => return softmax::softmax_sum(z, outputs, label, weight),
             _ if outputs == 1 => return kernels::sum(self, z, label, weight),
-            _ if !self.is_of_classes() => {
+            _ if self.is_by_output() => {
                 return kernels::sum_numbers(self, z, outputs, label, weight);
             }
             _ => {}

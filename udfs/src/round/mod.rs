@@ -20,6 +20,7 @@ use datafusion_common::Result;
 
 use crate::batch::{MiniBatch, Width};
 
+mod decoding;
 mod interrupt;
 mod loss;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod oracle;
 mod pass;
 mod sgd;
 
+pub use decoding::DecodingRound;
 pub use interrupt::{Interrupt, Interrupted};
 pub use loss::LossRound;
 pub use pass::{Buffers, PassRound};

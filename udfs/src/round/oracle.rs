@@ -47,7 +47,7 @@ struct Factors {
     factors: Vec<f32>,
 }
 
-const WIDTH: Width = Width { dense: 5, columns: 1, categories: 3, targets: 1 };
+const WIDTH: Width = Width { dense: 5, bytes: 0, columns: 1, categories: 3, targets: 1 };
 const BATCH: usize = 16;
 /// Rows learned after 1, 10, 100 and 101 steps, the last of 5 rows.
 const ENDS: [usize; 4] = [BATCH, 10 * BATCH, 100 * BATCH, 100 * BATCH + 5];
@@ -74,6 +74,7 @@ impl Oracle {
         let codes = self.codes.iter().map(|code| u32::try_from(*code).unwrap_or(NO_CATEGORY));
         Rows {
             dense: self.x.clone(),
+            bytes: vec![],
             codes: codes.collect(),
             label: self.labels[label].clone(),
             weight: self.weight.clone(),

@@ -16,6 +16,7 @@ fn wide_rows_are_read_where_they_lie() {
     let width = Width { dense: 21, ..Width::default() };
     let rows = |rows: u64, what| Rows {
         dense: (0..21 * rows).map(|i| 2.0 * unit(mix(what, 2, i)) - 1.0).collect(),
+        bytes: vec![],
         codes: vec![],
         label: (0..rows).map(|i| (mix(what, 3, i) % 2) as f32).collect(),
         weight: (0..rows).map(|i| 0.5 + unit(mix(what, 4, i))).collect(),

@@ -13,7 +13,7 @@ use crate::parallel::Sequential;
 use crate::round::{Descent, Round, SgdRound};
 use crate::state::State;
 
-const WIDTH: Width = Width { dense: 3, columns: 2, categories: 120, targets: 1 };
+const WIDTH: Width = Width { dense: 3, bytes: 0, columns: 2, categories: 120, targets: 1 };
 const BATCH: usize = 6;
 
 pub(crate) fn spec(hidden: &[usize]) -> NetworkSpec {
@@ -56,6 +56,7 @@ pub(crate) fn rows_of(rows: usize) -> Rows {
     };
     Rows {
         dense: (0..3 * rows as u64).map(|i| 2.0 * unit(mix(1, 2, i)) - 1.0).collect(),
+        bytes: vec![],
         codes: (0..2 * rows as u64).map(code).collect(),
         label: (0..rows as u64).map(|i| (mix(1, 3, i) % 2) as f32).collect(),
         weight: (0..rows as u64).map(|i| 0.5 + unit(mix(1, 4, i))).collect(),

@@ -4,18 +4,20 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeListArray, Float32Array, PrimitiveArray,
-    RecordBatch, UInt32Array,
+    RecordBatch, UInt8Array, UInt32Array,
 };
 use datafusion::arrow::buffer::ScalarBuffer;
 use datafusion::arrow::datatypes::{DataType, Field, Float32Type};
 use datafusion::common::{Result, exec_err};
-use gradlake_udfs::{MiniBatch, Rows, Width};
+use gradlake_udfs::{MiniBatch, RowSchema, Rows, Width};
 
 /// A chunk of encoded rows.
 #[derive(Clone, Debug)]
 pub struct EncodedChunk {
     /// `[rows, d]`.
     pub dense: Float32Array,
+    /// `[rows, bytes]`.
+    pub bytes: UInt8Array,
     /// `[rows, c]`.
     pub codes: UInt32Array,
     /// `[rows, k]`.
@@ -28,6 +30,7 @@ impl EncodedChunk {
     pub(in crate::table) fn new(width: Width, batch: &RecordBatch) -> Result<Self> {
         let mut columns = batch.columns().iter();
         let dense = if width.dense > 0 { numbers(columns.next()) } else { Some(none()) };
+        let bytes = if width.bytes > 0 { numbers(columns.next()) } else { Some(none()) };
         let codes = if width.columns > 0 { numbers(columns.next()) } else { Some(none()) };
         let label = match width.targets {
             0 => Some(none()),
@@ -35,28 +38,31 @@ impl EncodedChunk {
             _ => numbers(columns.next()),
         };
         let weight = floats(columns.next());
-        let (Some(dense), Some(codes), Some(label), Some(weight)) = (dense, codes, label, weight)
+        let (Some(dense), Some(bytes), Some(codes), Some(label), Some(weight)) =
+            (dense, bytes, codes, label, weight)
         else {
             return exec_err!("an encoded chunk has lost a column");
         };
-        Ok(Self { dense, codes, label, weight })
+        Ok(Self { dense, bytes, codes, label, weight })
     }
 
     /// `rows` rows from `first` on.
     pub(in crate::table) fn slice(&self, first: usize, rows: usize, width: Width) -> Self {
         Self {
             dense: self.dense.slice(first * width.dense, rows * width.dense),
+            bytes: self.bytes.slice(first * width.bytes, rows * width.bytes),
             codes: self.codes.slice(first * width.columns, rows * width.columns),
             label: self.label.slice(first * width.targets, rows * width.targets),
             weight: self.weight.slice(first, rows),
         }
     }
 
-    /// The rows as kernels take them.
+    /// The rows as they are stored.
     pub fn mini_batch(&self) -> MiniBatch<'_> {
         MiniBatch {
             rows: self.weight.len(),
             dense: self.dense.values(),
+            bytes: self.bytes.values(),
             codes: self.codes.values(),
             label: self.label.values(),
             weight: self.weight.values(),
@@ -71,6 +77,7 @@ impl EncodedChunk {
         }
         Rows {
             dense: values(self.dense),
+            bytes: values(self.bytes),
             codes: values(self.codes),
             label: values(self.label),
             weight: values(self.weight),
@@ -85,6 +92,9 @@ impl EncodedChunk {
         let mut columns: Vec<ArrayRef> = vec![];
         if width.dense > 0 {
             columns.push(list(Arc::new(self.dense), width.dense)?);
+        }
+        if width.bytes > 0 {
+            columns.push(list(Arc::new(self.bytes), width.bytes)?);
         }
         if width.columns > 0 {
             columns.push(list(Arc::new(self.codes), width.columns)?);
@@ -103,6 +113,7 @@ impl From<Rows> for EncodedChunk {
     fn from(rows: Rows) -> Self {
         Self {
             dense: rows.dense.into(),
+            bytes: rows.bytes.into(),
             codes: rows.codes.into(),
             label: rows.label.into(),
             weight: rows.weight.into(),
@@ -127,16 +138,15 @@ fn numbers<T: ArrowPrimitiveType>(column: Option<&ArrayRef>) -> Option<Primitive
     Some(values.slice(list.offset() * n, list.len() * n))
 }
 
-/// Bytes of an encoded row.
-pub(in crate::table) fn row_bytes(width: Width) -> usize {
-    4 * (width.dense + width.columns + width.targets + 1)
-}
-
 /// The columns of an encoded table, without the replica.
-pub(in crate::table) fn fields(width: Width) -> Vec<Field> {
-    let mut fields = vec![];
+pub(in crate::table) fn fields(schema: &RowSchema) -> Vec<Field> {
+    let (width, mut fields) = (schema.width(), vec![]);
     if width.dense > 0 {
         fields.push(Field::new("features", list_type(DataType::Float32, width.dense), false));
+    }
+    if width.bytes > 0 {
+        let bytes = list_type(DataType::UInt8, width.bytes);
+        fields.push(Field::new(schema.bytes_name(), bytes, false));
     }
     if width.columns > 0 {
         fields.push(Field::new("categories", list_type(DataType::UInt32, width.columns), false));

@@ -8,10 +8,9 @@ use datafusion::arrow::datatypes::Float64Type;
 use datafusion::common::Result;
 use datafusion::execution::memory_pool::MemoryReservation;
 use gradlake_udfs::kernels::rng::mix;
-use gradlake_udfs::{CodeMap, Column, Encoder, LabelScale, Labels, Rows, Values, Width};
+use gradlake_udfs::{CodeMap, Column, Encoder, LabelScale, Labels, RowSchema, Rows, Values, Width};
 
 use crate::options::ClassWeights;
-use crate::table::encoded::chunk::row_bytes;
 use crate::table::encoded::{Builder, ENCODED_SHARE, EncodedTable, chunk_rows};
 use crate::table::load::blocks::Blocks;
 use crate::table::load::fit::class_of;
@@ -25,7 +24,7 @@ use crate::table::shuffle::plan::{ShufflePlan, Slot, StratumSlots};
 use crate::table::shuffle::scatter::{RowSorter, ScatterBuffer};
 use crate::table::storage::buffer_pool::PageSize;
 use crate::table::storage::metrics_reservation::MetricsReservation;
-use crate::table::{BLOCK_ROWS, Fitted, run_blocking};
+use crate::table::{Fitted, run_blocking};
 
 /// Domain separator for the keys of the shuffle.
 const SHUFFLE: u64 = 0x73_6875_6666;
@@ -57,9 +56,9 @@ pub struct Encoding<'a> {
 }
 
 impl Encoding<'_> {
-    /// Width of an encoded row.
-    fn width(&self) -> Width {
-        Width { targets: self.labels.targets(), ..self.encoder.width() }
+    /// The fields of an encoded row.
+    fn schema(&self) -> RowSchema {
+        self.encoder.schema(self.labels.targets())
     }
 }
 
@@ -76,7 +75,7 @@ impl EncodedTable {
         encoding: Encoding<'_>,
     ) -> Result<Self> {
         let data = raw.data()?;
-        let width = encoding.width();
+        let schema = encoding.schema();
         let class_of = class_of(data.classes.as_ref(), encoding.labels)?;
         let factors =
             factors(encoding.class_weights, encoding.labels, &encoding.fitted.sums, &class_of)?;
@@ -85,7 +84,7 @@ impl EncodedTable {
             mask: mask.clone(),
             side,
             encoder: encoding.encoder.clone(),
-            width,
+            schema,
             labels: encoding.labels.clone(),
             class_of,
             factors,
@@ -108,7 +107,7 @@ struct Job {
     mask: Mask,
     side: Side,
     encoder: Encoder,
-    width: Width,
+    schema: RowSchema,
     labels: Labels,
     class_of: Vec<Option<u32>>,
     factors: Factors,
@@ -126,10 +125,10 @@ impl Job {
             let cause = "the target is a class without training rows";
             skipped.insert(cause.to_owned(), selection.unknown());
         }
-        let width = self.width;
-        let mut builder = Builder::new(width, &data.resources);
+        let width = self.schema.width();
+        let mut builder = Builder::new(self.schema.clone(), &data.resources);
         let reservation = data.resources.reservation("encoding of training rows");
-        let bytes = selection.rows() as usize * row_bytes(width);
+        let bytes = selection.rows() as usize * width.row_bytes();
         let plan = plan(selection.rows(), width, self.shuffle);
         if data.resources.try_reserve(&reservation, bytes, ENCODED_SHARE) {
             self.encode_in_memory(&selection, &plan, &reservation, &mut builder)?;
@@ -147,7 +146,7 @@ impl Job {
         reservation: &MemoryReservation,
         builder: &mut Builder,
     ) -> Result<()> {
-        let width = self.width;
+        let width = self.schema.width();
         // In a shuffle, every block of rows goes to every chunk.
         let pages = if plan.is_random() { PageSize::Small } else { PageSize::Huge };
         let mut placement = ScatterBuffer::new(width, plan, pages)?;
@@ -172,12 +171,12 @@ impl Job {
         plan: &ShufflePlan,
         builder: &mut Builder,
     ) -> Result<()> {
-        let width = self.width;
+        let width = self.schema.width();
         // If there are evaluation rows, the metrics are computed on those.
         let measured = if self.mask.evaluation_rows() == 0 { selection.rows() } else { 0 };
         let room = MetricsReservation::new(&self.data.resources, measured);
         if self.shuffle.is_some() {
-            let buckets = Buckets::new(width, plan, &self.data.resources)?;
+            let buckets = Buckets::new(&self.schema, plan, &self.data.resources)?;
             // Slots say where rows go, whichever thread comes first.
             let put = |rows: &Rows, slots: &[Slot], sorter: &mut RowSorter| {
                 buckets.push(rows, slots, sorter)
@@ -249,7 +248,7 @@ impl Job {
             },
             |result| {
                 take(result)?;
-                rows += BLOCK_ROWS as u64;
+                rows += data.block_rows as u64;
                 if self.is_last {
                     gone = data.release(gone, rows);
                 }
@@ -261,10 +260,11 @@ impl Job {
 
     /// Encodes the rows of a block.
     fn encode(&self, block: &RecordBatch, maps: &[Option<CodeMap>], rows: &mut Rows) -> Result<()> {
-        let width = self.width;
+        let width = self.schema.width();
         let n = block.num_rows();
         // The old content is overwritten.
         rows.dense.resize(n * width.dense, 0.0);
+        rows.bytes.resize(n * width.bytes, 0);
         rows.codes.resize(n * width.columns, 0);
         let values = self.data.columns.values(block);
         let columns: Vec<Column<'_>> = values
@@ -276,7 +276,7 @@ impl Job {
                 (Values::Codes(_), None) => unreachable_column(block),
             })
             .collect();
-        self.encoder.encode(&columns, n, &mut rows.dense, &mut rows.codes)?;
+        self.encoder.encode_stored(&columns, n, &mut rows.as_mut())?;
         self.label(block, rows);
         Ok(())
     }

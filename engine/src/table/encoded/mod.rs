@@ -11,10 +11,13 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef, ToByteSlice};
 use datafusion::common::Result;
 use datafusion::execution::memory_pool::MemoryReservation;
 use gradlake_udfs::kernels::rng::mix;
-use gradlake_udfs::{ParallelFor, Rows, RowsMut, Sequential, Width};
+use gradlake_udfs::{
+    Decoder, DecodingRound, MiniBatch, ParallelFor, Round, RowSchema, Rows, RowsMut, Sequential,
+    Width,
+};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::table::encoded::chunk::{EncodedChunk, fields, row_bytes};
+use crate::table::encoded::chunk::{EncodedChunk, fields};
 use crate::table::load::raw::Skipped;
 use crate::table::parallel::{in_order, lock};
 use crate::table::shuffle::external::Buckets;
@@ -29,19 +32,21 @@ pub(in crate::table) const ENCODED_SHARE: f64 = 0.875;
 /// in the L2 cache together with the next chunk while its rows are put in the order of an epoch and
 /// learned from. The size is a size class of the allocator, less what it may need for alignment.
 const CHUNK_BYTES: usize = (1 << 18) - 128;
-/// Rows of a chunk at least and at most.
+/// Rows of a chunk at least and at most, unless its rows are very wide.
 const CHUNK_ROWS: (usize, usize) = (1024, 65_536);
+/// Bytes at most of the numbers of a chunk, once they are decoded.
+const MAX_CHUNK_BYTES: usize = 64 << 20;
 /// Start value of the hash of rows. The hash covers rows in their chunks. Raise this version with
 /// every change to the order of rows in an epoch or to their split among replicas, so that no
 /// checkpoint resumes in another order.
 const ORDER_VERSION: u64 = 4;
 
-/// Rows as kernels take them: `features` (`FixedSizeList<Float32>[d]`), `categories`
-/// (`FixedSizeList<UInt32>[c]`), `label` (float32, or `FixedSizeList<Float32>[k]` of several
+/// Encoded rows: `features` (`FixedSizeList<Float32>[d]`), vectors of `uint8` by the name of their
+/// column, or `bytes` (`FixedSizeList<UInt8>`), `categories` (`FixedSizeList<UInt32>[c]`), `label` (float32, or `FixedSizeList<Float32>[k]` of several
 /// targets, none without a target) and `weight` (float32).
 #[derive(Debug)]
 pub struct EncodedTable {
-    pub(in crate::table) width: Width,
+    pub(in crate::table) schema: RowSchema,
     pub(in crate::table) chunks: Chunks,
     skipped: Skipped,
     hash: u64,
@@ -50,9 +55,9 @@ pub struct EncodedTable {
 
 impl EncodedTable {
     /// A table without rows.
-    pub fn empty(width: Width) -> Self {
+    pub fn empty(schema: RowSchema) -> Self {
         Self {
-            width,
+            schema,
             chunks: Chunks::empty(),
             skipped: Skipped::new(),
             hash: 0,
@@ -60,9 +65,21 @@ impl EncodedTable {
         }
     }
 
-    /// Width of the rows.
+    /// Width of the rows as kernels take them.
     pub fn width(&self) -> Width {
-        self.width
+        self.schema.width().decoded()
+    }
+
+    /// The fields of the rows.
+    pub fn schema(&self) -> &RowSchema {
+        &self.schema
+    }
+
+    /// A round over rows of [`EncodedTable::width`] that runs over the rows as they are stored.
+    pub fn decoding(&self, round: Arc<dyn Round>) -> Arc<dyn Round> {
+        let Some(decoder) = self.schema.decoder() else { return round };
+        let rows = (0..self.chunks.len()).map(|chunk| self.chunks.chunk_rows(chunk)).max();
+        Arc::new(DecodingRound::new(round, Arc::new(decoder), rows.unwrap_or(0)))
     }
 
     /// Number of rows.
@@ -122,32 +139,39 @@ impl EncodedTable {
         self.chunks.len()
     }
 
-    /// Calls `f` with every chunk and a state of the thread, on all cores, and `take` with the
-    /// results, in the order of the chunks.
+    /// Calls `f` with the rows of every chunk, of [`EncodedTable::width`], and a state of the
+    /// thread, on all cores, and `take` with the results, in the order of the chunks.
     ///
     /// # Errors
     /// Those of the two, or when a spilled chunk cannot be read.
     pub fn for_each_chunk<S: Send, T: Send>(
         &self,
         state: impl Fn() -> S + Sync,
-        f: impl Fn(&mut S, &EncodedChunk) -> Result<T> + Sync,
+        f: impl Fn(&mut S, &MiniBatch<'_>) -> Result<T> + Sync,
         take: impl FnMut(T) -> Result<()> + Send,
     ) -> Result<()> {
         let Some(resources) = self.chunks.resources() else { return Ok(()) };
-        let own = |state: &mut S, index: usize| f(state, &self.chunk(index)?);
-        in_order(resources, self.chunk_count(), state, own, take)?;
+        let decoder: Option<Decoder> = self.schema.decoder();
+        let own = |(state, dense): &mut (S, Vec<f32>), index: usize| {
+            let chunk = self.chunk(index)?;
+            match &decoder {
+                None => f(state, &chunk.mini_batch()),
+                Some(decoder) => f(state, &decoder.decode(&chunk.mini_batch(), dense)),
+            }
+        };
+        in_order(resources, self.chunk_count(), || (state(), vec![]), own, take)?;
         Ok(())
     }
 
-    /// A chunk, read back where it was spilled.
-    pub fn chunk(&self, index: usize) -> Result<EncodedChunk> {
-        EncodedChunk::new(self.width, &self.chunks.get(index)?)
+    /// A chunk as it is stored, read back where it was spilled.
+    pub(in crate::table) fn chunk(&self, index: usize) -> Result<EncodedChunk> {
+        EncodedChunk::new(self.schema.width(), &self.chunks.get(index)?)
     }
 }
 
 /// Makes a table of chunks as they become ready, in order.
 pub(in crate::table) struct Builder {
-    width: Width,
+    rows: RowSchema,
     schema: SchemaRef,
     chunks: Chunks,
     /// Hash of the rows in the order of their chunks.
@@ -155,10 +179,10 @@ pub(in crate::table) struct Builder {
 }
 
 impl Builder {
-    pub(in crate::table) fn new(width: Width, resources: &Resources) -> Self {
+    pub(in crate::table) fn new(rows: RowSchema, resources: &Resources) -> Self {
         Self {
-            width,
-            schema: Arc::new(Schema::new(fields(width))),
+            schema: Arc::new(Schema::new(fields(&rows))),
+            rows,
             chunks: Chunks::new(resources, "encoded training rows", ENCODED_SHARE),
             hash: ORDER_VERSION,
         }
@@ -177,7 +201,7 @@ impl Builder {
         let work = |(): &mut (), chunk: usize| {
             let mut rows = lock(&chunks[chunk]);
             finish(&mut rows)?;
-            Ok(hash(rows.dense, rows.codes, rows.label, rows.weight))
+            Ok(hash(&rows))
         };
         let take = |hash| {
             self.note(hash);
@@ -187,9 +211,10 @@ impl Builder {
         drop(chunks);
         for chunk in placement.placed().into_chunks() {
             // The reservation passes to the list of chunks.
-            let bytes = chunk.weight.len() * row_bytes(self.width);
+            let width = self.rows.width();
+            let bytes = chunk.weight.len() * width.row_bytes();
             reservation.shrink(bytes.min(reservation.size()));
-            let batch = RecordBatch::try_new(Arc::clone(&self.schema), chunk.columns(self.width)?)?;
+            let batch = RecordBatch::try_new(Arc::clone(&self.schema), chunk.columns(width)?)?;
             self.chunks.push(batch)?;
         }
         Ok(())
@@ -202,8 +227,8 @@ impl Builder {
         buckets: Buckets,
         finish: impl Fn(&mut RowsMut<'_>) -> Result<()> + Sync,
     ) -> Result<()> {
-        let Self { width, schema, chunks, .. } = self;
-        let (width, schema) = (*width, Arc::clone(schema));
+        let Self { rows, schema, chunks, .. } = self;
+        let (width, schema) = (rows.width(), Arc::clone(schema));
         let (mut all, mut sum) = (vec![], self.hash);
         let work = |mut rows: Rows| {
             finish(&mut rows.as_mut())?;
@@ -223,7 +248,7 @@ impl Builder {
 
     /// Takes the rows of a chunk; if the chunk is spilled, they are returned for reuse.
     pub(in crate::table) fn take_rows(&mut self, rows: Rows) -> Result<Option<Rows>> {
-        let (hash, (kept, spare)) = keep(rows, self.width, &self.schema, &self.chunks)?;
+        let (hash, (kept, spare)) = keep(rows, self.rows.width(), &self.schema, &self.chunks)?;
         self.note(hash);
         self.chunks.add(kept);
         Ok(spare)
@@ -240,8 +265,8 @@ impl Builder {
         skipped: Skipped,
         class_weights: Vec<f64>,
     ) -> EncodedTable {
-        let Self { width, chunks, hash, .. } = self;
-        EncodedTable { width, chunks, skipped, hash, class_weights }
+        let Self { rows, chunks, hash, .. } = self;
+        EncodedTable { schema: rows, chunks, skipped, hash, class_weights }
     }
 }
 
@@ -253,12 +278,12 @@ fn chained(sum: u64, next: u64) -> u64 {
 /// Stores the rows of a chunk, and returns their hash; if they are spilled, they are returned for
 /// reuse.
 fn keep(
-    rows: Rows,
+    mut rows: Rows,
     width: Width,
     schema: &SchemaRef,
     chunks: &Chunks,
 ) -> Result<(u64, (Kept, Option<Rows>))> {
-    let hash = hash(&rows.dense, &rows.codes, &rows.label, &rows.weight);
+    let hash = hash(&rows.as_mut());
     let batch = RecordBatch::try_new(Arc::clone(schema), EncodedChunk::from(rows).columns(width)?)?;
     let (kept, spilled) = chunks.keep(batch)?;
     let Some(batch) = spilled else { return Ok((hash, (kept, None))) };
@@ -268,14 +293,21 @@ fn keep(
 }
 
 /// A hash of everything that the rows hold.
-fn hash(dense: &[f32], codes: &[u32], label: &[f32], weight: &[f32]) -> u64 {
-    let columns = [dense.to_byte_slice(), codes.to_byte_slice(), label.to_byte_slice()];
-    let hash = |hash, column: &[u8]| xxh3_64_with_seed(column, hash);
-    hash(columns.into_iter().fold(0, hash), weight.to_byte_slice())
+fn hash(rows: &RowsMut<'_>) -> u64 {
+    let RowsMut { dense, bytes, codes, label, weight } = rows;
+    let mut columns = vec![dense.to_byte_slice()];
+    // (Rows without bytes keep the hash that they had before there were any.)
+    if !bytes.is_empty() {
+        columns.push(&**bytes);
+    }
+    columns.extend([codes.to_byte_slice(), label.to_byte_slice(), weight.to_byte_slice()]);
+    columns.into_iter().fold(0, |hash, column| xxh3_64_with_seed(column, hash))
 }
 
 /// Approximate number of rows of a chunk.
 pub(in crate::table) fn chunk_rows(width: Width) -> usize {
+    let width = width.decoded();
     let widest = 4 * width.dense.max(width.columns).max(width.targets).max(1);
-    (CHUNK_BYTES / widest).clamp(CHUNK_ROWS.0, CHUNK_ROWS.1)
+    let least = CHUNK_ROWS.0.min(MAX_CHUNK_BYTES / widest).max(1);
+    (CHUNK_BYTES / widest).clamp(least, CHUNK_ROWS.1)
 }

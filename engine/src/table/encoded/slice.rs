@@ -40,7 +40,7 @@ impl EncodedTable {
         end: u64,
         replicas: usize,
     ) -> Slice {
-        let mut columns = fields(self.width);
+        let mut columns = fields(&self.schema);
         if order.within.is_some() {
             for column in &mut columns {
                 let values = Box::new(column.data_type().clone());
@@ -104,7 +104,7 @@ impl Slice {
                         replica.update_gathered(&rows.mini_batch(), &order[from..to], None)?;
                     }
                     None => {
-                        let own = rows.slice(from, to - from, share.table.width);
+                        let own = rows.slice(from, to - from, share.table.schema.width());
                         replica.update(&own.mini_batch())?;
                     }
                 }

@@ -1,10 +1,9 @@
-//! The rows of a subset in blocks of [`BLOCK_ROWS`], with random access to each block.
+//! The rows of a subset in blocks, with random access to each block.
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::{concat_batches, take_record_batch};
 use datafusion::common::Result;
 
-use crate::table::BLOCK_ROWS;
 use crate::table::load::raw::{RawData, RowRanges, Subset, running_sums};
 use crate::table::parallel::in_order;
 
@@ -12,7 +11,7 @@ use crate::table::parallel::in_order;
 /// again.
 const UNIT: usize = 4;
 
-/// The rows of a subset in blocks: they begin at multiples of [`BLOCK_ROWS`], whatever the chunks
+/// The rows of a subset in blocks: they begin at multiples of their number of rows, whatever the chunks
 /// that hold them.
 pub(in crate::table) struct Blocks<'a> {
     data: &'a RawData,
@@ -36,18 +35,19 @@ impl<'a> Blocks<'a> {
 
     /// Number of blocks.
     fn len(&self) -> usize {
-        self.subset.rows.div_ceil(BLOCK_ROWS as u64) as usize
+        self.subset.rows.div_ceil(self.data.block_rows as u64) as usize
     }
 
-    /// A block; all have [`BLOCK_ROWS`] rows but the last.
+    /// A block; all have equally many rows but the last.
     fn get(&self, index: usize, last: &mut LastChunk) -> Result<RecordBatch> {
         // Positions count the rows of the table, or those of the subset if its rows are scattered.
         let (base, ends) = match &self.subset.ranges {
             RowRanges::Range(first) => (*first, self.data.chunk_ends.as_slice()),
             RowRanges::Parts(_) => (0, self.ends.as_slice()),
         };
-        let mut at = base + (index * BLOCK_ROWS) as u64;
-        let end = (at + BLOCK_ROWS as u64).min(base + self.subset.rows);
+        let size = self.data.block_rows;
+        let mut at = base + (index * size) as u64;
+        let end = (at + size as u64).min(base + self.subset.rows);
         let mut piece = ends.partition_point(|end| *end <= at);
         let mut parts = vec![];
         while at < end {
@@ -100,7 +100,7 @@ impl<'a> Blocks<'a> {
         let mut last = LastChunk::default();
         for index in 0..self.len() {
             self.data.resources.check_interrupt()?;
-            f((index * BLOCK_ROWS) as u64, &self.get(index, &mut last)?)?;
+            f((index * self.data.block_rows) as u64, &self.get(index, &mut last)?)?;
         }
         Ok(())
     }
@@ -120,7 +120,9 @@ impl<'a> Blocks<'a> {
             || (state(), LastChunk::default()),
             |(own, last), unit| {
                 (unit * UNIT..self.len().min((unit + 1) * UNIT))
-                    .map(|index| f(own, (index * BLOCK_ROWS) as u64, &self.get(index, last)?))
+                    .map(|index| {
+                        f(own, (index * self.data.block_rows) as u64, &self.get(index, last)?)
+                    })
                     .collect::<Result<Vec<T>>>()
             },
             |results| results.into_iter().try_for_each(&mut take),

@@ -17,7 +17,7 @@ use crate::table::load::row_filter::RowFilter;
 use crate::table::parallel::{lock, unlock};
 use crate::table::storage::arena::Arena;
 use crate::table::storage::chunks::Chunks;
-use crate::table::{Resources, Roles};
+use crate::table::{BLOCK_ROWS, Resources, Roles, block_rows};
 
 /// Share of the memory limit up to which raw rows stay in memory. Beside them, a Parquet reader
 /// holds the compressed columns of a row group for each partition, which no memory pool accounts
@@ -162,8 +162,11 @@ fn finish(filter: RowFilter, parts: Vec<PartitionRows>) -> Result<RawTable> {
         classes: filter.classes.map(unlock),
         chunk_ends: chunk_ends(&partitions),
         partitions,
+        block_rows: BLOCK_ROWS,
         resources: filter.resources,
     };
+    let row_bytes = data.columns.row_bytes(first, |index| data.chunk(index))?;
+    data.block_rows = block_rows(row_bytes);
     let mut groups = vec![];
     match filter.groups.map(unlock) {
         None => {

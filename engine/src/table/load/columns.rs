@@ -1,7 +1,8 @@
 //! The columns of raw rows.
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, UInt32Array};
-use datafusion::arrow::datatypes::{DataType, Float64Type, SchemaRef, UInt32Type};
+use datafusion::arrow::datatypes::{DataType, Fields, Float64Type, SchemaRef, UInt32Type};
+use datafusion::common::Result;
 use gradlake_udfs::{Input, Values};
 
 use crate::table::TargetKind;
@@ -20,7 +21,68 @@ pub(in crate::table) struct RawColumns {
     pub schema: SchemaRef,
 }
 
+/// Bytes of a row with these columns, without those of lists whose length the types do not say.
+pub(crate) fn fixed_bytes(fields: &Fields) -> usize {
+    fields.iter().map(|field| value_bytes(field.data_type())).sum()
+}
+
+/// Bytes of a value of this type, without those of lists whose length the type does not say.
+fn value_bytes(data_type: &DataType) -> usize {
+    match data_type {
+        DataType::FixedSizeList(item, n) => *n as usize * value_bytes(item.data_type()),
+        other => other.primitive_width().unwrap_or(1),
+    }
+}
+
+/// Bytes of the first list of a column that is not NULL.
+fn list_bytes(column: &ArrayRef) -> Option<usize> {
+    let (row, item) = match column.data_type() {
+        DataType::List(item) => {
+            (column.as_list::<i32>().iter().flatten().next()?, item.data_type())
+        }
+        DataType::LargeList(item) => {
+            (column.as_list::<i64>().iter().flatten().next()?, item.data_type())
+        }
+        _ => return None,
+    };
+    Some(row.len() * value_bytes(item))
+}
+
 impl RawColumns {
+    /// Bytes of a row. The lengths of lists are in their values: those of the first lists of the
+    /// table count, which `chunk` gives chunk by chunk.
+    ///
+    /// # Errors
+    /// Those of `chunk`.
+    pub(in crate::table) fn row_bytes(
+        &self,
+        chunks: usize,
+        chunk: impl Fn(usize) -> Result<RecordBatch>,
+    ) -> Result<usize> {
+        let fields = self.schema.fields();
+        let mut bytes = fixed_bytes(fields);
+        let mut lists: Vec<usize> = fields
+            .iter()
+            .enumerate()
+            .filter(|(_, f)| matches!(f.data_type(), DataType::List(_) | DataType::LargeList(_)))
+            .map(|(column, _)| column)
+            .collect();
+        for index in 0..chunks {
+            if lists.is_empty() {
+                break;
+            }
+            let rows = chunk(index)?;
+            lists.retain(|column| match list_bytes(rows.column(*column)) {
+                Some(own) => {
+                    bytes += own;
+                    false
+                }
+                None => true,
+            });
+        }
+        Ok(bytes)
+    }
+
     /// The feature columns of a block as statistics take them.
     pub(in crate::table) fn values<'a>(&self, block: &'a RecordBatch) -> Vec<Values<'a>> {
         let columns = block.columns().iter();

@@ -12,11 +12,11 @@ use datafusion::arrow::compute::interleave_record_batch;
 use datafusion::arrow::datatypes::{ArrowNativeType, DataType, FieldRef, Schema};
 use datafusion::common::Result;
 
+use crate::table::Resources;
 use crate::table::load::raw::{RawData, RowRanges, running_sums};
 use crate::table::parallel::in_order;
 use crate::table::storage::buffer_pool::{Allocation, PageSize, SharedBuffer, Span};
 use crate::table::storage::chunks::Chunks;
-use crate::table::{BLOCK_ROWS, Resources};
 
 /// Share of the memory limit up to which the rows of groups are gathered.
 const TOGETHER_SHARE: f64 = 0.5;
@@ -74,10 +74,11 @@ fn bring_together(
     let batches: Vec<RecordBatch> =
         (0..group_of.len()).map(|i| data.chunk(i)).collect::<Result<_>>()?;
     let mut chunks = Chunks::new(&data.resources, "rows of groups", 1.0);
+    let size = data.block_rows;
     match scattered(&data.columns.schema, &data.resources, &batches, &to)? {
         Some(columns) => {
-            for block in 0..to.len().div_ceil(BLOCK_ROWS) {
-                let columns = columns.iter().map(|column| column.block(block, to.len()));
+            for block in 0..to.len().div_ceil(size) {
+                let columns = columns.iter().map(|column| column.block(block, size, to.len()));
                 let columns = columns.collect::<Result<Vec<_>>>()?;
                 chunks.push(RecordBatch::try_new(Arc::clone(&data.columns.schema), columns)?)?;
             }
@@ -88,7 +89,7 @@ fn bring_together(
             let from = from.flat_map(|(i, batch)| (0..batch.num_rows()).map(move |row| (i, row)));
             from.zip(&to).for_each(|(from, to)| order[*to as usize] = from);
             let batches: Vec<&RecordBatch> = batches.iter().collect();
-            for block in order.chunks(BLOCK_ROWS) {
+            for block in order.chunks(size) {
                 chunks.push(interleave_record_batch(&batches, block)?)?;
             }
         }
@@ -179,10 +180,10 @@ fn scatter<T: ArrowNativeType + bytemuck::Pod>(
 }
 
 impl InterleavedColumns {
-    /// The values of a block of the table's `rows`.
-    fn block(&self, index: usize, rows: usize) -> Result<ArrayRef> {
-        let first = index * BLOCK_ROWS;
-        let rows = BLOCK_ROWS.min(rows - first);
+    /// The values of a block of `size` rows of the table's `rows`.
+    fn block(&self, index: usize, size: usize, rows: usize) -> Result<ArrayRef> {
+        let first = index * size;
+        let rows = size.min(rows - first);
         let span = Span { start: first * self.width, bytes: rows * self.width };
         let nulls = self.nulls.as_ref().map(|bits| NullBuffer::new(bits.slice(first, rows)));
         let data = ArrayData::builder(self.data_type.clone())

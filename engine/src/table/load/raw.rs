@@ -87,6 +87,8 @@ pub(in crate::table) struct RawData {
     pub partitions: Vec<(Chunks, usize)>,
     /// Rows up to the end of each chunk.
     pub chunk_ends: Vec<u64>,
+    /// Rows of a block.
+    pub block_rows: usize,
     pub resources: Resources,
 }
 

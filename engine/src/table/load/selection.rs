@@ -5,7 +5,6 @@ use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::common::Result;
 
-use crate::table::BLOCK_ROWS;
 use crate::table::encoded::encode::Side;
 use crate::table::load::blocks::Blocks;
 use crate::table::load::raw::{RawData, Subset};
@@ -19,6 +18,8 @@ pub(in crate::table) struct Selection {
     before: Vec<u64>,
     rows: u64,
     unknown: u64,
+    /// Rows of a block.
+    block_rows: usize,
 }
 
 impl Selection {
@@ -47,12 +48,12 @@ impl Selection {
         }
         let mut rows = 0;
         let mut before = vec![];
-        for first in (0..all as usize).step_by(BLOCK_ROWS) {
+        for first in (0..all as usize).step_by(data.block_rows) {
             before.push(rows);
-            let n = BLOCK_ROWS.min(all as usize - first);
+            let n = data.block_rows.min(all as usize - first);
             rows += bits.as_ref().map_or(n, |bits| bits.slice(first, n).count_set_bits()) as u64;
         }
-        Ok(Self { bits, before, rows, unknown })
+        Ok(Self { bits, before, rows, unknown, block_rows: data.block_rows })
     }
 
     /// Number of selected rows.
@@ -72,7 +73,7 @@ impl Selection {
         first: u64,
         block: &RecordBatch,
     ) -> Result<(RecordBatch, u64)> {
-        let before = self.before[first as usize / BLOCK_ROWS];
+        let before = self.before[first as usize / self.block_rows];
         let Some(bits) = &self.bits else { return Ok((block.clone(), before)) };
         let own = bits.slice(first as usize, block.num_rows());
         if own.count_set_bits() == block.num_rows() {

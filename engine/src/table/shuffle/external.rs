@@ -10,10 +10,10 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Typ
 use datafusion::common::Result;
 use datafusion::execution::memory_pool::MemoryReservation;
 use gradlake_udfs::kernels::math::vectorized;
-use gradlake_udfs::{MiniBatch, Rows, Width};
+use gradlake_udfs::{MiniBatch, RowSchema, Rows, Width};
 
 use crate::table::Resources;
-use crate::table::encoded::chunk::{EncodedChunk, fields, row_bytes};
+use crate::table::encoded::chunk::{EncodedChunk, fields};
 use crate::table::parallel::{in_order_by, lock};
 use crate::table::shuffle::plan::{ShufflePlan, Slot};
 use crate::table::shuffle::scatter::RowSorter;
@@ -69,10 +69,11 @@ impl Buckets {
     /// # Errors
     /// When memory does not suffice for a few rows of each bucket.
     pub(in crate::table) fn new(
-        width: Width,
+        row_schema: &RowSchema,
         plan: &ShufflePlan,
         resources: &Resources,
     ) -> Result<Self> {
+        let width = row_schema.width();
         let row_bytes = waiting_row_bytes(width);
         let chunks = plan.chunks();
         let rows = (0..chunks).map(|chunk| plan.rows_of(chunk)).sum::<usize>();
@@ -94,7 +95,7 @@ impl Buckets {
         let most = (room / row_bytes / held).clamp(fewest.min(largest), largest);
         let reservation = resources.reservation("shuffle of training rows");
         resources.reserve(&reservation, held * most * row_bytes, "shuffling the training rows")?;
-        let mut fields = fields(width);
+        let mut fields = fields(row_schema);
         fields.push(Field::new("place", DataType::UInt64, false));
         let bucket = || Bucket { waiting: Waiting::new(width, most), spilled: vec![] };
         Ok(Self {
@@ -215,7 +216,7 @@ impl Buckets {
         self.reservation.resize(waiting);
         // A thread holds the chunks of a bucket and the spilled rows that it reads back. As many
         // threads run as memory suffices for, and at least one.
-        let ordered = self.largest * row_bytes(self.width) + self.waiting_bytes();
+        let ordered = self.largest * self.width.row_bytes() + self.waiting_bytes();
         let at_once = (self.resources.available(1.0) / 2 / ordered.max(1)).clamp(1, threads);
         self.reservation.resize(waiting + at_once * ordered);
         let work = |spare: &mut Vec<Rows>, index| {
@@ -282,7 +283,7 @@ impl Buckets {
 
 /// Bytes of a row that waits, and of its slot.
 fn waiting_row_bytes(width: Width) -> usize {
-    row_bytes(width) + size_of::<Slot>()
+    width.row_bytes() + size_of::<Slot>()
 }
 
 impl Waiting {
@@ -308,8 +309,13 @@ mod tests {
     use super::*;
     use crate::table::shuffle::plan::StratumSlots;
     use crate::thread_pool::ThreadPool;
+    use gradlake_udfs::{Element, FieldSpec};
 
-    const WIDTH: Width = Width { dense: 2, columns: 0, categories: 0, targets: 1 };
+    fn schema() -> RowSchema {
+        let bytes = FieldSpec::new("image", Element::U8 { divisor: 255.0 }, vec![3]);
+        let numbers = FieldSpec::new("features", Element::F32, vec![2]);
+        RowSchema::new(vec![numbers, bytes], 0, 1)
+    }
 
     fn resources(threads: usize, limit: usize) -> Resources {
         let runtime = RuntimeEnvBuilder::new().with_memory_limit(limit, 1.0).build_arc().unwrap();
@@ -333,7 +339,7 @@ mod tests {
         ] {
             let resources = resources(threads, limit);
             let plan = ShufflePlan::new(n as u64, 1000, shuffle);
-            let buckets = Buckets::new(WIDTH, &plan, &resources).unwrap();
+            let buckets = Buckets::new(&schema(), &plan, &resources).unwrap();
             resources.pool().run(n.div_ceil(BLOCK), &|block| {
                 let first = block * BLOCK;
                 let own = first..n.min(first + BLOCK);
@@ -341,6 +347,7 @@ mod tests {
                 plan.slots(first as u64, own.len(), &mut StratumSlots::default(), &mut slots);
                 let rows = Rows {
                     dense: own.clone().flat_map(|row| [row as f32, -(row as f32)]).collect(),
+                    bytes: own.clone().flat_map(|row| [row as u8, 7, 8]).collect(),
                     codes: vec![],
                     label: own.clone().map(|row| row as f32).collect(),
                     weight: vec![0.5; own.len()],
@@ -368,6 +375,7 @@ mod tests {
                 let (chunk, at) = (&chunks[place.chunk as usize], place.row as usize);
                 let row = row as f32;
                 assert_eq!(chunk.dense[2 * at..2 * at + 2], [row, -row]);
+                assert_eq!(chunk.bytes[3 * at..3 * at + 3], [row as usize as u8, 7, 8]);
                 assert_eq!((chunk.label[at], chunk.weight[at]), (row, 0.5));
             }
             assert_eq!(resources.available(1.0), limit, "memory is still reserved");

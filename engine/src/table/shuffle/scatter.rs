@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Mutex;
 
-use datafusion::arrow::array::{Float32Array, UInt32Array};
+use datafusion::arrow::array::{Float32Array, UInt8Array, UInt32Array};
 use datafusion::arrow::buffer::ScalarBuffer;
 use datafusion::arrow::datatypes::ArrowNativeType;
 use datafusion::common::Result;
@@ -19,6 +19,7 @@ use crate::table::storage::buffer_pool::{Allocation, PageSize, SharedBuffer, Spa
 #[derive(Clone, Copy)]
 struct ChunkSpans {
     dense: Span,
+    bytes: Span,
     codes: Span,
     label: Span,
     weight: Span,
@@ -63,19 +64,22 @@ impl ChunkSpans {
     fn new(start: usize, rows: usize, width: Width) -> Self {
         let span = |start, values: usize| Span { start, bytes: 4 * values };
         let dense = span(start, rows * width.dense);
-        let codes = span(dense.next(), rows * width.columns);
+        let bytes = Span { start: dense.next(), bytes: rows * width.bytes };
+        let codes = span(bytes.next(), rows * width.columns);
         let label = span(codes.next(), rows * width.targets);
-        Self { dense, codes, label, weight: span(label.next(), rows) }
+        Self { dense, bytes, codes, label, weight: span(label.next(), rows) }
     }
 
     /// The columns, in `memory` that begins where the chunk does.
     fn rows<'a>(&self, memory: &'a mut [u8]) -> RowsMut<'a> {
         let start = self.dense.start;
-        let (dense, rest) = memory.split_at_mut(self.codes.start - start);
+        let (dense, rest) = memory.split_at_mut(self.bytes.start - start);
+        let (bytes, rest) = rest.split_at_mut(self.codes.start - self.bytes.start);
         let (codes, rest) = rest.split_at_mut(self.label.start - self.codes.start);
         let (label, weight) = rest.split_at_mut(self.weight.start - self.label.start);
         RowsMut {
             dense: bytemuck::cast_slice_mut(&mut dense[..self.dense.bytes]),
+            bytes: &mut bytes[..self.bytes.bytes],
             codes: bytemuck::cast_slice_mut(&mut codes[..self.codes.bytes]),
             label: bytemuck::cast_slice_mut(&mut label[..self.label.bytes]),
             weight: bytemuck::cast_slice_mut(&mut weight[..self.weight.bytes]),
@@ -182,6 +186,7 @@ impl FilledChunks {
         let memory = self.memory;
         self.chunks.into_iter().map(move |chunk| EncodedChunk {
             dense: Float32Array::new(values(&memory, chunk.dense), None),
+            bytes: UInt8Array::new(values(&memory, chunk.bytes), None),
             codes: UInt32Array::new(values(&memory, chunk.codes), None),
             label: Float32Array::new(values(&memory, chunk.label), None),
             weight: Float32Array::new(values(&memory, chunk.weight), None),
@@ -228,11 +233,12 @@ mod tests {
 
     #[test]
     fn rows_come_to_stand_in_their_places() {
-        let width = Width { dense: 2, columns: 1, categories: 9, ..Width::default() };
+        let width = Width { dense: 2, bytes: 3, columns: 1, categories: 9, ..Width::default() };
         let n = 37;
         let value = |row: usize| row as f32;
         let part = |rows: std::ops::Range<usize>| Rows {
             dense: rows.clone().flat_map(|row| [value(row), -value(row)]).collect(),
+            bytes: rows.clone().flat_map(|row| [row as u8, 7, 8]).collect(),
             codes: rows.clone().map(|row| row as u32).collect(),
             label: rows.clone().map(value).collect(),
             weight: vec![0.5; rows.len()],
@@ -252,6 +258,7 @@ mod tests {
                 let own = chunks[slot.chunk as usize].mini_batch();
                 let at = slot.row as usize;
                 assert_eq!(own.dense[2 * at..2 * at + 2], [value(row), -value(row)]);
+                assert_eq!(own.bytes[3 * at..3 * at + 3], [row as u8, 7, 8]);
                 assert_eq!((own.codes[at], own.label[at]), (row as u32, value(row)));
             }
             assert_eq!(chunks[4].label.len(), plan.rows_of(4));

@@ -165,7 +165,7 @@ impl SinglePassLoad {
     }
 
     fn encode_all(self, encoding: Encoding) -> Result<EncodedTable> {
-        let mut builder = Builder::new(self.width, &self.resources);
+        let mut builder = Builder::new(RowSchema::of_width(self.width), &self.resources);
         match self.held {
             Held::FilledChunks(placement) => {
                 builder.take(placement, &self.reservation, &self.resources, |rows| {

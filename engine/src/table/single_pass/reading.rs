@@ -9,12 +9,11 @@ use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{DataType, Float64Type, SchemaRef};
 use datafusion::common::{Result, internal_err};
 use datafusion::execution::memory_pool::MemoryReservation;
-use gradlake_udfs::{Rows, Width, is_plain, is_single, plain_rows};
+use gradlake_udfs::{RowSchema, Rows, Width, is_plain, is_single, plain_rows};
 
 use super::{Arrangement, Held};
 use crate::pages::PageRows;
 use crate::table::encoded::ENCODED_SHARE;
-use crate::table::encoded::chunk::row_bytes;
 use crate::table::encoded::encode::plan;
 use crate::table::load::fit::FitStatistics;
 use crate::table::load::row_filter::RowFilter;
@@ -25,7 +24,7 @@ use crate::table::shuffle::plan::{ShufflePlan, Slot, StratumSlots};
 use crate::table::shuffle::scatter::{RowSorter, ScatterBuffer, ScatterWriter};
 use crate::table::storage::buffer_pool::PageSize;
 use crate::table::storage::metrics_reservation::MetricsReservation;
-use crate::table::{BLOCK_ROWS, Resources, Roles};
+use crate::table::{Resources, Roles, block_rows};
 
 /// Classes at most: each block has sums of all of them.
 const MAX_CLASSES: usize = 256;
@@ -46,6 +45,8 @@ pub(in crate::table) struct Reading {
     pages: PageRows,
     pub(in crate::table) rows: u64,
     pub(in crate::table) width: Width,
+    /// Rows of a block.
+    block_rows: u64,
     pub(in crate::table) filter: RowFilter,
     pub(in crate::table) arrangement: Arrangement,
     /// Memory of the statistics of blocks, which wait for those of earlier blocks, and of rows that
@@ -135,8 +136,10 @@ impl Reading {
         let Some(arrangement) = arrange(width.dense, rows) else { return Ok(None) };
         let reservation = resources.reservation("encoding of training rows");
         let sums = width.dense * SUMS_BYTES.0 + MAX_CLASSES * SUMS_BYTES.1;
-        let sums = (rows as usize).div_ceil(BLOCK_ROWS) * sums;
-        let bytes = (rows as usize).saturating_mul(row_bytes(width)).saturating_add(sums);
+        let row_bytes = filter.columns.row_bytes(0, |_| internal_err!("there is no chunk"))?;
+        let block_rows = block_rows(row_bytes);
+        let sums = (rows as usize).div_ceil(block_rows) * sums;
+        let bytes = (rows as usize).saturating_mul(width.row_bytes()).saturating_add(sums);
         let is_spilled = !resources.try_reserve(&reservation, bytes, ENCODED_SHARE);
         if width.dense == 0
             || (is_spilled && !resources.try_reserve(&reservation, sums, ENCODED_SHARE))
@@ -144,7 +147,18 @@ impl Reading {
             return Ok(None);
         }
         let is_over = Arc::default();
-        Ok(Some(Self { pages, rows, width, filter, arrangement, reservation, is_spilled, is_over }))
+        let block_rows = block_rows as u64;
+        Ok(Some(Self {
+            pages,
+            rows,
+            width,
+            block_rows,
+            filter,
+            arrangement,
+            reservation,
+            is_spilled,
+            is_over,
+        }))
     }
 
     /// Scatters all rows; None if that turns out to be impossible.
@@ -154,7 +168,7 @@ impl Reading {
         let mut held = if self.is_spilled {
             // All rows train, so the metrics are computed on them.
             let room = MetricsReservation::new(resources, self.rows);
-            let buckets = Buckets::new(self.width, &plan, resources)?;
+            let buckets = Buckets::new(&RowSchema::of_width(self.width), &plan, resources)?;
             Held::Spilled(Box::new((buckets, room)))
         } else {
             Held::FilledChunks(ScatterBuffer::new(self.width, &plan, PageSize::Huge)?)
@@ -167,7 +181,7 @@ impl Reading {
         let mut sums = empty.clone();
         let scatter = Scatter { reading: self, plan: &plan, to, empty };
         // Each thread reads contiguous rows; blocks that are cut are joined in the end.
-        let cuts = self.pages.cuts(resources.pool().threads(), BLOCK_ROWS as u64);
+        let cuts = self.pages.cuts(resources.pool().threads(), self.block_rows);
         let (mut scratch, mut parts) = (Scratch::default(), vec![]);
         in_order(
             resources,
@@ -210,8 +224,7 @@ impl Reading {
 
     /// Where the block of a row ends.
     fn block_end(&self, row: u64) -> u64 {
-        const ROWS: u64 = BLOCK_ROWS as u64;
-        ((row / ROWS + 1) * ROWS).min(self.rows)
+        ((row / self.block_rows + 1) * self.block_rows).min(self.rows)
     }
 
     /// Whether the arrangement is still right for the number of classes so far.
@@ -266,15 +279,15 @@ impl Scatter<'_> {
     /// Reads some rows and scatters the blocks that are whole.
     fn read(&self, rows: Range<u64>, scratch: &mut Scratch) -> Result<Vec<Piece>> {
         let (pages, mut pieces) = (&self.reading.pages, vec![]);
-        let batches = pages.batches(rows.clone(), BLOCK_ROWS);
+        let batches = pages.batches(rows.clone(), self.reading.block_rows as usize);
         let mut batches = Batches { batches, schema: pages.schema(), waiting: vec![] };
         let mut first = rows.start;
         while first < rows.end {
             self.reading.filter.resources.check_interrupt()?;
             let end = self.reading.block_end(first).min(rows.end);
             let block = batches.take((end - first) as usize)?;
-            let is_whole =
-                first.is_multiple_of(BLOCK_ROWS as u64) && end == self.reading.block_end(first);
+            let is_whole = first.is_multiple_of(self.reading.block_rows)
+                && end == self.reading.block_end(first);
             if is_whole {
                 match self.block(first, &block, scratch)? {
                     Some(sums) => pieces.push(Piece::SinglePassLoad(sums)),
@@ -313,7 +326,7 @@ impl Scatter<'_> {
     }
 }
 
-/// Regroups batches of at most [`BLOCK_ROWS`] rows into batches of requested numbers of rows.
+/// Regroups batches of at most a block's rows into batches of requested numbers of rows.
 struct Batches<'a, I> {
     batches: I,
     schema: &'a SchemaRef,

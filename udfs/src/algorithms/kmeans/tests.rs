@@ -36,7 +36,7 @@ impl Data {
     pub(super) fn new(d: usize, dense: Vec<f32>) -> Self {
         let weight = vec![1.0; dense.len() / d];
         Self {
-            width: Width { dense: d, columns: 0, categories: 0, targets: 0 },
+            width: Width { dense: d, bytes: 0, columns: 0, categories: 0, targets: 0 },
             dense,
             codes: vec![],
             weight,
@@ -56,7 +56,7 @@ impl Data {
     /// The same with two columns of categories, of which some are not known, and some weights.
     pub(super) fn mixed(rows: usize, d: usize) -> Self {
         let mut own = Self::blobs(rows, d, 3);
-        own.width = Width { dense: d, columns: 2, categories: 5, targets: 0 };
+        own.width = Width { dense: d, bytes: 0, columns: 2, categories: 5, targets: 0 };
         for i in 0..rows as u64 {
             let first = (mix(4, 1, i) % 4) as u32;
             own.codes.push(if first == 3 { NO_CATEGORY } else { first });

@@ -7,7 +7,8 @@ use arrow::datatypes::DataType;
 use datafusion_common::{Result, exec_err};
 
 use super::NULL;
-use crate::encoder::apply::{cycles, numbers, unix_seconds, vectors};
+use crate::encoder::apply::{cycles, numbers, unix_seconds};
+use crate::encoder::vectors::vectors;
 
 /// Rows that are gathered from the columns at a time: they stay in the cache until they are
 /// encoded.

@@ -3,7 +3,9 @@
 //! An update of `n` rows costs one division per row and input. Inputs are processed in groups that
 //! fill a vector register; their sums stay in registers over the rows.
 
-use crate::encoder::Scale;
+use std::ops::Range;
+
+use crate::encoder::{ByteScale, Scale};
 use crate::kernels::math::vectorized;
 
 /// How a dense input is scaled.
@@ -30,9 +32,10 @@ pub(super) struct Slots {
     pub(super) squares: Vec<f64>,
     pub(super) min: Vec<f64>,
     pub(super) max: Vec<f64>,
-    /// Subtrahend and divisor, as of the last [`Slots::rescale`].
+    /// Subtrahend, divisor and what replaces missing values, as of the last [`Slots::rescale`].
     center: Vec<f64>,
     divisor: Vec<f64>,
+    fill: Vec<f64>,
     has_bytes: bool,
 }
 
@@ -59,6 +62,7 @@ impl Slots {
             (&mut self.max, f64::NEG_INFINITY),
             (&mut self.center, 0.0),
             (&mut self.divisor, 1.0),
+            (&mut self.fill, 0.0),
         ] {
             values.push(start);
         }
@@ -149,12 +153,13 @@ impl Slots {
                 }
             },
         );
+        self.fill.copy_from_slice(&self.mean);
         if self.has_bytes {
             self.rescale_bytes();
         }
     }
 
-    /// A vector of bytes has one divisor: the largest element of all.
+    /// A vector of bytes has one divisor and one fill.
     fn rescale_bytes(&mut self) {
         let mut i = 0;
         while i < self.scaling.len() {
@@ -163,9 +168,27 @@ impl Slots {
                 continue;
             };
             let len = self.scaling[i..].iter().take_while(|s| **s == Scaling::Bytes(first)).count();
-            let most = self.max[i..i + len].iter().copied().fold(1.0, f64::max);
-            self.divisor[i..i + len].fill(most);
+            let scale = self.byte_scale(i..i + len);
+            self.divisor[i..i + len].fill(scale.divisor);
+            self.fill[i..i + len].fill(f64::from(scale.fill()));
             i += len;
+        }
+    }
+
+    /// The scale of a vector of bytes, for an encoder.
+    pub(super) fn byte_scale(&self, elements: Range<usize>) -> ByteScale {
+        let counts = self.count[elements.clone()].iter();
+        let sum: f64 = counts.clone().zip(&self.mean[elements.clone()]).map(|(n, m)| n * m).sum();
+        let count: f64 = counts.sum();
+        let min = self.min[elements.clone()].iter().copied().fold(f64::INFINITY, f64::min);
+        let max = self.max[elements.clone()].iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let is_known = count > 0.0;
+        ByteScale {
+            length: elements.len(),
+            divisor: max.max(1.0),
+            mean: if is_known { sum / count } else { 0.0 },
+            min: if is_known { min } else { f64::NAN },
+            max: if is_known { max } else { f64::NAN },
         }
     }
 
@@ -175,12 +198,12 @@ impl Slots {
         vectorized(
             #[inline(always)]
             || {
-                let (mean, center) = (&self.mean[..d], &self.center[..d]);
+                let (fill, center) = (&self.fill[..d], &self.center[..d]);
                 let divisor = &self.divisor[..d];
                 for (out, row) in out.chunks_exact_mut(d).zip(rows.chunks_exact(d)) {
                     for i in 0..d {
                         let known = row[i].abs() < f64::INFINITY;
-                        let x = if known { row[i] } else { mean[i] };
+                        let x = if known { row[i] } else { fill[i] };
                         out[i] = ((x - center[i]) / divisor[i]) as f32;
                     }
                 }

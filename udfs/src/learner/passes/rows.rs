@@ -263,6 +263,7 @@ const NO_ROWS: MiniBatch<'static> = MiniBatch {
     rows: 0,
     first_row: 0,
     dense: &[],
+    bytes: &[],
     codes: &[],
     label: &[],
     weight: &[],

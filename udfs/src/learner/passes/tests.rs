@@ -67,6 +67,7 @@ fn rows_of(case: &Case, rows: usize) -> Rows {
     };
     Rows {
         dense: (0..(rows * dense) as u64).map(|i| 2.0 * unit(mix(1, 2, i)) - 1.0).collect(),
+        bytes: vec![],
         codes: (0..(rows * columns) as u64).map(code).collect(),
         label: (0..rows as u64).map(|i| (mix(1, 3, i) % classes as u64) as f32).collect(),
         weight: (0..rows as u64).map(|i| 0.5 + unit(mix(1, 4, i))).collect(),

@@ -13,7 +13,7 @@ use crate::parallel::Sequential;
 use crate::round::{Descent, Partial, Round, SgdRound};
 use crate::steps::{Reads, Stepper};
 
-const WIDTH: Width = Width { dense: 3, columns: 1, categories: 3, targets: 1 };
+const WIDTH: Width = Width { dense: 3, bytes: 0, columns: 1, categories: 3, targets: 1 };
 
 fn network(loss: Loss, outputs: usize) -> Network {
     let spec = NetworkSpec {

@@ -10,7 +10,7 @@ fn learn(own: &mut OnlineKmeans, data: &Data, size: usize) -> Vec<f64> {
 
 #[test]
 fn a_mini_batch_moves_centroids_by_their_counts() {
-    let width = Width { dense: 1, columns: 0, categories: 0, targets: 0 };
+    let width = Width { dense: 1, bytes: 0, columns: 0, categories: 0, targets: 0 };
     let mut own = OnlineKmeans::new(width, 2, Distance::Euclidean, 0.5, 1);
     let rows = Data::new(1, vec![0.0, 0.0]);
     assert_eq!(own.learn(&rows.batch(0, 2)).unwrap(), 0.0);
@@ -72,7 +72,7 @@ fn a_saved_state_continues_bit_for_bit() {
 
 #[test]
 fn clusters_of_a_model_are_continued() {
-    let width = Width { dense: 2, columns: 0, categories: 0, targets: 0 };
+    let width = Width { dense: 2, bytes: 0, columns: 0, categories: 0, targets: 0 };
     let mut own = OnlineKmeans::new(width, 1, Distance::Cosine, 1.0, 1);
     assert!(own.set(width, vec![1.0], vec![1.0]).is_err());
     own.set(width, vec![3.0, 4.0], vec![10.0]).unwrap();

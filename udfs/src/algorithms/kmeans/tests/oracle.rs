@@ -64,7 +64,7 @@ impl Oracle {
         let Mixed { x, codes, .. } = &self.mixed;
         let codes = codes.iter().map(|code| u32::try_from(*code).unwrap_or(NO_CATEGORY));
         Data {
-            width: Width { dense: 2, columns: 2, categories: 5, targets: 0 },
+            width: Width { dense: 2, bytes: 0, columns: 2, categories: 5, targets: 0 },
             codes: codes.collect(),
             ..Data::new(2, x.clone())
         }

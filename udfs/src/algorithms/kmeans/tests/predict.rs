@@ -80,7 +80,7 @@ fn scores_are_the_distances_of_the_loop() {
 #[test]
 fn predictions_are_the_nearest_centroids_in_order() {
     let centroids = [5.0, 1.0, 2.0, 4.0, 3.0, 6.0, 1.0];
-    let width = Width { dense: 1, columns: 0, categories: 0, targets: 0 };
+    let width = Width { dense: 1, bytes: 0, columns: 0, categories: 0, targets: 0 };
     let own = Centroids::new(width, Distance::Euclidean, &centroids);
     let predictor = KmeansPredictor::new(Arc::new(own));
     let mut scores = vec![0.0; 14];

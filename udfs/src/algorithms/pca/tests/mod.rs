@@ -34,7 +34,7 @@ struct Data {
 impl Data {
     fn of(d: usize, dense: Vec<f32>) -> Self {
         let weight = vec![1.0; dense.len() / d];
-        let width = Width { dense: d, columns: 0, categories: 0, targets: 0 };
+        let width = Width { dense: d, bytes: 0, columns: 0, categories: 0, targets: 0 };
         Self { width, dense, codes: vec![], weight }
     }
 
@@ -43,7 +43,7 @@ impl Data {
     fn decaying(rows: usize, d: usize, rank: usize) -> Self {
         let draw = |what: u64, i: usize| f64::from(unit(mix(5, what, i as u64))) - 0.5;
         let mut data = Self {
-            width: Width { dense: d, columns: 2, categories: 6, targets: 0 },
+            width: Width { dense: d, bytes: 0, columns: 2, categories: 6, targets: 0 },
             weight: vec![1.0; rows],
             ..Self::default()
         };

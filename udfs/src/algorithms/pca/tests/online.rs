@@ -98,7 +98,7 @@ fn equal_rows_are_not_ready() {
     pca.learn(&Data::of(2, vec![3.0, 6.0]).batch()).unwrap();
     assert!(pca.is_ready());
     assert!(pca.fitted(&[]).is_ok());
-    let wide = Width { dense: 3000, columns: 0, categories: 0, targets: 0 };
+    let wide = Width { dense: 3000, bytes: 0, columns: 0, categories: 0, targets: 0 };
     let error = OnlinePca::new(wide, Components::Auto, false).unwrap_err().to_string();
     assert!(error.contains("at most 2048, but there are 3000"), "{error}");
 }

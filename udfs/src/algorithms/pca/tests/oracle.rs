@@ -44,8 +44,13 @@ fn case(name: &str) -> Case {
 fn encoded(text: &str) -> Data {
     let read: Encoded = serde_json::from_str(text).unwrap();
     let codes = read.codes.iter().map(|code| u32::try_from(*code).unwrap_or(NO_CATEGORY));
-    let width =
-        Width { dense: read.dense, columns: read.columns, categories: read.categories, targets: 0 };
+    let width = Width {
+        dense: read.dense,
+        bytes: 0,
+        columns: read.columns,
+        categories: read.categories,
+        targets: 0,
+    };
     Data { width, dense: read.x, codes: codes.collect(), weight: read.weight }
 }
 

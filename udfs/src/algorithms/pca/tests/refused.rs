@@ -109,7 +109,7 @@ fn options_are_counts_or_shares() {
 fn the_method_is_by_operations() {
     let method = |inputs, given: &[(&str, OptionValue)]| {
         let options = options(given);
-        let width = Width { dense: inputs, columns: 0, categories: 0, targets: 0 };
+        let width = Width { dense: inputs, bytes: 0, columns: 0, categories: 0, targets: 0 };
         let shape = Shape { width, classes: None, rows: 1000 };
         let description = PcaDescription { components: None, whiten: false };
         super::method(&options, &description, &shape, false)
