@@ -129,7 +129,14 @@ impl Engine {
     /// # Errors
     /// When there is no such model or version.
     pub async fn stored_metrics(&self, name: &str, version: Option<u64>) -> Result<RecordBatch> {
-        self.store.table(name, version, ModelTable::Metrics).await
+        let mut metrics = self.store.table(name, version, ModelTable::Metrics).await?;
+        // Figures of one target need no name of it.
+        if let Some((place, _)) = metrics.schema().column_with_name("target")
+            && metrics.column(place).null_count() == metrics.num_rows()
+        {
+            metrics.remove_column(place);
+        }
+        Ok(metrics)
     }
 }
 

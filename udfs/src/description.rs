@@ -6,20 +6,54 @@
 //! models without a target.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Fields};
 use datafusion_common::{Result, plan_err};
 
 use crate::batch::{MiniBatch, Width};
-use crate::learner::{Layout, ScoringScratch};
+use crate::learner::{Layout, Learner, Loss, ScoringScratch};
 use crate::model::{NetworkSpec, Target, Trained};
 use crate::options::TrainOptions;
 
+/// The raw outputs of what learns a target by a loss.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// What is minimised.
+    pub loss: Loss,
+    /// Quantiles of [`Loss::Quantile`], ascending, one for each output; empty of other losses.
+    pub quantiles: &'a [f64],
+    /// Number of raw outputs.
+    pub outputs: usize,
+}
+
+impl Head<'_> {
+    /// The output whose quantile is nearest to 0.5, which is the prediction of the target; None
+    /// without quantiles.
+    pub fn central_output(&self) -> Option<usize> {
+        let distance = |output: &usize| (self.quantiles[*output] - 0.5).abs();
+        (0..self.quantiles.len()).min_by(|a, b| distance(a).total_cmp(&distance(b)))
+    }
+}
+
 /// The description of what an algorithm learned, beside the values of its tensors.
 pub trait Description: Debug + Send + Sync {
-    /// The network, of algorithms that train one.
+    /// The network of dense layers, of algorithms that train one.
     fn network(&self) -> Option<&NetworkSpec> {
+        None
+    }
+
+    /// What learns by mini-batch descent, for encoded rows of this width.
+    ///
+    /// # Errors
+    /// When it does not fit the width.
+    fn learner(&self, _width: Width) -> Result<Option<Arc<dyn Learner>>> {
+        Ok(None)
+    }
+
+    /// The outputs, of what learns a target by a loss.
+    fn head(&self) -> Option<Head<'_>> {
         None
     }
 

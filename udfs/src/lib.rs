@@ -28,12 +28,14 @@ pub use algorithms::{
     Algorithm, AlgorithmSpec, Method, OptionGroup, Outline, RoundLayout, Setup, Shape, SplitRule,
     TargetRule, TrainingPlan, start_state,
 };
-pub use batch::{Gather, MiniBatch, NO_CATEGORY, Rows, RowsMut, Width};
-pub use description::{Description, Measure, Predictor};
+pub use batch::{
+    Decoder, Element, FieldSpec, Gather, MiniBatch, NO_CATEGORY, RowSchema, Rows, RowsMut, Width,
+};
+pub use description::{Description, Head, Measure, Predictor};
 pub use encoder::{
-    Categories, CodeMap, Column, Encoder, Feature, FeatureKind, Input, InputKind, Interner,
-    OneShot, RawRows, RunningEncoder, RunningState, Scale, Statistics, Values, flatten_columns,
-    flatten_fields, hash_rows, is_plain, is_single, plain_rows,
+    ByteScale, Categories, CodeMap, Column, Encoder, Feature, FeatureKind, Input, InputKind,
+    Interner, OneShot, RawRows, RunningEncoder, RunningState, Scale, Statistics, Values,
+    flatten_columns, flatten_fields, hash_rows, is_plain, is_single, plain_rows,
 };
 pub use estimator::{
     Estimator, Fitted, Iterations, Next, OnlineEstimator, OnlineFit, Request, RoundRows,
@@ -51,13 +53,17 @@ pub use learner::{
     StepKey, probabilities,
 };
 pub use metrics::{Confusion, LogLoss, Ranking, Residuals, metric_functions};
-pub use model::{HistoryEntry, LabelScale, Labels, Member, Model, NetworkSpec, Target, Trained};
+pub use model::{
+    HistoryEntry, LabelScale, Labels, Member, Metric, Model, NetworkSpec, Target, Trained,
+    target_names,
+};
 pub use names::Names;
 pub use optimizer::{Optimizer, Schedule, StepSize};
 pub use parallel::{ParallelFor, Sequential};
 pub use resolver::StateResolver;
 pub use round::{
-    Descent, Interrupt, Interrupted, LossRound, Partial, Progress, Replica, Round, SgdRound,
+    DecodingRound, Descent, Interrupt, Interrupted, LossRound, Partial, Progress, Replica, Round,
+    SgdRound,
 };
 pub use scorer::{LatestScorer, MODEL_ROWS, MODEL_VERSION, Scorer, prediction_parts};
 pub use state::State;

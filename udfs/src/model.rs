@@ -7,7 +7,7 @@ use arrow::datatypes::DataType;
 use datafusion_common::ScalarValue;
 
 use crate::algorithms::Algorithm;
-use crate::description::Description;
+use crate::description::{Description, Head};
 use crate::encoder::Encoder;
 use crate::learner::{Activation, Loss, Network};
 use crate::optimizer::Optimizer;
@@ -33,6 +33,27 @@ pub struct LabelScale {
 impl LabelScale {
     /// The scale of a target that is not standardised.
     pub const NONE: LabelScale = LabelScale { mean: 0.0, stddev: 1.0 };
+}
+
+/// The names of the `numbers` numbers of targets: `b`, or `v[2]` of a vector; one name for the
+/// outputs of one target.
+pub fn target_names<'a>(names: impl Iterator<Item = &'a str>, numbers: usize) -> Vec<String> {
+    let names: Vec<&str> = names.collect();
+    match names.as_slice() {
+        [vector] if numbers > 1 => (1..=numbers).map(|i| format!("{vector}[{i}]")).collect(),
+        names => names.iter().copied().map(str::to_owned).collect(),
+    }
+}
+
+/// A figure that was measured when a model was trained.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metric {
+    /// The target, where there are several.
+    pub target: Option<String>,
+    /// The name of the metric.
+    pub name: String,
+    /// Its value.
+    pub value: f64,
 }
 
 /// The encoding of the labels of a trained group.
@@ -144,8 +165,8 @@ pub struct Trained {
     pub skipped_rows: BTreeMap<String, u64>,
     /// One entry per epoch, or per step of a solver.
     pub history: Vec<HistoryEntry>,
-    /// Final metrics (name -> value) on the evaluation split, or on the training rows without.
-    pub metrics: Vec<(String, f64)>,
+    /// Final metrics on the evaluation split, or on the training rows without.
+    pub metrics: Vec<Metric>,
     /// `evaluation` or `training`: which rows `metrics` were measured on.
     pub metrics_on: String,
     /// Mean loss of the training rows at the end, and of the evaluation rows if there are any.
@@ -191,11 +212,9 @@ pub struct NetworkSpec {
 }
 
 impl NetworkSpec {
-    /// The output whose quantile is nearest to 0.5, which is the prediction of the target; None
-    /// without quantiles.
-    pub fn central_output(&self) -> Option<usize> {
-        let distance = |output: &usize| (self.quantiles[*output] - 0.5).abs();
-        (0..self.quantiles.len()).min_by(|a, b| distance(a).total_cmp(&distance(b)))
+    /// Its outputs.
+    pub fn head(&self) -> Head<'_> {
+        Head { loss: self.loss, quantiles: &self.quantiles, outputs: self.outputs }
     }
 
     /// The network for rows of this width.

@@ -2,6 +2,7 @@
 
 mod latest;
 mod network;
+mod parts;
 mod quantiles;
 
 use std::collections::HashMap;
@@ -15,7 +16,8 @@ use arrow::row::{RowConverter, SortField};
 use datafusion_common::{Result, exec_err, internal_err};
 
 pub use self::latest::{LatestScorer, MODEL_ROWS, MODEL_VERSION};
-pub(crate) use self::network::{NetworkPredictor, network_fields};
+pub(crate) use self::network::NetworkPredictor;
+pub(crate) use self::parts::{OutputParts, head_fields};
 
 use crate::batch::{MiniBatch, Width};
 use crate::description::{Measure, Predictor};

@@ -268,13 +268,14 @@ pub fn reported(rows: &RecordBatch, scorer: &Scorer, events: &EventSink) -> Resu
         }
     }
     let metrics = rows.project(&(0..metrics).collect::<Vec<_>>())?;
-    if targets::are_several(scorer.model()) { targets::by_target(&metrics) } else { Ok(metrics) }
+    let model = scorer.model();
+    if targets::are_several(model) { targets::by_target(&metrics, model) } else { Ok(metrics) }
 }
 
 /// The schema of [`reported`] rows.
 pub fn reported_schema(schema: &Schema, scorer: &Scorer) -> Result<SchemaRef> {
     if targets::are_several(scorer.model()) {
-        return Ok(targets::schema());
+        return Ok(targets::schema(scorer.model()));
     }
     let metrics = schema.fields().len().saturating_sub(COUNTS.len() + 1);
     Ok(Arc::new(schema.project(&(0..metrics).collect::<Vec<_>>())?))

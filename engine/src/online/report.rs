@@ -54,7 +54,7 @@ impl StreamRow<'_> {
             |n: Option<u64>| -> ArrayRef { Arc::new(Int64Array::from(vec![n.map(|n| n as i64)])) };
         let float = |x: Option<f64>| -> ArrayRef { Arc::new(Float64Array::from(vec![x])) };
         let (all, recent) = (self.progressive.all(), self.progressive.window());
-        let of_classes = |x: Option<f64>| float(x.filter(|_| self.target == TargetRule::Class));
+        let of_classes = |x: Option<f64>| float(x.filter(|_| self.target.is_class()));
         let of_numbers = |x: Option<f64>| float(x.filter(|_| self.target == TargetRule::Number));
         Ok(RecordBatch::try_new(
             stream_schema(),

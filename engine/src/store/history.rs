@@ -8,7 +8,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::Result;
-use gradlake_udfs::{HistoryEntry, Model};
+use gradlake_udfs::{HistoryEntry, Metric, Model};
 use serde::{Deserialize, Serialize};
 
 use super::records::to_batch;
@@ -93,17 +93,28 @@ pub(super) fn history(model: &Model) -> Result<RecordBatch> {
 /// A row of `metrics`: the columns that a model is made of.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct MetricRow {
+    #[serde(default)]
+    pub target: Option<String>,
     pub metric: String,
     pub value: Option<f64>,
+}
+
+impl MetricRow {
+    /// The figure.
+    pub(super) fn metric(self) -> Metric {
+        Metric { target: self.target, name: self.metric, value: self.value.unwrap_or(f64::NAN) }
+    }
 }
 
 /// The table `metrics`.
 pub(super) fn metrics(model: &Model) -> Result<RecordBatch> {
     let mut member = vec![];
-    let (mut metric, mut measured_on) = (StringBuilder::new(), StringBuilder::new());
+    let (mut target, mut metric, mut measured_on) =
+        (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
     let mut values = vec![];
     for (index, trained) in trained(model) {
-        for (name, value) in &trained.metrics {
+        for Metric { target: own, name, value } in &trained.metrics {
+            target.append_option(own.as_ref());
             metric.append_value(name);
             values.push(Some(*value).filter(|value| value.is_finite()));
             measured_on.append_value(&trained.metrics_on);
@@ -114,11 +125,13 @@ pub(super) fn metrics(model: &Model) -> Result<RecordBatch> {
         Field::new("metric", DataType::Utf8, false),
         Field::new("value", DataType::Float64, true),
         Field::new("measured_on", DataType::Utf8, false),
+        Field::new("target", DataType::Utf8, true),
     ]));
     let columns: Vec<ArrayRef> = vec![
         Arc::new(metric.finish()),
         Arc::new(Float64Array::from(values)),
         Arc::new(measured_on.finish()),
+        Arc::new(target.finish()),
     ];
     with_keys(model, &member, &RecordBatch::try_new(schema, columns)?)
 }

@@ -15,7 +15,9 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, StringBuilder};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::{Result, ScalarValue};
-use gradlake_udfs::{Categories, FeatureKind, LabelScale, Labels, Model, NetworkSpec, Trained};
+use gradlake_udfs::{
+    Categories, FeatureKind, LabelScale, Labels, Model, NetworkSpec, Trained, target_names,
+};
 
 use super::tables::{trained, with_keys};
 
@@ -148,14 +150,6 @@ fn with_capacity(model: &Model) -> Columns {
     }
 }
 
-/// The name of one of several numbers of the targets: `b`, or `v[2]` of a vector.
-fn target_name(model: &Model, output: usize) -> String {
-    match model.targets.as_slice() {
-        [vector] => format!("{}[{}]", vector.name, output + 1),
-        targets => targets.get(output).map_or_else(String::new, |target| target.name.clone()),
-    }
-}
-
 /// The table; it has no rows if the model is not linear.
 pub(super) fn weights(model: &Model) -> Result<RecordBatch> {
     let mut rows = with_capacity(model);
@@ -164,6 +158,8 @@ pub(super) fn weights(model: &Model) -> Result<RecordBatch> {
         let Some(network) = linear(trained) else { continue };
         let k = network.outputs;
         let inputs = trained.encoder.width().inputs();
+        let targets = model.targets.iter().map(|target| target.name.as_str());
+        let targets = target_names(targets, trained.labels.targets());
         for output in 0..k {
             let LabelScale { mean, stddev: scale } = match &trained.labels {
                 // (Quantiles are outputs of one target.)
@@ -178,7 +174,7 @@ pub(super) fn weights(model: &Model) -> Result<RecordBatch> {
                 Labels::Numbers(_) if !network.quantiles.is_empty() => {
                     network.quantiles.get(output).map(f64::to_string)
                 }
-                Labels::Numbers(scales) if scales.len() > 1 => Some(target_name(model, output)),
+                Labels::Numbers(scales) if scales.len() > 1 => targets.get(output).cloned(),
                 Labels::Numbers(_) | Labels::None => None,
             };
             let mut shift = 0.0;

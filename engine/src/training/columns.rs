@@ -12,7 +12,7 @@ use super::candidates::{Candidate, Candidates};
 use super::parent::{Spelling, check_parent};
 use crate::names::suggested;
 use crate::operators::{SelectColumns, without_idle_projections};
-use crate::options::Split;
+use crate::options::{ClassWeights, Split};
 use crate::request::TrainRequest;
 use crate::table::{Roles, TargetKind};
 
@@ -72,7 +72,9 @@ impl TrainingColumns {
         let typed = |place: usize| (own(place), source.columns[place].field.data_type().clone());
         let kind = match request.algorithm.spec().target {
             TargetRule::None => TargetKind::None,
-            TargetRule::Class => TargetKind::Class,
+            // (Several booleans are numbers, 0 or 1.)
+            TargetRule::Classes if targets.len() > 1 => TargetKind::Number,
+            TargetRule::Class | TargetRule::Classes => TargetKind::Class,
             TargetRule::Number => TargetKind::Number,
         };
         let roles = Roles {
@@ -94,6 +96,7 @@ impl TrainingColumns {
                 name_of(*vector)
             );
         }
+        check_booleans(request, &roles, targets.iter().copied().map(typed))?;
         if let Some(parent) = parent {
             check_parent(parent, request, &roles)?;
         }
@@ -215,7 +218,7 @@ fn check_number(request: &TrainRequest) -> Result<()> {
         (TargetRule::None, [target, ..]) => plan_err!(
             "{algorithm} has no target: it learns from the features alone; leave TARGET {target} out"
         ),
-        (TargetRule::Class | TargetRule::Number, []) => plan_err!(
+        (TargetRule::Class | TargetRule::Classes | TargetRule::Number, []) => plan_err!(
             "{algorithm} needs a target: add TARGET and the name of the column to predict"
         ),
         (TargetRule::Class, [_, _, ..]) => plan_err!(
@@ -224,6 +227,34 @@ fn check_number(request: &TrainRequest) -> Result<()> {
         ),
         _ => Ok(()),
     }
+}
+
+/// Refuses several targets of a classifier that are not booleans.
+fn check_booleans(
+    request: &TrainRequest,
+    roles: &Roles,
+    targets: impl Iterator<Item = (String, DataType)>,
+) -> Result<()> {
+    let algorithm = roles.algorithm;
+    if !algorithm.is_classifier() || roles.targets.len() < 2 {
+        return Ok(());
+    }
+    if request.options.class_weights != ClassWeights::None {
+        return plan_err!(
+            "class_weights are of the classes of one target, but TARGET names {}; leave the option \
+             out, or use WEIGHT",
+            roles.targets.join(", ")
+        );
+    }
+    for (name, data_type) in targets {
+        if !matches!(data_type, DataType::Boolean | DataType::Null) {
+            return plan_err!(
+                "several targets of {algorithm} must be booleans, but {name} is {data_type}; compare \
+                 it in the query, such as {name} = 'a' AS is_a, or name it alone"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Refuses features that would have one name: a field of a struct is called `struct.field`.

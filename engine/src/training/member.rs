@@ -144,13 +144,6 @@ impl MemberTraining<'_> {
             None => ("training", &prepared.train),
         };
         let description = fitted.description.take().unwrap_or(Arc::clone(&prepared.description));
-        let measured = metrics::Measured {
-            description: Arc::clone(&description),
-            width: table.width(),
-            labels: prepared.labels.clone(),
-            parameters: fitted.parameters.clone(),
-        };
-        let metrics = measured.measure(table).await?;
         let report = Report {
             label: self.label.clone(),
             method,
@@ -162,8 +155,10 @@ impl MemberTraining<'_> {
             encoded_bytes: (prepared.train.memory_bytes(), prepared.train.spilled_bytes()),
         };
         log::debug!("member {} took {:?}", self.label, begun.elapsed());
-        let outcome = Outcome { description, fitted, metrics, metrics_on: on };
-        Ok((outcome.trained(prepared, options), report))
+        let table = Arc::clone(table);
+        let trained = Outcome { description, fitted, metrics_on: on }.trained(prepared, options);
+        let targets = &self.shared.columns.roles.targets;
+        Ok((metrics::measure(trained, targets, &table).await?, report))
     }
 }
 
@@ -171,14 +166,13 @@ impl MemberTraining<'_> {
 struct Outcome {
     description: Arc<dyn Description>,
     fitted: Fitted,
-    metrics: Vec<(String, f64)>,
     metrics_on: &'static str,
 }
 
 impl Outcome {
     /// The trained member.
     fn trained(self, prepared: Prepared, options: &TrainOptions) -> Trained {
-        let Self { description, fitted, metrics, metrics_on } = self;
+        let Self { description, fitted, metrics_on } = self;
         Trained {
             rows: prepared.train.rows(),
             encoder: prepared.encoder,
@@ -190,7 +184,7 @@ impl Outcome {
             steps: fitted.steps,
             skipped_rows: prepared.skipped,
             history: fitted.history,
-            metrics,
+            metrics: vec![],
             metrics_on: metrics_on.to_owned(),
             loss: fitted.loss,
             eval_loss: fitted.eval_loss,

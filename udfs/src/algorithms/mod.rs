@@ -17,6 +17,7 @@ use crate::learner::Loss;
 use crate::model::Trained;
 use crate::options::{Solver, TrainOptions};
 
+mod descent;
 mod kmeans;
 mod linear_regression;
 mod linear_svm;
@@ -28,7 +29,7 @@ mod pca;
 mod plan;
 mod setup;
 
-pub use network::start_state;
+pub use descent::start_state;
 pub use plan::{Method, RoundLayout, Shape, SplitRule, TrainingPlan};
 pub use setup::Setup;
 
@@ -121,8 +122,17 @@ pub enum TargetRule {
     None,
     /// One of two or more classes.
     Class,
+    /// The same, or several booleans.
+    Classes,
     /// A number.
     Number,
+}
+
+impl TargetRule {
+    /// Whether it is a class and not a number.
+    pub fn is_class(self) -> bool {
+        matches!(self, Self::Class | Self::Classes)
+    }
 }
 
 /// Options that some algorithms take and others do not.
@@ -186,7 +196,7 @@ impl Algorithm {
 
     /// Whether the target is a class and not a number.
     pub fn is_classifier(self) -> bool {
-        self.0.target == TargetRule::Class
+        self.0.target.is_class()
     }
 
     /// Whether it accepts the options of a group.

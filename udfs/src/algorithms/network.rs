@@ -5,25 +5,22 @@ use std::sync::Arc;
 use arrow::datatypes::Field;
 use datafusion_common::{Result, internal_err, plan_err};
 
-use super::{Method, Outline, RoundLayout, Setup, Shape};
+use super::descent::DescentSetup;
+use super::{Method, Outline, Setup, Shape};
 use crate::batch::Width;
-use crate::description::{Description, Predictor};
+use crate::description::{Description, Head, Predictor};
 use crate::estimator::{
-    DescentEstimator, DescentSettings, Estimator, IrlsSolver, LbfgsSolver, NewtonSolver,
-    NormalSolver, SolverEstimator, SolverSettings,
+    Estimator, IrlsSolver, LbfgsSolver, NewtonSolver, NormalSolver, SolverEstimator, SolverSettings,
 };
 use crate::exact::{self, IrlsOptions, LbfgsOptions, LinearShape, NewtonOptions};
 use crate::learner::{Layout, Learner, Loss, Network};
-use crate::model::{Labels, NetworkSpec, Target, Trained};
+use crate::model::{NetworkSpec, Target, Trained};
 use crate::options::{Choice, Solver, TrainOptions};
-use crate::parallel::ParallelFor;
-use crate::round::{Descent, Interrupt, Progress};
 use crate::scorer::{self, NetworkPredictor};
-use crate::state::State;
 
-/// The loss of classes with probabilities.
+/// The loss of classes with probabilities; without a number of classes, that of several booleans.
 pub(super) fn probabilistic(classes: Option<usize>) -> Loss {
-    if classes == Some(2) { Loss::Logistic } else { Loss::Softmax }
+    if matches!(classes, Some(2) | None) { Loss::Logistic } else { Loss::Softmax }
 }
 
 /// The network for these options and number of classes, or that of the model to continue;
@@ -36,7 +33,7 @@ pub(super) fn describe(outline: &Outline<'_>, default_loss: Loss) -> Result<Arc<
 }
 
 fn network_spec(outline: &Outline<'_>, default_loss: Loss) -> Result<NetworkSpec> {
-    let Outline { options, target, classes, targets, parent } = *outline;
+    let Outline { options, parent, .. } = *outline;
     if let Some(parent) = parent {
         let Some(mut spec) = parent.description.network().cloned() else {
             return internal_err!("the model to continue is no network");
@@ -46,6 +43,24 @@ fn network_spec(outline: &Outline<'_>, default_loss: Loss) -> Result<NetworkSpec
         }
         return Ok(spec);
     }
+    let (loss, outputs) = loss_of(outline, default_loss)?;
+    Ok(NetworkSpec {
+        hidden: options.hidden.clone(),
+        activation: options.activation,
+        loss,
+        quantiles: options.quantiles.clone(),
+        outputs,
+        intercept: options.intercept,
+        dropout: options.dropout,
+    })
+}
+
+/// The loss and the number of raw outputs.
+///
+/// # Errors
+/// When the loss does not fit the target.
+pub(super) fn loss_of(outline: &Outline<'_>, default_loss: Loss) -> Result<(Loss, usize)> {
+    let Outline { options, target, classes, targets, .. } = *outline;
     let loss = match (options.loss, classes) {
         (Some(Loss::Logistic), Some(n)) if n > 2 => {
             return plan_err!(
@@ -56,6 +71,13 @@ fn network_spec(outline: &Outline<'_>, default_loss: Loss) -> Result<NetworkSpec
         (Some(loss), _) => loss,
         (None, _) => default_loss,
     };
+    if options.algorithm.is_classifier() && classes.is_none() && loss != Loss::Logistic {
+        return plan_err!(
+            "loss = '{}' has one target, but TARGET names {target}; several booleans have loss = \
+             'logistic'",
+            loss.name()
+        );
+    }
     if loss == Loss::Quantile && targets > 1 {
         return plan_err!(
             "loss = 'quantile' has one target, but {target} are {targets} numbers; name one of \
@@ -69,15 +91,7 @@ fn network_spec(outline: &Outline<'_>, default_loss: Loss) -> Result<NetworkSpec
         (_, Some(_)) => 1,
         (_, None) => targets.max(1),
     };
-    Ok(NetworkSpec {
-        hidden: options.hidden.clone(),
-        activation: options.activation,
-        loss,
-        quantiles: options.quantiles.clone(),
-        outputs,
-        intercept: options.intercept,
-        dropout: options.dropout,
-    })
+    Ok((loss, outputs))
 }
 
 /// Reads the description of a network.
@@ -93,6 +107,14 @@ impl Description for NetworkSpec {
         Some(self)
     }
 
+    fn head(&self) -> Option<Head<'_>> {
+        Some(NetworkSpec::head(self))
+    }
+
+    fn learner(&self, width: Width) -> Result<Option<Arc<dyn Learner>>> {
+        Ok(Some(Arc::new(self.network(width))))
+    }
+
     fn to_json(&self) -> String {
         String::new()
     }
@@ -106,7 +128,7 @@ impl Description for NetworkSpec {
     }
 
     fn fields(&self, targets: &[Target]) -> Vec<Field> {
-        scorer::network_fields(self, targets)
+        scorer::head_fields(NetworkSpec::head(self), targets)
     }
 
     fn predictor(&self, trained: &Trained) -> Result<Box<dyn Predictor>> {
@@ -178,96 +200,13 @@ pub(super) fn method(
     }
 }
 
-/// Initial parameters, or those of the model to continue, with its moments if the optimizer is the
-/// same.
-pub fn start_state(descent: &Descent, parent: Option<&Trained>) -> State {
-    let Some(parent) = parent else { return descent.initial_state() };
-    let mut state = descent.state_from(parent.parameters.clone());
-    if parent.optimizer == Some(descent.optimizer) {
-        state.moments.clone_from(&parent.moments);
-    }
-    state.steps = parent.steps;
-    state
-}
-
-/// What a linear model or a dense network adds to a [`Setup`].
-struct NetworkSetup<'a> {
-    setup: &'a Setup<'a>,
-    network: Arc<Network>,
-}
-
-impl NetworkSetup<'_> {
-    fn loss(&self) -> Loss {
-        self.network.loss_function()
-    }
-
-    /// L2 if the options give none: scikit-learn's `C = 1` for the linear classifiers, which is
-    /// `1 / rows` for the mean loss; 0 for others.
-    fn l2(&self) -> f64 {
-        let default = match self.loss().is_of_classes() && self.setup.options.hidden.is_empty() {
-            true => 1.0 / self.setup.rows.max(1) as f64,
-            false => 0.0,
-        };
-        self.setup.options.l2.unwrap_or(default)
-    }
-
-    /// Factor from the loss of a standardised target to the target's own units. (Several targets
-    /// may have several units: their loss stays that of standardised targets.)
-    fn loss_scale(&self) -> f64 {
-        match (self.loss(), self.setup.labels) {
-            (Loss::Squared | Loss::Huber, Labels::Numbers(scales)) if scales.len() == 1 => {
-                scales[0].stddev * scales[0].stddev
-            }
-            (Loss::Absolute | Loss::Quantile, Labels::Numbers(scales)) if scales.len() == 1 => {
-                scales[0].stddev
-            }
-            _ => 1.0,
-        }
-    }
-
-    fn shape(&self) -> LinearShape {
-        LinearShape {
-            width: self.network.width(),
-            outputs: self.network.outputs(),
-            intercept: self.setup.options.intercept,
-            loss: self.loss(),
-        }
-    }
-
-    fn layout(&self) -> RoundLayout {
-        RoundLayout::decide(self.setup.options, self.network.flops_per_row(), self.setup.rows)
-    }
-
-    fn descent(&self) -> DescentEstimator {
-        let (options, layout) = (self.setup.options, self.layout());
-        let rows_per_step = (options.batch_size * layout.replicas) as u64;
-        let steps_per_epoch = self.setup.rows.div_ceil(rows_per_step).max(1);
-        let descent = Descent {
-            schedule: options.schedule.resolve(steps_per_epoch, options.epochs),
-            first_step: self.setup.parent.map_or(0, |parent| parent.steps),
-            first_categories: self.setup.encoder.first_categories(),
-            interrupt: Arc::clone(&self.setup.interrupt),
-            ..Descent::of_options(
-                options,
-                Arc::clone(&self.network),
-                self.l2(),
-                layout.slices,
-                Arc::clone(&self.setup.threads),
-            )
-        };
-        let start = start_state(&descent, self.setup.parent);
-        let settings = DescentSettings {
-            descent: Arc::new(descent),
-            rows: self.setup.rows,
-            has_evaluation: self.setup.has_evaluation,
-            epochs: options.epochs,
-            replicas: layout.replicas,
-            round_rows: layout.round_rows,
-            patience: options.early_stop.then_some(options.patience),
-            min_delta: options.min_delta,
-            loss_scale: self.loss_scale(),
-        };
-        DescentEstimator::new(settings, start)
+/// The shape of a linear model.
+fn shape(own: &DescentSetup<'_>) -> LinearShape {
+    LinearShape {
+        width: own.learner.width(),
+        outputs: own.learner.outputs(),
+        intercept: own.setup.options.intercept,
+        loss: own.loss,
     }
 }
 
@@ -276,14 +215,24 @@ impl NetworkSetup<'_> {
 /// # Errors
 /// When an option is out of range.
 pub(super) fn estimator(setup: &Setup<'_>) -> Result<Box<dyn Estimator>> {
-    let own = NetworkSetup { setup, network: Arc::new(setup.network()?) };
+    let Some(spec) = setup.description.network() else {
+        return internal_err!("{} trains no network", setup.options.algorithm);
+    };
+    let network = Arc::new(spec.network(setup.width()));
+    // scikit-learn's `C = 1` for the linear classifiers, which is `1 / rows` for the mean loss.
+    let default_l2 = match spec.loss.is_of_classes() && spec.hidden.is_empty() {
+        true => 1.0 / setup.rows.max(1) as f64,
+        false => 0.0,
+    };
+    let learner = Arc::<Network>::clone(&network);
+    let own = DescentSetup { setup, learner, loss: spec.loss, default_l2 };
     let settings = SolverSettings {
-        network: Arc::clone(&own.network),
+        network,
         rows: setup.rows,
         has_evaluation: setup.has_evaluation,
         loss_scale: own.loss_scale(),
     };
-    let (options, shape, l2) = (setup.options, own.shape(), own.l2());
+    let (options, shape, l2) = (setup.options, shape(&own), own.l2());
     let (interrupt, tolerance) = (Arc::clone(&setup.interrupt), options.tolerance);
     Ok(match setup.plan.method {
         Method::Descent => Box::new(own.descent()),
@@ -303,43 +252,12 @@ pub(super) fn estimator(setup: &Setup<'_>) -> Result<Box<dyn Estimator>> {
             Box::new(SolverEstimator::new(settings, solver))
         }
         Method::Irls => {
-            let quantiles = setup.description.network().map(|spec| spec.quantiles.clone());
+            let quantiles = spec.quantiles.clone();
             // An objective that is flat at its minimum falls by far less than the weights move.
             let own = IrlsOptions { l2, tolerance: 0.01 * tolerance, ..IrlsOptions::default() };
-            let solver = IrlsSolver::new(shape, quantiles.unwrap_or_default(), own, interrupt)?;
+            let solver = IrlsSolver::new(shape, quantiles, own, interrupt)?;
             Box::new(SolverEstimator::new(settings, solver))
         }
         method => return internal_err!("a network is not trained by {}", method.name()),
     })
-}
-
-impl Descent {
-    /// The descent of these options, at a constant learning rate from the first step on. The caller
-    /// may change it.
-    pub fn of_options(
-        options: &TrainOptions,
-        network: Arc<Network>,
-        l2: f64,
-        slices: usize,
-        threads: Arc<dyn ParallelFor>,
-    ) -> Self {
-        let intercept = options.intercept_learning_rate.unwrap_or(options.learning_rate);
-        Self {
-            learner: network,
-            optimizer: options.optimizer,
-            schedule: options.schedule.resolve(1, 1),
-            first_step: 0,
-            learning_rate: options.learning_rate as f32,
-            intercept_learning_rate: intercept as f32,
-            l1: options.l1.unwrap_or(0.0) as f32,
-            l2: l2 as f32,
-            seed: options.seed,
-            batch_size: options.batch_size,
-            slices,
-            threads,
-            first_categories: Arc::from([]),
-            progress: Arc::new(Progress::default()),
-            interrupt: Arc::new(Interrupt::default()),
-        }
-    }
 }

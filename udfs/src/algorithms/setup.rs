@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use datafusion_common::{Result, internal_err};
+use datafusion_common::Result;
 
 use super::{Method, RoundLayout, TrainingPlan};
 use crate::batch::Width;
 use crate::description::Description;
 use crate::encoder::Encoder;
 use crate::estimator::Estimator;
-use crate::learner::{Learner, Network};
+use crate::learner::Learner;
 use crate::model::{Labels, Trained};
 use crate::options::TrainOptions;
 use crate::parallel::ParallelFor;
@@ -55,43 +55,27 @@ impl Setup<'_> {
         Width { targets: self.labels.targets(), ..self.encoder.width() }
     }
 
-    /// The network, of an algorithm that trains one.
-    ///
-    /// # Errors
-    /// When it trains none.
-    pub fn network(&self) -> Result<Network> {
-        match self.description.network() {
-            Some(spec) => Ok(spec.network(self.width())),
-            None => internal_err!("{} trains no network", self.options.algorithm),
-        }
-    }
-
     /// The layout of rounds of mini-batch descent; None of other methods.
-    fn layout(&self) -> Option<(Network, RoundLayout)> {
+    fn layout(&self) -> Option<(Arc<dyn Learner>, RoundLayout)> {
         if self.plan.method != Method::Descent {
             return None;
         }
-        let network = self.network().ok()?;
-        let layout = RoundLayout::decide(self.options, network.flops_per_row(), self.rows);
-        Some((network, layout))
+        let learner = self.description.learner(self.width()).ok()??;
+        let layout = RoundLayout::decide(self.options, learner.flops_per_row(), self.rows);
+        Some((learner, layout))
     }
 
     /// A description of the method: `newton`, or `adam, batch 128, 2 replicas, 4 rounds an epoch`.
     pub fn describe(&self) -> String {
-        let Some((network, layout)) = self.layout() else {
+        let Some((learner, layout)) = self.layout() else {
             return self.plan.method.name().to_owned();
         };
         let options = self.options;
         let plural = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         let mut text = format!("{}, batch {}", options.optimizer.name(), options.batch_size);
         text += &format!(", {}", plural(layout.replicas as u64, "replica"));
-        let descent = Descent::of_options(
-            options,
-            Arc::new(network),
-            0.0,
-            layout.slices,
-            Arc::clone(&self.threads),
-        );
+        let descent =
+            Descent::of_options(options, learner, 0.0, layout.slices, Arc::clone(&self.threads));
         let slices = StepPlan::choose(&descent, Reads::AtEnd).slices(&descent);
         if slices > 1 {
             text += &format!(", {}", plural(slices as u64, "slice"));

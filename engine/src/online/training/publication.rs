@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::Result;
-use gradlake_udfs::{HistoryEntry, Member, Model, Scorer, Trained};
+use gradlake_udfs::{HistoryEntry, Member, Metric, Model, Scorer, Trained};
 use tokio::sync::mpsc;
 
 use super::super::report::StreamRow;
@@ -110,7 +110,9 @@ impl OnlineTraining<'_> {
         let (all, rows) = (progressive.all(), self.learner.counts().0);
         let loss = all.mean_loss().unwrap_or(f64::NAN);
         let mut metrics = vec![];
-        let own = |name: &str, value: Option<f64>| value.map(|value| (name.to_owned(), value));
+        let own = |name: &str, value: Option<f64>| {
+            value.map(|value| Metric { target: None, name: name.to_owned(), value })
+        };
         if self.request.algorithm.is_classifier() {
             metrics.extend(own("accuracy", all.accuracy()));
             if self.learner.loss().is_some_and(|loss| loss.has_probabilities()) {

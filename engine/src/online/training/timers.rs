@@ -92,7 +92,7 @@ impl OnlineTraining<'_> {
             rows_per_second: self.pace.at(Instant::now(), rows).unwrap_or(0.0),
             loss: progressive.all().mean_loss(),
             recent_loss: recent.mean_loss(),
-            recent_accuracy: recent.accuracy().filter(|_| target == TargetRule::Class),
+            recent_accuracy: recent.accuracy().filter(|_| target.is_class()),
             recent_error: recent.mean_absolute_error().filter(|_| target == TargetRule::Number),
             waiting: self.lag(),
         };

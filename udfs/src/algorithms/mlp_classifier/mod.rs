@@ -6,7 +6,7 @@ use crate::learner::Loss;
 pub(super) static SPEC: AlgorithmSpec = AlgorithmSpec {
     name: "mlp_classifier",
     about: "probabilities of classes from a network of dense layers",
-    target: TargetRule::Class,
+    target: TargetRule::Classes,
     options: &[
         OptionGroup::Passes,
         OptionGroup::Batch,
