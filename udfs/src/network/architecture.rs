@@ -119,7 +119,7 @@ impl Input {
             InputKind::Numbers { shape, length, .. } => {
                 check_size(name, shape)?;
                 let steps = shape.first().copied().unwrap_or(0);
-                if length.is_some() && shape.len() < 2 {
+                if length.is_some() && shape.len() != 2 {
                     return plan_err!(
                         "input {name} has a length, so its shape should be [steps, channels], but \
                          it is {}",

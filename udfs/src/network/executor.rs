@@ -361,7 +361,10 @@ impl Executor {
             });
             if let Some(Op::Sums(node, is_forward)) = ops.last() {
                 let total = &mut sums[*node];
-                // (Layers keep their forward sums: those backward come behind them.)
+                // (Sums backward stand behind those forward, which stay.)
+                if *is_forward {
+                    total.fill(0.0);
+                }
                 machine.reduce(total);
                 if *is_forward {
                     let range = self.nodes[*node].all.clone();
@@ -524,9 +527,8 @@ impl Machine {
         }
     }
 
-    /// The sums over all shards, in order.
+    /// Adds the sums of all shards, in order.
     fn reduce(&self, total: &mut [f64]) {
-        total.fill(0.0);
         for shard in &self.shards {
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
             for (total, own) in total.iter_mut().zip(&shard.sums) {
