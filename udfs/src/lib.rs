@@ -15,6 +15,7 @@ mod learner;
 mod metrics;
 mod model;
 mod names;
+pub mod network;
 mod optimizer;
 pub mod options;
 mod parallel;

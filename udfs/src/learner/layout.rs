@@ -1,5 +1,7 @@
 //! The layout of the flat parameter buffer.
 
+use std::sync::Arc;
+
 /// The role of a tensor, which decides on its regularisation and its learning rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -9,15 +11,23 @@ pub enum Role {
     Bias,
     /// The bias of the output layer: not regularised, and updated with `intercept_learning_rate`.
     Intercept,
+    /// The factor of a normalisation: stepped like a bias, since a decay would pull it to 0 and not
+    /// to the 1 at which it begins.
+    Scale,
+    /// A running statistic of the rows: averaged where models are averaged, and never stepped,
+    /// decayed or regularised. Its gradient is 0.
+    Buffer,
 }
 
 /// One tensor of the flat buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tensor {
-    /// Number of the layer, from 0.
+    /// Number of the layer (of a network of any layers, of the node), from 0.
     pub layer: usize,
-    /// `weight` or `bias`.
+    /// `weight` or `bias`; of a network of any layers, as PyTorch calls it.
     pub name: &'static str,
+    /// The name of its node, in a network of any layers: `conv_1`.
+    pub node: Option<Arc<str>>,
     /// Row-major shape: `[inputs, units]` of a weight, `[units]` of a bias.
     pub shape: Vec<usize>,
     /// Where it begins in the flat buffer.
@@ -78,7 +88,22 @@ pub struct Layout {
 impl Layout {
     /// Appends a tensor after the last one.
     pub fn push(&mut self, layer: usize, name: &'static str, shape: Vec<usize>, role: Role) {
-        let tensor = Tensor { layer, name, shape, offset: self.len, role };
+        self.append(Tensor { layer, name, node: None, shape, offset: self.len, role });
+    }
+
+    /// Appends a tensor of a named node after the last one.
+    pub fn push_of_node(
+        &mut self,
+        (layer, node): (usize, &Arc<str>),
+        name: &'static str,
+        shape: Vec<usize>,
+        role: Role,
+    ) {
+        let node = Some(Arc::clone(node));
+        self.append(Tensor { layer, name, node, shape, offset: self.len, role });
+    }
+
+    fn append(&mut self, tensor: Tensor) {
         self.len += tensor.len();
         self.tensors.push(tensor);
     }

@@ -15,7 +15,7 @@ mod passes;
 mod reshape;
 
 pub use activation::Activation;
-pub use layout::{Layout, Role, Table};
+pub use layout::{Layout, Role, Table, Tensor};
 pub use loss::{Loss, probabilities};
 pub use network::Network;
 pub use passes::{PassStep, Passes, Scoring, ScoringScratch};

@@ -5,7 +5,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::kernels::math::vectorized;
-use crate::learner::{Layout, Role};
+use crate::learner::{Layout, Role, Tensor};
 
 mod adaptive;
 mod ftrl;
@@ -201,7 +201,7 @@ impl Optimizer {
         vectorized(
             #[inline(always)]
             || {
-                for tensor in layout.tensors() {
+                for tensor in stepped(layout) {
                     let range = own(tensor.range());
                     let step = TensorStep { corrections, ..tensor_step(tensor.role, size) };
                     let w = &mut parameters[range.clone()];
@@ -222,6 +222,9 @@ impl Optimizer {
         values: (&mut [f32], &[f32]),
         moments: (&mut [f32], &mut [f32]),
     ) {
+        if role == Role::Buffer {
+            return;
+        }
         let step =
             TensorStep { corrections: self.corrections(size.step), ..tensor_step(role, size) };
         let ((w, g), (m, v)) = (values, moments);
@@ -279,7 +282,7 @@ impl Optimizer {
     ) {
         moments.fill(0.0);
         if let Optimizer::Ftrl { beta } = *self {
-            for tensor in layout.tensors() {
+            for tensor in stepped(layout) {
                 let own = tensor_step(tensor.role, size);
                 let (z, n) = moments.split_at_mut(layout.len());
                 let range = tensor.range();
@@ -299,7 +302,7 @@ impl Optimizer {
     ) {
         if let Optimizer::Ftrl { beta } = *self {
             let (z, n) = moments.split_at(layout.len());
-            for tensor in layout.tensors() {
+            for tensor in stepped(layout) {
                 let own = tensor_step(tensor.role, size);
                 let range = tensor.range();
                 ftrl::weights(
@@ -314,10 +317,18 @@ impl Optimizer {
     }
 }
 
+/// The tensors that steps change: all but running statistics.
+#[inline(always)]
+fn stepped(layout: &Layout) -> impl Iterator<Item = &Tensor> {
+    layout.tensors().iter().filter(|tensor| tensor.role != Role::Buffer)
+}
+
 fn tensor_step(role: Role, size: &StepSize) -> TensorStep {
     let learning_rate = match role {
         Role::Intercept => size.intercept_learning_rate,
-        Role::Weight | Role::Bias => size.learning_rate,
+        Role::Weight | Role::Bias | Role::Scale => size.learning_rate,
+        // (Never asked for: see `stepped`.)
+        Role::Buffer => 0.0,
     };
     let (l1, l2) = if role == Role::Weight { (size.l1, size.l2) } else { (0.0, 0.0) };
     TensorStep { learning_rate, previous: size.previous, l1, l2, corrections: [1.0; 2] }
@@ -421,6 +432,38 @@ mod tests {
         assert_eq!(shrink(1.0, f32::INFINITY), 0.0);
         assert_eq!(shrink(f32::NEG_INFINITY, 1.0), f32::NEG_INFINITY);
         assert!(shrink(f32::NAN, 1.0).is_nan() && shrink(f32::NAN, 0.0).is_nan());
+    }
+
+    #[test]
+    fn running_statistics_are_left_alone_and_scales_do_not_decay() {
+        let mut layout = Layout::default();
+        layout.push(0, "weight", vec![2], Role::Scale);
+        layout.push(0, "running_mean", vec![2], Role::Buffer);
+        let size = StepSize {
+            learning_rate: 0.1,
+            intercept_learning_rate: 0.1,
+            previous: None,
+            l1: 0.5,
+            l2: 0.5,
+            step: 1,
+        };
+        for optimizer in ALL {
+            let mut w = [1.0, -2.0, 3.0, 0.25];
+            let mut moments = vec![0.0; 4 * optimizer.moments()];
+            optimizer.initialize_moments(&layout, &size, &w, &mut moments);
+            optimizer.step(&layout, &size, &mut w, &[0.0; 4], &mut moments);
+            optimizer.after_merge(&layout, &size, &mut w, &moments);
+            // (FTRL computes weights from its moments, which rounds them.)
+            assert!((w[0] - 1.0).abs() < 1e-6 && (w[1] + 2.0).abs() < 1e-6, "{optimizer:?} {w:?}");
+            assert_eq!(w[2..], [3.0, 0.25], "{optimizer:?}");
+            optimizer.step(&layout, &size, &mut w, &[1.0; 4], &mut moments);
+            assert!(w[0] < 1.0 && w[2..] == [3.0, 0.25], "{optimizer:?} {w:?}");
+            let (first, second) = moments.split_at_mut(4.min(moments.len()));
+            let (m, v) = (first.get_mut(2..).unwrap_or_default(), second);
+            let v = v.get_mut(2..).unwrap_or_default();
+            optimizer.step_part(Role::Buffer, &size, (&mut w[2..], &[1.0; 2]), (m, v));
+            assert_eq!(w[2..], [3.0, 0.25], "{optimizer:?}");
+        }
     }
 
     #[test]

@@ -1,0 +1,564 @@
+//! The executor: an architecture and a loss, compiled for mini-batches of up to a number of rows.
+//!
+//! ```text
+//! mini-batch ─► shards of rows ─► blocks of rows ─► forward ─► loss ─► backward
+//!                    │                                                   │ gradient of a shard
+//!                    └───────── sums of batch_norm between stages        ▼
+//!                        gradient = sum over shards, in order; tables from all rows, in order
+//! ```
+//! Shards and blocks depend on the architecture and the number of rows alone, never on threads, and
+//! every sum is taken in one order: gradients and scores have the same bits on any number of
+//! threads. Shards own their buffers, so that a step allocates nothing.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use datafusion_common::{Result, plan_err};
+
+use super::architecture::Architecture;
+use super::layer::{Initial, Parameter};
+use super::program::{Op, Program};
+use super::shard::{Job, Ranges, Shard};
+use crate::batch::{MiniBatch, Width};
+use crate::kernels::math::add;
+use crate::kernels::{quantile, rng};
+use crate::learner::{Layout, Loss, LossSum, Role, StepKey};
+use crate::parallel::ParallelFor;
+
+/// Shards of a mini-batch at most: as many threads may share a step.
+const MOST_SHARDS: usize = 8;
+/// Rows of a shard at least: products of fewer rows read weights more often than they use them.
+const SHARD_ROWS: usize = 8;
+/// Multiply-adds that justify a shard of their own: some hundred microseconds.
+const SHARD_WORK: u64 = 2_000_000;
+/// Parts into which the sum of gradients is cut.
+const PARTS: usize = 16;
+
+/// Streams of random numbers: initial weights, and the draws of a step.
+const INIT_STREAM: u64 = 3 << 32;
+const STEP_STREAM: u64 = 4 << 32;
+
+/// What is minimised.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Objective {
+    /// The loss of a row.
+    pub loss: Loss,
+    /// The quantiles of the outputs, of [`Loss::Quantile`].
+    pub quantiles: Vec<f32>,
+}
+
+impl From<Loss> for Objective {
+    fn from(loss: Loss) -> Self {
+        Self { loss, quantiles: vec![] }
+    }
+}
+
+impl Objective {
+    /// See [`Loss::differentiate`].
+    pub(crate) fn differentiate(
+        &self,
+        z: &mut [f32],
+        outputs: usize,
+        label: &[f32],
+        weight: &[f32],
+        scale: f32,
+    ) -> LossSum {
+        match self.quantiles.as_slice() {
+            [] => self.loss.differentiate(z, outputs, label, weight, scale),
+            quantiles => quantile::differentiate(quantiles, z, label, weight, scale),
+        }
+    }
+
+    fn sum(&self, z: &[f32], outputs: usize, label: &[f32], weight: &[f32]) -> LossSum {
+        match self.quantiles.as_slice() {
+            [] => self.loss.sum(z, outputs, label, weight),
+            quantiles => quantile::sum(quantiles, z, label, weight),
+        }
+    }
+}
+
+/// A program with its shards.
+#[derive(Debug)]
+struct Machine {
+    program: Program,
+    shards: Vec<RwLock<Shard>>,
+    /// Rows of a block.
+    block: usize,
+    /// By node, sums over the mini-batch.
+    sums: Vec<Vec<f64>>,
+}
+
+/// A table of a node: `[rows, units]`.
+#[derive(Clone, Copy, Debug)]
+struct NodeTable {
+    node: usize,
+    table: usize,
+    offset: usize,
+    rows: usize,
+    units: usize,
+}
+
+/// A network of any layers with its working memory.
+#[derive(Debug)]
+pub struct Executor {
+    architecture: Architecture,
+    objective: Objective,
+    layout: Layout,
+    /// Of every tensor of the layout.
+    initials: Vec<Initial>,
+    nodes: Vec<Ranges>,
+    tables: Vec<NodeTable>,
+    outputs: usize,
+    /// Ends of what a row must have: dense numbers, codes.
+    reach: (usize, usize),
+    training: Option<Machine>,
+    scoring: Machine,
+    /// Raw outputs of a mini-batch whose loss is asked for.
+    z: Vec<f32>,
+}
+
+impl Executor {
+    /// For training and scoring of mini-batches of up to `rows` rows. (More rows are possible: the
+    /// buffers grow.)
+    ///
+    /// # Errors
+    /// When a layer does not fit what it reads, or the loss does not fit the outputs.
+    pub fn new(
+        architecture: &Architecture,
+        objective: impl Into<Objective>,
+        rows: usize,
+    ) -> Result<Self> {
+        Self::of(architecture, objective.into(), rows, true)
+    }
+
+    /// For scoring alone: [`Executor::gradient`] gives nothing.
+    ///
+    /// # Errors
+    /// When a layer does not fit what it reads, or the loss does not fit the outputs.
+    pub fn for_scoring(
+        architecture: &Architecture,
+        objective: impl Into<Objective>,
+        rows: usize,
+    ) -> Result<Self> {
+        Self::of(architecture, objective.into(), rows, false)
+    }
+
+    fn of(
+        architecture: &Architecture,
+        objective: Objective,
+        rows: usize,
+        trains: bool,
+    ) -> Result<Self> {
+        let outputs = architecture.outputs()?;
+        let quantiles = objective.quantiles.len();
+        if quantiles > 0 && quantiles != outputs {
+            return plan_err!("{quantiles} quantiles need as many outputs, but there are {outputs}");
+        }
+        if objective.loss == Loss::Logistic && outputs != 1 {
+            return plan_err!("a logistic loss needs one output, but there are {outputs}");
+        }
+        let scoring = Program::new(architecture, false)?;
+        let mut own = Self {
+            architecture: architecture.clone(),
+            objective,
+            layout: Layout::default(),
+            initials: vec![],
+            nodes: vec![],
+            tables: vec![],
+            outputs,
+            reach: (0, 0),
+            training: None,
+            scoring: Machine { program: scoring, shards: vec![], block: 1, sums: vec![] },
+            z: vec![],
+        };
+        for input in &architecture.inputs {
+            let (dense, codes) = input.reach();
+            own.reach = (own.reach.0.max(dense), own.reach.1.max(codes));
+        }
+        own.lay_out();
+        let rows = rows.max(1);
+        let n = own.shards_for(rows);
+        let dense = own.nodes.last().map_or(0, |ranges| ranges.own.end);
+        let machine = |program: Program| {
+            let most = rows.div_ceil(n);
+            let block = most;
+            let shard = || RwLock::new(Shard::new(&program, most, block, dense));
+            let shards = (0..n).map(|_| shard()).collect();
+            let sums = program.steps.iter().map(|step| vec![0.0; step.layer.sums()]).collect();
+            Machine { program, shards, block, sums }
+        };
+        if trains {
+            own.training = Some(machine(Program::new(architecture, true)?));
+        }
+        own.scoring = machine(own.scoring.program);
+        own.z = vec![0.0; rows * outputs];
+        Ok(own)
+    }
+
+    fn lay_out(&mut self) {
+        let steps = &self.scoring.program.steps;
+        let (last, mut dense) = (steps.len() - 1, 0);
+        for (i, (node, step)) in self.architecture.nodes.iter().zip(steps).enumerate() {
+            let start = self.layout.len();
+            let own_start = dense;
+            for (table, parameter) in step.layer.parameters().into_iter().enumerate() {
+                let Parameter { name, part, shape, role, initial, is_table } = parameter;
+                let node: Arc<str> = match part {
+                    Some(part) => format!("{}.{part}", node.name).into(),
+                    None => node.name.as_str().into(),
+                };
+                let is_output = i == last && role == Role::Bias;
+                let offset = self.layout.len();
+                if is_table {
+                    let (rows, units) = (shape[0], shape.iter().skip(1).product());
+                    self.tables.push(NodeTable { node: i, table, offset, rows, units });
+                } else {
+                    dense += shape.iter().product::<usize>();
+                }
+                let role = if is_output { Role::Intercept } else { role };
+                self.layout.push_of_node((i, &node), name, shape, role);
+                self.initials.push(initial);
+            }
+            self.nodes.push(Ranges { all: start..self.layout.len(), own: own_start..dense });
+        }
+    }
+
+    /// The number of shards: by the rows and the work of a mini-batch.
+    fn shards_for(&self, rows: usize) -> usize {
+        let steps = &self.scoring.program.steps;
+        let work: u64 = steps.iter().map(|step| step.layer.multiply_adds()).sum();
+        let by_work = (3 * work).saturating_mul(rows as u64) / SHARD_WORK;
+        MOST_SHARDS.min(rows / SHARD_ROWS).min(by_work as usize).max(1)
+    }
+
+    /// The tensors of the flat parameters.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The architecture.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// What is minimised.
+    pub fn objective(&self) -> &Objective {
+        &self.objective
+    }
+
+    /// Number of raw outputs.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Bytes of working memory.
+    pub fn bytes(&self) -> usize {
+        let machines = self.training.iter().chain([&self.scoring]);
+        let shards = machines.flat_map(|machine| &machine.shards);
+        let of = |shard: &RwLock<Shard>| shard.read().map_or(0, |shard| shard.bytes());
+        shards.map(of).sum::<usize>() + 4 * self.z.len()
+    }
+
+    /// Multiply-adds of one row forward.
+    pub fn multiply_adds(&self) -> u64 {
+        self.scoring.program.steps.iter().map(|step| step.layer.multiply_adds()).sum()
+    }
+
+    /// Threads that a step can keep busy.
+    pub fn shards(&self) -> usize {
+        self.scoring.shards.len()
+    }
+
+    /// Writes initial parameters `[layout.len()]`, a function of the seed alone: for every layer
+    /// those of PyTorch's module.
+    pub fn initialize(&self, seed: u64, parameters: &mut [f32]) {
+        for (i, (tensor, initial)) in self.layout.tensors().iter().zip(&self.initials).enumerate() {
+            let draw = |j: usize| rng::mix(seed, INIT_STREAM + i as u64, j as u64);
+            let Some(values) = parameters.get_mut(tensor.range()) else { return };
+            for (j, value) in values.iter_mut().enumerate() {
+                *value = match *initial {
+                    Initial::Constant(value) => value,
+                    Initial::Uniform(bound) => bound * (2.0 * rng::unit(draw(j)) - 1.0),
+                    Initial::Normal(deviation) => deviation * normal(draw(j)),
+                };
+            }
+        }
+    }
+
+    /// The width of a mini-batch's rows; None if they lack something that is read.
+    fn width(&self, batch: &MiniBatch<'_>, parameters: &[f32], is_labelled: bool) -> Option<Width> {
+        let n = batch.rows;
+        let width = Width {
+            dense: batch.dense.len() / n,
+            columns: batch.codes.len() / n,
+            categories: 0,
+            targets: batch.label.len() / n,
+        };
+        let is_full = batch.dense.len() == n * width.dense
+            && batch.codes.len() == n * width.columns
+            && batch.label.len() == n * width.targets
+            && width.dense >= self.reach.0
+            && width.columns >= self.reach.1
+            && parameters.len() == self.layout.len();
+        let of_classes = self.objective.loss.is_of_classes() || !self.objective.quantiles.is_empty();
+        let targets = if of_classes { 1 } else { self.outputs };
+        let has_labels = width.targets == targets && batch.weight.len() == n;
+        (is_full && (has_labels || !is_labelled)).then_some(width)
+    }
+
+    /// Overwrites `gradient` `[layout.len()]` with `scale` times the gradient of the sum of
+    /// weighted losses of the rows, and returns that sum (unscaled). Dropout and augmentation are
+    /// functions of `key` and the position of a row; running statistics in `parameters` are updated.
+    ///
+    /// Rows that lack something that the network reads give a gradient of 0 and a loss that is no
+    /// number.
+    pub fn gradient(
+        &mut self,
+        threads: &dyn ParallelFor,
+        parameters: &mut [f32],
+        batch: &MiniBatch<'_>,
+        key: StepKey,
+        scale: f32,
+        gradient: &mut [f32],
+    ) -> LossSum {
+        if batch.rows == 0 {
+            gradient.fill(0.0);
+            return LossSum::default();
+        }
+        let width = self.width(batch, parameters, true);
+        let (Some(width), Some(machine), true) =
+            (width, &mut self.training, gradient.len() == self.layout.len())
+        else {
+            gradient.fill(0.0);
+            return nothing(batch);
+        };
+        let seed = Some(rng::mix(key.seed, STEP_STREAM, key.step));
+        machine.reach(batch.rows);
+        let mut sums = std::mem::take(&mut machine.sums);
+        let (program, n) = (&machine.program, machine.shards.len());
+        let mut from = 0;
+        while from < program.ops.len() {
+            let is_end = |op: &Op| matches!(op, Op::Sums(..));
+            let ops = &program.ops[from..];
+            let to = ops.iter().position(is_end).map_or(program.ops.len(), |at| from + at + 1);
+            let ops = &program.ops[from..to];
+            let job = Job {
+                architecture: &self.architecture,
+                program,
+                objective: &self.objective,
+                nodes: &self.nodes,
+                parameters,
+                batch: *batch,
+                width,
+                seed,
+                scale,
+                sums: &sums,
+                block: machine.block,
+            };
+            threads.run(n, &|i| {
+                let mut shard = machine.shards[i].write().unwrap_or_else(PoisonError::into_inner);
+                let (from, to) = bounds(batch.rows, i, n);
+                shard.run(&job, ops, from, to, &mut []);
+            });
+            if let Some(Op::Sums(node, is_forward)) = ops.last() {
+                let total = &mut sums[*node];
+                // (Sums backward stand behind those forward, which stay.)
+                if *is_forward {
+                    total.fill(0.0);
+                }
+                machine.reduce(total);
+                if *is_forward {
+                    let range = self.nodes[*node].all.clone();
+                    program.steps[*node].layer.update(total, &mut parameters[range]);
+                }
+            }
+            from = to;
+        }
+        let job = Job {
+            architecture: &self.architecture,
+            program,
+            objective: &self.objective,
+            nodes: &self.nodes,
+            parameters,
+            batch: *batch,
+            width,
+            seed,
+            scale,
+            sums: &sums,
+            block: machine.block,
+        };
+        Self::add_gradients(threads, &self.nodes, &self.tables, machine, &job, gradient);
+        let loss = machine.loss();
+        machine.sums = sums;
+        loss
+    }
+
+    /// The sum of the shards' gradients, and the gradients of tables.
+    fn add_gradients(
+        threads: &dyn ParallelFor,
+        nodes: &[Ranges],
+        tables: &[NodeTable],
+        machine: &Machine,
+        job: &Job<'_>,
+        gradient: &mut [f32],
+    ) {
+        let n = machine.shards.len();
+        let part = gradient.len().div_ceil(PARTS).max(1);
+        let mut parts = gradient.chunks_mut(part);
+        let parts: [_; PARTS] = std::array::from_fn(|_| Mutex::new(parts.next().unwrap_or_default()));
+        threads.run(PARTS, &|p| {
+            let mut to = parts[p].lock().unwrap_or_else(PoisonError::into_inner);
+            for (i, shard) in machine.shards.iter().enumerate() {
+                let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+                for ranges in nodes {
+                    // The node's numbers that are no tables, as far as they are in this part.
+                    let (all, own) = (&ranges.all, &ranges.own);
+                    let begin = all.start.max(p * part);
+                    let end = (all.start + own.len()).min(p * part + to.len());
+                    if begin >= end {
+                        continue;
+                    }
+                    let from = &shard.gradient[own.start + begin - all.start..][..end - begin];
+                    let to = &mut to[begin - p * part..end - p * part];
+                    if i == 0 {
+                        to.copy_from_slice(from);
+                    } else {
+                        add(to, from);
+                    }
+                }
+            }
+        });
+        drop(parts);
+        for table in tables {
+            let NodeTable { node, table, offset, rows, units } = *table;
+            let of_part = rows.div_ceil(PARTS).max(1);
+            let own = &mut gradient[offset..offset + rows * units];
+            let mut parts = own.chunks_mut((of_part * units).max(1));
+            let parts: [_; PARTS] =
+                std::array::from_fn(|_| Mutex::new(parts.next().unwrap_or_default()));
+            threads.run(PARTS, &|p| {
+                let mut to = parts[p].lock().unwrap_or_else(PoisonError::into_inner);
+                to.fill(0.0);
+                for (i, shard) in machine.shards.iter().enumerate() {
+                    let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+                    let range = bounds(job.batch.rows, i, n);
+                    shard.scatter(job, (node, table), range, p * of_part, &mut to);
+                }
+            });
+        }
+    }
+
+    /// Raw outputs `[rows, outputs]` (logits, or predictions on the scale of the label): running
+    /// statistics, no dropout, no augmentation. `batch.label` and `batch.weight` may be empty.
+    ///
+    /// Rows that lack something that the network reads give no numbers.
+    pub fn scores(
+        &mut self,
+        threads: &dyn ParallelFor,
+        parameters: &[f32],
+        batch: &MiniBatch<'_>,
+        out: &mut [f32],
+    ) {
+        let n = batch.rows * self.outputs;
+        let (true, Some(out)) = (batch.rows > 0, out.get_mut(..n)) else { return };
+        let Some(width) = self.width(batch, parameters, false) else { return out.fill(f32::NAN) };
+        self.scoring.reach(batch.rows);
+        let machine = &self.scoring;
+        let job = Job {
+            architecture: &self.architecture,
+            program: &machine.program,
+            objective: &self.objective,
+            nodes: &self.nodes,
+            parameters,
+            batch: *batch,
+            width,
+            seed: None,
+            scale: 1.0,
+            sums: &machine.sums,
+            block: machine.block,
+        };
+        let (n, mut rest) = (machine.shards.len(), out);
+        let parts: [_; MOST_SHARDS] = std::array::from_fn(|i| {
+            let (from, to) = if i < n { bounds(batch.rows, i, n) } else { (0, 0) };
+            let len = (to - from) * self.outputs;
+            let (own, after) = std::mem::take(&mut rest).split_at_mut(len);
+            rest = after;
+            Mutex::new(own)
+        });
+        threads.run(n, &|i| {
+            let mut shard = machine.shards[i].write().unwrap_or_else(PoisonError::into_inner);
+            let mut out = parts[i].lock().unwrap_or_else(PoisonError::into_inner);
+            let (from, to) = bounds(batch.rows, i, n);
+            shard.run(&job, &machine.program.ops, from, to, &mut out);
+        });
+    }
+
+    /// The sum of weighted losses of the rows, as they are scored.
+    pub fn loss(
+        &mut self,
+        threads: &dyn ParallelFor,
+        parameters: &[f32],
+        batch: &MiniBatch<'_>,
+    ) -> LossSum {
+        if batch.rows == 0 {
+            return LossSum::default();
+        }
+        if self.width(batch, parameters, true).is_none() {
+            return nothing(batch);
+        }
+        let mut z = std::mem::take(&mut self.z);
+        let n = batch.rows * self.outputs;
+        if z.len() < n {
+            z.resize(n, 0.0);
+        }
+        self.scores(threads, parameters, batch, &mut z[..n]);
+        let sum = self.objective.sum(&z[..n], self.outputs, batch.label, batch.weight);
+        self.z = z;
+        sum
+    }
+}
+
+impl Machine {
+    /// Makes room for so many rows.
+    fn reach(&mut self, rows: usize) {
+        let most = rows.div_ceil(self.shards.len());
+        for shard in &mut self.shards {
+            let shard = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
+            shard.reach(&self.program, most, self.block);
+        }
+    }
+
+    /// Adds the sums of all shards, in order.
+    fn reduce(&self, total: &mut [f64]) {
+        for shard in &self.shards {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            for (total, own) in total.iter_mut().zip(&shard.sums) {
+                *total += own;
+            }
+        }
+    }
+
+    fn loss(&self) -> LossSum {
+        let mut sum = LossSum::default();
+        for shard in &self.shards {
+            sum.add(shard.read().unwrap_or_else(PoisonError::into_inner).loss);
+        }
+        sum
+    }
+}
+
+/// The first and last row of shard `i` of `n`.
+fn bounds(rows: usize, i: usize, n: usize) -> (usize, usize) {
+    (rows * i / n, rows * (i + 1) / n)
+}
+
+/// The loss of rows that the network cannot read.
+fn nothing(batch: &MiniBatch<'_>) -> LossSum {
+    LossSum { loss: f64::NAN, weight: batch.rows as f64, rows: batch.rows as u64 }
+}
+
+/// A standard normal number from 64 random bits (Box and Muller 1958), in float64.
+pub(crate) fn normal(bits: u64) -> f32 {
+    let unit = |bits: u64| (bits as f64 + 0.5) / (1u64 << 32) as f64;
+    let radius = (-2.0 * unit(bits >> 32).ln()).sqrt();
+    (radius * (std::f64::consts::TAU * unit(bits & 0xffff_ffff)).cos()) as f32
+}

@@ -1,0 +1,92 @@
+//! Softmax over the last axis: `y_i = exp(x_i) / sum exp(x)`, `dx_i = y_i (dy_i - sum dy y)`.
+
+use datafusion_common::Result;
+
+use crate::kernels::math::{dot, exp, vectorized};
+use crate::network::definition::{Arguments, Definition};
+use crate::network::layer::{Built, Incoming, Layer, Pass, Reads, misfit, only_numbers};
+
+pub(crate) const SOFTMAX: Definition = Definition {
+    name: "softmax",
+    doc: "exponentials over the last axis, divided by their sum",
+    arguments: &[],
+    build: Some(build),
+};
+
+fn build(arguments: &Arguments<'_>, inputs: &[Incoming]) -> Result<Built> {
+    let (shape, mask) = only_numbers(arguments.node, inputs, "numbers")?;
+    match shape.last() {
+        Some(channels) => Ok(Built::new(Softmax(*channels), shape, mask.cloned())),
+        None => misfit(arguments.node, inputs, "numbers"),
+    }
+}
+
+/// A softmax over so many channels.
+#[derive(Debug)]
+struct Softmax(usize);
+
+/// The softmax of some numbers, in place. Without numbers, nothing.
+#[inline(always)]
+pub(super) fn normalize(values: &mut [f32]) {
+    let top = values.iter().fold(f32::NEG_INFINITY, |top, x| if *x > top { *x } else { top });
+    for value in values.iter_mut() {
+        *value = exp(*value - top);
+    }
+    let mut total = 0.0;
+    for value in values.iter() {
+        total += value;
+    }
+    let share = 1.0 / total;
+    for value in values.iter_mut() {
+        *value *= share;
+    }
+}
+
+/// `d_i = y_i (d_i - sum d y)`.
+#[inline(always)]
+pub(super) fn slope(y: &[f32], d: &mut [f32]) {
+    let total = dot(y, d);
+    for (d, y) in d.iter_mut().zip(y) {
+        *d = y * (*d - total);
+    }
+}
+
+impl Layer for Softmax {
+    fn is_in_place(&self) -> bool {
+        true
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::OUTPUT
+    }
+
+    fn forward(&self, _: &Pass<'_>, y: &mut [f32], _: &mut [f32], _: &mut [f32]) {
+        vectorized(
+            #[inline(always)]
+            || {
+                for y in y.chunks_exact_mut(self.0) {
+                    normalize(y);
+                }
+            },
+        );
+    }
+
+    fn backward(
+        &self,
+        pass: &Pass<'_>,
+        _: usize,
+        dx: Option<&mut [f32]>,
+        _: &mut [f32],
+        _: &mut [f32],
+    ) {
+        let Some(dx) = dx else { return };
+        vectorized(
+            #[inline(always)]
+            || {
+                for (dx, y) in dx.chunks_exact_mut(self.0).zip(pass.y().chunks_exact(self.0)) {
+                    slope(y, dx);
+                }
+            },
+        );
+    }
+}
