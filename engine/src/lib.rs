@@ -40,7 +40,7 @@ pub use names::{quoted, suggestion};
 pub use online::{is_unbounded, unbounded_table};
 pub use output::csv::CsvText;
 pub use prediction::PredictOptions;
-pub use request::{TrainRequest, TrainRequestBuilder};
+pub use request::{TrainRequest, TrainRequestBuilder, check_layers};
 pub use session::{DEFAULT_WAREHOUSE, Engine, EngineOptions};
 pub use source::{Cursor, Lag, Ledger, Report, SourceTable, with_warnings};
 pub use stopping::STOPPED;

@@ -6,7 +6,8 @@ use datafusion::common::{Result, plan_err};
 use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::unparser::plan_to_sql;
-use gradlake_udfs::Algorithm;
+use gradlake_udfs::network::LayersClause;
+use gradlake_udfs::{Algorithm, OptionGroup};
 
 use crate::names::quoted;
 use crate::options::{OptionValue, TrainOptions};
@@ -34,6 +35,8 @@ pub struct TrainRequest {
     pub partition_by: Vec<String>,
     /// CONTINUE: a model and the version to continue.
     pub continue_from: Option<(String, Option<u64>)>,
+    /// LAYERS; empty without the clause.
+    pub layers: Vec<LayersClause>,
     /// Checked options.
     pub options: TrainOptions,
     /// The query, before TRANSFORM.
@@ -77,6 +80,7 @@ impl TrainRequest {
             weight: None,
             partition_by: vec![],
             continue_from: None,
+            layers: vec![],
             options: vec![],
         }
     }
@@ -108,6 +112,7 @@ pub struct TrainRequestBuilder {
     weight: Option<String>,
     partition_by: Vec<String>,
     continue_from: Option<(String, Option<u64>)>,
+    layers: Vec<LayersClause>,
     options: Vec<(String, OptionValue)>,
 }
 
@@ -160,6 +165,12 @@ impl TrainRequestBuilder {
         self
     }
 
+    /// Layers of a branch, or of the trunk of a network. Called again, it adds another clause.
+    pub fn layers(mut self, clause: LayersClause) -> Self {
+        self.layers.push(clause);
+        self
+    }
+
     /// An option of WITH.
     pub fn option(mut self, name: impl Into<String>, value: impl Into<OptionValue>) -> Self {
         self.options.push((name.into(), value.into()));
@@ -180,6 +191,7 @@ impl TrainRequestBuilder {
             );
         };
         let options = TrainOptions::check(algorithm, &self.options)?;
+        check_layers(algorithm, &self.layers)?;
         let statement = self.statement();
         Ok(TrainRequest {
             name: self.name,
@@ -192,6 +204,7 @@ impl TrainRequestBuilder {
             weight: self.weight,
             partition_by: self.partition_by,
             continue_from: self.continue_from,
+            layers: self.layers,
             options,
             query: self.query,
             statement,
@@ -236,6 +249,9 @@ impl TrainRequestBuilder {
                 let _ = write!(text, " VERSION {version}");
             }
         }
+        for clause in &self.layers {
+            let _ = write!(text, " {}", clause.text(quoted));
+        }
         if !self.options.is_empty() {
             let pairs = self.options.iter().map(|(n, v)| format!("{} = {v}", quoted(n)));
             let _ = write!(text, " WITH ({})", pairs.collect::<Vec<_>>().join(", "));
@@ -247,6 +263,21 @@ impl TrainRequestBuilder {
         };
         format!("{text} AS {query}")
     }
+}
+
+/// Refuses layers of an algorithm that has none of its own choice.
+///
+/// # Errors
+/// When there are some.
+pub fn check_layers(algorithm: Algorithm, layers: &[LayersClause]) -> Result<()> {
+    if layers.is_empty() || algorithm.takes(OptionGroup::LayersClause) {
+        return Ok(());
+    }
+    let takers = Algorithm::all().filter(|own| own.takes(OptionGroup::LayersClause));
+    plan_err!(
+        "{algorithm} takes no LAYERS; they belong to {}",
+        takers.map(Algorithm::name).collect::<Vec<_>>().join(", ")
+    )
 }
 
 #[cfg(test)]

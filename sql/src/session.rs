@@ -16,7 +16,7 @@ use datafusion::sql::parser::Statement as DfStatement;
 use futures::StreamExt;
 use gradlake_engine::{
     Engine, EngineOptions, EventSink, MODEL_CATALOG, PredictOptions, TrainOptions, TrainRequest,
-    is_unbounded, reported, reported_schema, unbounded_table, with_warnings,
+    check_layers, is_unbounded, reported, reported_schema, unbounded_table, with_warnings,
 };
 
 use crate::parsers;
@@ -200,6 +200,7 @@ impl Session {
     async fn request(&self, train: &Train, events: &EventSink) -> Result<TrainRequest> {
         let algorithm = train.algorithm()?;
         let options = TrainOptions::check(algorithm, &train.options)?;
+        check_layers(algorithm, &train.layers)?;
         let query = self.plan(&train.source, events).await?;
         let columns: Vec<&str> =
             query.schema().fields().iter().map(|f| f.name().as_str()).collect();
@@ -214,6 +215,7 @@ impl Session {
             weight: train.weight.clone(),
             partition_by: train.partition_by.clone(),
             continue_from: train.continue_from.clone(),
+            layers: train.layers.clone(),
             options,
             statement: train.to_string(),
             query,

@@ -15,6 +15,7 @@ use datafusion_common::{Result, plan_err};
 use crate::batch::{MiniBatch, Width};
 use crate::learner::{Layout, Learner, Loss, ScoringScratch};
 use crate::model::{NetworkSpec, Target, Trained};
+use crate::network::NetworkDescription;
 use crate::options::TrainOptions;
 
 /// The raw outputs of what learns a target by a loss.
@@ -41,6 +42,11 @@ impl Head<'_> {
 pub trait Description: Debug + Send + Sync {
     /// The network of dense layers, of algorithms that train one.
     fn network(&self) -> Option<&NetworkSpec> {
+        None
+    }
+
+    /// The network of any layers, of algorithms that train one.
+    fn layers(&self) -> Option<&NetworkDescription> {
         None
     }
 

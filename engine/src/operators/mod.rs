@@ -114,6 +114,7 @@ mod tests {
             weight: None,
             partition_by: vec![],
             continue_from: None,
+            layers: vec![],
             options: TrainOptions::check(algorithm, &[]).unwrap(),
             query: query.clone(),
             statement: "TRAIN MODEL m".to_owned(),

@@ -430,6 +430,7 @@ mod tests {
                 weight: None,
                 partition_by,
                 continue_from: None,
+                layers: vec![],
                 options: TrainOptions::check(algorithm, &[]).unwrap(),
                 query: engine.context().sql(query).await.unwrap().into_unoptimized_plan(),
                 statement: "TRAIN MODEL".to_owned(),

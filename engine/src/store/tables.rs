@@ -75,7 +75,10 @@ impl ModelTable {
     /// Every table that a model may have.
     pub fn all() -> impl Iterator<Item = ModelTable> + Clone {
         let own = Algorithm::all().flat_map(|algorithm| algorithm.spec().tables);
-        Self::ALL.into_iter().chain(own.map(|name| ModelTable::Own(name)))
+        let mut names: Vec<&'static str> = own.copied().collect();
+        names.sort_unstable();
+        names.dedup();
+        Self::ALL.into_iter().chain(names.into_iter().map(ModelTable::Own))
     }
 
     /// The tables of a model that are files, in the order in which they are written.
@@ -343,7 +346,11 @@ impl Tensors {
     fn push(&mut self, member: u32, trained: &Trained, moment: Option<&str>, values: &[f32]) {
         for tensor in trained.description.layout(trained.encoder.width()).tensors() {
             let (layer, values) = (tensor.layer as i32, &values[tensor.range()]);
-            self.push_tensor(member, layer, tensor.name, moment, &tensor.shape, values);
+            let name = match &tensor.node {
+                Some(node) => format!("{node}.{}", tensor.name),
+                None => tensor.name.to_owned(),
+            };
+            self.push_tensor(member, layer, &name, moment, &tensor.shape, values);
         }
     }
 

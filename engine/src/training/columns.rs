@@ -8,6 +8,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use gradlake_udfs::{Input, Model, Names, TargetRule, flatten_fields};
 
+use super::architecture::check_architecture;
 use super::candidates::{Candidate, Candidates};
 use super::parent::{Spelling, check_parent};
 use crate::names::suggested;
@@ -100,6 +101,7 @@ impl TrainingColumns {
         if let Some(parent) = parent {
             check_parent(parent, request, &roles)?;
         }
+        check_architecture(request, &roles)?;
         let named: Vec<String> = used.iter().copied().map(own).collect();
         let picks = used.iter().map(|place| source.columns[*place].pick.clone());
         let plan = SelectColumns::plan(query, named.iter().map(String::as_str).zip(picks))?;

@@ -4,6 +4,7 @@
 //! query ──► raw table ──► groups ──► per member: split, fit, encode ──► rounds ──► model ──► store
 //! ```
 
+mod architecture;
 mod candidates;
 mod checkpoint;
 mod columns;

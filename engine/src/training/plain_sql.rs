@@ -51,6 +51,7 @@ async fn request(engine: &Engine, replicas: usize) -> TrainRequest {
         weight: None,
         partition_by: vec![],
         continue_from: None,
+        layers: vec![],
         options: TrainOptions::check(Algorithm::MLP_CLASSIFIER, &given).unwrap(),
         query: engine.context().sql(ROWS).await.unwrap().into_unoptimized_plan(),
         statement: "TRAIN MODEL m".to_owned(),

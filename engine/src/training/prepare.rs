@@ -135,7 +135,7 @@ impl MemberTraining<'_> {
         parent: Option<&Trained>,
         rows: u64,
     ) -> Result<TrainingPlan, Failure> {
-        let description = self.description(&fitted.labels, parent)?;
+        let description = self.description(&fitted.encoder, &fitted.labels, parent)?;
         let width = Width { targets: fitted.labels.targets(), ..fitted.encoder.width() };
         let shape = Shape { width, classes: fitted.labels.classes(), rows };
         let options = &self.shared.request.options;
@@ -161,8 +161,8 @@ impl MemberTraining<'_> {
             Some(parent) => (parent.encoder.clone(), parent.labels.clone()),
             None => (fitted.encoder.clone(), fitted.labels.clone()),
         };
-        let description = self.description(&labels, parent)?;
-        let is_poisson = description.network().is_some_and(|own| own.loss == Loss::Poisson);
+        let description = self.description(&encoder, &labels, parent)?;
+        let is_poisson = description.head().is_some_and(|own| own.loss == Loss::Poisson);
         // Only a loss with a scale of its own needs a raw target; see `NetworkSpec`.
         let labels = match labels {
             Labels::Numbers(scales) if is_poisson => {
@@ -214,6 +214,7 @@ impl MemberTraining<'_> {
     /// What is learned for these labels.
     fn description(
         &self,
+        encoder: &Encoder,
         labels: &Labels,
         parent: Option<&Trained>,
     ) -> Result<Arc<dyn Description>, Failure> {
@@ -225,6 +226,8 @@ impl MemberTraining<'_> {
             classes: labels.classes(),
             targets: labels.targets(),
             parent,
+            layers: &request.layers,
+            encoder: Some(encoder),
         };
         outline.describe().map_err(untrainable)
     }

@@ -80,6 +80,8 @@ fn arrangement(request: &TrainRequest, d: usize, rows: u64) -> Option<Arrangemen
             classes,
             targets: width.targets,
             parent: None,
+            layers: &[],
+            encoder: None,
         };
         let description = outline.describe().ok()?;
         let shape = Shape { width, classes, rows };
@@ -141,6 +143,7 @@ mod tests {
             weight: weight.then(|| "w".to_owned()),
             partition_by: vec![],
             continue_from: None,
+            layers: vec![],
             options: TrainOptions::check(algorithm, &given).unwrap(),
             query: engine.context().sql(query).await.unwrap().into_unoptimized_plan(),
             statement: "TRAIN MODEL m".to_owned(),

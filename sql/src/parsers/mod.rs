@@ -16,6 +16,7 @@ mod describe_parser;
 mod drop_parser;
 mod evaluate_parser;
 mod explain_parser;
+mod layers_parser;
 mod models;
 mod option_parser;
 mod predict_parser;

@@ -7,16 +7,27 @@ use datafusion::error::Result;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use gradlake_engine::{nearest, suggestion};
 use gradlake_udfs::Algorithm;
+use gradlake_udfs::network::LayersClause;
 
 use super::cursor::Cursor;
+use super::layers_parser::parse_layers;
 use super::option_parser::parse_options;
 use super::source_parser::parse_source;
 use super::transform_parser::parse_transform;
 use crate::statements::{Source, Train, quoted};
 
 /// First words of the clauses before AS and FROM.
-const CLAUSES: [&str; 8] =
-    ["USING", "TRANSFORM", "TARGET", "FEATURES", "WEIGHT", "PARTITION", "CONTINUE", "WITH"];
+const CLAUSES: [&str; 9] = [
+    "USING",
+    "TRANSFORM",
+    "TARGET",
+    "FEATURES",
+    "WEIGHT",
+    "PARTITION",
+    "CONTINUE",
+    "LAYERS",
+    "WITH",
+];
 
 /// Words that continue an expression after a column's name.
 const OPERATORS: [&str; 14] = [
@@ -61,6 +72,7 @@ struct Clauses {
     weight: Option<String>,
     partition_by: Vec<String>,
     continue_from: Option<(String, Option<u64>)>,
+    layers: Vec<LayersClause>,
     options: Vec<(String, gradlake_engine::OptionValue)>,
 }
 
@@ -73,12 +85,13 @@ impl Clauses {
                 _ => None,
             };
             let error = cursor.expected(
-                "USING, TRANSFORM, TARGET, FEATURES, WEIGHT, PARTITION BY, CONTINUE, WITH, AS \
-                 query or FROM table",
+                "USING, TRANSFORM, TARGET, FEATURES, WEIGHT, PARTITION BY, CONTINUE, LAYERS, WITH, \
+                 AS query or FROM table",
             );
             return plan_err!("{}{}", error.message(), suggestion(hint));
         };
-        if self.given.contains(&clause) {
+        // (LAYERS may come once for each branch.)
+        if self.given.contains(&clause) && clause != "LAYERS" {
             let by = if clause == "PARTITION" { " BY" } else { "" };
             return Err(cursor.error(&format!("clause {clause}{by} is given twice, again")));
         }
@@ -102,6 +115,7 @@ impl Clauses {
             "CONTINUE" => {
                 self.continue_from = Some((cursor.model_name("CONTINUE")?, cursor.version()?));
             }
+            "LAYERS" => self.layers.push(parse_layers(cursor)?),
             _ => self.options = parse_options(cursor)?,
         }
         Ok(())
@@ -132,6 +146,7 @@ impl Clauses {
             weight: self.weight,
             partition_by: self.partition_by,
             continue_from: self.continue_from,
+            layers: self.layers,
             options: self.options,
             source,
         };

@@ -6,6 +6,7 @@ use std::fmt;
 use datafusion::common::plan_err;
 use datafusion::error::Result;
 use gradlake_engine::{OptionValue, nearest, suggestion};
+use gradlake_udfs::network::LayersClause;
 use gradlake_udfs::{Algorithm, Names};
 
 use super::name::{list, quoted, write_options, write_version};
@@ -34,6 +35,8 @@ pub struct Train {
     pub partition_by: Vec<String>,
     /// CONTINUE: a model and the version to continue from.
     pub continue_from: Option<(String, Option<u64>)>,
+    /// LAYERS, in the order given.
+    pub layers: Vec<LayersClause>,
     /// WITH, in the order given.
     pub options: Vec<(String, OptionValue)>,
     /// AS or FROM.
@@ -203,6 +206,9 @@ impl fmt::Display for Train {
         if let Some((name, version)) = &self.continue_from {
             write!(f, " CONTINUE {}", quoted(name))?;
             write_version(f, *version)?;
+        }
+        for clause in &self.layers {
+            write!(f, " {}", clause.text(quoted))?;
         }
         write_options(f, &self.options)?;
         write!(f, " {}", self.source)

@@ -12,19 +12,24 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::batch::Width;
 use crate::description::Description;
+use crate::encoder::Encoder;
 use crate::estimator::{Estimator, OnlineEstimator};
 use crate::learner::Loss;
 use crate::model::Trained;
+use crate::network::LayersClause;
 use crate::options::{Solver, TrainOptions};
 
 mod descent;
 mod kmeans;
+mod layered;
 mod linear_regression;
 mod linear_svm;
 mod logistic_regression;
 mod mlp_classifier;
 mod mlp_regressor;
 mod network;
+mod network_classifier;
+mod network_regressor;
 mod pca;
 mod plan;
 mod setup;
@@ -34,12 +39,14 @@ pub use plan::{Method, RoundLayout, Shape, SplitRule, TrainingPlan};
 pub use setup::Setup;
 
 /// Every algorithm, in the order in which messages name them.
-static REGISTRY: [&AlgorithmSpec; 7] = [
+static REGISTRY: [&AlgorithmSpec; 9] = [
     &linear_regression::SPEC,
     &logistic_regression::SPEC,
     &linear_svm::SPEC,
     &mlp_classifier::SPEC,
     &mlp_regressor::SPEC,
+    &network_classifier::SPEC,
+    &network_regressor::SPEC,
     &kmeans::SPEC,
     &pca::SPEC,
 ];
@@ -103,6 +110,10 @@ pub struct Outline<'a> {
     pub targets: usize,
     /// The model to continue.
     pub parent: Option<&'a Trained>,
+    /// The clauses LAYERS.
+    pub layers: &'a [LayersClause],
+    /// The preprocessing, as far as it is known.
+    pub encoder: Option<&'a Encoder>,
 }
 
 impl Outline<'_> {
@@ -150,6 +161,8 @@ pub enum OptionGroup {
     Tolerance,
     /// Options of hidden layers.
     Layers,
+    /// The clause LAYERS.
+    LayersClause,
     /// Options of classes.
     Classes,
     /// The choice of a solver.
@@ -261,6 +274,8 @@ mod tests {
                 "linear_svm",
                 "mlp_classifier",
                 "mlp_regressor",
+                "network_classifier",
+                "network_regressor",
                 "kmeans",
                 "pca"
             ]

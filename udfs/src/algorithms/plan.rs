@@ -222,8 +222,15 @@ mod tests {
         let given = given.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
         let given: Vec<_> = given.chain([quantile]).collect();
         let options = TrainOptions::check(Algorithm::LINEAR_REGRESSION, &given)?;
-        let outline =
-            Outline { options: &options, target: "a, b", classes: None, targets, parent: None };
+        let outline = Outline {
+            options: &options,
+            target: "a, b",
+            classes: None,
+            targets,
+            parent: None,
+            layers: &[],
+            encoder: None,
+        };
         let description = outline.describe()?;
         let width = Width { dense, ..Width::default() };
         let shape = Shape { width, classes: None, rows: 10_000 };

@@ -43,12 +43,39 @@ impl InputKind {
             {
                 Ok(InputKind::Vector)
             }
+            t if item_type(t).is_some_and(DataType::is_numeric) => Ok(InputKind::Vector),
             t if t.is_numeric() => Ok(InputKind::Number),
             t => plan_err!(
                 "column {name} is {t}, which cannot be a feature; name the others in FEATURES or \
                  cast it in the query"
             ),
         }
+    }
+}
+
+/// The lengths of nested lists of fixed length, the outermost first; 0 where a list has no fixed
+/// length.
+pub(crate) fn list_shape(data_type: &DataType) -> Vec<usize> {
+    match data_type {
+        DataType::FixedSizeList(item, n) => {
+            let mut shape = vec![*n as usize];
+            shape.extend(list_shape(item.data_type()));
+            shape
+        }
+        DataType::List(_) | DataType::LargeList(_) => vec![0],
+        _ => vec![],
+    }
+}
+
+/// The type of the elements of a list, or of nested lists of fixed length.
+pub(crate) fn item_type(data_type: &DataType) -> Option<&DataType> {
+    match data_type {
+        DataType::FixedSizeList(item, _) => match item.data_type() {
+            nested @ DataType::FixedSizeList(_, _) => item_type(nested),
+            own => Some(own),
+        },
+        DataType::List(item) | DataType::LargeList(item) => Some(item.data_type()),
+        _ => None,
     }
 }
 

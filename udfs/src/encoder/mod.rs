@@ -43,6 +43,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 pub use apply::Column;
 pub use categories::Categories;
 pub use input::{Input, InputKind, flatten_columns, flatten_fields};
+pub(crate) use input::{item_type, list_shape};
 pub use interner::{CodeMap, Interner};
 pub use plain::{is_plain, is_single, plain_rows};
 pub use rowhash::hash_rows;
@@ -177,6 +178,15 @@ pub enum FeatureKind {
     Vector(Vec<Scale>),
     /// A vector of `uint8`: one dense input per element, a byte in encoded rows.
     Bytes(ByteScale),
+}
+
+impl Feature {
+    /// The shape of its dense inputs: that of nested lists of fixed length, else `[n]`.
+    pub fn shape(&self) -> Vec<usize> {
+        let n = self.kind.dense();
+        let shape = list_shape(&self.data_type);
+        if shape.len() > 1 && shape.iter().product::<usize>() == n { shape } else { vec![n] }
+    }
 }
 
 impl FeatureKind {
@@ -351,6 +361,42 @@ impl Encoder {
     /// The fields of an encoded row with so many numbers of the target.
     pub fn schema(&self, targets: usize) -> RowSchema {
         self.schema.with_targets(targets)
+    }
+
+    /// The encoder that rows of these (flattened) columns would have, with two categories each; None
+    /// where the types do not say how long lists are.
+    ///
+    /// # Errors
+    /// When a type cannot be a feature.
+    pub fn of_types(inputs: &[(String, DataType)]) -> Result<Option<Self>> {
+        let scale = Scale { mean: 0.0, center: 0.0, stddev: 1.0, min: 0.0, max: 1.0 };
+        let mut features = vec![];
+        for (name, data_type) in inputs {
+            let kind = match InputKind::of(name, data_type)? {
+                InputKind::Number => FeatureKind::Number(scale),
+                InputKind::Boolean => FeatureKind::Boolean(scale),
+                InputKind::Timestamp => FeatureKind::Timestamp(scale),
+                InputKind::Category => {
+                    FeatureKind::Category([Some("a"), Some("b")].into_iter().collect())
+                }
+                InputKind::Vector => match list_shape(data_type).iter().product() {
+                    0 => return Ok(None),
+                    length if item_type(data_type) == Some(&DataType::UInt8) => {
+                        let (divisor, mean, min, max) = (255.0, 0.0, 0.0, 255.0);
+                        FeatureKind::Bytes(ByteScale { length, divisor, mean, min, max })
+                    }
+                    length => FeatureKind::Vector(vec![scale; length]),
+                },
+            };
+            let (name, data_type) = (name.clone(), data_type.clone());
+            features.push(Feature { name, data_type, kind, null_count: 0 });
+        }
+        Self::new(features).map(Some)
+    }
+
+    /// The index of the first dense input of a feature, or of its category column.
+    pub fn place(&self, feature: usize) -> usize {
+        self.places[feature]
     }
 
     /// The first category of each column.

@@ -11,7 +11,7 @@ use super::apply::{numbers, unix_seconds};
 use super::bytes::ByteStatistics;
 use super::moments::{Moments, element_moments};
 use super::vectors::{different_lengths, vectors};
-use super::{Categories, Encoder, Feature, FeatureKind, InputKind, Interner};
+use super::{Categories, Encoder, Feature, FeatureKind, InputKind, Interner, item_type};
 use crate::parallel::{ParallelFor, Sequential};
 
 /// Number of categories of all columns from which on they are written on many cores.
@@ -67,16 +67,10 @@ impl Statistics {
                     ColumnStatistics::Numbers(Moments::default())
                 }
                 InputKind::Category => ColumnStatistics::Categories { met: vec![], nulls: 0 },
-                InputKind::Vector => {
-                    let is_bytes = matches!(data_type,
-                        DataType::FixedSizeList(item, _)
-                        | DataType::List(item)
-                        | DataType::LargeList(item) if *item.data_type() == DataType::UInt8);
-                    match is_bytes {
-                        true => ColumnStatistics::Bytes(ByteStatistics::default()),
-                        false => ColumnStatistics::Vectors { elements: None, nulls: 0 },
-                    }
-                }
+                InputKind::Vector => match item_type(data_type) == Some(&DataType::UInt8) {
+                    true => ColumnStatistics::Bytes(ByteStatistics::default()),
+                    false => ColumnStatistics::Vectors { elements: None, nulls: 0 },
+                },
             });
             kinds.push((name.clone(), data_type.clone(), kind));
         }

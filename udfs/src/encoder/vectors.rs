@@ -1,6 +1,9 @@
 //! Columns of lists of one length, and their encoding as bytes.
 
-use arrow::array::{Array, ArrayRef, AsArray, new_empty_array};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, FixedSizeListArray, new_empty_array};
+use arrow::compute::nullif;
 use arrow::datatypes::{DataType, UInt8Type};
 use datafusion_common::{DataFusionError, Result, exec_datafusion_err, exec_err};
 
@@ -129,13 +132,13 @@ pub(super) fn vectors(
         starts.push(Some(start));
     };
     let values = match array.data_type() {
-        DataType::FixedSizeList(_, n) => {
+        DataType::FixedSizeList(_, _) => {
             let list = array.as_fixed_size_list();
-            let n = *n as usize;
+            let (values, n) = elements(list)?;
             for i in 0..list.len() {
                 row(list.is_null(i), (list.offset() + i) * n, n);
             }
-            list.values().clone()
+            values
         }
         DataType::List(_) => {
             let list = array.as_list::<i32>();
@@ -161,6 +164,25 @@ pub(super) fn vectors(
         return Err(different_lengths(name, first, other));
     }
     Ok((values, starts, length))
+}
+
+/// All elements of lists of fixed length, nested lists within them one after another, and the number
+/// of elements of each. The elements of an inner list that is NULL are NULL.
+fn elements(list: &FixedSizeListArray) -> Result<(ArrayRef, usize)> {
+    let (values, n) = (list.values(), list.value_length() as usize);
+    let Some(inner) = values.as_fixed_size_list_opt() else { return Ok((Arc::clone(values), n)) };
+    let (all, length) = elements(inner)?;
+    // (The lists of a slice begin in the middle of their elements.)
+    let all = all.slice(inner.offset() * length, inner.len() * length);
+    let all = match inner.logical_nulls().filter(|nulls| nulls.null_count() > 0) {
+        None => all,
+        Some(nulls) => {
+            let is_null: BooleanArray =
+                nulls.iter().flat_map(|valid| std::iter::repeat_n(Some(!valid), length)).collect();
+            nullif(&all, &is_null)?
+        }
+    };
+    Ok((all, n * length))
 }
 
 /// The error of lists of two lengths.

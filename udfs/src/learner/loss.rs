@@ -76,9 +76,10 @@ impl Loss {
         matches!(self, Loss::Logistic | Loss::Softmax)
     }
 
-    /// Whether several outputs have a label each, and the losses are added up.
-    fn is_by_output(self) -> bool {
-        !matches!(self, Loss::Softmax | Loss::Hinge | Loss::SquaredHinge)
+    /// Whether a row has one label, whatever the number of outputs; otherwise each output has its
+    /// own, and the losses are added up.
+    pub(crate) fn has_one_label(self) -> bool {
+        matches!(self, Loss::Softmax | Loss::Hinge | Loss::SquaredHinge)
     }
 
     /// Whether it has a derivative everywhere, so that its minimum is where the gradient is 0.
@@ -105,7 +106,7 @@ impl Loss {
         match self {
             Loss::Softmax => return softmax::softmax(z, outputs, label, weight, scale),
             _ if outputs == 1 => return kernels::differentiate(self, z, label, weight, scale),
-            _ if self.is_by_output() => {
+            _ if !self.has_one_label() => {
                 return kernels::differentiate_numbers(self, z, outputs, label, weight, scale);
             }
             _ => {}
@@ -128,7 +129,7 @@ impl Loss {
         match self {
             Loss::Softmax => return softmax::softmax_sum(z, outputs, label, weight),
             _ if outputs == 1 => return kernels::sum(self, z, label, weight),
-            _ if self.is_by_output() => {
+            _ if !self.has_one_label() => {
                 return kernels::sum_numbers(self, z, outputs, label, weight);
             }
             _ => {}

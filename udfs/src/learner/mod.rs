@@ -1,8 +1,10 @@
 //! The models: the loss of encoded rows under given parameters, and its gradient.
 
+use std::any::Any;
 use std::fmt::Debug;
 
 use crate::batch::{MiniBatch, Width};
+use crate::network::LayeredNetwork;
 
 mod activation;
 #[cfg(test)]
@@ -61,6 +63,8 @@ pub struct StepKey {
 pub struct Scratch {
     /// The buffers that the learner needs.
     pub buffers: Vec<Vec<f32>>,
+    /// What else it needs.
+    pub own: Option<Box<dyn Any + Send + Sync>>,
 }
 
 /// A differentiable loss over encoded rows.
@@ -85,6 +89,11 @@ pub trait Learner: Debug + Send + Sync {
 
     /// The network, where there are hidden layers: [`Passes`] may then update it.
     fn network(&self) -> Option<&Network>;
+
+    /// The network of any layers, whose executor makes the steps.
+    fn layers(&self) -> Option<&LayeredNetwork> {
+        None
+    }
 
     /// Floating-point operations of one gradient, per row: they decide on the number of slices.
     fn flops_per_row(&self) -> u64;

@@ -273,7 +273,7 @@ impl Learner for Network {
         let widest = self.layers.iter().map(|layer| layer.units).max().unwrap_or(0);
         buffers.push(vec![0.0; rows * widest]);
         buffers.push(vec![0.0; rows * widest]);
-        Scratch { buffers }
+        Scratch { buffers, own: None }
     }
 
     fn sparse_gradient(

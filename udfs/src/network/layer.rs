@@ -114,12 +114,7 @@ pub(crate) struct Parameter {
 }
 
 impl Parameter {
-    pub(crate) fn new(
-        name: &'static str,
-        shape: &[usize],
-        role: Role,
-        initial: Initial,
-    ) -> Self {
+    pub(crate) fn new(name: &'static str, shape: &[usize], role: Role, initial: Initial) -> Self {
         Self { name, part: None, shape: shape.to_vec(), role, initial, is_table: false }
     }
 

@@ -106,7 +106,9 @@ pub(crate) fn product(write: Write, mut out: MatrixMut<'_>, a: Matrix<'_>, b: Ma
         return;
     }
     if a.columns == 0 {
-        return if write == Write::Replace { out.clear() };
+        return if write == Write::Replace {
+            out.clear()
+        };
     }
     // (faer's matrix-vector products need contiguous columns.)
     if out.columns == 1 && b.stride == 1 {
@@ -136,7 +138,9 @@ pub(crate) fn product_of_transposed(
         return;
     }
     if a.rows == 0 {
-        return if write == Write::Replace { out.clear() };
+        return if write == Write::Replace {
+            out.clear()
+        };
     }
     if out.columns == 1 && out.stride == 1 {
         if write == Write::Replace {
@@ -166,7 +170,9 @@ pub(crate) fn product_by_transposed(
         return;
     }
     if a.columns == 0 {
-        return if write == Write::Replace { out.clear() };
+        return if write == Write::Replace {
+            out.clear()
+        };
     }
     if a.columns == 1 && b.stride == 1 {
         if write == Write::Replace {

@@ -210,8 +210,8 @@ impl<'a> Values<'a> {
             own.inputs.push(value);
         }
         for (node, this) in architecture.nodes.iter().zip(compiled) {
-            let needs = this.parameters > 0
-                || node.inputs.iter().any(|from| own.needs_gradient(*from));
+            let needs =
+                this.parameters > 0 || node.inputs.iter().any(|from| own.needs_gradient(*from));
             own.needs.push(needs);
         }
         own

@@ -6,6 +6,7 @@
 //! - [`rows`]: an optimizer that takes rows one by one.
 //! - [`dense`]: hidden layers, unless updates are sparse: a pass over rows and one over packed
 //!   weights.
+//! - [`layers`]: a network of any layers: its executor cuts the mini-batch.
 //! - [`table`]: one linear output and a table of categories much longer than a mini-batch.
 //! - [`gradient`], lazily: sgd with L1 or L2 and such a table: a weight is brought up to date when
 //!   it is next met.
@@ -28,6 +29,7 @@ mod dense;
 #[cfg(test)]
 mod gather_tests;
 mod gradient;
+mod layers;
 mod rows;
 #[cfg(test)]
 pub(crate) mod sparse_tests;
@@ -72,6 +74,8 @@ pub enum StepPlan {
     Rows,
     /// A pass over rows and one over packed weights.
     Dense,
+    /// The gradient of the whole mini-batch by an executor, then the optimizer.
+    Layers,
     /// A sparse update of a packed table, which stores the numbers of a category side by side.
     Table,
     /// A sparse update of the flat buffers; L1 and L2 are applied to a weight when a mini-batch
@@ -88,6 +92,9 @@ impl StepPlan {
         if descent.optimizer.takes_rows() {
             return StepPlan::Rows;
         }
+        if descent.learner.layers().is_some() {
+            return StepPlan::Layers;
+        }
         if dense_network(descent).is_some() {
             return StepPlan::Dense;
         }
@@ -100,7 +107,7 @@ impl StepPlan {
 
     /// Number of slices of a mini-batch, whose gradients are summed in order.
     pub fn slices(self, descent: &Descent) -> usize {
-        if self == StepPlan::Dense { 1 } else { descent.slices.max(1) }
+        if matches!(self, StepPlan::Dense | StepPlan::Layers) { 1 } else { descent.slices.max(1) }
     }
 
     /// Bytes of the working memory of a replica with so many parameters and moments.
@@ -108,6 +115,11 @@ impl StepPlan {
         let numbers = match self {
             // Packed weights and moments, and the transposes of the weights.
             StepPlan::Dense => 2 * parameters + moments,
+            StepPlan::Layers => {
+                let executor = descent.learner.layers().map(|own| own.executor(descent.batch_size));
+                let bytes = executor.and_then(Result::ok).map_or(0, |own| own.bytes());
+                parameters + bytes / size_of::<f32>()
+            }
             StepPlan::LazyTable => {
                 descent.learner.width().categories + self.slices(descent) * parameters
             }
@@ -123,6 +135,9 @@ impl StepPlan {
             StepPlan::Rows => Some(Box::new(rows::RowSteps::new(descent))),
             StepPlan::Dense => dense_network(descent)
                 .map(|network| Box::new(dense::DenseSteps::new(network, descent, state)) as _),
+            StepPlan::Layers => (descent.learner.layers())
+                .and_then(|network| layers::LayerSteps::new(network, descent))
+                .map(|steps| Box::new(steps) as _),
             StepPlan::Table => table::TableSteps::new(descent).map(|table| Box::new(table) as _),
             StepPlan::LazyTable => {
                 Some(gradient(gradient::Updates::LazySparse(LazySgd::new(descent.learner.table()))))

@@ -45,7 +45,15 @@ pub(super) fn learner(
     let is_classifier = request.algorithm.is_classifier();
     // It begins with the first two classes.
     let classes = is_classifier.then_some(2);
-    let outline = Outline { options, target: &columns.target_names(), classes, targets: 1, parent };
+    let outline = Outline {
+        options,
+        target: &columns.target_names(),
+        classes,
+        targets: 1,
+        parent,
+        layers: &request.layers,
+        encoder: None,
+    };
     let Some(spec) = outline.describe()?.network().cloned() else {
         return plan_err!("{} does not learn from rows as they come", request.algorithm);
     };

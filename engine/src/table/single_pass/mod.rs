@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use datafusion::common::{Result, exec_datafusion_err, internal_err};
 use datafusion::execution::memory_pool::MemoryReservation;
-use gradlake_udfs::{Encoder, LabelScale, Labels, RowsMut, Width};
+use gradlake_udfs::{Encoder, LabelScale, Labels, RowSchema, RowsMut, Width};
 
 use self::reading::{Reading, StopOnDrop};
 use crate::options::ClassWeights;

@@ -193,8 +193,15 @@ fn descriptions_come_back_and_continue_keeps_them() {
     }
     let parent = trained(Distance::Cosine);
     let own = options(&[]);
-    let outline =
-        Outline { options: &own, target: "", classes: None, targets: 0, parent: Some(&parent) };
+    let outline = Outline {
+        options: &own,
+        target: "",
+        classes: None,
+        targets: 0,
+        parent: Some(&parent),
+        layers: &[],
+        encoder: None,
+    };
     assert_eq!(describe(&outline).unwrap(), spec);
     let outline = Outline { parent: None, ..outline };
     assert_eq!(describe(&outline).unwrap().k, 8);

@@ -125,8 +125,15 @@ fn estimator(
     given: &[(&str, OptionValue)],
 ) -> Result<Box<dyn Estimator>> {
     let options = options(given);
-    let outline =
-        Outline { options: &options, target: "", classes: None, targets: 0, parent: None };
+    let outline = Outline {
+        options: &options,
+        target: "",
+        classes: None,
+        targets: 0,
+        parent: None,
+        layers: &[],
+        encoder: None,
+    };
     let description = outline.describe()?;
     let rows = data.rows() as u64;
     let shape = Shape { width: data.width, classes: None, rows };

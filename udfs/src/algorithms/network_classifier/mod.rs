@@ -1,0 +1,37 @@
+//! Networks of any layers for classes.
+
+use super::{Algorithm, AlgorithmSpec, OptionGroup, TargetRule, layered, network};
+use crate::learner::Loss;
+use crate::network::{LAYERS, NetworkDescription};
+
+pub(super) static SPEC: AlgorithmSpec = AlgorithmSpec {
+    name: "network_classifier",
+    about: "probabilities of classes from a network of any layers",
+    target: TargetRule::Classes,
+    options: &[
+        OptionGroup::Passes,
+        OptionGroup::Batch,
+        OptionGroup::Gradient,
+        OptionGroup::Classes,
+        OptionGroup::Loss,
+        OptionGroup::LayersClause,
+    ],
+    losses: &[Loss::Softmax, Loss::Logistic],
+    solvers: &[],
+    hidden: &[],
+    epochs: 10,
+    batch_size: 128,
+    metrics: &[],
+    tables: &[LAYERS],
+    describe: |outline| layered::describe(outline, network::probabilistic(outline.classes)),
+    read: NetworkDescription::read,
+    method: layered::method,
+    make: layered::estimator,
+    online: None,
+    grows: true,
+};
+
+impl Algorithm {
+    /// Network of any layers for classes.
+    pub const NETWORK_CLASSIFIER: Algorithm = Algorithm(&SPEC);
+}

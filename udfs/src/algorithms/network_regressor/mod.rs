@@ -1,0 +1,37 @@
+//! Networks of any layers for numbers.
+
+use super::{Algorithm, AlgorithmSpec, OptionGroup, TargetRule, layered};
+use crate::learner::Loss;
+use crate::network::{LAYERS, NetworkDescription};
+
+pub(super) static SPEC: AlgorithmSpec = AlgorithmSpec {
+    name: "network_regressor",
+    about: "numbers from a network of any layers",
+    target: TargetRule::Number,
+    options: &[
+        OptionGroup::Passes,
+        OptionGroup::Batch,
+        OptionGroup::Gradient,
+        OptionGroup::Quantiles,
+        OptionGroup::Loss,
+        OptionGroup::LayersClause,
+    ],
+    losses: &[Loss::Squared, Loss::Absolute, Loss::Huber, Loss::Poisson, Loss::Quantile],
+    solvers: &[],
+    hidden: &[],
+    epochs: 10,
+    batch_size: 128,
+    metrics: &[],
+    tables: &[LAYERS],
+    describe: |outline| layered::describe(outline, Loss::Squared),
+    read: NetworkDescription::read,
+    method: layered::method,
+    make: layered::estimator,
+    online: None,
+    grows: false,
+};
+
+impl Algorithm {
+    /// Network of any layers for numbers.
+    pub const NETWORK_REGRESSOR: Algorithm = Algorithm(&SPEC);
+}
