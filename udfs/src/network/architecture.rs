@@ -246,8 +246,11 @@ impl Architecture {
                 Some(own) => own.check(&node.call)?,
                 None => return plan_err!("there is no layer {}", node.call.layer),
             }
-            let inputs: Vec<_> =
-                node.inputs.iter().map(|from| self.incoming(*from, &compiled)).collect::<Result<_>>()?;
+            let inputs: Vec<_> = node
+                .inputs
+                .iter()
+                .map(|from| self.incoming(*from, &compiled))
+                .collect::<Result<_>>()?;
             let own = self::compile(node, &inputs)?;
             parameters += own.parameters;
             if parameters > LIMIT {

@@ -2,7 +2,7 @@
 
 use datafusion_common::{Result, plan_err};
 
-use super::architecture::{Architecture, Compiled, Origin, Node, compile};
+use super::architecture::{Architecture, Compiled, Node, Origin, compile};
 use super::call::{Call, LayerSpec, Value};
 use super::layer::{Content, Incoming, shape_text};
 use super::layers::{DEFINITIONS, definition};
@@ -196,9 +196,7 @@ impl Builder {
         let value = |name: &str| call.get(name).cloned();
         let given = |name: &str, or: Value| value(name).unwrap_or(or);
         let dropout = given("dropout", Value::Number(0.0));
-        let part = |own: &str, part: &str| {
-            LayerSpec::new(own).named_as(&format!("{name}_{part}"))
-        };
+        let part = |own: &str, part: &str| LayerSpec::new(own).named_as(&format!("{name}_{part}"));
         let attention = part("attention", "attention")
             .with_value(given("heads", Value::Number(1.0)))
             .named_value("causal", given("causal", Value::Flag(false)))
@@ -223,7 +221,8 @@ impl Builder {
         let blocks: [&[LayerSpec]; 2] = [&attend, &feed];
         for (i, layers) in blocks.into_iter().enumerate() {
             let is_last = i == 1;
-            let sum = if is_last && is_pre { name.clone() } else { format!("{name}_add_{}", i + 1) };
+            let sum =
+                if is_last && is_pre { name.clone() } else { format!("{name}_add_{}", i + 1) };
             let sum = LayerSpec::new("add").named_as(&sum);
             let begin = if is_pre { self.add(&norm(i + 1), &[x])? } else { x };
             let end = self.chain(layers, &[begin])?;

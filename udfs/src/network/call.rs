@@ -114,7 +114,8 @@ impl fmt::Display for LayerSpec {
         f.write_str(&self.name)?;
         let values = self.positional.iter().map(Part::Value);
         let named = self.named.iter().map(|(name, value)| Part::Named(name, value));
-        let parts: Vec<_> = values.chain(named).chain(self.layers.iter().map(Part::Layer)).collect();
+        let parts: Vec<_> =
+            values.chain(named).chain(self.layers.iter().map(Part::Layer)).collect();
         if !parts.is_empty() {
             f.write_str("(")?;
             separated(f, parts.iter())?;

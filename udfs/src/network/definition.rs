@@ -145,9 +145,7 @@ impl Kind {
             (Kind::WordOrIntegers(choices, ..) | Kind::Word(choices), Value::Text(word)) => {
                 choices.contains(&word.as_str())
             }
-            (Kind::Number(low, high), Value::Number(number)) => {
-                number >= low && number <= high
-            }
+            (Kind::Number(low, high), Value::Number(number)) => number >= low && number <= high,
             (Kind::Flag, Value::Flag(_)) => true,
             _ => false,
         }

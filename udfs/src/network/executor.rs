@@ -151,7 +151,9 @@ impl Executor {
         let outputs = architecture.outputs()?;
         let quantiles = objective.quantiles.len();
         if quantiles > 0 && quantiles != outputs {
-            return plan_err!("{quantiles} quantiles need as many outputs, but there are {outputs}");
+            return plan_err!(
+                "{quantiles} quantiles need as many outputs, but there are {outputs}"
+            );
         }
         if objective.loss == Loss::Logistic && outputs != 1 {
             return plan_err!("a logistic loss needs one output, but there are {outputs}");
@@ -299,7 +301,8 @@ impl Executor {
             && width.dense >= self.reach.0
             && width.columns >= self.reach.1
             && parameters.len() == self.layout.len();
-        let of_classes = self.objective.loss.is_of_classes() || !self.objective.quantiles.is_empty();
+        let of_classes =
+            self.objective.loss.is_of_classes() || !self.objective.quantiles.is_empty();
         let targets = if of_classes { 1 } else { self.outputs };
         let has_labels = width.targets == targets && batch.weight.len() == n;
         (is_full && (has_labels || !is_labelled)).then_some(width)
@@ -404,7 +407,8 @@ impl Executor {
         let n = machine.shards.len();
         let part = gradient.len().div_ceil(PARTS).max(1);
         let mut parts = gradient.chunks_mut(part);
-        let parts: [_; PARTS] = std::array::from_fn(|_| Mutex::new(parts.next().unwrap_or_default()));
+        let parts: [_; PARTS] =
+            std::array::from_fn(|_| Mutex::new(parts.next().unwrap_or_default()));
         threads.run(PARTS, &|p| {
             let mut to = parts[p].lock().unwrap_or_else(PoisonError::into_inner);
             for (i, shard) in machine.shards.iter().enumerate() {

@@ -40,6 +40,14 @@ impl Window {
     }
 }
 
+impl Window {
+    /// Whether there are as many outputs as inputs, however many.
+    fn keeps(&self) -> bool {
+        let around = self.padding[0].saturating_add(self.padding[1]);
+        self.stride == 1 && around == self.dilation.saturating_mul(self.kernel.saturating_sub(1))
+    }
+}
+
 /// Where the number of valid steps comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mask {
@@ -52,10 +60,13 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// The mask behind a window.
+    /// The mask behind a window. (One with as many outputs as inputs changes nothing, so that the
+    /// sequences before and behind it can be added.)
     pub fn behind(&self, window: Window) -> Self {
         let mut mask = self.clone();
-        mask.windows.push(window);
+        if !window.keeps() {
+            mask.windows.push(window);
+        }
         mask
     }
 

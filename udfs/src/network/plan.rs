@@ -39,7 +39,8 @@ pub(crate) fn assign(values: &[Lifetime]) -> (Vec<Source>, Vec<usize>) {
         places[i] = slot;
     }
     let sizes: Vec<usize> = slots.into_iter().map(|(size, _)| size).collect();
-    let of = |(value, slot): (&Lifetime, usize)| Source { slot, stride: sizes[slot], len: value.len };
+    let of =
+        |(value, slot): (&Lifetime, usize)| Source { slot, stride: sizes[slot], len: value.len };
     (values.iter().zip(places).map(of).collect(), sizes)
 }
 

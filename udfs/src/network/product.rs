@@ -69,7 +69,9 @@ impl<'a> MatrixMut<'a> {
         if stride == columns {
             return MatMut::from_row_major_slice_mut(values, *rows, *columns);
         }
-        MatMut::from_row_major_slice_with_stride_mut(values, *rows, *columns, *stride)
+        // (faer 0.24's `from_row_major_slice_with_stride_mut` gives a matrix by columns.)
+        MatMut::from_column_major_slice_with_stride_mut(values, *columns, *rows, *stride)
+            .transpose_mut()
     }
 
     fn clear(&mut self) {
@@ -106,7 +108,9 @@ pub(crate) fn product(write: Write, mut out: MatrixMut<'_>, a: Matrix<'_>, b: Ma
         return;
     }
     if a.columns == 0 {
-        return if write == Write::Replace { out.clear() };
+        return if write == Write::Replace {
+            out.clear()
+        };
     }
     // (faer's matrix-vector products need contiguous columns.)
     if out.columns == 1 && b.stride == 1 {
@@ -136,7 +140,9 @@ pub(crate) fn product_of_transposed(
         return;
     }
     if a.rows == 0 {
-        return if write == Write::Replace { out.clear() };
+        return if write == Write::Replace {
+            out.clear()
+        };
     }
     if out.columns == 1 && out.stride == 1 {
         if write == Write::Replace {
@@ -166,7 +172,9 @@ pub(crate) fn product_by_transposed(
         return;
     }
     if a.columns == 0 {
-        return if write == Write::Replace { out.clear() };
+        return if write == Write::Replace {
+            out.clear()
+        };
     }
     if a.columns == 1 && b.stride == 1 {
         if write == Write::Replace {

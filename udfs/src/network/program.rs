@@ -48,8 +48,8 @@ pub(crate) struct Step {
     pub(crate) targets: Vec<Target>,
     /// Whether the gradient by the input stands where that by the output stood.
     pub(crate) shares_gradient: bool,
-    /// Index of the mask of its (first) input, and of its output.
-    pub(crate) masks: [Option<usize>; 2],
+    /// Index of the mask of its (first) input.
+    pub(crate) mask: Option<usize>,
 }
 
 /// A compiled pass.
@@ -93,10 +93,10 @@ impl Program {
             }))
         };
         let mut node_masks = vec![];
-        for (node, own) in architecture.nodes.iter().zip(&compiled) {
+        for node in &architecture.nodes {
             let first = node.inputs.first().map(|from| architecture.incoming(*from, &compiled));
             let input = first.transpose()?.and_then(|incoming| incoming.mask);
-            node_masks.push([mask_of(&input), mask_of(&own.built.mask)]);
+            node_masks.push(mask_of(&input));
         }
         let ops = operations(&compiled, is_training);
         let is_whole = ops.iter().any(|op| matches!(op, Op::Sums(..)))
@@ -107,7 +107,7 @@ impl Program {
         let (places, slots) = assign(&values.lifetimes);
         let place = |value: usize| places[value];
         let nodes = compiled.into_iter().zip(plans).zip(targets).zip(node_masks);
-        let steps = nodes.map(|(((own, plan), targets), masks)| Step {
+        let steps = nodes.map(|(((own, plan), targets), mask)| Step {
             layer: own.built.layer,
             inputs: plan.sources.iter().map(|value| place(*value)).collect(),
             output: place(plan.output),
@@ -123,7 +123,7 @@ impl Program {
                 })
                 .collect(),
             shares_gradient: plan.shares_gradient,
-            masks,
+            mask,
         });
         let steps = steps.collect();
         let of_input = |i: usize| match architecture.inputs[i].kind {
@@ -210,8 +210,8 @@ impl<'a> Values<'a> {
             own.inputs.push(value);
         }
         for (node, this) in architecture.nodes.iter().zip(compiled) {
-            let needs = this.parameters > 0
-                || node.inputs.iter().any(|from| own.needs_gradient(*from));
+            let needs =
+                this.parameters > 0 || node.inputs.iter().any(|from| own.needs_gradient(*from));
             own.needs.push(needs);
         }
         own

@@ -90,7 +90,14 @@ impl Shard {
 
     /// Runs some operations over the rows `from..to` of the mini-batch, block by block. `out` takes
     /// the raw outputs if it is not empty.
-    pub(crate) fn run(&mut self, job: &Job<'_>, ops: &[Op], from: usize, to: usize, out: &mut [f32]) {
+    pub(crate) fn run(
+        &mut self,
+        job: &Job<'_>,
+        ops: &[Op],
+        from: usize,
+        to: usize,
+        out: &mut [f32],
+    ) {
         if ops.first() == Some(&Op::Load) {
             self.loss = LossSum::default();
             self.gradient.fill(0.0);
@@ -106,7 +113,12 @@ impl Shard {
                 self.operate(&block, *op);
             }
             if let (false, Some(step)) = (out.is_empty(), job.program.steps.last()) {
-                let pass = block.pass(&self.slots, &self.lengths, self.capacity, job.program.steps.len() - 1);
+                let pass = block.pass(
+                    &self.slots,
+                    &self.lengths,
+                    self.capacity,
+                    job.program.steps.len() - 1,
+                );
                 let values = pass.slice(step.output);
                 let n = step.output.len;
                 out[(start - from) * n..(end - from) * n].copy_from_slice(values);
@@ -256,13 +268,15 @@ impl Shard {
         first: usize,
         part: &mut [f32],
     ) {
-        if from == to {
-            return;
+        let mut start = from;
+        while start < to {
+            let end = (start + job.block).min(to);
+            let rows = job.batch.slice(start, end, job.width);
+            let block = Block { job, rows: &rows, at: start - from };
+            let pass = block.backward_pass(&self.slots, &self.lengths, self.capacity, node);
+            job.program.steps[node].layer.scatter(&pass, table, first, part);
+            start = end;
         }
-        let rows = job.batch.slice(from, to, job.width);
-        let block = Block { job, rows: &rows, at: 0 };
-        let pass = block.backward_pass(&self.slots, &self.lengths, self.capacity, node);
-        job.program.steps[node].layer.scatter(&pass, table, first, part);
     }
 }
 
@@ -296,17 +310,13 @@ impl<'a> Block<'a, '_> {
         let Job { program, .. } = self.job;
         let step: &'a Step = &program.steps[i];
         let n = self.rows.rows;
-        let lengths = |mask: Option<usize>| {
-            mask.map(|mask| &lengths[mask * capacity + self.at..][..n])
-        };
         Pass {
             rows: n,
             position: self.rows.first_row,
             parameters: &self.job.parameters[self.job.nodes[i].all.clone()],
             draws: self.job.seed.map(|seed| Draws { seed, stream: i as u64 }),
             batch: self.rows,
-            lengths: lengths(step.masks[0]),
-            output_lengths: lengths(step.masks[1]),
+            lengths: step.mask.map(|mask| &lengths[mask * capacity + self.at..][..n]),
             sums: &self.job.sums[i],
             slots,
             inputs: &step.inputs,

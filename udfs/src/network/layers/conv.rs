@@ -422,7 +422,8 @@ impl Conv {
         let (d, chunk) = (kernel * f, Self::chunk(kernel * f));
         let flipped = Matrix::new(flipped, d, c);
         let of_image = windows.outputs() * c;
-        let images = pass.dy().chunks_exact(windows.pixels() * f).zip(dx.chunks_exact_mut(of_image));
+        let images =
+            pass.dy().chunks_exact(windows.pixels() * f).zip(dx.chunks_exact_mut(of_image));
         for (row, (dy, dx)) in images.enumerate() {
             for (i, dx) in dx.chunks_mut(chunk * c).enumerate() {
                 let n = dx.len() / c;

@@ -51,7 +51,11 @@ fn build(arguments: &Arguments<'_>, inputs: &[Incoming]) -> Result<Built> {
                 depths.push(None);
             }
             Content::Tokens { .. } => {
-                return misfit(arguments.node, inputs, "numbers; put embedding before it, because it");
+                return misfit(
+                    arguments.node,
+                    inputs,
+                    "numbers; put embedding before it, because it",
+                );
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use datafusion_common::{Result, plan_err};
 
-use crate::network::definition::{Arguments, Argument, Definition, Kind, optional, required};
+use crate::network::definition::{Argument, Arguments, Definition, Kind, optional, required};
 use crate::network::layer::{Built, Incoming, Layer, Pass, Reads, only_numbers, shape_text};
 
 const MOST: usize = 1 << 30;

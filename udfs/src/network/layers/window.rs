@@ -138,12 +138,7 @@ impl Windows {
     /// The input pixel under a place of the kernel, for an output pixel; None in the padding, and
     /// in columns from `width` on.
     #[inline(always)]
-    pub(super) fn pixel(
-        &self,
-        output: [usize; 2],
-        at: [usize; 2],
-        width: usize,
-    ) -> Option<usize> {
+    pub(super) fn pixel(&self, output: [usize; 2], at: [usize; 2], width: usize) -> Option<usize> {
         let y = self.along(0, output[0], at[0])?;
         let x = self.along(1, output[1], at[1])?;
         (y < self.size[0] && x < width).then(|| y * self.size[1] + x)
