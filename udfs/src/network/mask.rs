@@ -4,15 +4,16 @@
 //! keeps: what it computes at valid steps does not depend on what stands at the others, and is what
 //! it would compute for the valid steps alone.
 //!
-//! | layers | with a mask they |
-//! |---|---|
-//! | embedding, dense, activations, dropout, layer_norm, positional_embedding, gaussian_noise | keep it: each step is computed alone |
-//! | conv, max_pool, avg_pool on sequences | read 0 (max_pool: nothing) at invalid steps, and shorten the length by the formula of the shape |
-//! | batch_norm | takes its statistics over valid steps, and keeps it |
-//! | lstm, gru, attention | pass over invalid steps, where they give 0; `states => 'last'` consumes it |
-//! | global_max_pool, global_avg_pool | pool the valid steps and consume it; without valid steps: 0 |
-//! | flatten, reshape | put 0 at invalid steps and consume it |
-//! | concat, add, dot | keep it; all inputs must have the same |
+//! - embedding, dense, activations, norms over channels, dropout, noise, positional_embedding: keep
+//!   it; each step is computed alone.
+//! - conv, max_pool, avg_pool: read 0 (max_pool: nothing) at invalid steps, and shorten the length by
+//!   the formula of the shape.
+//! - batch_norm: takes its statistics over valid steps, and keeps it.
+//! - lstm, gru, attention: pass over invalid steps, where they give 0; `states => 'last'` consumes
+//!   it.
+//! - global_max_pool, global_avg_pool: pool the valid steps and consume it; without any: 0.
+//! - flatten, reshape: put 0 at invalid steps and consume it.
+//! - concat, add, dot: keep it; all inputs must have the same.
 
 /// A layer whose windows shorten sequences: a convolution or pooling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! Some rows of a mini-batch, their values in all layers, and their gradient.
 
 use super::architecture::Architecture;
-use super::executor::Objective;
 use super::layer::{Draws, Pass, Source};
+use super::objective::Objective;
 use super::program::{Op, Program, Step, Target};
 use crate::batch::{MiniBatch, Width};
 use crate::kernels::math::add;

@@ -116,8 +116,8 @@ fn layers_are_named_printed_and_stored() {
             ),
             "batch_norm_1 | batch_norm | conv_1 | [4, 4, 6] | 24 | 96".to_string(),
             "relu_1 | relu | batch_norm_1 | [4, 4, 6] | 0 | 0".to_string(),
-            "residual_1_projection | conv(6, 1, stride => [2, 2]) | leaky_relu_1 | [4, 4, 6] | 30 | \
-             384"
+            "residual_1_projection | conv(6, 1, stride => [2, 2]) | leaky_relu_1 | [4, 4, 6] | 30 \
+             | 384"
                 .to_string(),
             "residual_1 | add | residual_1_projection relu_1 | [4, 4, 6] | 0 | 0".to_string(),
             "dropout_1 | dropout | residual_1 | [4, 4, 6] | 0 | 0".to_string(),
