@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::architecture::Architecture;
 use super::clause::LayersClause;
-use super::executor::Objective;
 use super::learner::LayeredNetwork;
+use super::objective::Objective;
 use super::predictor::LayersPredictor;
 use super::table;
 use crate::batch::Width;

@@ -16,12 +16,13 @@ use datafusion_common::{Result, plan_err};
 
 use super::architecture::Architecture;
 use super::layer::{Initial, Parameter};
+use super::machine::{Machine, NodeTable, bounds};
+use super::objective::Objective;
 use super::program::{Op, Program};
 use super::shard::{Job, Ranges, Shard};
 use crate::batch::{MiniBatch, Width};
-use crate::kernels::math::add;
-use crate::kernels::{quantile, rng};
-use crate::learner::{Layout, Loss, LossSum, Role, StepKey};
+use crate::kernels::rng;
+use crate::learner::{Layout, LossSum, Role, StepKey};
 use crate::parallel::ParallelFor;
 
 /// Shards of a mini-batch at most: as many threads may share a step.
@@ -30,72 +31,10 @@ const MOST_SHARDS: usize = 8;
 const SHARD_ROWS: usize = 8;
 /// Multiply-adds that justify a shard of their own: some hundred microseconds.
 const SHARD_WORK: u64 = 2_000_000;
-/// Parts into which the sum of gradients is cut.
-const PARTS: usize = 16;
 
 /// Streams of random numbers: initial weights, and the draws of a step.
 const INIT_STREAM: u64 = 3 << 32;
 const STEP_STREAM: u64 = 4 << 32;
-
-/// What is minimised.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Objective {
-    /// The loss of a row.
-    pub loss: Loss,
-    /// The quantiles of the outputs, of [`Loss::Quantile`].
-    pub quantiles: Vec<f32>,
-}
-
-impl From<Loss> for Objective {
-    fn from(loss: Loss) -> Self {
-        Self { loss, quantiles: vec![] }
-    }
-}
-
-impl Objective {
-    /// See [`Loss::differentiate`].
-    pub(crate) fn differentiate(
-        &self,
-        z: &mut [f32],
-        outputs: usize,
-        label: &[f32],
-        weight: &[f32],
-        scale: f32,
-    ) -> LossSum {
-        match self.quantiles.as_slice() {
-            [] => self.loss.differentiate(z, outputs, label, weight, scale),
-            quantiles => quantile::differentiate(quantiles, z, label, weight, scale),
-        }
-    }
-
-    fn sum(&self, z: &[f32], outputs: usize, label: &[f32], weight: &[f32]) -> LossSum {
-        match self.quantiles.as_slice() {
-            [] => self.loss.sum(z, outputs, label, weight),
-            quantiles => quantile::sum(quantiles, z, label, weight),
-        }
-    }
-}
-
-/// A program with its shards.
-#[derive(Debug)]
-struct Machine {
-    program: Program,
-    shards: Vec<RwLock<Shard>>,
-    /// Rows of a block.
-    block: usize,
-    /// By node, sums over the mini-batch.
-    sums: Vec<Vec<f64>>,
-}
-
-/// A table of a node: `[rows, units]`.
-#[derive(Clone, Copy, Debug)]
-struct NodeTable {
-    node: usize,
-    table: usize,
-    offset: usize,
-    rows: usize,
-    units: usize,
-}
 
 /// A network of any layers with its working memory.
 #[derive(Debug)]
@@ -307,7 +246,8 @@ impl Executor {
 
     /// Overwrites `gradient` `[layout.len()]` with `scale` times the gradient of the sum of
     /// weighted losses of the rows, and returns that sum (unscaled). Dropout and augmentation are
-    /// functions of `key` and the position of a row; running statistics in `parameters` are updated.
+    /// functions of `key` and the position of a row; running statistics in `parameters` are
+    /// updated.
     ///
     /// Rows that lack something that the network reads give a gradient of 0 and a loss that is no
     /// number.
@@ -386,66 +326,10 @@ impl Executor {
             sums: &sums,
             block: machine.block,
         };
-        Self::add_gradients(threads, &self.nodes, &self.tables, machine, &job, gradient);
+        machine.add_gradients(threads, &self.tables, &job, gradient);
         let loss = machine.loss();
         machine.sums = sums;
         loss
-    }
-
-    /// The sum of the shards' gradients, and the gradients of tables.
-    fn add_gradients(
-        threads: &dyn ParallelFor,
-        nodes: &[Ranges],
-        tables: &[NodeTable],
-        machine: &Machine,
-        job: &Job<'_>,
-        gradient: &mut [f32],
-    ) {
-        let n = machine.shards.len();
-        let part = gradient.len().div_ceil(PARTS).max(1);
-        let mut parts = gradient.chunks_mut(part);
-        let parts: [_; PARTS] =
-            std::array::from_fn(|_| Mutex::new(parts.next().unwrap_or_default()));
-        threads.run(PARTS, &|p| {
-            let mut to = parts[p].lock().unwrap_or_else(PoisonError::into_inner);
-            for (i, shard) in machine.shards.iter().enumerate() {
-                let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
-                for ranges in nodes {
-                    // The node's numbers that are no tables, as far as they are in this part.
-                    let (all, own) = (&ranges.all, &ranges.own);
-                    let begin = all.start.max(p * part);
-                    let end = (all.start + own.len()).min(p * part + to.len());
-                    if begin >= end {
-                        continue;
-                    }
-                    let from = &shard.gradient[own.start + begin - all.start..][..end - begin];
-                    let to = &mut to[begin - p * part..end - p * part];
-                    if i == 0 {
-                        to.copy_from_slice(from);
-                    } else {
-                        add(to, from);
-                    }
-                }
-            }
-        });
-        drop(parts);
-        for table in tables {
-            let NodeTable { node, table, offset, rows, units } = *table;
-            let of_part = rows.div_ceil(PARTS).max(1);
-            let own = &mut gradient[offset..offset + rows * units];
-            let mut parts = own.chunks_mut((of_part * units).max(1));
-            let parts: [_; PARTS] =
-                std::array::from_fn(|_| Mutex::new(parts.next().unwrap_or_default()));
-            threads.run(PARTS, &|p| {
-                let mut to = parts[p].lock().unwrap_or_else(PoisonError::into_inner);
-                to.fill(0.0);
-                for (i, shard) in machine.shards.iter().enumerate() {
-                    let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
-                    let range = bounds(job.batch.rows, i, n);
-                    shard.scatter(job, (node, table), range, p * of_part, &mut to);
-                }
-            });
-        }
     }
 
     /// Raw outputs `[rows, outputs]` (logits, or predictions on the scale of the label): running
@@ -516,40 +400,6 @@ impl Executor {
         self.z = z;
         sum
     }
-}
-
-impl Machine {
-    /// Makes room for so many rows.
-    fn reach(&mut self, rows: usize) {
-        let most = rows.div_ceil(self.shards.len());
-        for shard in &mut self.shards {
-            let shard = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
-            shard.reach(&self.program, most, self.block);
-        }
-    }
-
-    /// Adds the sums of all shards, in order.
-    fn reduce(&self, total: &mut [f64]) {
-        for shard in &self.shards {
-            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
-            for (total, own) in total.iter_mut().zip(&shard.sums) {
-                *total += own;
-            }
-        }
-    }
-
-    fn loss(&self) -> LossSum {
-        let mut sum = LossSum::default();
-        for shard in &self.shards {
-            sum.add(shard.read().unwrap_or_else(PoisonError::into_inner).loss);
-        }
-        sum
-    }
-}
-
-/// The first and last row of shard `i` of `n`.
-fn bounds(rows: usize, i: usize, n: usize) -> (usize, usize) {
-    (rows * i / n, rows * (i + 1) / n)
 }
 
 /// The loss of rows that the network cannot read.

@@ -59,11 +59,6 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// Numbers of a shape, all valid.
-    pub fn numbers(shape: &[usize]) -> Self {
-        Self { content: Content::Numbers(shape.to_vec()), mask: None }
-    }
-
     /// The shape: that of numbers, `[steps]` of tokens, `[columns]` of categories.
     pub fn shape(&self) -> Vec<usize> {
         match &self.content {
@@ -185,8 +180,6 @@ pub(crate) struct Pass<'a> {
     pub(crate) batch: &'a MiniBatch<'a>,
     /// Valid steps of each row, `[r]`, where the (first) input has a mask.
     pub(crate) lengths: Option<&'a [u32]>,
-    /// The same of the output.
-    pub(crate) output_lengths: Option<&'a [u32]>,
     /// Sums over the mini-batch, of layers that have some.
     pub(crate) sums: &'a [f64],
     pub(crate) slots: &'a [Vec<f32>],
@@ -236,12 +229,6 @@ impl<'a> Pass<'a> {
     #[inline(always)]
     pub(crate) fn length(&self, row: usize, steps: usize) -> usize {
         self.lengths.map_or(steps, |lengths| (lengths[row] as usize).min(steps))
-    }
-
-    /// Valid steps of a row of the output.
-    #[inline(always)]
-    pub(crate) fn output_length(&self, row: usize, steps: usize) -> usize {
-        self.output_lengths.map_or(steps, |lengths| (lengths[row] as usize).min(steps))
     }
 
     /// The codes of a row.

@@ -5,7 +5,8 @@ use std::any::Any;
 use datafusion_common::Result;
 
 use super::architecture::Architecture;
-use super::executor::{Executor, Objective};
+use super::executor::Executor;
+use super::objective::Objective;
 use crate::batch::{MiniBatch, Width};
 use crate::learner::{Layout, Learner, Loss, LossSum, Network, Scratch, StepKey, Table};
 use crate::parallel::Sequential;

@@ -4,15 +4,16 @@
 //! keeps: what it computes at valid steps does not depend on what stands at the others, and is what
 //! it would compute for the valid steps alone.
 //!
-//! | layers | with a mask they |
-//! |---|---|
-//! | embedding, dense, activations, dropout, layer_norm, positional_embedding, gaussian_noise | keep it: each step is computed alone |
-//! | conv, max_pool, avg_pool on sequences | read 0 (max_pool: nothing) at invalid steps, and shorten the length by the formula of the shape |
-//! | batch_norm | takes its statistics over valid steps, and keeps it |
-//! | lstm, gru, attention | pass over invalid steps, where they give 0; `states => 'last'` consumes it |
-//! | global_max_pool, global_avg_pool | pool the valid steps and consume it; without valid steps: 0 |
-//! | flatten, reshape | put 0 at invalid steps and consume it |
-//! | concat, add, dot | keep it; all inputs must have the same |
+//! - embedding, dense, activations, norms over channels, dropout, noise, positional_embedding: keep
+//!   it; each step is computed alone.
+//! - conv, max_pool, avg_pool: read 0 (max_pool: nothing) at invalid steps, and shorten the length by
+//!   the formula of the shape.
+//! - batch_norm: takes its statistics over valid steps, and keeps it.
+//! - lstm, gru, attention: pass over invalid steps, where they give 0; `states => 'last'` consumes
+//!   it.
+//! - global_max_pool, global_avg_pool: pool the valid steps and consume it; without any: 0.
+//! - flatten, reshape: put 0 at invalid steps and consume it.
+//! - concat, add, dot: keep it; all inputs must have the same.
 
 /// A layer whose windows shorten sequences: a convolution or pooling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,14 @@ impl Window {
     }
 }
 
+impl Window {
+    /// Whether there are as many outputs as inputs, however many.
+    fn keeps(&self) -> bool {
+        let around = self.padding[0].saturating_add(self.padding[1]);
+        self.stride == 1 && around == self.dilation.saturating_mul(self.kernel.saturating_sub(1))
+    }
+}
+
 /// Where the number of valid steps comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mask {
@@ -52,10 +61,13 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// The mask behind a window.
+    /// The mask behind a window. (One with as many outputs as inputs changes nothing, so that the
+    /// sequences before and behind it can be added.)
     pub fn behind(&self, window: Window) -> Self {
         let mut mask = self.clone();
-        mask.windows.push(window);
+        if !window.keeps() {
+            mask.windows.push(window);
+        }
         mask
     }
 

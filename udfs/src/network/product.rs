@@ -69,7 +69,9 @@ impl<'a> MatrixMut<'a> {
         if stride == columns {
             return MatMut::from_row_major_slice_mut(values, *rows, *columns);
         }
-        MatMut::from_row_major_slice_with_stride_mut(values, *rows, *columns, *stride)
+        // (faer 0.24's `from_row_major_slice_with_stride_mut` gives a matrix by columns.)
+        MatMut::from_column_major_slice_with_stride_mut(values, *columns, *rows, *stride)
+            .transpose_mut()
     }
 
     fn clear(&mut self) {

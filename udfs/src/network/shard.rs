@@ -1,8 +1,8 @@
 //! Some rows of a mini-batch, their values in all layers, and their gradient.
 
 use super::architecture::Architecture;
-use super::executor::Objective;
 use super::layer::{Draws, Pass, Source};
+use super::objective::Objective;
 use super::program::{Op, Program, Step, Target};
 use crate::batch::{MiniBatch, Width};
 use crate::kernels::math::add;
@@ -268,13 +268,15 @@ impl Shard {
         first: usize,
         part: &mut [f32],
     ) {
-        if from == to {
-            return;
+        let mut start = from;
+        while start < to {
+            let end = (start + job.block).min(to);
+            let rows = job.batch.slice(start, end, job.width);
+            let block = Block { job, rows: &rows, at: start - from };
+            let pass = block.backward_pass(&self.slots, &self.lengths, self.capacity, node);
+            job.program.steps[node].layer.scatter(&pass, table, first, part);
+            start = end;
         }
-        let rows = job.batch.slice(from, to, job.width);
-        let block = Block { job, rows: &rows, at: 0 };
-        let pass = block.backward_pass(&self.slots, &self.lengths, self.capacity, node);
-        job.program.steps[node].layer.scatter(&pass, table, first, part);
     }
 }
 
@@ -308,16 +310,13 @@ impl<'a> Block<'a, '_> {
         let Job { program, .. } = self.job;
         let step: &'a Step = &program.steps[i];
         let n = self.rows.rows;
-        let lengths =
-            |mask: Option<usize>| mask.map(|mask| &lengths[mask * capacity + self.at..][..n]);
         Pass {
             rows: n,
             position: self.rows.first_row,
             parameters: &self.job.parameters[self.job.nodes[i].all.clone()],
             draws: self.job.seed.map(|seed| Draws { seed, stream: i as u64 }),
             batch: self.rows,
-            lengths: lengths(step.masks[0]),
-            output_lengths: lengths(step.masks[1]),
+            lengths: step.mask.map(|mask| &lengths[mask * capacity + self.at..][..n]),
             sums: &self.job.sums[i],
             slots,
             inputs: &step.inputs,

@@ -458,8 +458,8 @@ mod tests {
             assert_eq!(w[2..], [3.0, 0.25], "{optimizer:?}");
             optimizer.step(&layout, &size, &mut w, &[1.0; 4], &mut moments);
             assert!(w[0] < 1.0 && w[2..] == [3.0, 0.25], "{optimizer:?} {w:?}");
-            let middle = moments.len().min(4);
-            let (first, second) = moments.split_at_mut(middle);
+            let own = moments.len().min(4);
+            let (first, second) = moments.split_at_mut(own);
             let (m, v) = (first.get_mut(2..).unwrap_or_default(), second);
             let v = v.get_mut(2..).unwrap_or_default();
             optimizer.step_part(Role::Buffer, &size, (&mut w[2..], &[1.0; 2]), (m, v));

@@ -123,6 +123,7 @@ impl Layer for Function {
         }
     }
 
+    #[allow(clippy::redundant_closure, reason = "a closure is inlined, a function's name is not")]
     fn forward(&self, _: &Pass<'_>, y: &mut [f32], _: &mut [f32], _: &mut [f32]) {
         match *self {
             // (Not `max`, which would turn NaN into 0 and hide a training that has diverged.)

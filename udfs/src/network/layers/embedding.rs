@@ -1,6 +1,6 @@
 //! Vectors for tokens and categories, PyTorch's `Embedding`: `y[step] = T[token]`; of category
-//! columns, one table each, side by side. What is no token or category gives 0. Begins as PyTorch's:
-//! standard normal numbers.
+//! columns, one table each, side by side. What is no token or category gives 0. Begins as
+//! PyTorch's: standard normal numbers.
 //!
 //! The gradient of a table is not part of a shard's: its rows are added from all rows of the
 //! mini-batch in order, see [`Layer::scatter`].

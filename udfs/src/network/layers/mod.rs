@@ -16,6 +16,7 @@ mod gates;
 mod global_pool;
 mod join;
 mod layer_norm;
+mod patches;
 mod pool;
 mod positional_embedding;
 mod recurrent;

@@ -166,7 +166,7 @@ impl Layer for Pool {
                 );
                 continue;
             }
-            // The first of the largest numbers takes the gradient; what is left for the others is 0.
+            // The first of the largest numbers takes the gradient; nothing is left for others.
             let left = &mut scratch[..of_output];
             left.copy_from_slice(dy);
             let x = &pass.x(0)[row * of_input..(row + 1) * of_input];

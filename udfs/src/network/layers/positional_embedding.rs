@@ -1,5 +1,5 @@
-//! Positions of a sequence `[t, e]`: `y[t] = x[t] + P[t]`. Learned, beginning with normal numbers of
-//! deviation 0.02 (Radford et al. 2018); or fixed sines and cosines (Vaswani et al. 2017):
+//! Positions of a sequence `[t, e]`: `y[t] = x[t] + P[t]`. Learned, beginning with normal numbers
+//! of deviation 0.02 (Radford et al. 2018); or fixed sines and cosines (Vaswani et al. 2017):
 //! `P[t, 2 i] = sin(t / 10000^(2 i / e))`, `P[t, 2 i + 1] = cos(..)`.
 
 use datafusion_common::Result;
