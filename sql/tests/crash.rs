@@ -367,6 +367,30 @@ async fn two_processes_publish_one_after_the_other() {
 }
 
 /// A disk that is full: a file may have no more than so many blocks of 1024 bytes.
+/// Running statistics of batch_norm and the draws of dropout are part of what is resumed.
+#[tokio::test]
+async fn kills_of_a_network_of_any_layers_change_nothing() {
+    let (folder, _) = prepared().await;
+    let folder = folder.path();
+    let train = "TRAIN OR REPLACE MODEL m USING network_classifier TARGET k FEATURES (a, b, c) \
+                 LAYERS (dense(16), batch_norm, relu, dropout(0.2), dense(8), tanh) \
+                 WITH (epochs = 30, round_rows = 1024, batch_size = 32, checkpoint_every = 0, \
+                 patience = 25) FROM 'rows.parquet'";
+    let begun = Instant::now();
+    succeed(folder, &train.replace("MODEL m ", "MODEL whole "));
+    let took = begun.elapsed();
+    let mut draws = Draws(5);
+    for _ in 0..8 {
+        let mut child = spawn(folder, train);
+        std::thread::sleep(draws.below(took));
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+    succeed(folder, train);
+    assert_eq!(state(folder, "m"), state(folder, "whole"));
+    assert_eq!(history(folder, "m"), history(folder, "whole"));
+}
+
 fn with_small_files(folder: &Path, blocks: u64, arguments: &[&str]) -> Output {
     let binary = env!("CARGO_BIN_EXE_gradlake");
     Command::new("bash")

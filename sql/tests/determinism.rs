@@ -10,7 +10,7 @@ use std::sync::Arc;
 use common::{Database, write_rows};
 
 /// Statements that train in every way there is.
-const WAYS: [(&str, &str); 19] = [
+const WAYS: [(&str, &str); 22] = [
     ("linear_regression", "TARGET z"),
     ("logistic_regression", "TARGET y"),
     ("logistic_regression", "TARGET k WITH (solver = 'sgd', epochs = 3)"),
@@ -28,6 +28,20 @@ const WAYS: [(&str, &str); 19] = [
     ("mlp_regressor", "TARGET z WITH (hidden = [8], epochs = 2, shuffle = FALSE, loss = 'huber')"),
     ("linear_regression", "TARGET (z, a)"),
     ("mlp_regressor", "TARGET (z, a) WITH (hidden = [16], epochs = 3)"),
+    (
+        "mlp_classifier",
+        "TRANSFORM (*, a > 0.5 AS w) TARGET (y, w) WITH (hidden = [16], epochs = 3)",
+    ),
+    (
+        "network_classifier",
+        "TARGET k LAYERS (dense(24), batch_norm, relu, residual(dense(24), tanh, dropout(0.1))) \
+         WITH (epochs = 3)",
+    ),
+    (
+        "network_regressor",
+        "TARGET z FEATURES (a, b, c) LAYERS FOR a, b (reshape(2, 1), conv(8, 2), relu, gru(6)) \
+         LAYERS (concat, dense(8), relu) WITH (epochs = 2)",
+    ),
     ("kmeans", "WITH (k = 5, epochs = 10)"),
     (
         "kmeans",

@@ -18,14 +18,15 @@ mod shuffle;
 mod single_pass;
 mod storage;
 
-use datafusion::arrow::datatypes::{DataType, Schema};
+use datafusion::arrow::datatypes::{DataType, Fields, Schema};
 use datafusion::common::{Result, exec_datafusion_err, internal_err};
 use gradlake_udfs::{Algorithm, Names};
+
+use load::columns::{decoded_bytes, fixed_bytes};
 
 pub use encoded::EncodedTable;
 pub use encoded::encode::{Encoding, Side};
 pub use encoded::slice::Slice;
-pub(crate) use load::columns::fixed_bytes;
 pub use load::fit::Fitted;
 pub use load::label_encoder::LabelEncoder;
 pub use load::raw::{RawTable, Subset};
@@ -44,6 +45,15 @@ pub const BLOCK_ROWS: usize = 8160;
 const BLOCK_BYTES: usize = 32 << 20;
 /// Rows of a block at least.
 const MIN_BLOCK_ROWS: usize = 16;
+
+/// Bytes of the lists of a batch that a scan decodes; each thread holds some batches.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// Rows of a batch of a scan of these columns: a block, or less where there are long lists.
+pub(crate) fn batch_rows(fields: &Fields) -> usize {
+    let lists = BATCH_BYTES / decoded_bytes(fields).max(1);
+    block_rows(fixed_bytes(fields)).min(lists.max(MIN_BLOCK_ROWS))
+}
 
 /// Rows of a block of rows that take `row_bytes` each before they are encoded.
 pub(crate) fn block_rows(row_bytes: usize) -> usize {

@@ -12,7 +12,7 @@ use super::columns::TrainingColumns;
 use crate::event::{Event, EventSink};
 use crate::pages::PageRows;
 use crate::request::TrainRequest;
-use crate::table::{Arrangement, RawTable, Resources, SinglePassLoad, block_rows, fixed_bytes};
+use crate::table::{Arrangement, RawTable, Resources, SinglePassLoad, batch_rows};
 
 /// What a training reads.
 pub enum TrainingRows {
@@ -36,7 +36,7 @@ pub async fn read_rows(
     let progress = move |rows| sink(Event::Reading { rows });
     let pages =
         PageRows::of(physical.as_ref(), state.runtime_env()).filter(|pages| pages.len() > 0);
-    let batch_rows = block_rows(fixed_bytes(physical.schema().fields()));
+    let batch_rows = batch_rows(physical.schema().fields());
     let streams = match pages {
         Some(pages) => {
             let streams = pages.streams(resources.pool().threads(), batch_rows);

@@ -22,8 +22,31 @@ pub(in crate::table) struct RawColumns {
 }
 
 /// Bytes of a row with these columns, without those of lists whose length the types do not say.
-pub(crate) fn fixed_bytes(fields: &Fields) -> usize {
+pub(in crate::table) fn fixed_bytes(fields: &Fields) -> usize {
     fields.iter().map(|field| value_bytes(field.data_type())).sum()
+}
+
+/// Bytes that the lists of fixed length of a row take while Parquet is decoded: their elements are
+/// numbers of at least 4 bytes then, with two levels of 2 bytes each, beside the values that they
+/// become.
+pub(in crate::table) fn decoded_bytes(fields: &Fields) -> usize {
+    let bytes = |data_type: &DataType| match data_type {
+        DataType::FixedSizeList(_, _) => {
+            let own = value_bytes(data_type);
+            let elements = list_elements(data_type);
+            own + elements * (own / elements.max(1)).max(4) + elements * 4
+        }
+        _ => 0,
+    };
+    fields.iter().map(|field| bytes(field.data_type())).sum()
+}
+
+/// Elements of nested lists of fixed length.
+fn list_elements(data_type: &DataType) -> usize {
+    match data_type {
+        DataType::FixedSizeList(item, n) => *n as usize * list_elements(item.data_type()),
+        _ => 1,
+    }
 }
 
 /// Bytes of a value of this type, without those of lists whose length the type does not say.
