@@ -27,6 +27,11 @@ use crate::parallel::ParallelFor;
 
 /// Shards of a mini-batch at most: as many threads may share a step.
 const MOST_SHARDS: usize = 8;
+/// Shards that a network with many parameters may have, each with a gradient of its own.
+const FEW_SHARDS: usize = 4;
+/// Multiply-adds that take a dozen times as long as the gradient of one parameter takes to be
+/// cleared, added to and summed up.
+const PARAMETER_WORK: u64 = 1_000;
 /// Rows of a shard at least: products of fewer rows read weights more often than they use them.
 const SHARD_ROWS: usize = 8;
 /// Multiply-adds that justify a shard of their own: some hundred microseconds.
@@ -118,7 +123,7 @@ impl Executor {
         own.lay_out();
         let rows = rows.max(1);
         let n = own.shards_for(rows);
-        let dense = own.nodes.last().map_or(0, |ranges| ranges.own.end);
+        let dense = own.own_parameters();
         let machine = |program: Program| {
             let most = rows.div_ceil(n);
             let block = most;
@@ -163,12 +168,19 @@ impl Executor {
         }
     }
 
+    /// Parameters that are no tables.
+    fn own_parameters(&self) -> usize {
+        self.nodes.last().map_or(0, |ranges| ranges.own.end)
+    }
+
     /// The number of shards: by the rows and the work of a mini-batch.
     fn shards_for(&self, rows: usize) -> usize {
         let steps = &self.scoring.program.steps;
         let work: u64 = steps.iter().map(|step| step.layer.multiply_adds()).sum();
-        let by_work = (3 * work).saturating_mul(rows as u64) / SHARD_WORK;
-        MOST_SHARDS.min(rows / SHARD_ROWS).min(by_work as usize).max(1)
+        let work = (3 * work).saturating_mul(rows as u64);
+        let by_size = (work / (PARAMETER_WORK * self.own_parameters().max(1) as u64)) as usize;
+        let most = by_size.clamp(FEW_SHARDS, MOST_SHARDS);
+        most.min(rows / SHARD_ROWS).min((work / SHARD_WORK) as usize).max(1)
     }
 
     /// The tensors of the flat parameters.

@@ -85,8 +85,8 @@ struct Conv {
     bias: bool,
 }
 
-/// Numbers of a panel: 128 KB, a quarter of a second-level cache.
-const PANEL: usize = 1 << 15;
+/// Numbers of a panel: 256 KB, half of a second-level cache.
+const PANEL: usize = 1 << 16;
 
 impl Conv {
     /// Channels of a group.
