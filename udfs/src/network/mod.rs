@@ -22,6 +22,7 @@ mod plan;
 mod product;
 mod program;
 mod shard;
+mod tensors;
 #[cfg(test)]
 mod tests;
 mod values;
