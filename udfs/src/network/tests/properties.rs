@@ -197,13 +197,15 @@ fn bits_do_not_depend_on_threads_and_draws_depend_on_the_key() {
         let mut scores = vec![0.0; 140];
         executor.scores(&Sequential, &at, &batch, &mut scores);
         for threads in 1..=4 {
-            let (other, own, moved) = gradient(&mut executor, &Threads(threads), &batch, &at);
-            assert_eq!(sum, other, "{name} {threads}");
-            assert!(own.iter().zip(&truth).all(|(a, b)| a.to_bits() == b.to_bits()), "{name}");
-            assert_eq!(moved, after, "{name}");
-            let mut again = vec![f32::NAN; 140];
-            executor.scores(&Threads(threads), &at, &batch, &mut again);
-            assert_eq!(again, scores, "{name}");
+            for pool in [&Threads(threads) as &dyn ParallelFor, &Pool(threads)] {
+                let (other, own, moved) = gradient(&mut executor, pool, &batch, &at);
+                assert_eq!(sum, other, "{name} {threads}");
+                assert!(own.iter().zip(&truth).all(|(a, b)| a.to_bits() == b.to_bits()), "{name}");
+                assert_eq!(moved, after, "{name}");
+                let mut again = vec![f32::NAN; 140];
+                executor.scores(pool, &at, &batch, &mut again);
+                assert_eq!(again, scores, "{name}");
+            }
         }
         let draws = |key: StepKey, executor: &mut Executor| {
             let (mut at, mut gradient) = (at.clone(), vec![0.0; at.len()]);
