@@ -338,6 +338,7 @@ fn steps(criterion: &mut Criterion) -> Result<()> {
                 intercept_learning_rate: 1e-3,
                 l1: 0.0,
                 l2,
+                clip_norm: None,
                 seed: SEED,
                 batch_size: rows,
                 slices: 1,

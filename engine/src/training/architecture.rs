@@ -14,7 +14,7 @@ use crate::table::{Roles, TargetKind};
 /// When one does not fit; the error names it and both shapes.
 pub fn check_architecture(request: &TrainRequest, roles: &Roles) -> Result<()> {
     let algorithm = request.algorithm;
-    if !algorithm.takes(OptionGroup::LayersClause) || request.continue_from.is_some() {
+    if !algorithm.takes(OptionGroup::Networks) || request.continue_from.is_some() {
         return Ok(());
     }
     let fields = roles.inputs.iter().map(|(name, t)| Field::new(name, t.clone(), true));

@@ -97,6 +97,7 @@ fn descent(engine: &Engine, request: &TrainRequest, model: &Model) -> Descent {
         intercept_learning_rate: options.learning_rate as f32,
         l1: 0.0,
         l2: 0.0,
+        clip_norm: None,
         seed: options.seed,
         batch_size: options.batch_size,
         slices: 1,

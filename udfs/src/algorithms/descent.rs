@@ -110,6 +110,7 @@ impl Descent {
             intercept_learning_rate: intercept as f32,
             l1: options.l1.unwrap_or(0.0) as f32,
             l2: l2 as f32,
+            clip_norm: options.clip_norm,
             seed: options.seed,
             batch_size: options.batch_size,
             slices,

@@ -22,7 +22,11 @@ pub(super) fn describe(outline: &Outline<'_>, default_loss: Loss) -> Result<Arc<
     if let Some(parent) = parent {
         return match parent.description.layers() {
             Some(network) if layers.is_empty() || network.clauses == layers => {
-                Ok(Arc::new(network.clone()))
+                let mut network = network.clone();
+                if options.is_given("label_smoothing") {
+                    network.label_smoothing = options.label_smoothing;
+                }
+                Ok(Arc::new(network))
             }
             Some(_) => plan_err!(
                 "CONTINUE keeps the layers of the model, which LAYERS would change; leave the clause \
@@ -35,12 +39,19 @@ pub(super) fn describe(outline: &Outline<'_>, default_loss: Loss) -> Result<Arc<
         return plan_err!("the inputs of the network are not known yet");
     };
     let (loss, outputs) = loss_of(outline, default_loss)?;
+    if options.label_smoothing > 0.0 && loss != Loss::Softmax {
+        return plan_err!(
+            "label_smoothing is of loss = 'softmax', but the loss is '{}'; leave the option out",
+            loss.name()
+        );
+    }
     let output = Output { outputs, intercept: options.intercept };
     Ok(Arc::new(NetworkDescription {
         architecture: assemble(encoder, layers, output)?,
         clauses: layers.to_vec(),
         loss,
         quantiles: options.quantiles.clone(),
+        label_smoothing: options.label_smoothing,
         outputs,
     }))
 }

@@ -161,8 +161,8 @@ pub enum OptionGroup {
     Tolerance,
     /// Options of hidden layers.
     Layers,
-    /// The clause LAYERS.
-    LayersClause,
+    /// The clause LAYERS, and options of networks of any layers.
+    Networks,
     /// Options of classes.
     Classes,
     /// The choice of a solver.

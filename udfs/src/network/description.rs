@@ -35,6 +35,9 @@ pub struct NetworkDescription {
     /// Quantiles of [`Loss::Quantile`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quantiles: Vec<f64>,
+    /// Share of a label that is spread over all classes in training.
+    #[serde(default)]
+    pub label_smoothing: f32,
     /// Raw outputs.
     pub outputs: usize,
 }
@@ -54,7 +57,7 @@ impl NetworkDescription {
     /// What is minimised.
     pub fn objective(&self) -> Objective {
         let quantiles = self.quantiles.iter().map(|quantile| *quantile as f32).collect();
-        Objective { loss: self.loss, quantiles }
+        Objective { loss: self.loss, quantiles, smoothing: self.label_smoothing }
     }
 
     /// Its outputs.

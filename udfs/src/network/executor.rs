@@ -10,30 +10,34 @@
 //! every sum is taken in one order: gradients and scores have the same bits on any number of
 //! threads. Shards own their buffers, so that a step allocates nothing.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError};
 
 use datafusion_common::{Result, plan_err};
 
 use super::architecture::Architecture;
-use super::layer::{Initial, Parameter};
-use super::machine::{Machine, NodeTable, bounds};
+use super::machine::{Machine, bounds};
 use super::objective::Objective;
 use super::program::{Op, Program};
-use super::shard::{Job, Ranges, Shard};
+use super::shard::Job;
+use super::tensors::Tensors;
 use crate::batch::{MiniBatch, Width};
 use crate::kernels::rng;
-use crate::learner::{Layout, LossSum, Role, StepKey};
+use crate::learner::{Layout, LossSum, StepKey};
 use crate::parallel::ParallelFor;
 
 /// Shards of a mini-batch at most: as many threads may share a step.
 const MOST_SHARDS: usize = 8;
+/// Shards that a network with many parameters may have, each with a gradient of its own.
+const FEW_SHARDS: usize = 4;
+/// Multiply-adds that take a dozen times as long as the gradient of one parameter takes to be
+/// cleared, added to and summed up.
+const PARAMETER_WORK: u64 = 1_000;
 /// Rows of a shard at least: products of fewer rows read weights more often than they use them.
 const SHARD_ROWS: usize = 8;
 /// Multiply-adds that justify a shard of their own: some hundred microseconds.
 const SHARD_WORK: u64 = 2_000_000;
 
-/// Streams of random numbers: initial weights, and the draws of a step.
-const INIT_STREAM: u64 = 3 << 32;
+/// The stream of random numbers of a step.
 const STEP_STREAM: u64 = 4 << 32;
 
 /// A network of any layers with its working memory.
@@ -41,11 +45,7 @@ const STEP_STREAM: u64 = 4 << 32;
 pub struct Executor {
     architecture: Architecture,
     objective: Objective,
-    layout: Layout,
-    /// Of every tensor of the layout.
-    initials: Vec<Initial>,
-    nodes: Vec<Ranges>,
-    tables: Vec<NodeTable>,
+    tensors: Tensors,
     outputs: usize,
     /// Ends of what a row must have: dense numbers, codes.
     reach: (usize, usize),
@@ -95,82 +95,43 @@ impl Executor {
             );
         }
         let scoring = Program::new(architecture, false)?;
-        let mut own = Self {
+        let tensors = Tensors::new(architecture, &scoring);
+        let rows = rows.max(1);
+        let n = shards_for(&scoring, tensors.own(), rows);
+        let machine = |program| Machine::new(program, n, rows, tensors.own());
+        let training = if trains { Some(machine(Program::new(architecture, true)?)) } else { None };
+        let scoring = machine(scoring);
+        let reaches = architecture.inputs.iter().map(|input| input.reach());
+        let reach = reaches.fold((0, 0), |most, own| (most.0.max(own.0), most.1.max(own.1)));
+        Ok(Self {
             architecture: architecture.clone(),
             objective,
-            layout: Layout::default(),
-            initials: vec![],
-            nodes: vec![],
-            tables: vec![],
+            tensors,
             outputs,
-            reach: (0, 0),
-            training: None,
-            scoring: Machine { program: scoring, shards: vec![], block: 1, sums: vec![] },
-            z: vec![],
-        };
-        for input in &architecture.inputs {
-            let (dense, codes) = input.reach();
-            own.reach = (own.reach.0.max(dense), own.reach.1.max(codes));
-        }
-        own.lay_out();
+            reach,
+            training,
+            scoring,
+            z: vec![0.0; rows * outputs],
+        })
+    }
+
+    /// Bytes of working memory that [`Executor::new`] would reserve for so many rows.
+    ///
+    /// # Errors
+    /// When a layer does not fit what it reads.
+    pub fn bytes_for(architecture: &Architecture, rows: usize) -> Result<usize> {
+        let scoring = Program::new(architecture, false)?;
+        let tensors = Tensors::new(architecture, &scoring);
         let rows = rows.max(1);
-        let n = own.shards_for(rows);
-        let dense = own.nodes.last().map_or(0, |ranges| ranges.own.end);
-        let machine = |program: Program| {
-            let most = rows.div_ceil(n);
-            let block = most;
-            let shard = || RwLock::new(Shard::new(&program, most, block, dense));
-            let shards = (0..n).map(|_| shard()).collect();
-            let sums = program.steps.iter().map(|step| vec![0.0; step.layer.sums()]).collect();
-            Machine { program, shards, block, sums }
-        };
-        if trains {
-            own.training = Some(machine(Program::new(architecture, true)?));
-        }
-        own.scoring = machine(own.scoring.program);
-        own.z = vec![0.0; rows * outputs];
-        Ok(own)
-    }
-
-    fn lay_out(&mut self) {
-        let steps = &self.scoring.program.steps;
-        let (last, mut dense) = (steps.len() - 1, 0);
-        for (i, (node, step)) in self.architecture.nodes.iter().zip(steps).enumerate() {
-            let start = self.layout.len();
-            let own_start = dense;
-            for (table, parameter) in step.layer.parameters().into_iter().enumerate() {
-                let Parameter { name, part, shape, role, initial, is_table } = parameter;
-                let node: Arc<str> = match part {
-                    Some(part) => format!("{}.{part}", node.name).into(),
-                    None => node.name.as_str().into(),
-                };
-                let is_output = i == last && role == Role::Bias;
-                let offset = self.layout.len();
-                if is_table {
-                    let (rows, units) = (shape[0], shape.iter().skip(1).product());
-                    self.tables.push(NodeTable { node: i, table, offset, rows, units });
-                } else {
-                    dense += shape.iter().product::<usize>();
-                }
-                let role = if is_output { Role::Intercept } else { role };
-                self.layout.push_of_node((i, &node), name, shape, role);
-                self.initials.push(initial);
-            }
-            self.nodes.push(Ranges { all: start..self.layout.len(), own: own_start..dense });
-        }
-    }
-
-    /// The number of shards: by the rows and the work of a mini-batch.
-    fn shards_for(&self, rows: usize) -> usize {
-        let steps = &self.scoring.program.steps;
-        let work: u64 = steps.iter().map(|step| step.layer.multiply_adds()).sum();
-        let by_work = (3 * work).saturating_mul(rows as u64) / SHARD_WORK;
-        MOST_SHARDS.min(rows / SHARD_ROWS).min(by_work as usize).max(1)
+        let n = shards_for(&scoring, tensors.own(), rows);
+        let of = |program: &Program| Machine::bytes_for(program, n, rows, tensors.own());
+        let all = of(&Program::new(architecture, true)?).saturating_add(of(&scoring));
+        Ok(all.saturating_add(4 * rows.saturating_mul(architecture.outputs()?)))
     }
 
     /// The tensors of the flat parameters.
     pub fn layout(&self) -> &Layout {
-        &self.layout
+        &self.tensors.layout
     }
 
     /// The architecture.
@@ -191,9 +152,7 @@ impl Executor {
     /// Bytes of working memory.
     pub fn bytes(&self) -> usize {
         let machines = self.training.iter().chain([&self.scoring]);
-        let shards = machines.flat_map(|machine| &machine.shards);
-        let of = |shard: &RwLock<Shard>| shard.read().map_or(0, |shard| shard.bytes());
-        shards.map(of).sum::<usize>() + 4 * self.z.len()
+        machines.map(Machine::bytes).sum::<usize>() + 4 * self.z.len()
     }
 
     /// Multiply-adds of one row forward.
@@ -209,17 +168,7 @@ impl Executor {
     /// Writes initial parameters `[layout.len()]`, a function of the seed alone: for every layer
     /// those of PyTorch's module.
     pub fn initialize(&self, seed: u64, parameters: &mut [f32]) {
-        for (i, (tensor, initial)) in self.layout.tensors().iter().zip(&self.initials).enumerate() {
-            let draw = |j: usize| rng::mix(seed, INIT_STREAM + i as u64, j as u64);
-            let Some(values) = parameters.get_mut(tensor.range()) else { return };
-            for (j, value) in values.iter_mut().enumerate() {
-                *value = match *initial {
-                    Initial::Constant(value) => value,
-                    Initial::Uniform(bound) => bound * (2.0 * rng::unit(draw(j)) - 1.0),
-                    Initial::Normal(deviation) => deviation * normal(draw(j)),
-                };
-            }
-        }
+        self.tensors.initialize(seed, parameters);
     }
 
     /// The width of a mini-batch's rows; None if they lack something that is read.
@@ -237,7 +186,7 @@ impl Executor {
             && batch.label.len() == n * width.targets
             && width.dense >= self.reach.0
             && width.columns >= self.reach.1
-            && parameters.len() == self.layout.len();
+            && parameters.len() == self.tensors.layout.len();
         let has_one = self.objective.loss.has_one_label() || !self.objective.quantiles.is_empty();
         let targets = if has_one { 1 } else { self.outputs };
         let has_labels = width.targets == targets && batch.weight.len() == n;
@@ -266,7 +215,7 @@ impl Executor {
         }
         let width = self.width(batch, parameters, true);
         let (Some(width), Some(machine), true) =
-            (width, &mut self.training, gradient.len() == self.layout.len())
+            (width, &mut self.training, gradient.len() == self.tensors.layout.len())
         else {
             gradient.fill(0.0);
             return nothing(batch);
@@ -285,7 +234,7 @@ impl Executor {
                 architecture: &self.architecture,
                 program,
                 objective: &self.objective,
-                nodes: &self.nodes,
+                nodes: &self.tensors.nodes,
                 parameters,
                 batch: *batch,
                 width,
@@ -307,7 +256,7 @@ impl Executor {
                 }
                 machine.reduce(total);
                 if *is_forward {
-                    let range = self.nodes[*node].all.clone();
+                    let range = self.tensors.nodes[*node].all.clone();
                     program.steps[*node].layer.update(total, &mut parameters[range]);
                 }
             }
@@ -317,7 +266,7 @@ impl Executor {
             architecture: &self.architecture,
             program,
             objective: &self.objective,
-            nodes: &self.nodes,
+            nodes: &self.tensors.nodes,
             parameters,
             batch: *batch,
             width,
@@ -326,7 +275,7 @@ impl Executor {
             sums: &sums,
             block: machine.block,
         };
-        machine.add_gradients(threads, &self.tables, &job, gradient);
+        machine.add_gradients(threads, &self.tensors.tables, &job, gradient);
         let loss = machine.loss();
         machine.sums = sums;
         loss
@@ -352,7 +301,7 @@ impl Executor {
             architecture: &self.architecture,
             program: &machine.program,
             objective: &self.objective,
-            nodes: &self.nodes,
+            nodes: &self.tensors.nodes,
             parameters,
             batch: *batch,
             width,
@@ -402,14 +351,16 @@ impl Executor {
     }
 }
 
+/// The number of shards: by the rows and the work of a mini-batch.
+fn shards_for(program: &Program, parameters: usize, rows: usize) -> usize {
+    let work: u64 = program.steps.iter().map(|step| step.layer.multiply_adds()).sum();
+    let work = (3 * work).saturating_mul(rows as u64);
+    let by_size = (work / (PARAMETER_WORK * parameters.max(1) as u64)) as usize;
+    let most = by_size.clamp(FEW_SHARDS, MOST_SHARDS);
+    most.min(rows / SHARD_ROWS).min((work / SHARD_WORK) as usize).max(1)
+}
+
 /// The loss of rows that the network cannot read.
 fn nothing(batch: &MiniBatch<'_>) -> LossSum {
     LossSum { loss: f64::NAN, weight: batch.rows as f64, rows: batch.rows as u64 }
-}
-
-/// A standard normal number from 64 random bits (Box and Muller 1958), in float64.
-pub(crate) fn normal(bits: u64) -> f32 {
-    let unit = |bits: u64| (bits as f64 + 0.5) / (1u64 << 32) as f64;
-    let radius = (-2.0 * unit(bits >> 32).ln()).sqrt();
-    (radius * (std::f64::consts::TAU * unit(bits & 0xffff_ffff)).cos()) as f32
 }

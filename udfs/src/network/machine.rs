@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 
 use super::program::Program;
 use super::shard::{Job, Shard};
+use super::tensors::NodeTable;
 use crate::kernels::math::add;
 use crate::learner::LossSum;
 use crate::parallel::ParallelFor;
@@ -22,17 +23,28 @@ pub(crate) struct Machine {
     pub(crate) sums: Vec<Vec<f64>>,
 }
 
-/// A table of a node: `[rows, units]`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct NodeTable {
-    pub(crate) node: usize,
-    pub(crate) table: usize,
-    pub(crate) offset: usize,
-    pub(crate) rows: usize,
-    pub(crate) units: usize,
-}
-
 impl Machine {
+    /// For mini-batches of so many rows in `n` shards, each with a gradient of so many parameters.
+    pub(crate) fn new(program: Program, n: usize, rows: usize, parameters: usize) -> Self {
+        let block = rows.div_ceil(n);
+        let shard = |_| RwLock::new(Shard::new(&program, block, block, parameters));
+        let shards = (0..n).map(shard).collect();
+        let sums = program.steps.iter().map(|step| vec![0.0; step.layer.sums()]).collect();
+        Self { program, shards, block, sums }
+    }
+
+    /// Bytes of such shards.
+    pub(crate) fn bytes_for(program: &Program, n: usize, rows: usize, parameters: usize) -> usize {
+        let block = rows.div_ceil(n);
+        n.saturating_mul(Shard::bytes_for(program, block, block, parameters))
+    }
+
+    /// Bytes of the shards.
+    pub(crate) fn bytes(&self) -> usize {
+        let of = |shard: &RwLock<Shard>| shard.read().map_or(0, |shard| shard.bytes());
+        self.shards.iter().map(of).sum()
+    }
+
     /// The sum of the shards' gradients, and the gradients of tables.
     pub(crate) fn add_gradients(
         &self,

@@ -6,8 +6,8 @@
 //!
 //! - embedding, dense, activations, norms over channels, dropout, noise, positional_embedding: keep
 //!   it; each step is computed alone.
-//! - conv, max_pool, avg_pool: read 0 (max_pool: nothing) at invalid steps, and shorten the length by
-//!   the formula of the shape.
+//! - conv, max_pool, avg_pool: read 0 (max_pool: nothing) at invalid steps, and shorten the length
+//!   by the formula of the shape.
 //! - batch_norm: takes its statistics over valid steps, and keeps it.
 //! - lstm, gru, attention: pass over invalid steps, where they give 0; `states => 'last'` consumes
 //!   it.

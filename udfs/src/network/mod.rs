@@ -31,6 +31,7 @@ mod product;
 mod program;
 mod shard;
 mod table;
+mod tensors;
 #[cfg(test)]
 mod tests;
 mod values;

@@ -4,6 +4,7 @@ use super::architecture::Architecture;
 use super::layer::{Draws, Pass, Source};
 use super::objective::Objective;
 use super::program::{Op, Program, Step, Target};
+use super::tensors::Ranges;
 use crate::batch::{MiniBatch, Width};
 use crate::kernels::math::add;
 use crate::learner::LossSum;
@@ -44,15 +45,6 @@ pub(crate) struct Job<'a> {
     pub(crate) block: usize,
 }
 
-/// The ranges of a node's parameters.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Ranges {
-    /// All of them in the flat buffer.
-    pub(crate) all: std::ops::Range<usize>,
-    /// Those that are no tables, in the gradient of a shard.
-    pub(crate) own: std::ops::Range<usize>,
-}
-
 impl Shard {
     /// Room for so many rows, in blocks of `block` rows.
     pub(crate) fn new(program: &Program, rows: usize, block: usize, parameters: usize) -> Self {
@@ -76,6 +68,25 @@ impl Shard {
         self.lengths = vec![0; program.masks.len() * rows];
         let sums = program.steps.iter().map(|step| step.layer.sums()).max().unwrap_or(0);
         self.sums = vec![0.0; sums];
+    }
+
+    /// Bytes of the buffers that [`Shard::new`] makes.
+    pub(crate) fn bytes_for(
+        program: &Program,
+        rows: usize,
+        block: usize,
+        parameters: usize,
+    ) -> usize {
+        let kept = if program.is_whole { rows } else { block.min(rows) };
+        let sums = program.steps.iter().map(|step| step.layer.sums()).max().unwrap_or(0);
+        let all = [
+            kept.saturating_mul(program.slots.iter().sum()),
+            program.scratch(block.min(rows)),
+            if program.is_training { parameters } else { 0 },
+            program.masks.len().saturating_mul(rows),
+            2 * sums,
+        ];
+        all.iter().fold(0usize, |sum, n| sum.saturating_add(*n)).saturating_mul(4)
     }
 
     /// Bytes of its buffers.

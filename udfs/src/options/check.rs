@@ -84,6 +84,8 @@ impl TrainOptions {
             schedule: ScheduleOption::CONSTANT,
             l1: None,
             l2: None,
+            clip_norm: None,
+            label_smoothing: 0.0,
             k: 1,
             init: Init::Scalable,
             distance: Distance::Euclidean,

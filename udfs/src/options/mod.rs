@@ -67,6 +67,10 @@ pub struct TrainOptions {
     /// Strength of `|w|^2 / 2`; None: the algorithm's default (1 / rows for linear classifiers, 0
     /// for others).
     pub l2: Option<f64>,
+    /// Norm that gradients are clipped to.
+    pub clip_norm: Option<f64>,
+    /// Share of a label that is spread over all classes.
+    pub label_smoothing: f32,
     /// Number of clusters.
     pub k: usize,
     /// How the first centroids are chosen.

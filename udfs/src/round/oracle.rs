@@ -93,6 +93,7 @@ fn descent(learner: Arc<dyn Learner>, case: &Case, l1: f32, l2: f32, shards: usi
         intercept_learning_rate: 0.5 * case.learning_rate,
         l1,
         l2,
+        clip_norm: None,
         seed: 0,
         batch_size: BATCH,
         slices: shards,

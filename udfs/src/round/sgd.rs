@@ -57,6 +57,8 @@ pub struct Descent {
     pub l1: f32,
     /// L2 strength.
     pub l2: f32,
+    /// Norm that the gradients of [`StepPlan::Layers`] are clipped to.
+    pub clip_norm: Option<f64>,
     /// Seed of random draws.
     pub seed: u64,
     /// Rows of a mini-batch.

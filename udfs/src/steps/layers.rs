@@ -38,11 +38,45 @@ impl Steps for LayerSteps {
         let threads = descent.threads.as_ref();
         let State { parameters, moments, round, .. } = state;
         round.add(executor.gradient(threads, parameters, &batch, *key, scale, gradient));
+        if let Some(most) = descent.clip_norm {
+            clip(gradient, most);
+        }
         descent.optimizer.step(executor.layout(), size, parameters, gradient, moments);
         Ok(())
     }
 
     fn threads(&self) -> usize {
         self.threads
+    }
+}
+
+/// Scales a gradient down to a norm, as PyTorch's `clip_grad_norm_`. One that is no number stays as
+/// it is, so that the step shows it.
+fn clip(gradient: &mut [f32], most: f64) {
+    let squares: f64 = gradient.iter().map(|g| f64::from(*g) * f64::from(*g)).sum();
+    let factor = most / (squares.sqrt() + 1e-6);
+    if factor < 1.0 {
+        gradient.iter_mut().for_each(|g| *g *= factor as f32);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// torch.nn.utils.clip_grad_norm_ of [3, 4] to 1 and to 10 (PyTorch 2.15).
+    #[test]
+    fn a_long_gradient_is_scaled_down() {
+        let clipped = |most| {
+            let mut gradient = [3.0, 4.0];
+            clip(&mut gradient, most);
+            gradient
+        };
+        let [a, b] = clipped(1.0);
+        assert!((a - 0.599_999_9).abs() < 1e-6 && (b - 0.799_999_8).abs() < 1e-6, "{a} {b}");
+        assert_eq!(clipped(10.0), [3.0, 4.0]);
+        let mut lost = [f32::NAN, 1.0];
+        clip(&mut lost, 1.0);
+        assert_eq!(lost[1], 1.0);
     }
 }

@@ -38,6 +38,7 @@ pub(crate) fn descent(hidden: &[usize], optimizer: Optimizer, shards: usize) -> 
         intercept_learning_rate: 0.05,
         l1: 0.0,
         l2: 0.0,
+        clip_norm: None,
         seed: 1,
         batch_size: BATCH,
         slices: shards,

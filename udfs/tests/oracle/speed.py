@@ -69,7 +69,7 @@ for name, (make, net) in NETWORKS.items():
         for threads in [1, 2]:
             torch.set_num_threads(threads)
             best = [1e9, 1e9]
-            for _ in range(30):
+            for _ in range(20):
                 net.train()
                 start = time.perf_counter()
                 for p in net.parameters():

@@ -14,7 +14,7 @@ pub(super) static SPEC: AlgorithmSpec = AlgorithmSpec {
         OptionGroup::Gradient,
         OptionGroup::Classes,
         OptionGroup::Loss,
-        OptionGroup::LayersClause,
+        OptionGroup::Networks,
     ],
     losses: &[Loss::Softmax, Loss::Logistic],
     solvers: &[],

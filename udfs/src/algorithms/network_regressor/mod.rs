@@ -14,7 +14,7 @@ pub(super) static SPEC: AlgorithmSpec = AlgorithmSpec {
         OptionGroup::Gradient,
         OptionGroup::Quantiles,
         OptionGroup::Loss,
-        OptionGroup::LayersClause,
+        OptionGroup::Networks,
     ],
     losses: &[Loss::Squared, Loss::Absolute, Loss::Huber, Loss::Poisson, Loss::Quantile],
     solvers: &[],

@@ -56,7 +56,7 @@ struct BatchNorm {
     epsilon: f64,
 }
 
-/// Sums over a mini-batch, of `c` channels: the count, then `x`, `x^2`, `dy` and `dy xhat`.
+/// Sums over a mini-batch, of `c` channels: the count, then `x`, `x^2`, `dy` and `dy x`.
 struct Sums<'a> {
     n: f64,
     forward: [&'a [f64]; 2],
@@ -138,7 +138,9 @@ impl Layer for BatchNorm {
         vectorized(
             #[inline(always)]
             || {
+                let (means, factors, shifts) = (&means[..c], &factors[..c], &shifts[..c]);
                 for (y, x) in y.chunks_exact_mut(c).zip(pass.x(0).chunks_exact(c)) {
+                    let (y, x) = (&mut y[..c], &x[..c]);
                     for i in 0..c {
                         y[i] = (x[i] - means[i]) * factors[i] + shifts[i];
                     }
@@ -162,8 +164,10 @@ impl Layer for BatchNorm {
         let (of_dy, of_product) = line[..2 * c].split_at_mut(c);
         let sums = self.split(pass.sums);
         for i in 0..c {
+            let (mean, variance) = self.moments(&sums, i);
+            let centred = sums.backward[1][i] - mean * sums.backward[0][i];
             of_dy[i] = (sums.backward[0][i] / sums.n) as f32;
-            of_product[i] = (sums.backward[1][i] / sums.n) as f32;
+            of_product[i] = (centred / (variance + self.epsilon).sqrt() / sums.n) as f32;
         }
         let weight = &pass.parameters[..c];
         let (of_weight, rest) = gradient.split_at_mut(c);
@@ -176,7 +180,10 @@ impl Layer for BatchNorm {
             vectorized(
                 #[inline(always)]
                 || {
+                    let (of_weight, of_bias) = (&mut of_weight[..c], &mut of_bias[..c]);
+                    let (means, roots) = (&means[..c], &roots[..c]);
                     for (x, dy) in x.chunks_exact(c).zip(dy.chunks_exact(c)).take(n) {
+                        let (x, dy) = (&x[..c], &dy[..c]);
                         for i in 0..c {
                             of_weight[i] += (x[i] - means[i]) * roots[i] * dy[i];
                             of_bias[i] += dy[i];
@@ -185,8 +192,11 @@ impl Layer for BatchNorm {
                     let Some(dx) = dx.as_deref_mut().map(|dx| &mut dx[range.clone()]) else {
                         return;
                     };
+                    let (of_dy, of_product) = (&of_dy[..c], &of_product[..c]);
+                    let weight = &weight[..c];
                     let places = dx.chunks_exact_mut(c).zip(x.chunks_exact(c));
                     for ((dx, x), dy) in places.zip(dy.chunks_exact(c)).take(n) {
+                        let (dx, x, dy) = (&mut dx[..c], &x[..c], &dy[..c]);
                         for i in 0..c {
                             let xhat = (x[i] - means[i]) * roots[i];
                             let own = dy[i] - of_dy[i] - xhat * of_product[i];
@@ -210,7 +220,6 @@ impl Layer for BatchNorm {
         let (of_forward, of_backward) = sums.split_at_mut(2 * c);
         let to = if forward { of_forward } else { of_backward };
         let (first, second) = to.split_at_mut(c);
-        let own = self.split(pass.sums);
         for row in 0..pass.rows {
             let n = self.valid(pass, row);
             let range = row * of_row..row * of_row + n * c;
@@ -220,7 +229,9 @@ impl Layer for BatchNorm {
                 vectorized(
                     #[inline(always)]
                     || {
+                        let (first, second) = (&mut first[..c], &mut second[..c]);
                         for x in x.chunks_exact(c) {
+                            let x = &x[..c];
                             for i in 0..c {
                                 let x = f64::from(x[i]);
                                 first[i] += x;
@@ -232,18 +243,20 @@ impl Layer for BatchNorm {
                 continue;
             }
             let dy = &pass.dy()[range];
-            for i in 0..c {
-                let (mean, variance) = self.moments(&own, i);
-                let root = 1.0 / (variance + self.epsilon).sqrt();
-                let (mut sum, mut product) = (0.0, 0.0);
-                for (x, dy) in x.chunks_exact(c).zip(dy.chunks_exact(c)) {
-                    let dy = f64::from(dy[i]);
-                    sum += dy;
-                    product += dy * (f64::from(x[i]) - mean);
-                }
-                first[i] += sum;
-                second[i] += product * root;
-            }
+            vectorized(
+                #[inline(always)]
+                || {
+                    let (first, second) = (&mut first[..c], &mut second[..c]);
+                    for (x, dy) in x.chunks_exact(c).zip(dy.chunks_exact(c)) {
+                        let (x, dy) = (&x[..c], &dy[..c]);
+                        for i in 0..c {
+                            let own = f64::from(dy[i]);
+                            first[i] += own;
+                            second[i] += own * f64::from(x[i]);
+                        }
+                    }
+                },
+            );
         }
     }
 

@@ -17,9 +17,9 @@
 
 use datafusion_common::{Result, plan_err};
 
+use super::depthwise;
 use super::patches::{gather, scatter};
 use super::window::Windows;
-use crate::kernels::math::vectorized;
 use crate::learner::Role;
 use crate::network::definition::{Arguments, Default, Definition, Kind, given, required};
 use crate::network::layer::{Built, Incoming, Initial, Layer, Parameter, Pass, Reads};
@@ -85,8 +85,8 @@ struct Conv {
     bias: bool,
 }
 
-/// Numbers of a panel: 128 KB, a quarter of a second-level cache.
-const PANEL: usize = 1 << 15;
+/// Numbers of a panel: 256 KB, half of a second-level cache.
+const PANEL: usize = 1 << 16;
 
 impl Conv {
     /// Channels of a group.
@@ -203,7 +203,7 @@ impl Layer for Conv {
             let width = self.width(pass, row);
             if self.is_depthwise() {
                 y.fill(0.0);
-                self.depthwise_forward(x, weight, width, y);
+                depthwise::forward(&self.windows, x, weight, width, y);
                 add_bias(y, bias);
                 continue;
             }
@@ -255,7 +255,7 @@ impl Layer for Conv {
             let width = self.width(pass, row);
             let dx = dx.as_deref_mut().map(|dx| &mut dx[row * of_image..(row + 1) * of_image]);
             if self.is_depthwise() {
-                self.depthwise_backward((x, dy), weight, width, dx, of_weight);
+                depthwise::backward(&self.windows, (x, dy), weight, width, dx, of_weight);
                 continue;
             }
             self.image_backward((x, dy), weight, width, dx, of_weight, scratch);
@@ -355,64 +355,5 @@ impl Conv {
                 dx[width * c..].fill(0.0);
             }
         }
-    }
-
-    /// `y[p, c] += x[p + k, c] W[k, c]`.
-    fn depthwise_forward(&self, x: &[f32], weight: &[f32], width: usize, y: &mut [f32]) {
-        let (windows, c) = (&self.windows, self.filters);
-        let kernel_x = windows.windows[1].kernel;
-        vectorized(
-            #[inline(always)]
-            || {
-                for (p, y) in y.chunks_exact_mut(c).enumerate() {
-                    let at = [p / windows.output[1], p % windows.output[1]];
-                    for (k, weight) in weight.chunks_exact(c).enumerate() {
-                        let place = [k / kernel_x, k % kernel_x];
-                        let Some(pixel) = windows.pixel(at, place, width) else { continue };
-                        let x = &x[pixel * c..(pixel + 1) * c];
-                        for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
-                            *y += x * w;
-                        }
-                    }
-                }
-            },
-        );
-    }
-
-    fn depthwise_backward(
-        &self,
-        (x, dy): (&[f32], &[f32]),
-        weight: &[f32],
-        width: usize,
-        mut dx: Option<&mut [f32]>,
-        gradient: &mut [f32],
-    ) {
-        let (windows, c) = (&self.windows, self.filters);
-        let kernel_x = windows.windows[1].kernel;
-        if let Some(dx) = &mut dx {
-            dx.fill(0.0);
-        }
-        vectorized(
-            #[inline(always)]
-            || {
-                for (p, dy) in dy.chunks_exact(c).enumerate() {
-                    let at = [p / windows.output[1], p % windows.output[1]];
-                    let kernels = weight.chunks_exact(c).zip(gradient.chunks_exact_mut(c));
-                    for (k, (weight, gradient)) in kernels.enumerate() {
-                        let place = [k / kernel_x, k % kernel_x];
-                        let Some(pixel) = windows.pixel(at, place, width) else { continue };
-                        let range = pixel * c..(pixel + 1) * c;
-                        for ((g, x), dy) in gradient.iter_mut().zip(&x[range.clone()]).zip(dy) {
-                            *g += x * dy;
-                        }
-                        if let Some(dx) = &mut dx {
-                            for ((dx, w), dy) in dx[range].iter_mut().zip(weight).zip(dy) {
-                                *dx += w * dy;
-                            }
-                        }
-                    }
-                }
-            },
-        );
     }
 }

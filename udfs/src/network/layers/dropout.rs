@@ -5,8 +5,8 @@
 use datafusion_common::Result;
 
 use crate::network::definition::{Arguments, Default, Definition, Kind, given};
-use crate::network::executor::normal;
 use crate::network::layer::{Built, Incoming, Layer, Pass, Reads, only_numbers};
+use crate::network::tensors::normal;
 
 pub(crate) const DROPOUT: Definition = Definition {
     name: "dropout",

@@ -41,21 +41,19 @@ struct LayerNorm {
     epsilon: f32,
 }
 
-/// The sum of `f(i)` for `i` below `n`, in 16 running sums.
+/// The sum of `f(x_i, y_i)`, in 16 running sums.
 #[inline(always)]
-fn sum(n: usize, f: impl Fn(usize) -> f32) -> f32 {
+fn sum(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     const LANES: usize = 16;
     let mut sums = [0.0; LANES];
-    let whole = n / LANES * LANES;
-    let mut at = 0;
-    while at < whole {
-        for (i, sum) in sums.iter_mut().enumerate() {
-            *sum += f(at + i);
+    let ((x, rest_x), (y, rest_y)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    for (x, y) in x.iter().zip(y) {
+        for i in 0..LANES {
+            sums[i] += f(x[i], y[i]);
         }
-        at += LANES;
     }
-    for (i, sum) in sums.iter_mut().enumerate().take(n - whole) {
-        *sum += f(whole + i);
+    for ((sum, x), y) in sums.iter_mut().zip(rest_x).zip(rest_y) {
+        *sum += f(*x, *y);
     }
     crate::kernels::math::tree_sum(&mut sums)
 }
@@ -93,18 +91,21 @@ impl Layer for LayerNorm {
                 for ((y, x), kept) in places.zip(kept.chunks_exact_mut(2)) {
                     let mean = share
                         * sum(
-                            c,
+                            x,
+                            x,
                             #[inline(always)]
-                            |i| x[i],
+                            |x, _| x,
                         );
                     let variance = share
                         * sum(
-                            c,
+                            x,
+                            x,
                             #[inline(always)]
-                            |i| (x[i] - mean) * (x[i] - mean),
+                            |x, _| (x - mean) * (x - mean),
                         );
                     let root = 1.0 / (variance + self.epsilon).sqrt();
                     (kept[0], kept[1]) = (mean, root);
+                    let (y, x, weight, bias) = (&mut y[..c], &x[..c], &weight[..c], &bias[..c]);
                     for i in 0..c {
                         y[i] = (x[i] - mean) * root * weight[i] + bias[i];
                     }
@@ -132,26 +133,34 @@ impl Layer for LayerNorm {
                 let places = places.zip(pass.kept().chunks_exact(2)).enumerate();
                 for (at, ((x, dy), kept)) in places {
                     let (mean, root) = (kept[0], kept[1]);
+                    let (x, dy, weight) = (&x[..c], &dy[..c], &weight[..c]);
+                    let (of_weight, of_bias) = (&mut of_weight[..c], &mut of_bias[..c]);
                     for i in 0..c {
                         of_weight[i] += (x[i] - mean) * root * dy[i];
                         of_bias[i] += dy[i];
                     }
                     let Some(dx) = dx.as_deref_mut() else { continue };
                     let dx = &mut dx[at * c..(at + 1) * c];
+                    // `dx` holds `weight dy` meanwhile.
+                    for i in 0..c {
+                        dx[i] = weight[i] * dy[i];
+                    }
                     let first = share
                         * sum(
-                            c,
+                            dx,
+                            x,
                             #[inline(always)]
-                            |i| weight[i] * dy[i],
+                            |d, _| d,
                         );
                     let second = share
                         * sum(
-                            c,
+                            dx,
+                            x,
                             #[inline(always)]
-                            |i| weight[i] * dy[i] * (x[i] - mean) * root,
+                            |d, x| d * (x - mean) * root,
                         );
                     for i in 0..c {
-                        dx[i] = root * (weight[i] * dy[i] - first - (x[i] - mean) * root * second);
+                        dx[i] = root * (dx[i] - first - (x[i] - mean) * root * second);
                     }
                 }
             },

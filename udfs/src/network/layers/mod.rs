@@ -10,6 +10,7 @@ mod batch_norm;
 mod blocks;
 mod conv;
 mod dense;
+mod depthwise;
 mod dropout;
 mod embedding;
 mod gates;

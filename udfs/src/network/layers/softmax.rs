@@ -2,7 +2,7 @@
 
 use datafusion_common::Result;
 
-use crate::kernels::math::{dot, exp, vectorized};
+use crate::kernels::math::{dot, exp, tree_sum, vectorized};
 use crate::network::definition::{Arguments, Definition};
 use crate::network::layer::{Built, Incoming, Layer, Pass, Reads, misfit, only_numbers};
 
@@ -28,15 +28,31 @@ struct Softmax(usize);
 /// The softmax of some numbers, in place. Without numbers, nothing.
 #[inline(always)]
 pub(super) fn normalize(values: &mut [f32]) {
-    let top = values.iter().fold(f32::NEG_INFINITY, |top, x| if *x > top { *x } else { top });
+    // (16 at a time: one after another, each would wait for the one before.)
+    const LANES: usize = 16;
+    let mut tops = [f32::NEG_INFINITY; LANES];
+    let (whole, rest) = values.as_chunks::<LANES>();
+    for values in whole {
+        for i in 0..LANES {
+            tops[i] = if values[i] > tops[i] { values[i] } else { tops[i] };
+        }
+    }
+    let over = |top: f32, x: &f32| if *x > top { *x } else { top };
+    let top = rest.iter().chain(&tops).fold(f32::NEG_INFINITY, over);
     for value in values.iter_mut() {
         *value = exp(*value - top);
     }
-    let mut total = 0.0;
-    for value in values.iter() {
-        total += value;
+    let mut sums = [0.0; LANES];
+    let (whole, rest) = values.as_chunks::<LANES>();
+    for values in whole {
+        for i in 0..LANES {
+            sums[i] += values[i];
+        }
     }
-    let share = 1.0 / total;
+    for (sum, value) in sums.iter_mut().zip(rest) {
+        *sum += value;
+    }
+    let share = 1.0 / tree_sum(&mut sums);
     for value in values.iter_mut() {
         *value *= share;
     }

@@ -177,7 +177,7 @@ fn stored_architectures_are_checked() {
     }
     assert!(Executor::new(&Architecture::default(), Loss::Squared, 4).is_err());
     assert!(Executor::new(&good, Loss::Logistic, 4).is_err());
-    let quantiles = Objective { loss: Loss::Quantile, quantiles: vec![0.5] };
+    let quantiles = Objective { quantiles: vec![0.5], ..Objective::from(Loss::Quantile) };
     assert!(Executor::new(&good, quantiles, 4).is_err());
 }
 

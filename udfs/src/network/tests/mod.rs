@@ -45,3 +45,32 @@ fn error_beside(found: &[f32], truth: &[f64], least: f64) -> f64 {
     });
     worst / top
 }
+
+/// Real threads, which take tasks in any order.
+#[derive(Debug)]
+struct Pool(usize);
+
+impl ParallelFor for Pool {
+    fn run(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let work = || {
+            loop {
+                let i = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                if i >= n {
+                    break;
+                }
+                task(i);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..self.0 {
+                scope.spawn(work);
+            }
+            work();
+        });
+    }
+
+    fn threads(&self) -> usize {
+        self.0
+    }
+}

@@ -198,13 +198,15 @@ fn bits_do_not_depend_on_threads_and_draws_depend_on_the_key() {
         let mut scores = vec![0.0; 140];
         executor.scores(&Sequential, &at, &batch, &mut scores);
         for threads in 1..=4 {
-            let (other, own, moved) = gradient(&mut executor, &Threads(threads), &batch, &at);
-            assert_eq!(sum, other, "{name} {threads}");
-            assert!(own.iter().zip(&truth).all(|(a, b)| a.to_bits() == b.to_bits()), "{name}");
-            assert_eq!(moved, after, "{name}");
-            let mut again = vec![f32::NAN; 140];
-            executor.scores(&Threads(threads), &at, &batch, &mut again);
-            assert_eq!(again, scores, "{name}");
+            for pool in [&Threads(threads) as &dyn ParallelFor, &Pool(threads)] {
+                let (other, own, moved) = gradient(&mut executor, pool, &batch, &at);
+                assert_eq!(sum, other, "{name} {threads}");
+                assert!(own.iter().zip(&truth).all(|(a, b)| a.to_bits() == b.to_bits()), "{name}");
+                assert_eq!(moved, after, "{name}");
+                let mut again = vec![f32::NAN; 140];
+                executor.scores(pool, &at, &batch, &mut again);
+                assert_eq!(again, scores, "{name}");
+            }
         }
         let draws = |key: StepKey, executor: &mut Executor| {
             let (mut at, mut gradient) = (at.clone(), vec![0.0; at.len()]);
@@ -242,6 +244,34 @@ fn shards_add_up() {
     // A mini-batch with more rows than expected is no error.
     let (again, grown, _) = gradient(&mut small, &Sequential, &case.rows.batch(), &at);
     assert!((again.loss - sum.loss).abs() < 1e-6 * loss && error(&grown, &total) < 1e-5);
+}
+
+/// An executor made for few rows cuts more of them into blocks: the same gradient but for rounding,
+/// with sums over the mini-batch and tables too.
+#[test]
+fn more_rows_than_expected_are_cut_into_blocks() {
+    for mut case in cases(23) {
+        lengths(&mut case, |row| [7, 0, 1, 4, 5][row % 5]);
+        let name = case.name;
+        let mut whole = Executor::new(&case.architecture, Loss::Squared, 23).unwrap();
+        let mut small = Executor::new(&case.architecture, Loss::Squared, 5).unwrap();
+        let at = parameters(&whole);
+        let (loss, truth, after) = gradient(&mut whole, &Sequential, &case.rows.batch(), &at);
+        let (other, found, moved) = gradient(&mut small, &Sequential, &case.rows.batch(), &at);
+        let truth: Vec<f64> = truth.iter().map(|g| f64::from(*g)).collect();
+        let after: Vec<f64> = after.iter().map(|value| f64::from(*value)).collect();
+        assert!((loss.loss - other.loss).abs() < 1e-5 * loss.loss, "{name}");
+        assert!(error(&found, &truth) < 1e-5, "{name}: {}", error(&found, &truth));
+        assert!(error(&moved, &after) < 1e-6, "{name}");
+        let mut scores = [vec![0.0; 46], vec![0.0; 46]];
+        for (executor, scores) in [&mut whole, &mut small].into_iter().zip(&mut scores) {
+            executor.scores(&Sequential, &at, &case.rows.batch(), scores);
+        }
+        let truth: Vec<f64> = scores[0].iter().map(|score| f64::from(*score)).collect();
+        assert!(error(&scores[1], &truth) < 1e-5, "{name}");
+        let fresh = Executor::new(&case.architecture, Loss::Squared, 23).unwrap();
+        assert_eq!(Executor::bytes_for(&case.architecture, 23).unwrap(), fresh.bytes(), "{name}");
+    }
 }
 
 #[test]

@@ -10,35 +10,6 @@ use std::time::Instant;
 use super::*;
 use crate::learner::Loss;
 
-/// Threads that wait for tasks, as a pool of the engine does.
-#[derive(Debug)]
-struct Pool(usize);
-
-impl ParallelFor for Pool {
-    fn run(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
-        let next = std::sync::atomic::AtomicUsize::new(0);
-        let work = || {
-            loop {
-                let i = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                if i >= n {
-                    break;
-                }
-                task(i);
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..self.0 {
-                scope.spawn(work);
-            }
-            work();
-        });
-    }
-
-    fn threads(&self) -> usize {
-        self.0
-    }
-}
-
 fn time(name: &str, input: Input, layers: &[LayerSpec], rows: usize) {
     let (dense, columns) = input.reach();
     let mut builder = Builder::new(Architecture::new(vec![input])).unwrap();

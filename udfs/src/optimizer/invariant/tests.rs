@@ -38,6 +38,7 @@ fn descent(loss: Loss, outputs: usize, batch_size: usize, l1: f32, l2: f32) -> A
         intercept_learning_rate: 0.25,
         l1,
         l2,
+        clip_norm: None,
         seed: 0,
         batch_size,
         slices: 1,

@@ -13,6 +13,7 @@ use crate::options::Solver;
 mod clusters;
 mod components;
 mod model;
+mod networks;
 mod run;
 mod steps;
 
@@ -43,7 +44,7 @@ pub struct OptionSpec {
 /// Every option, in the order of the README's table.
 pub fn options() -> impl Iterator<Item = &'static OptionSpec> + Clone {
     let model = model::ENTRIES.iter().chain(&components::ENTRIES).chain(&clusters::ENTRIES);
-    steps::ENTRIES.iter().chain(model).chain(&run::ENTRIES)
+    steps::ENTRIES.iter().chain(model).chain(&networks::ENTRIES).chain(&run::ENTRIES)
 }
 
 /// The option of that name.
