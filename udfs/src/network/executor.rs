@@ -66,7 +66,7 @@ impl Executor {
         objective: impl Into<Objective>,
         rows: usize,
     ) -> Result<Self> {
-        Self::of(architecture, objective.into(), rows, true)
+        Self::of(architecture, objective.into(), rows, (true, None))
     }
 
     /// For scoring alone: [`Executor::gradient`] gives nothing.
@@ -78,14 +78,25 @@ impl Executor {
         objective: impl Into<Objective>,
         rows: usize,
     ) -> Result<Self> {
-        Self::of(architecture, objective.into(), rows, false)
+        Self::of(architecture, objective.into(), rows, (false, None))
+    }
+
+    /// The same as [`Executor::new`] with so many shards, however little work they have.
+    #[cfg(test)]
+    pub(crate) fn with_shards(
+        architecture: &Architecture,
+        objective: impl Into<Objective>,
+        rows: usize,
+        shards: usize,
+    ) -> Result<Self> {
+        Self::of(architecture, objective.into(), rows, (true, Some(shards)))
     }
 
     fn of(
         architecture: &Architecture,
         objective: Objective,
         rows: usize,
-        trains: bool,
+        (trains, shards): (bool, Option<usize>),
     ) -> Result<Self> {
         let outputs = architecture.outputs()?;
         let quantiles = objective.quantiles.len();
@@ -97,7 +108,7 @@ impl Executor {
         let scoring = Program::new(architecture, false)?;
         let tensors = Tensors::new(architecture, &scoring);
         let rows = rows.max(1);
-        let n = shards_for(&scoring, tensors.own(), rows);
+        let n = shards.unwrap_or_else(|| shards_for(&scoring, tensors.own(), rows));
         let machine = |program| Machine::new(program, n, rows, tensors.own());
         let training = if trains { Some(machine(Program::new(architecture, true)?)) } else { None };
         let scoring = machine(scoring);

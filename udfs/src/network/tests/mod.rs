@@ -30,6 +30,10 @@ fn parameters(executor: &Executor) -> Vec<f32> {
     all
 }
 
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|value| f64::from(*value)).collect()
+}
+
 /// The largest difference, in parts of the largest value.
 fn error(found: &[f32], truth: &[f64]) -> f64 {
     error_beside(found, truth, 1e-2)

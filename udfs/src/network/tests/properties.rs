@@ -190,11 +190,15 @@ fn bits_do_not_depend_on_threads_and_draws_depend_on_the_key() {
     for mut case in cases(70) {
         lengths(&mut case, |row| [7, 0, 1, 4, 5][row % 5]);
         let name = case.name;
-        let mut executor = Executor::new(&case.architecture, Loss::Squared, 70).unwrap();
+        let of = |n| Executor::with_shards(&case.architecture, Loss::Squared, 70, n).unwrap();
+        let mut executor = of(5);
         let at = parameters(&executor);
         let batch = case.rows.batch();
         let (sum, truth, after) = gradient(&mut executor, &Sequential, &batch, &at);
         assert!(truth.iter().all(|g| g.is_finite()), "{name}");
+        // (One shard gives the same but for rounding.)
+        let (_, alone, _) = gradient(&mut of(1), &Sequential, &batch, &at);
+        assert!(error(&alone, &wide(&truth)) < 1e-5, "{name}");
         let mut scores = vec![0.0; 140];
         executor.scores(&Sequential, &at, &batch, &mut scores);
         for threads in 1..=4 {
@@ -258,8 +262,7 @@ fn more_rows_than_expected_are_cut_into_blocks() {
         let at = parameters(&whole);
         let (loss, truth, after) = gradient(&mut whole, &Sequential, &case.rows.batch(), &at);
         let (other, found, moved) = gradient(&mut small, &Sequential, &case.rows.batch(), &at);
-        let truth: Vec<f64> = truth.iter().map(|g| f64::from(*g)).collect();
-        let after: Vec<f64> = after.iter().map(|value| f64::from(*value)).collect();
+        let (truth, after) = (wide(&truth), wide(&after));
         assert!((loss.loss - other.loss).abs() < 1e-5 * loss.loss, "{name}");
         assert!(error(&found, &truth) < 1e-5, "{name}: {}", error(&found, &truth));
         assert!(error(&moved, &after) < 1e-6, "{name}");
@@ -267,8 +270,7 @@ fn more_rows_than_expected_are_cut_into_blocks() {
         for (executor, scores) in [&mut whole, &mut small].into_iter().zip(&mut scores) {
             executor.scores(&Sequential, &at, &case.rows.batch(), scores);
         }
-        let truth: Vec<f64> = scores[0].iter().map(|score| f64::from(*score)).collect();
-        assert!(error(&scores[1], &truth) < 1e-5, "{name}");
+        assert!(error(&scores[1], &wide(&scores[0])) < 1e-5, "{name}");
         let fresh = Executor::new(&case.architecture, Loss::Squared, 23).unwrap();
         assert_eq!(Executor::bytes_for(&case.architecture, 23).unwrap(), fresh.bytes(), "{name}");
     }
