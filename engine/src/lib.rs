@@ -8,7 +8,6 @@ mod dictionaries;
 mod evaluation;
 mod event;
 mod files;
-mod images;
 mod inspection;
 mod names;
 mod object_stores;

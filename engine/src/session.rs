@@ -21,7 +21,6 @@ use crate::catalog::{MODEL_CATALOG, ModelCatalog};
 use crate::evaluation::evaluate_plan;
 use crate::event::{Event, EventSink};
 use crate::files::{CsvFilesFactory, GuardScans, JsonFilesFactory, ParquetFilesFactory, UrlTables};
-use crate::images::decode_image_udf;
 use crate::object_stores::ObjectStores;
 use crate::online::{LatestModels, RefuseEndless, is_unbounded};
 use crate::operators::{DropUnusedPredictions, Planner};
@@ -125,7 +124,6 @@ impl Engine {
             context.register_udf(function);
         }
         context.register_udf(assert_true_udf());
-        context.register_udf(decode_image_udf());
         let (name, function) = source::rejected_function();
         context.register_udtf(name, function);
         context.register_udaf(train_udaf(resolver));
