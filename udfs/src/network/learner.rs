@@ -48,6 +48,11 @@ impl LayeredNetwork {
         Executor::new(&self.architecture, self.objective.clone(), rows)
     }
 
+    /// Bytes of that executor.
+    pub fn bytes(&self, rows: usize) -> usize {
+        Executor::bytes_for(&self.architecture, rows).unwrap_or(usize::MAX)
+    }
+
     /// The same for scores alone.
     ///
     /// # Errors

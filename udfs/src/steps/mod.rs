@@ -116,9 +116,8 @@ impl StepPlan {
             // Packed weights and moments, and the transposes of the weights.
             StepPlan::Dense => 2 * parameters + moments,
             StepPlan::Layers => {
-                let executor = descent.learner.layers().map(|own| own.executor(descent.batch_size));
-                let bytes = executor.and_then(Result::ok).map_or(0, |own| own.bytes());
-                parameters + bytes / size_of::<f32>()
+                let bytes = descent.learner.layers().map(|own| own.bytes(descent.batch_size));
+                parameters + bytes.unwrap_or(0) / size_of::<f32>()
             }
             StepPlan::LazyTable => {
                 descent.learner.width().categories + self.slices(descent) * parameters

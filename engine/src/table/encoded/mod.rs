@@ -70,11 +70,6 @@ impl EncodedTable {
         self.schema.width().decoded()
     }
 
-    /// The fields of the rows.
-    pub fn schema(&self) -> &RowSchema {
-        &self.schema
-    }
-
     /// A round over rows of [`EncodedTable::width`] that runs over the rows as they are stored.
     pub fn decoding(&self, round: Arc<dyn Round>) -> Arc<dyn Round> {
         let Some(decoder) = self.schema.decoder() else { return round };
