@@ -126,8 +126,7 @@ fn check(
     options: PredictOptions,
 ) -> Result<()> {
     let model = scorer.model();
-    let is_probabilistic = scorer.fields().find(prediction_parts::PROBABILITIES).is_some();
-    if options.threshold != 0.5 && !is_probabilistic {
+    if options.threshold != 0.5 && !scorer.has_probabilities() {
         return plan_err!(
             "threshold needs a model with probabilities, but model {} is a {}",
             model.name,

@@ -162,6 +162,13 @@ impl Scorer {
         }
     }
 
+    /// Whether predictions have probabilities.
+    pub fn has_probabilities(&self) -> bool {
+        let mut trained = self.model.members.iter().filter_map(|m| m.outcome.as_deref().ok());
+        let head = trained.next().and_then(|trained| trained.description.head());
+        head.is_some_and(|head| head.loss.has_probabilities())
+    }
+
     /// Whether there were rows without a trained member.
     pub fn has_unseen(&self) -> bool {
         self.unseen.load(Ordering::Relaxed) > 0

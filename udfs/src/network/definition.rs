@@ -250,13 +250,19 @@ impl Definition {
         self.call(&LayerSpec { name: call.layer.clone(), named, ..LayerSpec::default() }).map(drop)
     }
 
-    /// A call as it is written: leading arguments by position, others by name, defaults left out.
+    /// A call as it is written: leading arguments that are always given by position, others by name,
+    /// defaults left out.
     pub fn spec(&self, call: &Call) -> LayerSpec {
         let mut spec = LayerSpec::new(self.name);
         let mut by_position = true;
         for argument in self.arguments {
             let value = call.get(argument.name);
-            by_position &= argument.default == Default::Required;
+            by_position &= match argument.default {
+                Default::Required => true,
+                // (Those of one kind, such as the sides of a shape.)
+                Default::Absent => value.is_some() && argument.kind == self.arguments[0].kind,
+                _ => false,
+            };
             match value {
                 Some(value) if by_position => spec.positional.push(value.clone()),
                 Some(value) if argument.default.value().as_ref() != Some(value) => {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use datafusion::common::{Result, plan_err};
 use gradlake_udfs::{
-    Descent, LabelScale, Labels, Learner as _, Loss, Model, Network, Outline, RoundLayout,
-    RunningEncoder, Trained, Width, start_state,
+    Descent, LabelScale, Labels, Learner as _, Loss, Model, Network, OptionGroup, Outline,
+    RoundLayout, RunningEncoder, Trained, Width, start_state,
 };
 
 use super::super::intake::Intake;
@@ -121,6 +121,12 @@ pub fn check_online(request: &TrainRequest, options: &TrainOptions, is_stream: b
         return plan_err!(
             "PARTITION BY is not possible with rows that are learned from as they come; leave it \
              out, or train on a table with statistics = fixed"
+        );
+    }
+    if request.algorithm.takes(OptionGroup::Networks) {
+        return plan_err!(
+            "{} does not learn from rows as they come; train it on a table with statistics = fixed",
+            request.algorithm
         );
     }
     if options.loss == Some(Loss::Quantile) {

@@ -32,7 +32,7 @@ fn unknown_repeated_and_foreign_options() {
     assert_eq!(
         error(LOGISTIC_REGRESSION, &[("loss", word("hinge"))]),
         "logistic_regression takes no option loss; it belongs to linear_regression, \
-         linear_svm, mlp_classifier, mlp_regressor"
+         linear_svm, mlp_classifier, mlp_regressor, network_classifier, network_regressor"
     );
     assert_eq!(
         error(MLP_REGRESSOR, &[("class_weights", word("balanced"))]),
@@ -124,7 +124,7 @@ fn quantiles_that_are_none() {
     assert!(error(MLP_REGRESSOR, &[("quantiles", many.into())]).contains("a list of 1 to 99"));
     assert!(
         error(MLP_CLASSIFIER, &[("quantiles", list(&["0.5"]))])
-            .ends_with("it belongs to linear_regression, mlp_regressor")
+            .ends_with("it belongs to linear_regression, mlp_regressor, network_regressor")
     );
 }
 
