@@ -37,8 +37,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-FORMAT_VERSION = 1
-"""The format that this program knows; a newer one is refused."""
+LOG_VERSION = 1
+"""The format of the log that this program knows; a newer one is refused."""
+
+MODEL_FORMATS = (1, 3)
+"""The formats of models that this program knows: 3 has vectors of bytes with one scale. (2 is of
+several targets and of what is no network of dense layers.)"""
 
 BATCH_ROWS = 16_384
 """Rows that are scored at a time."""
@@ -88,8 +92,8 @@ def _log_rows(path: Path) -> list[dict[str, Any]]:
     columns = ["format_version", "action", "other_model", "other_entry"]
     columns += ["current_version", "version", "folder", "files"]
     table = read_parquet(path)
-    if table["format_version"][0].as_py() > FORMAT_VERSION:
-        raise Refused(f"{path} has a format newer than {FORMAT_VERSION}")
+    if table["format_version"][0].as_py() > LOG_VERSION:
+        raise Refused(f"{path} has a format newer than {LOG_VERSION}")
     return table.select(columns).to_pylist()
 
 
@@ -136,11 +140,12 @@ class Feature:
     """An input column and how it is encoded.
 
     `mean`, `center` and `stddev` have one value, one per element of a vector, none of a category.
+    Vectors of bytes have one scale, and the byte nearest to their mean replaces NULL.
     """
 
     name: str
     data_type: str  # of the column in training, as Rust's arrow writes it
-    kind: str  # number, boolean, timestamp, vector or category
+    kind: str  # number, boolean, timestamp, vector, bytes or category
     mean: np.ndarray
     center: np.ndarray
     stddev: np.ndarray
@@ -168,8 +173,8 @@ class Model:
             ["format_version", "target", "target_type", "inputs", "transform", "partition_by"]
         )
         [row] = manifest.to_pylist()
-        if row["format_version"] > FORMAT_VERSION:
-            raise Refused(f"{version.folder} has a format newer than {FORMAT_VERSION}")
+        if row["format_version"] not in MODEL_FORMATS:
+            raise Refused(f"{version.folder} has format {row['format_version']}")
         self.target: str = row["target"]
         self.inputs = [pair["name"] for pair in row["inputs"]]
         self.transform = [pair["name"] for pair in row["transform"]]
@@ -251,6 +256,9 @@ def read_features(table: pa.Table) -> list[Feature]:
         categories = categories.values if categories.is_valid else None
         row = rows[start]
         own = (row["feature"], row["data_type"], row["kind"])
+        if row["kind"] == "bytes":
+            mean, center, stddev = (np.repeat(scale, table["length"][start].as_py()) for scale in scales)
+            scales = (np.floor(mean + 0.5), center, stddev)
         features.append(Feature(*own, *scales, categories))
     return features
 
@@ -341,7 +349,7 @@ def encode(
             offset += len(feature.categories)
         elif feature.kind == "timestamp":
             dense.append(encode_timestamps(feature, column))
-        elif feature.kind == "vector":
+        elif feature.kind in ("vector", "bytes"):
             dense.append(encode_vectors(feature, column))
         else:
             dense.append(standardize(feature, numbers(column)[:, np.newaxis]))
@@ -355,6 +363,11 @@ def standardize(feature: Feature, values: np.ndarray) -> np.ndarray:
     return ((values - feature.center) / feature.stddev).astype(np.float32)
 
 
+def is_list(t: pa.DataType) -> bool:
+    """Whether a type is that of lists."""
+    return pa.types.is_list(t) or pa.types.is_large_list(t) or pa.types.is_fixed_size_list(t)
+
+
 KINDS = {
     "number": lambda t: (
         pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_decimal(t)
@@ -364,9 +377,8 @@ KINDS = {
         pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_date(t)
     ),
     "timestamp": pa.types.is_timestamp,
-    "vector": lambda t: (
-        pa.types.is_list(t) or pa.types.is_large_list(t) or pa.types.is_fixed_size_list(t)
-    ),
+    "vector": is_list,
+    "bytes": is_list,
 }
 """The types that are encoded in each way."""
 
@@ -410,7 +422,7 @@ def unix_time(column: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def encode_vectors(feature: Feature, column: pa.Array) -> np.ndarray:
-    """Lists element by element. (The scale of `uint8` has center 0 and the largest element of the
+    """Lists element by element. (The scale of bytes has center 0 and the largest element of the
     training rows as stddev, so it needs no case of its own.)"""
     n = len(feature.mean)
     values = np.full((len(column), n), np.nan)

@@ -93,6 +93,13 @@ pub struct AlgorithmSpec {
     pub grows: bool,
 }
 
+impl AlgorithmSpec {
+    /// Whether it has no hidden layers by default.
+    pub(crate) fn is_linear(&self) -> bool {
+        self.hidden.is_empty() && !self.options.contains(&OptionGroup::Networks)
+    }
+}
+
 /// Makes an [`OnlineEstimator`] for rows of some width.
 pub type MakeOnline =
     fn(&TrainOptions, Width, Option<&Trained>) -> Result<Box<dyn OnlineEstimator>>;

@@ -20,7 +20,8 @@ impl TrainOptions {
         self.check_components()?;
         self.check_split()?;
         self.check_stopping()?;
-        if !self.intercept && self.is_given("intercept_learning_rate") && self.hidden.is_empty() {
+        let is_linear = self.hidden.is_empty() && !self.algorithm.takes(OptionGroup::Networks);
+        if !self.intercept && self.is_given("intercept_learning_rate") && is_linear {
             return plan_err!(
                 "option intercept_learning_rate does not go with intercept = FALSE; leave one of \
                  them out"
@@ -130,10 +131,23 @@ impl TrainOptions {
 
     /// The limits of an optimizer that learns row by row.
     fn check_rows(&self) -> Result<()> {
+        if self.algorithm.takes(OptionGroup::Networks) && self.parallel == Parallel::Gradient {
+            return plan_err!(
+                "option parallel must not be gradient for {}, which cuts mini-batches itself; leave \
+                 it out",
+                self.algorithm
+            );
+        }
         if !self.optimizer.takes_rows() {
             return Ok(());
         }
         let name = self.optimizer.name();
+        if self.algorithm.takes(OptionGroup::Networks) {
+            return plan_err!(
+                "optimizer = {name} learns linear models, but {} is none; choose another optimizer",
+                self.algorithm
+            );
+        }
         if !self.hidden.is_empty() {
             return plan_err!(
                 "optimizer = {name} learns linear models, but hidden is {}; choose another \

@@ -61,7 +61,10 @@ pub(super) static ENTRIES: [OptionSpec; 10] = [
         doc: "size of a step of the intercept (of networks: the bias of the output layer); auto is learning_rate",
         default: default!("auto"),
         set: |options, given| given.number_or().map(|n| options.intercept_learning_rate = n),
-        get: |options| match options.intercept || !options.hidden.is_empty() {
+        get: |options| match options.intercept
+            || !options.hidden.is_empty()
+            || options.algorithm.takes(OptionGroup::Networks)
+        {
             true => auto(options.intercept_learning_rate),
             false => None,
         },
@@ -218,7 +221,7 @@ fn learning_rate(algorithm: &AlgorithmSpec, optimizer: &Optimizer) -> f64 {
         // Vowpal Wabbit's default; a network that can use it is linear.
         Optimizer::AdaptiveInvariant => (0.5, 0.5),
     };
-    if algorithm.hidden.is_empty() { linear } else { network }
+    if algorithm.is_linear() { linear } else { network }
 }
 
 /// Sets an option of the optimizer; `place` returns the field, or None if the optimizer has no such

@@ -37,7 +37,7 @@ fn unknown_repeated_and_foreign_options() {
     assert_eq!(
         error(MLP_REGRESSOR, &[("class_weights", word("balanced"))]),
         "mlp_regressor takes no option class_weights; it belongs to logistic_regression, \
-         linear_svm, mlp_classifier"
+         linear_svm, mlp_classifier, network_classifier"
     );
     assert_eq!(
         error(LINEAR_SVM, &[("solver", word("newton"))]),
