@@ -3,7 +3,7 @@
 
 use datafusion::arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::Result;
-use gradlake_udfs::{Encoder, OptionGroup, Outline, flatten_fields};
+use gradlake_udfs::{Encoder, Loss, OptionGroup, Outline, flatten_fields};
 
 use crate::request::TrainRequest;
 use crate::table::{Roles, TargetKind};
@@ -22,11 +22,12 @@ pub fn check_architecture(request: &TrainRequest, roles: &Roles) -> Result<()> {
     let inputs: Vec<(String, DataType)> =
         inputs.into_iter().map(|input| (input.name, input.data_type)).collect();
     let Some(encoder) = Encoder::of_types(&inputs)? else { return Ok(()) };
+    let classes = if request.options.loss == Some(Loss::Logistic) { 2 } else { 3 };
     let outline = Outline {
         options: &request.options,
         target: &roles.targets.join(", "),
-        // (Any number of classes fits.)
-        classes: (roles.kind == TargetKind::Class).then_some(2),
+        // (Their number is in the rows: one that fits the loss.)
+        classes: (roles.kind == TargetKind::Class).then_some(classes),
         targets: roles.targets.len(),
         parent: None,
         layers: &request.layers,
