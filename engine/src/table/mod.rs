@@ -8,8 +8,8 @@
 //!
 //! Whatever is computed here depends on the rows, their order and the seed alone: not on how the
 //! query cut them into batches or partitions, nor on the number of threads, nor on what was
-//! spilled. That is why every pass goes over blocks of a number of rows ([`block_rows`]) that depends
-//! on their types alone.
+//! spilled. That is why every pass goes over blocks of a number of rows ([`block_rows`]) that
+//! depends on the bytes of a row alone.
 
 mod encoded;
 mod load;

@@ -271,8 +271,8 @@ impl Scores<'_> {
         Ok(all.into_iter().map(|sums| sums.metrics(true, self.table)).collect())
     }
 
-    /// The metrics of the numbers of each target; of quantiles, those of the prediction, which is the sorted output whose
-    /// quantile is nearest to 0.5.
+    /// The metrics of the numbers of each target; of quantiles, those of the prediction, which is
+    /// the sorted output whose quantile is nearest to 0.5.
     fn of_numbers(&self, head: Head<'_>, scales: &[LabelScale]) -> Result<Vec<Metrics>> {
         let (k, outputs) = (scales.len(), self.predictor.outputs());
         let central = head.central_output();

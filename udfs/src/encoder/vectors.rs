@@ -166,8 +166,8 @@ pub(super) fn vectors(
     Ok((values, starts, length))
 }
 
-/// All elements of lists of fixed length, nested lists within them one after another, and the number
-/// of elements of each. The elements of an inner list that is NULL are NULL.
+/// All elements of lists of fixed length, nested lists within them one after another, and the
+/// number of elements of each. The elements of an inner list that is NULL are NULL.
 fn elements(list: &FixedSizeListArray) -> Result<(ArrayRef, usize)> {
     let (values, n) = (list.values(), list.value_length() as usize);
     let Some(inner) = values.as_fixed_size_list_opt() else { return Ok((Arc::clone(values), n)) };

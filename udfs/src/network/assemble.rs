@@ -6,8 +6,8 @@
 //! photo ─► layers FOR photo ─────────────────────────────┴─► layers of the trunk ─► output
 //! ```
 //! Columns without a branch are a branch without layers. Categories get vectors of their own
-//! ([`embedding`](super::DEFINITIONS)), whose widths an `embedding` at the beginning of the branch may
-//! set; `one_hot` there replaces them.
+//! ([`embedding`](super::DEFINITIONS)), whose widths an `embedding` at the beginning of the branch
+//! may set; `one_hot` there replaces them.
 
 use std::collections::HashSet;
 
@@ -72,8 +72,8 @@ pub fn assemble(
     Ok(builder.finish())
 }
 
-/// The features of each branch with its layers, in the order of the clauses; features that no clause
-/// names come last.
+/// The features of each branch with its layers, in the order of the clauses; features that no
+/// clause names come last.
 fn branches(
     encoder: &Encoder,
     clauses: &[LayersClause],

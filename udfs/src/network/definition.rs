@@ -250,8 +250,8 @@ impl Definition {
         self.call(&LayerSpec { name: call.layer.clone(), named, ..LayerSpec::default() }).map(drop)
     }
 
-    /// A call as it is written: leading arguments that are always given by position, others by name,
-    /// defaults left out.
+    /// A call as it is written: leading arguments that are always given by position, others by
+    /// name, defaults left out.
     pub fn spec(&self, call: &Call) -> LayerSpec {
         let mut spec = LayerSpec::new(self.name);
         let mut by_position = true;

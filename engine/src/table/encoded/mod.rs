@@ -42,8 +42,9 @@ const MAX_CHUNK_BYTES: usize = 64 << 20;
 const ORDER_VERSION: u64 = 4;
 
 /// Encoded rows: `features` (`FixedSizeList<Float32>[d]`), vectors of `uint8` by the name of their
-/// column, or `bytes` (`FixedSizeList<UInt8>`), `categories` (`FixedSizeList<UInt32>[c]`), `label` (float32, or `FixedSizeList<Float32>[k]` of several
-/// targets, none without a target) and `weight` (float32).
+/// column, or `bytes` (`FixedSizeList<UInt8>`), `categories` (`FixedSizeList<UInt32>[c]`), `label`
+/// (float32, or `FixedSizeList<Float32>[k]` of several targets, none without a target) and `weight`
+/// (float32).
 #[derive(Debug)]
 pub struct EncodedTable {
     pub(in crate::table) schema: RowSchema,

@@ -11,8 +11,8 @@ use crate::table::parallel::in_order;
 /// again.
 const UNIT: usize = 4;
 
-/// The rows of a subset in blocks: they begin at multiples of their number of rows, whatever the chunks
-/// that hold them.
+/// The rows of a subset in blocks: they begin at multiples of their number of rows, whatever the
+/// chunks that hold them.
 pub(in crate::table) struct Blocks<'a> {
     data: &'a RawData,
     subset: &'a Subset,

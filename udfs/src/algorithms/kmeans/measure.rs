@@ -1,8 +1,8 @@
 //! Metrics of clusters on rows.
 //!
 //! - `davies_bouldin_index`: mean over the clusters of the largest `(s_i + s_j) / d_ij` (Davies and
-//!   Bouldin 1979), as scikit-learn's `davies_bouldin_score`. `s_i` is the weighted mean distance of
-//!   the rows of cluster i to the centroid of the model (not to their own mean, which would take a
+//!   Bouldin 1979), as scikit-learn's `davies_bouldin_score`. `s_i` is the weighted mean distance
+//!   of the rows of cluster i to the centroid of the model (not to their own mean, which would take a
 //!   second pass), `d_ij` the distance of two centroids. Clusters without rows are left out.
 //! - `mean_squared_distance`: weighted mean squared distance of the rows to their centroids; with
 //!   cosines, mean of `1 - cos`.
