@@ -63,7 +63,7 @@ pub struct StepKey {
 pub struct Scratch {
     /// The buffers that the learner needs.
     pub buffers: Vec<Vec<f32>>,
-    /// What else it needs.
+    /// The executor of a network of any layers.
     pub own: Option<Box<dyn Any + Send + Sync>>,
 }
 

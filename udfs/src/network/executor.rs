@@ -235,25 +235,27 @@ impl Executor {
         machine.reach(batch.rows);
         let mut sums = std::mem::take(&mut machine.sums);
         let (program, n) = (&machine.program, machine.shards.len());
+        let base = Job {
+            architecture: &self.architecture,
+            program,
+            objective: &self.objective,
+            nodes: &self.tensors.nodes,
+            parameters: &[],
+            batch: *batch,
+            width,
+            seed,
+            scale,
+            sums: &[],
+            block: machine.block,
+        };
         let mut from = 0;
         while from < program.ops.len() {
             let is_end = |op: &Op| matches!(op, Op::Sums(..));
             let ops = &program.ops[from..];
             let to = ops.iter().position(is_end).map_or(program.ops.len(), |at| from + at + 1);
             let ops = &program.ops[from..to];
-            let job = Job {
-                architecture: &self.architecture,
-                program,
-                objective: &self.objective,
-                nodes: &self.tensors.nodes,
-                parameters,
-                batch: *batch,
-                width,
-                seed,
-                scale,
-                sums: &sums,
-                block: machine.block,
-            };
+            // (Running statistics and sums change between stages.)
+            let job = Job { parameters: &*parameters, sums: &sums, ..base };
             threads.run(n, &|i| {
                 let mut shard = machine.shards[i].write().unwrap_or_else(PoisonError::into_inner);
                 let (from, to) = bounds(batch.rows, i, n);
@@ -273,19 +275,7 @@ impl Executor {
             }
             from = to;
         }
-        let job = Job {
-            architecture: &self.architecture,
-            program,
-            objective: &self.objective,
-            nodes: &self.tensors.nodes,
-            parameters,
-            batch: *batch,
-            width,
-            seed,
-            scale,
-            sums: &sums,
-            block: machine.block,
-        };
+        let job = Job { parameters: &*parameters, sums: &sums, ..base };
         machine.add_gradients(threads, &self.tensors.tables, &job, gradient);
         let loss = machine.loss();
         machine.sums = sums;

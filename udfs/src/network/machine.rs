@@ -99,7 +99,7 @@ impl Machine {
         }
     }
 
-    /// Makes room for so many rows.
+    /// Grows the buffers to hold so many rows.
     pub(crate) fn reach(&mut self, rows: usize) {
         let most = rows.div_ceil(self.shards.len());
         for shard in &mut self.shards {

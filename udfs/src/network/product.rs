@@ -80,9 +80,13 @@ impl<'a> MatrixMut<'a> {
         }
     }
 
-    /// Whether it has no element.
-    fn is_empty(&self) -> bool {
-        self.rows == 0 || self.columns == 0
+    /// Whether a product with sums of `terms` terms has something to sum; otherwise it is done:
+    /// sums of nothing are 0.
+    fn is_summed(&mut self, write: Write, terms: usize) -> bool {
+        if terms == 0 && write == Write::Replace {
+            self.clear();
+        }
+        terms > 0 && self.rows > 0 && self.columns > 0
     }
 }
 
@@ -104,13 +108,8 @@ impl Write {
 
 /// `out[r, u] (+)= a[r, d] b[d, u]`.
 pub(crate) fn product(write: Write, mut out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>) {
-    if out.is_empty() {
+    if !out.is_summed(write, a.columns) {
         return;
-    }
-    if a.columns == 0 {
-        return if write == Write::Replace {
-            out.clear()
-        };
     }
     // (faer's matrix-vector products need contiguous columns.)
     if out.columns == 1 && b.stride == 1 {
@@ -136,13 +135,8 @@ pub(crate) fn product_of_transposed(
     a: Matrix<'_>,
     b: Matrix<'_>,
 ) {
-    if out.is_empty() {
+    if !out.is_summed(write, a.rows) {
         return;
-    }
-    if a.rows == 0 {
-        return if write == Write::Replace {
-            out.clear()
-        };
     }
     if out.columns == 1 && out.stride == 1 {
         if write == Write::Replace {
@@ -168,13 +162,8 @@ pub(crate) fn product_by_transposed(
     a: Matrix<'_>,
     b: Matrix<'_>,
 ) {
-    if out.is_empty() {
+    if !out.is_summed(write, a.columns) {
         return;
-    }
-    if a.columns == 0 {
-        return if write == Write::Replace {
-            out.clear()
-        };
     }
     if a.columns == 1 && b.stride == 1 {
         if write == Write::Replace {

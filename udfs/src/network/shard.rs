@@ -12,7 +12,7 @@ use crate::learner::LossSum;
 /// The working memory of one shard.
 #[derive(Debug, Default)]
 pub(crate) struct Shard {
-    /// Rows that the buffers have room for.
+    /// Rows that the buffers can hold.
     capacity: usize,
     slots: Vec<Vec<f32>>,
     scratch: Vec<f32>,
@@ -26,7 +26,7 @@ pub(crate) struct Shard {
 }
 
 /// What all shards read in a pass.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Job<'a> {
     pub(crate) architecture: &'a Architecture,
     pub(crate) program: &'a Program,
@@ -46,7 +46,7 @@ pub(crate) struct Job<'a> {
 }
 
 impl Shard {
-    /// Room for so many rows, in blocks of `block` rows.
+    /// Buffers for so many rows, in blocks of `block` rows.
     pub(crate) fn new(program: &Program, rows: usize, block: usize, parameters: usize) -> Self {
         let mut own = Self {
             gradient: vec![0.0; if program.is_training { parameters } else { 0 }],
@@ -56,7 +56,7 @@ impl Shard {
         own
     }
 
-    /// Makes room for so many rows.
+    /// Grows the buffers to hold so many rows.
     pub(crate) fn reach(&mut self, program: &Program, rows: usize, block: usize) {
         if self.capacity >= rows && !self.slots.is_empty() {
             return;
