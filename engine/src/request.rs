@@ -273,10 +273,9 @@ pub fn check_layers(algorithm: Algorithm, layers: &[LayersClause]) -> Result<()>
     if layers.is_empty() || algorithm.takes(OptionGroup::Networks) {
         return Ok(());
     }
-    let takers = Algorithm::all().filter(|own| own.takes(OptionGroup::Networks));
     plan_err!(
         "{algorithm} takes no LAYERS; they belong to {}",
-        takers.map(Algorithm::name).collect::<Vec<_>>().join(", ")
+        Algorithm::takers(OptionGroup::Networks)
     )
 }
 

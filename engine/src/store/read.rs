@@ -347,17 +347,17 @@ fn read_features(batch: &RecordBatch) -> Result<Vec<Feature>> {
             scales.push(scale);
             continue;
         }
-        let kind = match (row.kind.as_str(), scale, categories) {
-            ("number", Some(scale), _) => FeatureKind::Number(scale),
-            ("boolean", Some(scale), _) => FeatureKind::Boolean(scale),
-            ("timestamp", Some(scale), _) => FeatureKind::Timestamp(scale),
-            ("vector", scale, _) => FeatureKind::Vector(scale.into_iter().collect()),
-            ("bytes", Some(Scale { mean, stddev: divisor, min, max, .. }), _) => {
-                let length = row.length.unwrap_or(0) as usize;
+        let kind = match (row.kind.as_str(), scale, categories, row.length) {
+            ("number", Some(scale), ..) => FeatureKind::Number(scale),
+            ("boolean", Some(scale), ..) => FeatureKind::Boolean(scale),
+            ("timestamp", Some(scale), ..) => FeatureKind::Timestamp(scale),
+            ("vector", scale, ..) => FeatureKind::Vector(scale.into_iter().collect()),
+            ("bytes", Some(Scale { mean, stddev: divisor, min, max, .. }), _, Some(length)) => {
+                let length = length as usize;
                 FeatureKind::Bytes(ByteScale { length, divisor, mean, min, max })
             }
-            ("category", _, Some(categories)) => FeatureKind::Category(categories),
-            (kind, _, _) => {
+            ("category", _, Some(categories), _) => FeatureKind::Category(categories),
+            (kind, ..) => {
                 return exec_err!("feature {} of kind {kind} is not complete", row.feature);
             }
         };

@@ -199,6 +199,12 @@ impl Algorithm {
         Self::all().map(Self::name).collect()
     }
 
+    /// The names of those that accept the options of a group, separated by commas.
+    pub fn takers(group: OptionGroup) -> String {
+        let taken = Self::all().filter(|algorithm| algorithm.takes(group));
+        taken.map(Self::name).collect::<Vec<_>>().join(", ")
+    }
+
     /// The name in SQL.
     pub fn name(self) -> &'static str {
         self.0.name

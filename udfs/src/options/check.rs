@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use datafusion_common::{Result, plan_err};
 
-use super::entries::{find, is_full_batch, options, takers};
+use super::entries::{find, is_full_batch, options};
 use super::given::Given;
 use super::{
     ClassWeights, Components, Distance, Init, OptionValue, Parallel, ScheduleOption, Solver, Split,
@@ -130,7 +130,7 @@ impl TrainOptions {
             if !algorithm.takes(spec.group) {
                 return plan_err!(
                     "{algorithm} takes no option {name}; it belongs to {}",
-                    takers(spec.group)
+                    Algorithm::takers(spec.group)
                 );
             }
             if all.given.contains(&spec.name) {

@@ -52,12 +52,6 @@ pub fn find(name: &str) -> Option<&'static OptionSpec> {
     options().find(|option| option.name == name)
 }
 
-/// The names of the algorithms that accept the options of a group, separated by commas.
-pub fn takers(group: OptionGroup) -> String {
-    let taken = Algorithm::all().filter(|algorithm| algorithm.takes(group));
-    taken.map(Algorithm::name).collect::<Vec<_>>().join(", ")
-}
-
 /// A default that is the same for all algorithms.
 macro_rules! default {
     ($text:literal) => {
