@@ -19,12 +19,13 @@ use crate::model::Trained;
 use crate::network::LayersClause;
 use crate::options::{Solver, TrainOptions};
 
+mod dense;
 mod descent;
 mod kmeans;
-mod layered;
 mod linear_regression;
 mod linear_svm;
 mod logistic_regression;
+mod loss;
 mod mlp_classifier;
 mod mlp_regressor;
 mod network;

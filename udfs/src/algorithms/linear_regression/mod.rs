@@ -1,7 +1,7 @@
 //! Linear regression: squared, absolute, Huber or Poisson loss of one linear output for each
 //! target, or the quantile loss of one for each quantile.
 
-use super::{Algorithm, AlgorithmSpec, OptionGroup, TargetRule, network};
+use super::{Algorithm, AlgorithmSpec, OptionGroup, TargetRule, dense};
 use crate::learner::Loss;
 use crate::options::Solver;
 
@@ -25,10 +25,10 @@ pub(super) static SPEC: AlgorithmSpec = AlgorithmSpec {
     batch_size: 256,
     metrics: &[],
     tables: &[],
-    describe: |outline| network::describe(outline, Loss::Squared),
-    read: network::read,
-    method: network::method,
-    make: network::estimator,
+    describe: |outline| dense::describe(outline, Loss::Squared),
+    read: dense::read,
+    method: dense::method,
+    make: dense::estimator,
     online: None,
     grows: true,
 };

@@ -1,6 +1,6 @@
 //! Linear support vector machines of two or many classes, one against the rest.
 
-use super::{Algorithm, AlgorithmSpec, OptionGroup, TargetRule, network};
+use super::{Algorithm, AlgorithmSpec, OptionGroup, TargetRule, dense};
 use crate::learner::Loss;
 use crate::options::Solver;
 
@@ -25,10 +25,10 @@ pub(super) static SPEC: AlgorithmSpec = AlgorithmSpec {
     metrics: &[],
     tables: &[],
     // The default of scikit-learn's `LinearSVC`.
-    describe: |outline| network::describe(outline, Loss::SquaredHinge),
-    read: network::read,
-    method: network::method,
-    make: network::estimator,
+    describe: |outline| dense::describe(outline, Loss::SquaredHinge),
+    read: dense::read,
+    method: dense::method,
+    make: dense::estimator,
     online: None,
     // A third hinge output has no logit to start from.
     grows: false,

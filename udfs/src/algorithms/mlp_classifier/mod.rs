@@ -1,6 +1,6 @@
 //! Multi-layer perceptrons for classes.
 
-use super::{Algorithm, AlgorithmSpec, OptionGroup, TargetRule, network};
+use super::{Algorithm, AlgorithmSpec, OptionGroup, TargetRule, dense, loss};
 use crate::learner::Loss;
 
 pub(super) static SPEC: AlgorithmSpec = AlgorithmSpec {
@@ -22,10 +22,10 @@ pub(super) static SPEC: AlgorithmSpec = AlgorithmSpec {
     batch_size: 128,
     metrics: &[],
     tables: &[],
-    describe: |outline| network::describe(outline, network::probabilistic(outline.classes)),
-    read: network::read,
-    method: network::method,
-    make: network::estimator,
+    describe: |outline| dense::describe(outline, loss::probabilistic(outline.classes)),
+    read: dense::read,
+    method: dense::method,
+    make: dense::estimator,
     online: None,
     grows: true,
 };

@@ -1,6 +1,6 @@
 //! Multi-layer perceptrons for numbers.
 
-use super::{Algorithm, AlgorithmSpec, OptionGroup, TargetRule, network};
+use super::{Algorithm, AlgorithmSpec, OptionGroup, TargetRule, dense};
 use crate::learner::Loss;
 
 pub(super) static SPEC: AlgorithmSpec = AlgorithmSpec {
@@ -22,10 +22,10 @@ pub(super) static SPEC: AlgorithmSpec = AlgorithmSpec {
     batch_size: 128,
     metrics: &[],
     tables: &[],
-    describe: |outline| network::describe(outline, Loss::Squared),
-    read: network::read,
-    method: network::method,
-    make: network::estimator,
+    describe: |outline| dense::describe(outline, Loss::Squared),
+    read: dense::read,
+    method: dense::method,
+    make: dense::estimator,
     online: None,
     grows: true,
 };

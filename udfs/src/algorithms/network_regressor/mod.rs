@@ -1,6 +1,6 @@
 //! Networks of any layers for numbers.
 
-use super::{Algorithm, AlgorithmSpec, OptionGroup, TargetRule, layered};
+use super::{Algorithm, AlgorithmSpec, OptionGroup, TargetRule, network};
 use crate::learner::Loss;
 use crate::network::{LAYERS, NetworkDescription};
 
@@ -23,10 +23,10 @@ pub(super) static SPEC: AlgorithmSpec = AlgorithmSpec {
     batch_size: 128,
     metrics: &[],
     tables: &[LAYERS],
-    describe: |outline| layered::describe(outline, Loss::Squared),
+    describe: |outline| network::describe(outline, Loss::Squared),
     read: NetworkDescription::read,
-    method: layered::method,
-    make: layered::estimator,
+    method: network::method,
+    make: network::estimator,
     online: None,
     grows: false,
 };
